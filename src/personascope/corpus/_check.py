@@ -1,0 +1,175 @@
+"""What the schema cannot see: counts, duplicates, near-duplicates, names, lengths, placeholders."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from rapidfuzz import fuzz, process
+
+from personascope.corpus._load import load_corpus
+from personascope.corpus._types import PROMPTS_PER_ROLE, QUESTION_COUNT, Corpus
+from personascope.errors import CorpusError, UsageError
+
+_SLUG = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
+_PLACEHOLDER = re.compile(r"\{[^{}]*\}")
+_PROMPT_WORDS = (3, 120)
+_QUESTION_WORDS = (3, 60)
+_DESCRIPTION_CHARS = 160
+# Rows of the similarity matrix held at once: 512 x 10,000 float32 is 20 MB.
+_ROWS = 512
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that the check found.
+
+    Attributes:
+        level: ``error`` for what makes the corpus unfit for the method, ``warning`` for what a
+            person should look at.
+        where: The role and prompt, the question, or the part of the corpus.
+        message: What is wrong, with the value.
+    """
+
+    level: Literal["error", "warning"]
+    where: str
+    message: str
+
+
+def check_corpus(corpus_or_path: Corpus | str | Path | None = None, *, near: float = 0.9) -> list[Finding]:
+    """Check a corpus.
+
+    Args:
+        corpus_or_path: A corpus, or what ``load_corpus`` takes (None: the built-in one). A corpus that
+            does not load gives the loader's message as its one finding.
+        near: Similarity from which two texts count as near-duplicates, in (0, 1]: the normalised edit
+            similarity of the texts, or of their words in sorted order. Case, punctuation and spacing
+            do not count.
+
+    Returns:
+        The findings, errors first; empty for a corpus in order.
+
+    Raises:
+        UsageError: ``near`` is out of range.
+    """
+    if not 0 < near <= 1:
+        raise UsageError(f"near is {near}", mend="give a similarity above 0 and at most 1, such as 0.9")
+    if isinstance(corpus_or_path, Corpus):
+        corpus = corpus_or_path
+    else:
+        try:
+            corpus = load_corpus(corpus_or_path)
+        except CorpusError as error:
+            return [Finding("error", str(corpus_or_path or "builtin"), str(error))]
+    found = [*_roles(corpus), *_default(corpus), *_questions(corpus)]
+    prompts = [(f"{r.name}/p{i}", text) for r in corpus.roles for i, text in enumerate(r.prompts)]
+    found += _alike(prompts, near)
+    found += _alike([(_at(i, q.id), q.text) for i, q in enumerate(corpus.questions)], near)
+    found += _alike([(f"default/p{i}", text) for i, text in enumerate(corpus.default_prompts)], 1.0)
+    return sorted(found, key=lambda finding: finding.level != "error")
+
+
+def _at(index: int, question_id: str) -> str:
+    return f"question {index} ({question_id})"
+
+
+def _roles(corpus: Corpus) -> Iterator[Finding]:
+    if not corpus.roles:
+        yield Finding("error", "roles", "the corpus has no roles")
+    described = any(role.description for role in corpus.roles)
+    for role in corpus.roles:
+        if not _SLUG.fullmatch(role.name):
+            yield Finding(
+                "error", role.name, "the name is not in slug form (small letters, digits, single '_')"
+            )
+        if len(role.prompts) != PROMPTS_PER_ROLE:
+            yield Finding("error", role.name, f"has {len(role.prompts)} prompts, not {PROMPTS_PER_ROLE}")
+        if "\n" in role.description.strip():
+            yield Finding("error", role.name, "the description is more than one line")
+        if described and not role.description.strip():
+            yield Finding("warning", role.name, "has no description, and other roles do")
+        if len(role.description) > _DESCRIPTION_CHARS:
+            yield Finding("warning", role.name, f"the description has {len(role.description)} characters")
+        for index, text in enumerate(role.prompts):
+            where = f"{role.name}/p{index}"
+            if not text.strip():
+                yield Finding("error", where, "the prompt is empty; only the default may have an empty one")
+                continue
+            yield from _length(where, text, _PROMPT_WORDS)
+            for mark in _PLACEHOLDER.findall(text):
+                yield Finding("error", where, f"the prompt holds the placeholder {mark}, which nothing fills")
+
+
+def _default(corpus: Corpus) -> Iterator[Finding]:
+    if len(corpus.default_prompts) != PROMPTS_PER_ROLE:
+        count = len(corpus.default_prompts)
+        yield Finding("error", "default", f"has {count} prompts, not {PROMPTS_PER_ROLE}")
+    for index, text in enumerate(corpus.default_prompts):
+        for mark in _PLACEHOLDER.findall(text):
+            if mark != "{model_name}":
+                yield Finding("error", f"default/p{index}", f"holds {mark}; only {{model_name}} is filled")
+
+
+def _questions(corpus: Corpus) -> Iterator[Finding]:
+    count = len(corpus.questions)
+    if not count:
+        yield Finding("error", "questions", "the corpus has no questions")
+    elif count != QUESTION_COUNT:
+        yield Finding(
+            "warning", "questions", f"there are {count} questions; the method's design has {QUESTION_COUNT}"
+        )
+    areas = Counter(question.area for question in corpus.questions)
+    if len(areas) > 1 and len(set(areas.values())) > 1:
+        (most, high), (least, low) = areas.most_common()[0], areas.most_common()[-1]
+        yield Finding("warning", "questions", f"areas are uneven: {most!r} has {high}, {least!r} has {low}")
+    for index, question in enumerate(corpus.questions):
+        where = _at(index, question.id)
+        if not question.text.strip():
+            yield Finding("error", where, "the question is empty")
+            continue
+        if len(areas) > 1 and not question.area:
+            yield Finding("warning", where, "has no area, and other questions do")
+        yield from _length(where, question.text, _QUESTION_WORDS)
+        for mark in _PLACEHOLDER.findall(question.text):
+            yield Finding("error", where, f"the question holds the placeholder {mark}, which nothing fills")
+
+
+def _length(where: str, text: str, bounds: tuple[int, int]) -> Iterator[Finding]:
+    words = len(text.split())
+    if not bounds[0] <= words <= bounds[1]:
+        yield Finding("warning", where, f"has {words} words, outside {bounds[0]} to {bounds[1]}")
+
+
+def _normal(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.casefold().replace("'", "").replace("\u2019", "")))
+
+
+def _alike(texts: list[tuple[str, str]], near: float) -> Iterator[Finding]:
+    """Yield the duplicates (errors) and the near-duplicates (warnings) among labelled texts."""
+    kept = [(where, _normal(text)) for where, text in texts]
+    kept = [(where, text) for where, text in kept if text]
+    plain = [text for _, text in kept]
+    ordered = [" ".join(sorted(text.split())) for text in plain]
+    for start in range(0, len(kept), _ROWS):
+        rows = slice(start, start + _ROWS)
+        scores = np.maximum(_similarity(plain[rows], plain, near), _similarity(ordered[rows], ordered, near))
+        for row, column in np.argwhere(scores >= near * 100 - 1e-4).tolist():
+            first, second = start + row, column
+            if second <= first:
+                continue
+            if plain[first] == plain[second]:
+                yield Finding("error", kept[second][0], f"says the same as {kept[first][0]}")
+            elif near < 1:
+                score = float(scores[row, column]) / 100
+                message = f"is {score:.2f} alike to {kept[first][0]} (near-duplicate from {near:g})"
+                yield Finding("warning", kept[second][0], message)
+
+
+def _similarity(rows: list[str], columns: list[str], near: float) -> np.ndarray:
+    """Return the edit similarities [rows, columns] in 0..100, those below ``near`` as 0."""
+    return process.cdist(rows, columns, scorer=fuzz.ratio, score_cutoff=near * 100 - 1e-3, dtype=np.float32)

@@ -1,0 +1,310 @@
+"""Find out which format a corpus folder is in, and read it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import cast
+
+from personascope.corpus._files import read_json, read_jsonl, read_yaml
+from personascope.corpus._schema import (
+    CorpusData,
+    DefaultData,
+    Name,
+    QuestionData,
+    ReleasedDefault,
+    ReleasedQuestion,
+    ReleasedRole,
+    RoleData,
+    short,
+    validate,
+)
+from personascope.corpus._types import DEFAULT_NAME, Corpus, Question, RoleEntry
+from personascope.errors import CorpusError
+
+_BUILTIN = Path(__file__).parent / "data"
+_YAML = (".yaml", ".yml")
+_STEMS = ("corpus", "roles", "questions", DEFAULT_NAME)
+
+
+def load_corpus(path: str | Path | None = None) -> Corpus:
+    """Load a corpus.
+
+    Args:
+        path: None for the built-in corpus; or a folder in the project's format (``roles/*.yaml`` or
+            ``roles.yaml``, ``questions.yaml``, and if wanted ``default.yaml`` and ``corpus.yaml``);
+            or a folder in the released format (``roles/*.json``, or the role files in the folder
+            itself, and if wanted ``questions.jsonl`` and ``default.json``).
+
+    Returns:
+        The corpus, roles sorted by name and questions in file order, so that the same texts give the
+        same requests whichever format they came in. Without a default of its own it has the
+        built-in default prompts.
+
+    Raises:
+        CorpusError: The folder is in neither format or in both, or a file is malformed: the message
+            names the file, the entry, the field, its value, and what mends it.
+    """
+    if path is None:
+        return _load_builtin()
+    folder = Path(path)
+    if not folder.is_dir():
+        raise CorpusError(
+            f"{folder}: no such corpus folder", mend="name a folder, or leave it out for the built-in"
+        )
+    ours = _role_files(folder, _YAML)
+    released = _released_files(folder)
+    if ours and released:
+        raise CorpusError(
+            f"{folder}: has roles in both formats ({ours[0].name} and {released[0].name})",
+            mend="keep the YAML files or the JSON files, in a folder each",
+        )
+    if ours:
+        return _load_ours(folder, ours)
+    if released:
+        return _load_released(folder, released)
+    raise CorpusError(
+        f"{folder}: holds no roles",
+        mend="it needs roles/*.yaml or roles.yaml (the project's format), or roles/*.json (the released one)",
+    )
+
+
+@lru_cache(maxsize=1)
+def _load_builtin() -> Corpus:
+    return _load_ours(_BUILTIN, _role_files(_BUILTIN, _YAML), source="builtin")
+
+
+def _builtin_default() -> tuple[str, ...]:
+    return _read_default(_BUILTIN / "default.yaml")
+
+
+def _role_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Return the role files of the project's format; a single file and a folder exclude each other."""
+    inside = folder / "roles"
+    many = sorted(p for p in inside.iterdir() if p.suffix in suffixes) if inside.is_dir() else []
+    single = [folder / f"roles{suffix}" for suffix in suffixes if (folder / f"roles{suffix}").is_file()]
+    if len(single) + bool(many) > 1:
+        raise CorpusError(
+            f"{folder}: has both {single[0].name} and {(many or single)[-1].relative_to(folder)}",
+            mend="keep the roles in one place",
+        )
+    return single or many
+
+
+def _released_files(folder: Path) -> list[Path]:
+    """Return the released role files without the default's: those in ``roles``, or the folder's own."""
+    inside, own = (
+        sorted(p for p in place.glob("*.json") if p.stem != DEFAULT_NAME)
+        for place in (folder / "roles", folder)
+    )
+    if inside and own:
+        raise CorpusError(
+            f"{folder}: has role files in two places ({own[0].name} and roles/{inside[0].name})",
+            mend="keep them in one, and other JSON files elsewhere",
+        )
+    return inside or own
+
+
+def _refuse_strays(folder: Path) -> None:
+    """Refuse YAML files that nothing reads: a misspelt default.yaml would pass for no default."""
+    for path in sorted(folder.iterdir()):
+        if path.suffix in _YAML and path.stem not in _STEMS:
+            raise CorpusError(
+                f"{path}: is no part of a corpus",
+                mend=f"rename it to one of {', '.join(f'{stem}.yaml' for stem in _STEMS)}, or move it elsewhere",
+            )
+
+
+def _optional(folder: Path, stem: str) -> Path | None:
+    found = [folder / f"{stem}{suffix}" for suffix in _YAML if (folder / f"{stem}{suffix}").is_file()]
+    if len(found) > 1:
+        raise CorpusError(f"{folder}: has both {found[0].name} and {found[1].name}", mend="keep one of them")
+    return found[0] if found else None
+
+
+def _as_list(value: object, path: Path, fields: str) -> list[object]:
+    entries = cast("list[object]", value) if isinstance(value, list) else []
+    if not entries:
+        raise CorpusError(
+            f"{path}: holds {short(cast('object', value))}, not a list of entries",
+            mend=f"write a list of entries with {fields}",
+        )
+    return entries
+
+
+def _entry_label(index: int, value: object, key: str) -> str:
+    name = cast("dict[object, object]", value).get(key) if isinstance(value, dict) else None
+    return f"entry {index + 1}" + (f" ({short(name)})" if name is not None else "")
+
+
+def _read_roles(path: Path) -> list[RoleEntry]:
+    """Read one role file of the project's format: a list, or ``{group, roles}``."""
+    value = read_yaml(path)
+    group: str | None = None
+    if isinstance(value, dict):
+        top = cast("dict[object, object]", value)
+        unknown = [key for key in top if key not in {"group", "roles"}]
+        if unknown:
+            raise CorpusError(
+                f"{path}: unknown field {unknown[0]!r} at the top (value {short(top[unknown[0]])})",
+                mend="the top of a role file has the fields group, roles",
+            )
+        found = top.get("group")
+        if found is not None and (not isinstance(found, str) or not found.strip()):
+            raise CorpusError(
+                f"{path}: field 'group' has the value {short(found)}", mend="write the group as text"
+            )
+        group, value = found, top.get("roles")
+    roles: list[RoleEntry] = []
+    for index, item in enumerate(_as_list(value, path, "name, description, prompts")):
+        label = _entry_label(index, item, "name")
+        data = validate(RoleData, item, path=path, entry=label)
+        own = data.group or group
+        if own is None:
+            raise CorpusError(
+                f"{path}: {label}: the field 'group' is missing",
+                mend="add 'group' to the entry, or once at the top of the file beside 'roles'",
+            )
+        roles.append(
+            RoleEntry(data.name, own, data.description, tuple(data.prompts), _filled(data.eval_prompt))
+        )
+    return roles
+
+
+def _filled(text: str | None) -> str | None:
+    """Return None for an empty judge prompt: the general rubric then holds."""
+    return text if text and text.strip() else None
+
+
+def _read_default(path: Path) -> tuple[str, ...]:
+    return tuple(validate(DefaultData, read_yaml(path), path=path).prompts)
+
+
+def _by_name(roles: list[tuple[RoleEntry, Path]]) -> tuple[RoleEntry, ...]:
+    first: dict[str, Path] = {}
+    for role, path in roles:
+        if role.name in first:
+            raise CorpusError(
+                f"{path}: entry {role.name!r}: the field 'name' repeats a role of {first[role.name]}",
+                mend="rename or remove one of them",
+            )
+        if role.name == DEFAULT_NAME:
+            raise CorpusError(
+                f"{path}: entry {role.name!r}: the field 'name' is that of the condition without a role",
+                mend="put its prompts in default.yaml, or give the role another name",
+            )
+        first[role.name] = path
+    return tuple(sorted((role for role, _ in roles), key=lambda role: role.name))
+
+
+def _unique_ids(questions: list[Question], path: Path) -> tuple[Question, ...]:
+    seen: set[str] = set()
+    for index, question in enumerate(questions):
+        if question.id in seen:
+            raise CorpusError(
+                f"{path}: entry {index + 1}: the field 'id' repeats {question.id!r} of an earlier entry",
+                mend="give each question an id of its own",
+            )
+        seen.add(question.id)
+    return tuple(questions)
+
+
+def _load_ours(folder: Path, files: list[Path], *, source: str | None = None) -> Corpus:
+    _refuse_strays(folder)
+    head_path = _optional(folder, "corpus")
+    head = (
+        validate(CorpusData, read_yaml(head_path), path=head_path)
+        if head_path
+        else CorpusData(name=_folder_name(folder))
+    )
+    roles = _by_name([(role, path) for path in files for role in _read_roles(path)])
+    path = _optional(folder, "questions")
+    if path is None:
+        raise CorpusError(
+            f"{folder / 'questions.yaml'}: no such file", mend="add it: a list of entries with id, area, text"
+        )
+    items = _as_list(read_yaml(path), path, "id, area, text")
+    data = [
+        validate(QuestionData, item, path=path, entry=_entry_label(index, item, "id"))
+        for index, item in enumerate(items)
+    ]
+    default_path = _optional(folder, DEFAULT_NAME)
+    return Corpus(
+        name=head.name,
+        roles=roles,
+        questions=_unique_ids([Question(q.id, q.area, q.text) for q in data], path),
+        default_prompts=_read_default(default_path) if default_path else _builtin_default(),
+        source=source or str(folder),
+        version=head.version,
+        licence=head.licence,
+    )
+
+
+def _folder_name(folder: Path) -> str:
+    """Return a corpus name made of the folder's, with what a name cannot hold replaced."""
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "_" for c in folder.resolve().name)
+    return kept.lstrip("_.-") or "corpus"
+
+
+class _Named(ReleasedRole):
+    """A released role together with the name its file gives it."""
+
+    name: Name
+
+
+def _load_released(folder: Path, files: list[Path]) -> Corpus:
+    asked: list[tuple[Path, list[str]]] = []
+    roles: list[tuple[RoleEntry, Path]] = []
+    for path in files:
+        data = validate(ReleasedRole, read_json(path), path=path)
+        validate(_Named, data.model_dump() | {"name": path.stem}, path=path)
+        prompts = tuple(item.pos for item in data.instruction)
+        roles.append((RoleEntry(path.stem, "", "", prompts, _filled(data.eval_prompt)), path))
+        asked.append((path, data.questions))
+    places = dict.fromkeys((files[0].parent / "default.json", folder / "default.json"))
+    defaults = [place for place in places if place.is_file()]
+    if len(defaults) > 1:
+        raise CorpusError(f"{folder}: has both {defaults[0]} and {defaults[1]}", mend="keep one default.json")
+    if defaults:
+        default = validate(ReleasedDefault, read_json(defaults[0]), path=defaults[0])
+        default_prompts = tuple(item.pos for item in default.instruction)
+        asked.append((defaults[0], default.questions))
+    else:
+        default_prompts = _builtin_default()
+    return Corpus(
+        name=_folder_name(folder),
+        roles=_by_name(roles),
+        questions=_released_questions(folder, asked),
+        default_prompts=default_prompts,
+        source=str(folder),
+    )
+
+
+def _released_questions(folder: Path, asked: list[tuple[Path, list[str]]]) -> tuple[Question, ...]:
+    """Return the lines of ``questions.jsonl``, or the list that the role files agree on."""
+    path = folder / "questions.jsonl"
+    if path.is_file():
+        found: list[Question] = []
+        for line, item in read_jsonl(path):
+            data = validate(ReleasedQuestion, item, path=path, entry=f"line {line}")
+            found.append(Question(str(data.id), "", data.question))
+        if not found:
+            raise CorpusError(f"{path}: holds no questions", mend='add lines {"question": ..., "id": ...}')
+        return _unique_ids(found, path)
+    own = [(role_path, questions) for role_path, questions in asked if questions]
+    if not own:
+        raise CorpusError(
+            f"{path}: no such file, and no role file has questions",
+            mend="add questions.jsonl, or 'questions' to the role files",
+        )
+    first_path, first = own[0]
+    for role_path, questions in own:
+        # The design compares roles that answer the same questions; lists that differ would
+        # let a role's own questions pass for its persona.
+        if questions != first:
+            raise CorpusError(
+                f"{role_path}: field 'questions' ({len(questions)} of them) differs from that of "
+                f"{first_path.name} ({len(first)})",
+                mend="add a questions.jsonl with the questions that all roles are to be asked",
+            )
+    return tuple(Question(str(index), "", text) for index, text in enumerate(first))

@@ -1,0 +1,178 @@
+"""The schema of both formats, and how a breach of it is said."""
+
+from __future__ import annotations
+
+import reprlib
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from personascope.errors import CorpusError
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+"""What can stand in a request id and in a file name; the check asks for the narrower slug form."""
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("is empty")
+    return value
+
+
+def _judge_prompt(value: str) -> str:
+    missing = [name for name in ("{question}", "{answer}") if name not in value]
+    if missing and value.strip():
+        raise ValueError(f"lacks the placeholder {' and '.join(missing)}")
+    return value
+
+
+Filled = Annotated[str, AfterValidator(_not_blank)]
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+JudgePrompt = Annotated[str, AfterValidator(_judge_prompt)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class RoleData(_Strict):
+    """A role in the project's format; the group may stand at the top of the file instead."""
+
+    name: Name
+    group: Name | None = None
+    description: Filled
+    prompts: list[Filled] = Field(min_length=1)
+    eval_prompt: JudgePrompt | None = None
+
+
+class QuestionData(_Strict):
+    """A question in the project's format."""
+
+    id: Name
+    area: Name
+    text: Filled
+
+
+class DefaultData(_Strict):
+    """The default condition in the project's format; a prompt may be empty."""
+
+    prompts: list[str] = Field(min_length=1)
+
+
+class CorpusData(_Strict):
+    """What ``corpus.yaml`` says of the corpus as a whole."""
+
+    name: Name
+    version: Filled = ""
+    licence: Filled = ""
+
+
+class ReleasedPrompt(_Strict):
+    """One instruction of a released role file."""
+
+    pos: Filled
+
+
+class ReleasedDefaultPrompt(_Strict):
+    """One instruction of the released default; it may be empty."""
+
+    pos: str
+
+
+class ReleasedRole(_Strict):
+    """A released role file; the role's name is the file's."""
+
+    instruction: list[ReleasedPrompt] = Field(min_length=1)
+    questions: list[Filled] = []
+    eval_prompt: JudgePrompt | None = None
+
+
+class ReleasedDefault(_Strict):
+    """The released file of the default condition."""
+
+    instruction: list[ReleasedDefaultPrompt] = Field(min_length=1)
+    questions: list[Filled] = []
+    eval_prompt: JudgePrompt | None = None
+
+
+class ReleasedQuestion(_Strict):
+    """A line of the released questions."""
+
+    question: Filled
+    id: int | Name
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def short(value: object) -> str:
+    """Return a value's representation, cut to what fits on a line."""
+    shown = reprlib.Repr()
+    shown.maxstring = shown.maxother = 60
+    return shown.repr(value)
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    """Return ``prompts[2]`` for ``("prompts", 2)``, leaving out pydantic's names of union branches."""
+    parts: list[str] = []
+    for step in location:
+        if isinstance(step, int):
+            parts.append(f"[{step}]")
+        elif step.isidentifier() and step not in {"int", "str"}:
+            parts.append(f".{step}" if parts else step)
+    return "".join(parts)
+
+
+def validate(model: type[Model], value: object, *, path: Path, entry: str = "") -> Model:
+    """Return ``value`` as ``model``.
+
+    Args:
+        model: The schema.
+        value: What the file holds.
+        path: The file, for the message.
+        entry: Which entry of the file, for the message.
+
+    Raises:
+        CorpusError: The value breaks the schema: names file, entry, field and value, and the mend.
+    """
+    where = f"{path}: {entry}" if entry else str(path)
+    fields = ", ".join(model.model_fields)
+    if not isinstance(value, dict):
+        raise CorpusError(
+            f"{where}: {short(value)} is a {type(value).__name__}, not a mapping",
+            mend=f"give it the fields {fields}",
+        )
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        first = problems[0]
+        field = _field(first["loc"])
+        kind = first["type"]
+        if kind == "missing":
+            what, mend = f"the field {field!r} is missing", f"add {field!r}; the fields are {fields}"
+        elif kind == "extra_forbidden":
+            what = f"unknown field {field!r} (value {short(first['input'])})"
+            mend = f"remove or rename it; the fields are {fields}"
+            if field.endswith(".neg"):
+                mend = "this is a trait's file, not a role's: a role has only 'pos'"
+        else:
+            reason = str(first["msg"]).removeprefix("Value error, ")
+            what = f"field {field!r} has the value {short(first['input'])}: {reason}"
+            mend = _mend(kind, field)
+        more = f" ({len(problems) - 1} more in this entry)" if len(problems) > 1 else ""
+        raise CorpusError(f"{where}: {what}{more}", mend=mend) from None
+
+
+def _mend(kind: str, field: str) -> str:
+    """Say what puts a field right."""
+    if kind == "string_pattern_mismatch":
+        return f"write {field!r} with letters, digits, '_', '-' and '.' only"
+    if kind == "string_type":
+        return f"write {field!r} as text (quote it if YAML takes it for a number or a truth value)"
+    if kind in {"list_type", "too_short"}:
+        return f"write {field!r} as a list with at least one entry"
+    if field.endswith("eval_prompt"):
+        return "put {question} and {answer} where they belong in the judge prompt"
+    return f"give {field!r} its text"

@@ -1,0 +1,147 @@
+"""The values of a corpus, and the digest that says whether two corpora ask the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass
+
+from rapidfuzz import process
+
+from personascope.errors import CorpusError, UsageError
+
+PROMPTS_PER_ROLE = 5
+"""System prompts of a role, and of the default (paper, section 2)."""
+
+QUESTION_COUNT = 240
+"""Questions that every role is asked in the paper's design."""
+
+DEFAULT_NAME = "default"
+"""The name of the condition without a role; no role may carry it."""
+
+
+@dataclass(frozen=True)
+class RoleEntry:
+    """One role.
+
+    Attributes:
+        name: The role's name, which request ids and file names carry.
+        group: Kind of role (``profession``, ``myth`` ...); empty where the format has none.
+        description: One line for people; empty where the format has none.
+        prompts: The system prompts, in order: a prompt's index is part of a request's identity.
+        eval_prompt: The role's own judge prompt with ``{question}`` and ``{answer}``, or None for
+            the judge's general rubric.
+    """
+
+    name: str
+    group: str
+    description: str
+    prompts: tuple[str, ...]
+    eval_prompt: str | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question that every role is asked.
+
+    Attributes:
+        id: A label for people. Requests go by the question's position, never by this.
+        area: Area of life; empty where the format has none.
+        text: The user's turn.
+    """
+
+    id: str
+    area: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Roles, questions and the default's prompts.
+
+    Attributes:
+        name: What the corpus is called.
+        roles: The roles; the loaders sort them by name.
+        questions: The questions, in file order.
+        default_prompts: System prompts of the default condition; one may be empty (no system
+            prompt), and ``{model_name}`` in one is filled when the requests are designed.
+        source: ``"builtin"``, or the folder it was read from.
+        version: Version of the texts, empty where unknown.
+        licence: Licence of the texts, empty where unknown.
+
+    Raises:
+        CorpusError: Two roles or two questions share a name, or a role is called ``default``.
+    """
+
+    name: str
+    roles: tuple[RoleEntry, ...]
+    questions: tuple[Question, ...]
+    default_prompts: tuple[str, ...]
+    source: str
+    version: str = ""
+    licence: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what would give two requests one identity."""
+        names = Counter(role.name for role in self.roles)
+        if DEFAULT_NAME in names:
+            raise CorpusError(
+                f"corpus {self.name!r}: a role is called {DEFAULT_NAME!r}, like the condition without a role",
+                mend="give the role another name, or put its prompts in the default's file",
+            )
+        for kind, counts in (("role", names), ("question id", Counter(q.id for q in self.questions))):
+            twice = [name for name, count in counts.items() if count > 1]
+            if twice:
+                raise CorpusError(
+                    f"corpus {self.name!r}: {kind} {twice[0]!r} occurs {counts[twice[0]]} times",
+                    mend=f"rename or remove all but one {kind} {twice[0]!r}",
+                )
+
+    @property
+    def requests_digest(self) -> str:
+        """SHA-256 (hex) of what changes a request, and of nothing else.
+
+        In it: role names and prompts, the questions' texts in order, the default's prompts. Not in it:
+        groups, areas and question ids, and what only the judge reads. The same texts have one such
+        digest in both formats.
+        """
+        return _sha256(self._requests())
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of what changes a request or its judging, and of nothing else.
+
+        Beyond what is in ``requests_digest``: each role's judge prompt, or where it has none, its
+        description, which the general rubric quotes. The released format has no descriptions, so a
+        role without a judge prompt is judged by its name alone there, and this digest differs.
+        """
+        judged = [[r.description if r.eval_prompt is None else "", r.eval_prompt] for r in self.roles]
+        return _sha256({**self._requests(), "judging": judged})
+
+    def _requests(self) -> dict[str, object]:
+        return {
+            "roles": [[role.name, list(role.prompts)] for role in self.roles],
+            "questions": [question.text for question in self.questions],
+            "default": list(self.default_prompts),
+        }
+
+    def role(self, name: str) -> RoleEntry:
+        """Return the role called ``name``.
+
+        Raises:
+            UsageError: There is no such role; the message names the nearest ones.
+        """
+        for entry in self.roles:
+            if entry.name == name:
+                return entry
+        near = [str(found[0]) for found in process.extract(name, [r.name for r in self.roles], limit=3)]
+        raise UsageError(
+            f"corpus {self.name!r} has no role {name!r} (it has {len(self.roles)} roles)",
+            mend=f"did you mean {', '.join(near)}?" if near else "load a corpus with roles",
+        )
+
+
+def _sha256(content: dict[str, object]) -> str:
+    text = json.dumps(content, ensure_ascii=True, separators=(",", ":"), sort_keys=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()

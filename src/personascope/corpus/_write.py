@@ -1,0 +1,71 @@
+"""Write a corpus in the released JSON format."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from personascope.corpus._types import DEFAULT_NAME, Corpus
+from personascope.errors import CorpusError
+
+
+def write_released(corpus: Corpus, folder: str | Path) -> Path:
+    """Write a corpus as ``roles/<role>.json``, ``roles/default.json`` and ``questions.jsonl``.
+
+    Groups, descriptions, areas and question ids have no place in that format (ids become 0, 1, 2 ...).
+    What requests are made of has, so ``requests_digest`` survives the round trip.
+
+    Args:
+        corpus: What to write.
+        folder: A folder that does not exist yet, or is empty. It appears whole or not at all.
+
+    Returns:
+        The folder.
+
+    Raises:
+        CorpusError: The folder holds something already, or cannot be written.
+    """
+    target = Path(folder)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise CorpusError(
+            f"{target}: exists and is not an empty folder", mend="name a folder that does not exist yet"
+        )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise CorpusError(
+            f"{target}: cannot be written ({error.strerror})", mend="name another folder"
+        ) from error
+    try:
+        _write(corpus, scratch)
+        # mkdtemp made it for this user alone; a corpus is for reading.
+        scratch.chmod(0o755)
+        scratch.replace(target)
+    except OSError as error:
+        raise CorpusError(
+            f"{target}: cannot be written ({error.strerror})", mend="name another folder"
+        ) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def _write(corpus: Corpus, folder: Path) -> None:
+    roles = folder / "roles"
+    roles.mkdir()
+    questions = [question.text for question in corpus.questions]
+    entries = [(role.name, role.prompts, role.eval_prompt) for role in corpus.roles]
+    for name, prompts, eval_prompt in [*entries, (DEFAULT_NAME, corpus.default_prompts, None)]:
+        data: dict[str, object] = {"instruction": [{"pos": text} for text in prompts], "questions": questions}
+        if eval_prompt is not None:
+            data["eval_prompt"] = eval_prompt
+        text = json.dumps(data, ensure_ascii=False, indent=2) + "\n"
+        (roles / f"{name}.json").write_bytes(text.encode("utf-8"))
+    lines = (
+        json.dumps({"question": text, "id": index}, ensure_ascii=False)
+        for index, text in enumerate(questions)
+    )
+    (folder / "questions.jsonl").write_bytes(("\n".join(lines) + "\n").encode("utf-8"))

@@ -1,0 +1,32 @@
+"""Engines: whatever turns requests into completions with pooled activations."""
+
+from personascope.engines._contract import (
+    Capture,
+    Completion,
+    Engine,
+    EngineInfo,
+    FinishReason,
+    PlanLike,
+    Probe,
+    Request,
+    Sampling,
+    TurnActivations,
+    request_seed,
+)
+from personascope.engines._transformers import TransformersEngine, load_engine
+
+__all__ = [
+    "Capture",
+    "Completion",
+    "Engine",
+    "EngineInfo",
+    "FinishReason",
+    "PlanLike",
+    "Probe",
+    "Request",
+    "Sampling",
+    "TransformersEngine",
+    "TurnActivations",
+    "load_engine",
+    "request_seed",
+]

@@ -1,0 +1,214 @@
+"""The contract between whoever wants text with activations and whoever makes it.
+
+An engine takes an iterable of [Request][personascope.engines.Request] and yields a
+[Completion][personascope.engines.Completion] for each, in completion order, holding a bounded
+number of them. It raises on a request that it cannot honour; it never runs it plain.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float32
+
+from personascope.chat import Conversation, Message
+
+FinishReason = Literal["stop", "length"]
+
+
+class PlanLike(Protocol):
+    """What an engine needs to know of an intervention plan before it can refuse or apply it."""
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of the plan's content; the completion carries it as proof of application."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn. The defaults are the paper's (section 2.1 of arXiv 2601.10387).
+
+    Attributes:
+        temperature: 0 means greedy.
+        top_p: Nucleus mass in (0, 1].
+        max_new_tokens: Response tokens at most, the end-of-turn token not counted.
+        min_new_tokens: End-of-turn tokens are not drawn before this many response tokens.
+    """
+
+    temperature: float = 0.7
+    top_p: float = 0.9
+    max_new_tokens: int = 512
+    min_new_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """Which residual streams to pool (mean over the response's tokens, float32).
+
+    Attributes:
+        layers: 0-based block indices, index l meaning the residual stream after block l;
+            None for all of them.
+    """
+
+    layers: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Probe:
+    """A named direction at one layer, onto which every response token is projected.
+
+    Attributes:
+        name: Key of the result in ``Completion.projections``.
+        layer: 0-based block index.
+        direction: Used as given; normalise it first if the projection shall be on a unit vector.
+    """
+
+    name: str
+    layer: int
+    direction: Float32[np.ndarray, "d"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """One response to generate.
+
+    Attributes:
+        id: Unique within a run; with ``seed`` it determines the random draws, whatever the batch.
+        prompt: A conversation, rendered with the model's chat template plus the generation
+            prompt, or ready token ids.
+        sampling: How tokens are drawn.
+        plan: Intervention to apply, or None.
+        capture: What to pool, or None for text only.
+        probes: Directions for per-token projections.
+        seed: Seed of the run.
+    """
+
+    id: str
+    prompt: Conversation | tuple[int, ...]
+    sampling: Sampling = field(default_factory=Sampling)
+    plan: PlanLike | None = None
+    capture: Capture | None = None
+    probes: tuple[Probe, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Completion:
+    """What came of a request.
+
+    Attributes:
+        id: The request's id.
+        text: The response, special tokens removed.
+        token_ids: The response's tokens, without the end-of-turn token.
+        finish_reason: "stop" for an end-of-turn token, "length" for the limit.
+        prompt_tokens: Number of tokens of the rendered prompt.
+        pooled: Mean residual stream over the response's tokens, [layers, d] float32 in the order
+            of ``Capture.layers``; None if nothing was captured or the response is empty.
+        token_count: Number of tokens in that mean (all of ``token_ids``: the last sampled token
+            is fed once more so that it counts too).
+        projections: Probe name -> projection of each response token, [tokens] float32.
+        plan_digest: Digest of the plan that was applied, None for a plain run.
+    """
+
+    id: str
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    prompt_tokens: int
+    pooled: Float32[np.ndarray, "layers d"] | None = None
+    token_count: int = 0
+    projections: Mapping[str, Float32[np.ndarray, "tokens"]] = field(default_factory=lambda: {})
+    plan_digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TurnActivations:
+    """Pooled activations of one turn of an existing conversation.
+
+    Attributes:
+        index: Position of the message in the conversation.
+        role: The message's role.
+        pooled: Mean over the turn's content tokens, [layers, d] float32; None for an empty turn.
+        token_count: Number of tokens in that mean.
+        projections: Probe name -> projection of each content token, [tokens] float32.
+    """
+
+    index: int
+    role: str
+    pooled: Float32[np.ndarray, "layers d"] | None
+    token_count: int
+    projections: Mapping[str, Float32[np.ndarray, "tokens"]] = field(default_factory=lambda: {})
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What a map must remember of the engine and model that it came from."""
+
+    engine: str
+    model_id: str
+    model_revision: str
+    n_layers: int
+    d_model: int
+    dtype: str
+    chat_digest: str
+    versions: Mapping[str, str] = field(default_factory=lambda: {})
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Generates, pools activations in place, and applies plans."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """Identity and shape of the model behind the engine."""
+        ...
+
+    def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Generate a completion for every request, yielded in completion order.
+
+        Raises:
+            EngineError: If a request cannot be honoured as it stands.
+        """
+        ...
+
+    def observe(
+        self,
+        conversation: Conversation,
+        *,
+        capture: Capture | None = None,
+        probes: tuple[Probe, ...] = (),
+    ) -> list[TurnActivations]:
+        """Pool the activations of every turn of a conversation that already exists."""
+        ...
+
+    def count_tokens(self, conversation: Conversation) -> int:
+        """Return the length of the rendered prompt, for planning."""
+        ...
+
+
+def request_seed(seed: int, request_id: str) -> int:
+    """Derive the 64-bit seed of one request from the run's seed and the request's id."""
+    digest = hashlib.blake2b(f"{seed}\x00{request_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
+__all__ = [
+    "Capture",
+    "Completion",
+    "Conversation",
+    "Engine",
+    "EngineInfo",
+    "FinishReason",
+    "Message",
+    "PlanLike",
+    "Probe",
+    "Request",
+    "Sampling",
+    "TurnActivations",
+    "request_seed",
+]

@@ -1,0 +1,208 @@
+"""Key-value memory of the running rows: one buffer a layer, rows right-aligned at a common column.
+
+Every step writes one column for all rows, whatever their lengths, so a step costs one small copy
+instead of a concatenation of everything; a row that ends gives its place to the last one.
+Sliding-window layers keep all columns here and are masked instead: exact, at the price of memory.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
+
+from personascope.errors import EngineError
+
+GROWTH = 64
+
+
+def keys_values(cache: Cache, index: int) -> tuple[Tensor, Tensor]:
+    """Return the keys and values of one layer, [rows, key heads, tokens, head width] each.
+
+    Raises:
+        EngineError: If the layer has none: its state is a recurrence, which cannot be cut by token.
+    """
+    layer = cache.layers[index]
+    keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
+    if keys is None or values is None:
+        raise EngineError(
+            f"layer {index} keeps a {type(layer).__name__} instead of keys and values",
+            mend="this engine runs models whose every layer is attention",
+        )
+    return keys, values
+
+
+class Columns:
+    """Which part of the buffers is in use, shared by all layers.
+
+    Attributes:
+        rows: Rows in use, [0, rows).
+        start: First column that any row uses.
+        end: Column after the last written one.
+        capacity: Columns allocated.
+    """
+
+    def __init__(self, slots: int) -> None:
+        """Begin with nothing in use."""
+        self.slots = slots
+        self.rows = 0
+        self.start = 0
+        self.end = 0
+        self.capacity = 0
+
+
+class SlotLayer(CacheLayerMixin):
+    """The buffers of one layer, [slots, key heads, capacity, head width]."""
+
+    is_sliding = False
+
+    def __init__(self, columns: Columns) -> None:
+        """Share the columns with the other layers."""
+        super().__init__()
+        self.columns = columns
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Allocate the buffers in the form of the first keys and values seen."""
+        at = self.columns
+        self.keys = key_states.new_zeros(at.slots, key_states.shape[1], at.capacity, key_states.shape[3])
+        self.values = value_states.new_zeros(
+            at.slots, value_states.shape[1], at.capacity, value_states.shape[3]
+        )
+        self.is_initialized = True
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Write the step's column; return views of everything in use."""
+        del args, kwargs
+        at = self.columns
+        stop = at.end + key_states.shape[2]
+        self.k[: at.rows, :, at.end : stop] = key_states
+        self.v[: at.rows, :, at.end : stop] = value_states
+        return self.k[: at.rows, :, at.start : stop], self.v[: at.rows, :, at.start : stop]
+
+    @property
+    def k(self) -> Tensor:
+        """The keys' buffer."""
+        assert self.keys is not None
+        return self.keys
+
+    @property
+    def v(self) -> Tensor:
+        """The values' buffer."""
+        assert self.values is not None
+        return self.values
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Return key length and offset for the mask."""
+        return self.get_seq_length() + query_length, 0
+
+    def get_seq_length(self) -> int:
+        """Return the columns in use."""
+        return self.columns.end - self.columns.start
+
+    def get_max_length(self) -> int:
+        """Return -1: the buffers grow."""
+        return -1
+
+    def get_max_cache_shape(self) -> int:
+        """Return -1: the buffers grow."""
+        return -1
+
+    def resize(self, capacity: int, shift: int) -> None:
+        """Move the columns in use by ``shift`` into buffers of ``capacity`` columns."""
+        if not self.is_initialized:
+            return
+        at = self.columns
+        for name in ("keys", "values"):
+            old: Tensor = getattr(self, name)
+            new = old if old.shape[2] == capacity else old.new_zeros(*old.shape[:2], capacity, old.shape[3])
+            part = old[: at.rows, :, at.start : at.end].clone()
+            new[: at.rows, :, at.start + shift : at.end + shift] = part
+            setattr(self, name, new)
+
+
+class SlotCache(Cache):
+    """The cache that a model sees while rows run.
+
+    Attributes:
+        columns: What is in use.
+        starts: First column of each row in use.
+    """
+
+    def __init__(self, n_layers: int, slots: int) -> None:
+        """Make a layer for each block; buffers come with the first rows."""
+        self.columns = Columns(slots)
+        self.slots = [SlotLayer(self.columns) for _ in range(n_layers)]
+        super().__init__(layers=list(self.slots))
+        self.starts: list[int] = []
+
+    def admit(self, prefilled: DynamicCache, source: list[tuple[int, int, int]]) -> None:
+        """Take rows out of a prefilled cache.
+
+        Args:
+            prefilled: Keys and values of a batch of prompts.
+            source: For each new row (batch row, first column, end column) in that cache.
+        """
+        at = self.columns
+        longest = max(stop - start for _, start, stop in source)
+        if at.rows == 0:
+            at.start = at.end = 0
+        self._make_room(before=longest, after=1)
+        for index, layer in enumerate(self.slots):
+            keys, values = keys_values(prefilled, index)
+            if not layer.is_initialized:
+                layer.lazy_initialization(keys, values)
+            for place, (row, start, stop) in enumerate(source, start=at.rows):
+                begin = at.end - (stop - start)
+                layer.k[place, :, begin : at.end] = keys[row, :, start:stop]
+                layer.v[place, :, begin : at.end] = values[row, :, start:stop]
+        self.starts += [at.end - (stop - start) for _, start, stop in source]
+        at.rows += len(source)
+        at.start = min(self.starts)
+
+    def advance(self) -> None:
+        """Count the column that a step has just written."""
+        self.columns.end += 1
+
+    def prepare_step(self) -> None:
+        """Make sure that a column is free for the next step."""
+        self._make_room(before=0, after=1)
+
+    def remove(self, row: int) -> int:
+        """Free a row; the last row takes its place. Returns the place that the moved row had."""
+        at = self.columns
+        last = at.rows - 1
+        if row != last:
+            begin = self.starts[last]
+            for layer in self.slots:
+                layer.k[row, :, begin : at.end] = layer.k[last, :, begin : at.end]
+                layer.v[row, :, begin : at.end] = layer.v[last, :, begin : at.end]
+            self.starts[row] = self.starts[last]
+        self.starts.pop()
+        at.rows = last
+        at.start = min(self.starts, default=0)
+        return last
+
+    def mask(self, device: torch.device) -> Tensor:
+        """Return the 2-D attention mask of the next step, [rows, columns in use + 1]."""
+        at = self.columns
+        columns = torch.arange(at.start, at.end + 1)
+        return (columns[None, :] >= torch.tensor(self.starts)[:, None]).to(device)
+
+    def _make_room(self, *, before: int, after: int) -> None:
+        at = self.columns
+        shift = max(0, before - at.end)
+        need = at.end + shift + after
+        if need > at.capacity and at.start > 0 and before <= at.end - at.start:
+            # Columns that only ended rows used are given back before anything grows.
+            shift = -at.start
+            need = at.end + shift + after
+        capacity = at.capacity
+        if need > capacity:
+            capacity = need + GROWTH
+        if shift or capacity != at.capacity:
+            for layer in self.slots:
+                layer.resize(capacity, shift)
+            at.start, at.end, at.capacity = at.start + shift, at.end + shift, capacity
+            self.starts = [start + shift for start in self.starts]

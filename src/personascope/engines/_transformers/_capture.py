@@ -1,0 +1,89 @@
+"""Running float32 sums of the residual stream, one per row and layer, and projections on probes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from personascope.engines._contract import Probe, Request
+from personascope.engines._transformers._rows import Row
+
+
+def layers_wanted(requests: list[Request], n_layers: int) -> frozenset[int]:
+    """Return the layers that any of the requests captures or probes."""
+    wanted: set[int] = set()
+    for request in requests:
+        if request.capture is not None:
+            wanted |= set(range(n_layers) if request.capture.layers is None else request.capture.layers)
+        wanted |= {probe.layer for probe in request.probes}
+    return frozenset(wanted)
+
+
+class StepReader:
+    """Adds each step's residual stream to the sums; never holds more than [layers, slots, d].
+
+    The sums live on the device of their block, so that a model spread over devices copies nothing.
+    """
+
+    def __init__(self, slots: int, d_model: int) -> None:
+        """Allocate nothing until a layer is read."""
+        self.slots = slots
+        self.d_model = d_model
+        self.sums: dict[int, Tensor] = {}
+        self.rows: list[Row] = []
+        self._probes: dict[int, tuple[tuple[Probe, ...], Tensor]] = {}
+        self._step: dict[int, Tensor] = {}
+
+    def set_rows(self, rows: list[Row]) -> None:
+        """Note which rows run, and stack the directions that they probe."""
+        self.rows = rows
+        by_layer: dict[int, dict[Probe, None]] = {}
+        for row in rows:
+            for probe in row.queued.request.probes:
+                by_layer.setdefault(probe.layer, {})[probe] = None
+        self._probes = {
+            layer: (tuple(probes), torch.from_numpy(np.stack([probe.direction for probe in probes])).float())
+            for layer, probes in by_layer.items()
+        }
+
+    def __call__(self, layer: int, hidden: Tensor) -> None:
+        """Read the residual stream of one layer, [rows, 1, d]."""
+        sums = self.sums.get(layer)
+        if sums is None:
+            sums = torch.zeros(self.slots, self.d_model, dtype=torch.float32, device=hidden.device)
+            self.sums[layer] = sums
+        stream = hidden[:, -1].float()
+        sums[: stream.shape[0]] += stream
+        if layer in self._probes:
+            directions = self._probes[layer][1].to(stream.device)
+            self._step[layer] = stream @ directions.T
+
+    def finish_step(self) -> None:
+        """Hand the step's projections to the rows."""
+        if not self._probes:
+            return
+        values = {layer: tensor.tolist() for layer, tensor in self._step.items()}
+        index = {
+            probe: (layer, place)
+            for layer, (probes, _) in self._probes.items()
+            for place, probe in enumerate(probes)
+        }
+        for number, row in enumerate(self.rows):
+            found = (index[probe] for probe in row.queued.request.probes)
+            row.projections.append([values[layer][number][place] for layer, place in found])
+        self._step = {}
+
+    def clear(self, place: int) -> None:
+        """Begin a row's sums at zero."""
+        for sums in self.sums.values():
+            sums[place] = 0
+
+    def move(self, source: int, target: int) -> None:
+        """Let a row take another place."""
+        for sums in self.sums.values():
+            sums[target] = sums[source]
+
+    def mean(self, place: int, layers: list[int], count: int) -> np.ndarray:
+        """Return a row's means, [layers, d] float32."""
+        return np.stack([(self.sums[layer][place] / count).cpu().numpy() for layer in layers])

@@ -1,0 +1,64 @@
+"""Drawing tokens: every request has a stream of uniform numbers of its own, whatever the batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+TOP = 256
+
+
+def uniforms(seed: int, count: int) -> np.ndarray:
+    """Return the uniform numbers in [0, 1) that a request will use, one a token."""
+    return np.random.Generator(np.random.Philox(key=seed)).random(count)
+
+
+def draw(
+    logits: Float[Tensor, "rows vocabulary"],
+    temperature: Float[Tensor, "rows"],
+    top_p: Float[Tensor, "rows"],
+    uniform: Float[Tensor, "rows"],
+) -> Tensor:
+    """Draw a token for every row by inverting the cumulative distribution of its nucleus.
+
+    The nucleus is the smallest set of most likely tokens whose mass reaches ``top_p``, as in
+    Transformers' ``TopPLogitsWarper``. It is looked for among the most likely 256 tokens, and in
+    the full order only for the rows where these hold too little mass: the same distribution,
+    without sorting the vocabulary at every step.
+
+    Args:
+        logits: Any float dtype.
+        temperature: 0 for the most likely token.
+        top_p: In (0, 1].
+        uniform: One number in [0, 1) for each row.
+
+    Returns:
+        Token ids, [rows] int64.
+    """
+    logits = logits.float()
+    greedy = temperature <= 0
+    if bool(greedy.all()):
+        return logits.argmax(-1)
+    scaled = logits / torch.where(greedy, 1.0, temperature)[:, None]
+    log_mass = torch.logsumexp(scaled, dim=-1, keepdim=True)
+    top, index = scaled.topk(min(TOP, scaled.shape[-1]), dim=-1)
+    tokens = _invert((top - log_mass).exp(), index, top_p, uniform)
+    short = (top - log_mass).exp().sum(-1) < top_p
+    if top.shape[-1] < scaled.shape[-1] and bool(short.any()):
+        full, order = scaled[short].sort(dim=-1, descending=True)
+        tokens[short] = _invert((full - log_mass[short]).exp(), order, top_p[short], uniform[short])
+    return torch.where(greedy, logits.argmax(-1), tokens)
+
+
+def _invert(mass: Tensor, index: Tensor, top_p: Tensor, uniform: Tensor) -> Tensor:
+    mass = mass.double()
+    before = mass.cumsum(-1) - mass
+    mass = torch.where(before < top_p[:, None], mass, 0.0)
+    cumulative = mass.cumsum(-1)
+    target = (uniform.double() * cumulative[:, -1])[:, None]
+    place = torch.searchsorted(cumulative, target, right=True)
+    # Rounding may push the target to the very end: the last token of the nucleus is meant then.
+    last = (mass > 0).sum(-1, keepdim=True) - 1
+    return index.gather(-1, torch.minimum(place, last)).squeeze(-1)

@@ -1,0 +1,55 @@
+"""Hooks on the decoder blocks that read the residual stream while the model runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from personascope.models import block_output
+
+Reader = Callable[[int, Tensor], None]
+
+
+class Taps:
+    """Forward hooks on every block, each passing (layer, residual stream [rows, tokens, d]) on.
+
+    Attributes:
+        reader: Whom to pass it to; None while nothing is to be read (prompts, warm-up).
+        layers: The layers to pass on.
+    """
+
+    def __init__(self, blocks: Sequence[nn.Module]) -> None:
+        """Remember the blocks; no hook is set before ``attached``."""
+        self.blocks = blocks
+        self.reader: Reader | None = None
+        self.layers: frozenset[int] = frozenset()
+        self._depth = 0
+        self._handles: list[RemovableHandle] = []
+
+    @contextmanager
+    def attached(self) -> Iterator[Taps]:
+        """Set the hooks, and take them off again whatever happens; inside itself it sets no second ones."""
+        if self._depth == 0:
+            self._handles = [
+                block.register_forward_hook(self._hook(layer)) for layer, block in enumerate(self.blocks)
+            ]
+        self._depth += 1
+        try:
+            yield self
+        finally:
+            self._depth -= 1
+            if self._depth == 0:
+                self.reader = None
+                for handle in self._handles:
+                    handle.remove()
+
+    def _hook(self, layer: int) -> Callable[[nn.Module, Any, Any], None]:
+        def read(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            if self.reader is not None and layer in self.layers:
+                self.reader(layer, block_output(output))
+
+        return read

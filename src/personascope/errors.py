@@ -1,0 +1,62 @@
+"""The one family of errors that personascope raises on purpose.
+
+Every message names the thing that is wrong, the value it had, and what mends it. The command
+line prints the message alone (no traceback) and exits with ``exit_code``.
+"""
+
+from __future__ import annotations
+
+
+class PersonascopeError(Exception):
+    """Base of every expected failure.
+
+    Args:
+        message: What is wrong, with the offending value in it.
+        mend: What the reader can do about it, one sentence. Printed on its own line.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, mend: str = "") -> None:
+        """Keep the message and the mend apart, so that a surface can set them in its own way."""
+        super().__init__(message)
+        self.message = message
+        self.mend = mend
+
+    def __str__(self) -> str:
+        """Return the message, then the mend on a line of its own."""
+        return f"{self.message}\n  -> {self.mend}" if self.mend else self.message
+
+
+class UsageError(PersonascopeError):
+    """The caller asked for something that does not exist or does not fit together."""
+
+    exit_code = 2
+
+
+class CorpusError(PersonascopeError):
+    """A corpus file is missing, malformed, or breaks the schema."""
+
+
+class ModelError(PersonascopeError):
+    """A model cannot be found, read, converted, or does not have the structure that is needed."""
+
+
+class ChatError(PersonascopeError):
+    """A conversation cannot be rendered with the model's chat template, or its spans not derived."""
+
+
+class EngineError(PersonascopeError):
+    """An engine cannot honour a request. It never runs the request plain instead."""
+
+
+class JudgeError(PersonascopeError):
+    """A judge cannot work at all (bad address, exhausted quota, spent budget)."""
+
+
+class StoreError(PersonascopeError):
+    """A run folder or a map is damaged, of another run, or cannot be written."""
+
+
+class SpaceError(PersonascopeError):
+    """There is too little data for the statistic that was asked for."""

@@ -1,0 +1,260 @@
+"""One unit of work: what was generated and judged of it, and its commitment to the run folder."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from personascope.engines import Completion
+from personascope.errors import EngineError, StoreError
+from personascope.judge import Verdict
+from personascope.mapping._design import DEFAULT, Design, Rollout
+from personascope.mapping._sums import Slot, pack_slots, slot_of, unpack_slots
+from personascope.store import RunFolder, TensorPart, TensorSpec
+
+Status = Literal["scored", "default", "unscored", "empty", "unjudged"]
+"""What became of a rollout; an "unscored" one waits for a judge, an "empty" one has no tokens."""
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("role", pa.string()),
+        ("prompt_index", pa.int16()),
+        ("question_index", pa.int32()),
+        ("sample", pa.int32()),
+        ("fold", pa.int8()),
+        ("seed", pa.int64()),
+        ("system_prompt", pa.dictionary(pa.int32(), pa.string())),
+        ("question", pa.dictionary(pa.int32(), pa.string())),
+        ("text", pa.string()),
+        ("token_count", pa.int32()),
+        ("finish_reason", pa.string()),
+        ("prompt_tokens", pa.int32()),
+        ("score", pa.int8()),
+        ("reason", pa.string()),
+        ("judge", pa.string()),
+        ("status", pa.string()),
+    ]
+)
+"""Columns of rollouts.parquet."""
+
+
+@dataclass
+class Unit:
+    """A unit in memory, between the first completion and its commitment.
+
+    Attributes:
+        index: Position of the unit.
+        rows: The rows of rollouts.parquet, by rollout id, in rollout order.
+        pooled: Pooled activations [L, d] that are not yet in a sum, by rollout id.
+        waiting: Rollouts whose verdict is still to come.
+        retry: Whether the unit is committed already and only its pending rollouts are judged again.
+    """
+
+    index: int
+    rows: dict[str, dict[str, Any]]
+    pooled: dict[str, np.ndarray] = field(default_factory=dict)
+    waiting: set[str] = field(default_factory=set)
+    retry: bool = False
+
+    @property
+    def unscored(self) -> list[str]:
+        """Rollouts without the score that they need, in rollout order."""
+        return [id for id, row in self.rows.items() if row["status"] == "unscored"]
+
+    def take_completion(self, completion: Completion, shape: tuple[int, int], *, judged: bool) -> bool:
+        """Take what the engine made of a rollout; return whether it must be judged.
+
+        Raises:
+            EngineError: If the completion is not one that this unit waits for, or its activations
+                are missing, of another shape, or not finite.
+        """
+        row = self.rows.get(completion.id)
+        if row is None or row["status"]:
+            raise EngineError(
+                f"the engine returned {completion.id} "
+                + ("a second time" if row else f"which is not a rollout of unit {self.index}"),
+                mend="report this; nothing of the unit was kept",
+            )
+        if completion.plan_digest is not None:
+            raise EngineError(f"the engine intervened in {completion.id}, which asked for no plan")
+        row.update(
+            text=completion.text,
+            token_count=completion.token_count,
+            finish_reason=completion.finish_reason,
+            prompt_tokens=completion.prompt_tokens,
+        )
+        if not completion.token_ids:
+            row["status"] = "empty"
+            return False
+        pooled = completion.pooled
+        if pooled is None or pooled.shape != shape:
+            got = "none" if pooled is None else str(list(pooled.shape))
+            raise EngineError(f"the activations of {completion.id} are {got} instead of {list(shape)}")
+        if not np.isfinite(pooled).all():
+            raise EngineError(
+                f"the activations of {completion.id} are not finite",
+                mend="run the model in bfloat16 or float32 instead of float16",
+            )
+        # A view into an engine's batch would keep the whole batch alive.
+        self.pooled[completion.id] = np.array(pooled, dtype=np.float32)
+        to_judge = judged and row["role"] != DEFAULT
+        row["status"] = "unscored" if to_judge else "default" if row["role"] == DEFAULT else "unjudged"
+        if to_judge:
+            self.waiting.add(completion.id)
+        return to_judge
+
+    def take_verdict(self, verdict: Verdict) -> None:
+        """Take what the judge said of a rollout."""
+        self.waiting.remove(verdict.id)
+        scored = verdict.score is not None
+        self.rows[verdict.id].update(
+            score=verdict.score,
+            reason=verdict.reason,
+            judge=verdict.judge,
+            status="scored" if scored else "unscored",
+        )
+
+
+def new_unit(design: Design, index: int, rollouts: list[Rollout]) -> Unit:
+    """Return a unit of which nothing was generated yet."""
+    rows = {
+        rollout.id: {
+            **dict.fromkeys(SCHEMA.names),
+            "id": rollout.id,
+            "role": rollout.role,
+            "prompt_index": rollout.prompt_index,
+            "question_index": rollout.question_index,
+            "sample": rollout.sample,
+            "fold": rollout.fold,
+            "seed": design.seed,
+            "system_prompt": design.system_prompt(rollout),
+            "question": design.corpus.questions[rollout.question_index].text,
+        }
+        for rollout in rollouts
+    }
+    return Unit(index, rows)
+
+
+def pending_unit(folder: RunFolder, index: int) -> Unit:
+    """Return a committed unit with its pending rollouts waiting for a verdict.
+
+    Raises:
+        StoreError: If the unit's files do not agree.
+    """
+    rows = {row["id"]: row for row in folder.rows(index).to_pylist()}
+    unit = Unit(index, rows, retry=True)
+    part = folder.part(index, "pending")
+    if part is None or set(part.specs) != set(unit.unscored):
+        raise StoreError(
+            f"the pending activations of unit {index} in {folder.path} do not fit its rows",
+            mend="use --restart",
+        )
+    unit.pooled = {id: part.read(id) for id in unit.unscored}
+    unit.waiting = set(unit.unscored)
+    return unit
+
+
+def commit_unit(
+    folder: RunFolder, unit: Unit, shape: tuple[int, int], *, kept: frozenset[str], merged: set[str]
+) -> None:
+    """Commit a unit whose verdicts are all in; sums are made in rollout order.
+
+    The order makes them the same to the last bit, whatever the order in which completions and
+    verdicts came.
+
+    Args:
+        folder: The run folder.
+        unit: The unit.
+        shape: Layers and width.
+        kept: Rollouts of the unit whose activations stay.
+        merged: Roles whose sums left the units already.
+
+    Raises:
+        StoreError: If it cannot be written.
+    """
+    before = folder.part(unit.index, "sums") if unit.retry else None
+    norms, counted = _norms(folder, unit, shape[0])
+    unscored = unit.unscored
+    statuses = Counter(row["status"] for row in unit.rows.values())
+    meta = {
+        "rollouts": len(unit.rows),
+        "statuses": dict(sorted(statuses.items())),
+        "scores": dict(
+            sorted(Counter(str(row["score"]) for row in unit.rows.values() if row["score"] is not None).items())
+        ),
+        "tokens": sum(row["token_count"] or 0 for row in unit.rows.values()),
+        "pending": dict(Counter(unit.rows[id]["role"] for id in unscored)),
+        "norm_sums": norms.tolist(),
+        "norm_count": counted,
+    }
+    parts: dict[str, TensorPart] = {"sums": _sums_part(unit, shape, before, merged)}
+    if unscored:
+        parts["pending"] = TensorPart(
+            [TensorSpec(id, "F32", shape) for id in unscored], [unit.pooled[id] for id in unscored]
+        )
+    if kept and not unit.retry:
+        ids = [id for id in unit.rows if id in kept and id in unit.pooled]
+        parts["kept"] = TensorPart(
+            [TensorSpec(id, "BF16", shape) for id in ids], (unit.pooled[id] for id in ids)
+        )
+    rows = pa.Table.from_pylist(list(unit.rows.values()), schema=SCHEMA)
+    folder.commit(unit.index, rows=rows, meta=meta, parts=parts, carry=("kept",) if unit.retry else ())
+
+
+def _norms(folder: RunFolder, unit: Unit, n_layers: int) -> tuple[np.ndarray, int]:
+    if unit.retry:
+        meta = folder.units[unit.index].meta
+        return np.array(meta["norm_sums"], np.float64), int(meta["norm_count"])
+    norms = np.zeros(n_layers, np.float64)
+    for id in unit.rows:
+        if id in unit.pooled:
+            norms += np.linalg.norm(unit.pooled[id].astype(np.float64), axis=1)
+    return norms, len(unit.pooled)
+
+
+def _sums_part(unit: Unit, shape: tuple[int, int], before: Any, merged: set[str]) -> TensorPart:
+    wanted: dict[str, dict[Slot, int]] = {}
+    adding: dict[str, list[tuple[Slot, str]]] = {}
+    if before is not None:
+        for role, text in before.metadata.items():
+            if role not in merged:
+                wanted[role] = unpack_slots(text)
+    for id, row in unit.rows.items():
+        if id not in unit.pooled or row["status"] == "unscored":
+            continue
+        slot = slot_of(row["score"], row["fold"])
+        counts = wanted.setdefault(row["role"], {})
+        counts[slot] = counts.get(slot, 0) + 1
+        adding.setdefault(row["role"], []).append((slot, id))
+    order = {role: {slot: place for place, slot in enumerate(sorted(counts))} for role, counts in wanted.items()}
+
+    def arrays() -> Iterator[np.ndarray]:
+        for role, places in order.items():
+            sums = np.zeros((shape[0], len(places), shape[1]), np.float32)
+            if before is not None and role in before.metadata:
+                old = before.read(role)
+                for place, slot in enumerate(unpack_slots(before.metadata[role])):
+                    sums[:, places[slot]] = old[:, place]
+            for slot, id in adding.get(role, []):
+                sums[:, places[slot]] += unit.pooled[id]
+            yield sums
+
+    return TensorPart(
+        [TensorSpec(role, "F32", (shape[0], len(places), shape[1])) for role, places in order.items()],
+        arrays(),
+        {role: pack_slots({slot: wanted[role][slot] for slot in places}) for role, places in order.items()},
+    )
+
+
+def totals(folder: RunFolder, key: str) -> Mapping[str, int]:
+    """Add up the counters ``statuses``, ``scores`` or ``pending`` of all committed units."""
+    total: Counter[str] = Counter()
+    for unit in folder.units.values():
+        total.update(unit.meta[key])
+    return total

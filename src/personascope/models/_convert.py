@@ -1,0 +1,166 @@
+"""GGUF files, converted once into a folder of bf16 safetensors in the cache."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from personascope.errors import ModelError
+from personascope.models._cache import cache_root, file_sha256, remembered_sha256
+from personascope.models._quiet import quiet_transformers
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "personascope.json"
+_STALE_AFTER = 24 * 3600.0
+
+
+def convert_gguf(
+    paths: Sequence[Path], *, cache_dir: Path | None = None, reconvert: bool = False
+) -> tuple[Path, str]:
+    """Return the converted folder of a GGUF file, converting it if that was not done before.
+
+    The folder is named after the file's SHA-256 and appears whole or not at all, also with several
+    processes at it at once (the first to finish wins, the others drop theirs).
+
+    Args:
+        paths: The file, or its parts in order.
+        cache_dir: Cache folder instead of the default one.
+        reconvert: Drop the cached folder and convert anew.
+
+    Returns:
+        The folder, and the SHA-256 of the GGUF file in hex.
+
+    Raises:
+        ModelError: If the file is no GGUF file that Transformers can read, the cache cannot be
+            written (disk full), or a cached folder is damaged.
+    """
+    root = cache_root(cache_dir)
+    sha256 = remembered_sha256(paths, root)
+    folder = root / "gguf" / sha256
+    if reconvert and folder.exists():
+        shutil.rmtree(folder)
+    if folder.exists():
+        check_conversion(folder)
+        return folder, sha256
+    started = time.monotonic()
+    log.info("converting %s to safetensors in %s (once)", paths[0].name, folder)
+    work: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _drop_stale(folder.parent)
+        work = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder.parent))
+        # The de-quantizer's progress bar has no switch; whatever is wrong is raised, not printed.
+        with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
+            _convert(paths, work / "model")
+        _write_manifest(work / "model", paths[0].name, sha256)
+        try:
+            (work / "model").rename(folder)
+        except OSError:
+            # Another process finished first; if it did not, the failure is ours.
+            if not folder.exists():
+                raise
+        check_conversion(folder)
+    except ModelError:
+        raise
+    except Exception as error:
+        raise _conversion_error(error, paths[0], root) from error
+    finally:
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
+    log.info("converted %s in %.0f s", paths[0].name, time.monotonic() - started)
+    return folder, sha256
+
+
+def check_conversion(folder: Path, *, full: bool = False) -> None:
+    """Check a converted folder against the manifest that was written with it.
+
+    Args:
+        folder: As returned by `convert_gguf`.
+        full: Also hash every file; without it only sizes are compared.
+
+    Raises:
+        ModelError: If a file is missing, of another size, or (with ``full``) of other content.
+    """
+    mend = f"delete {folder}, or run again with --reconvert"
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        files: dict[str, dict[str, Any]] = manifest["files"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"the converted model {folder} has no readable {MANIFEST}", mend=mend) from error
+    for name, expected in files.items():
+        path = folder / name
+        size = path.stat().st_size if path.is_file() else None
+        if size != expected["size"]:
+            found = "is missing" if size is None else f"has {size} bytes"
+            raise ModelError(f"{path} {found}, {expected['size']} were written", mend=mend)
+        if full and file_sha256([path]) != expected["sha256"]:
+            raise ModelError(f"the content of {path} has changed since it was written", mend=mend)
+
+
+def _convert(paths: Sequence[Path], target: Path) -> None:
+    file = paths[0]
+    if len(paths) > 1:
+        file = target.parent / "assembled.gguf"
+        with file.open("wb") as whole:
+            for part in paths:
+                with part.open("rb") as piece:
+                    shutil.copyfileobj(piece, whole, 1 << 20)
+    place: dict[str, Any] = {"gguf_file": file.name}
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.bfloat16, **place)
+    # The weights are plain now; with these left on, saving refuses, and loading would de-quantize again.
+    config: Any = model.config
+    for owner, name in ((model, "hf_quantizer"), (model, "is_quantized"), (config, "quantization_config")):
+        if name in vars(owner):
+            delattr(owner, name)
+    model.save_pretrained(target)
+    transformers.AutoTokenizer.from_pretrained(file.parent, **place).save_pretrained(target)
+
+
+def _write_manifest(folder: Path, source: str, sha256: str) -> None:
+    manifest = {
+        "source": source,
+        "source_sha256": sha256,
+        "versions": {name: version(name) for name in ("transformers", "torch", "safetensors", "gguf")},
+        "files": {
+            path.name: {"size": path.stat().st_size, "sha256": file_sha256([path])}
+            for path in sorted(folder.iterdir())
+        },
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+
+
+def _drop_stale(folder: Path) -> None:
+    """Remove what killed conversions left behind."""
+    for path in folder.glob(".tmp-*"):
+        if time.time() - path.stat().st_mtime > _STALE_AFTER:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _conversion_error(error: Exception, file: Path, root: Path) -> ModelError:
+    # The safetensors writer reports a full disk in words only.
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or "No space left" in str(error) or "os error 28" in str(error):
+        return ModelError(
+            f"no space left under {root} for the conversion of {file.name}",
+            mend="free some space, or point PERSONASCOPE_CACHE at a larger disk",
+        )
+    if isinstance(error, ImportError):
+        return ModelError(f"{file.name} cannot be read: {error}", mend="pip install 'personascope[gguf]'")
+    return ModelError(
+        f"{file} cannot be converted: {type(error).__name__}: {error}",
+        mend="check that it is a whole GGUF file of an architecture that Transformers knows",
+    )

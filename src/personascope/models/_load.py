@@ -1,0 +1,193 @@
+"""Loading a model with everything that the rooms above ask of it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from personascope.chat import ChatFormat, TranscriptFormat
+from personascope.errors import ModelError
+from personascope.models._convert import convert_gguf
+from personascope.models._quiet import quiet_transformers
+from personascope.models._source import ModelSource, resolve
+from personascope.models._stack import LayerStack, layer_stack
+
+log = logging.getLogger(__name__)
+
+DtypeName = Literal["bfloat16", "float32", "float16"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedModel:
+    """A model that is ready to run.
+
+    Attributes:
+        model: In eval mode, its parameters without gradients.
+        tokenizer: Its tokenizer.
+        stack: Its decoder blocks, backbone and head.
+        chat: Its chat format, or None if it has no chat template (a base model; pass token ids, or
+            take ``ChatFormat.transcript(tokenizer)``).
+        source: Where it came from.
+        model_id: The name that it was asked for by.
+        revision: Git commit, SHA-256 of the GGUF file, or fingerprint of the folder.
+        dtype: Name of the dtype of its weights.
+        n_layers: Number of decoder blocks.
+        d_model: Width of the residual stream.
+        eos_token_ids: Tokens that end a response: of the generation config, the config, the
+            tokenizer and the chat format.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    stack: LayerStack
+    chat: ChatFormat | TranscriptFormat | None
+    source: ModelSource
+    model_id: str
+    revision: str
+    dtype: str
+    n_layers: int
+    d_model: int
+    eos_token_ids: frozenset[int]
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the input embedding, where token ids go."""
+        return next(self.model.get_input_embeddings().parameters()).device
+
+
+def load(
+    source: ModelSource | str,
+    *,
+    dtype: DtypeName = "bfloat16",
+    device: str | torch.device | None = None,
+    device_map: str | dict[str, Any] | None = None,
+    attn_implementation: str | None = None,
+    trust_remote_code: bool = False,
+    reconvert: bool = False,
+) -> LoadedModel:
+    """Load a model and its tokenizer, and find its layer stack and chat format.
+
+    Args:
+        source: What `resolve` returned, or a name for it.
+        dtype: Dtype of the weights.
+        device: Where to put the model; by default the first GPU if there is one, else the CPU.
+        device_map: Spread it over devices instead, as Accelerate does ("auto", or a mapping).
+        attn_implementation: "eager", "sdpa", ... as Transformers names them; None for its choice.
+        trust_remote_code: Run code that comes with the model. Never done unless asked for.
+        reconvert: Convert a GGUF file anew instead of taking it from the cache.
+
+    Raises:
+        ModelError: If the model cannot be found, read or taken apart.
+        ChatError: If it has a chat template that cannot be understood.
+    """
+    if dtype not in get_args(DtypeName):
+        raise ModelError(f"unknown dtype {dtype!r}", mend=f"use one of {', '.join(get_args(DtypeName))}")
+    if device is not None and device_map is not None:
+        raise ModelError("device and device_map were both given", mend="give one of them")
+    if isinstance(source, str):
+        source = resolve(source)
+    folder = source.paths[0]
+    if source.kind == "gguf":
+        folder, revision = convert_gguf(source.paths, cache_dir=source.cache_dir, reconvert=reconvert)
+        source = ModelSource(source.name, source.kind, source.paths, revision, source.cache_dir)
+    if device is None and device_map is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    # A hub id goes to Transformers as it is: only the config has been fetched so far.
+    place = source.name if source.kind == "hub" else str(folder)
+    common: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    if source.kind == "hub":
+        common |= {"revision": source.revision, "cache_dir": source.cache_dir}
+    options: dict[str, Any] = {"dtype": getattr(torch, dtype), "device_map": device_map}
+    if attn_implementation is not None:
+        options["attn_implementation"] = attn_implementation
+    try:
+        with quiet_transformers():
+            model = _read_model(place, common, options)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(place, **common)
+        if device is not None:
+            model.to(device)  # type: ignore[reportArgumentType]
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        raise _load_error(source.name, error, trust_remote_code) from error
+    return assemble(model, tokenizer, source=source)
+
+
+def assemble(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, source: ModelSource
+) -> LoadedModel:
+    """Make a `LoadedModel` of a model and a tokenizer that are already in memory.
+
+    The model is put in eval mode and its parameters' gradients are switched off, in place.
+
+    Raises:
+        ModelError: If the model has no layer stack that can be found.
+        ChatError: If the tokenizer's chat template cannot be understood.
+    """
+    model.eval()
+    model.requires_grad_(False)
+    stack = layer_stack(model)
+    chat = ChatFormat(tokenizer, model_name=source.name) if tokenizer.chat_template else None
+    ends = [
+        getattr(model.generation_config, "eos_token_id", None),
+        getattr(model.config.get_text_config(decoder=True), "eos_token_id", None),
+        getattr(model.config, "eos_token_id", None),
+        tokenizer.eos_token_id,
+        list(chat.stop_token_ids) if chat else None,
+    ]
+    eos = {int(i) for end in ends if end is not None for i in (end if isinstance(end, list) else [end])}
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        stack=stack,
+        chat=chat,
+        source=source,
+        model_id=source.name,
+        revision=source.revision or "",
+        dtype=str(next(iter(stack.blocks[0].parameters())).dtype).removeprefix("torch."),
+        n_layers=stack.n_layers,
+        d_model=stack.d_model,
+        eos_token_ids=frozenset(eos),
+    )
+
+
+def _read_model(place: str, common: dict[str, Any], options: dict[str, Any]) -> PreTrainedModel:
+    config = transformers.AutoConfig.from_pretrained(place, **common)
+    auto: Any = transformers.AutoModelForCausalLM
+    remote = common["trust_remote_code"] and hasattr(config, "auto_map")
+    if not remote and type(config) not in auto._model_mapping:
+        auto = transformers.AutoModelForImageTextToText
+    # Weights in another format than safetensors would be unpickled.
+    model, info = auto.from_pretrained(
+        place, config=config, use_safetensors=True, output_loading_info=True, **common, **options
+    )
+    # Transformers makes up what is missing and only warns.
+    absent = sorted(map(str, {*info["missing_keys"], *info["mismatched_keys"]}))
+    if absent:
+        raise ModelError(
+            f"the weights in {place} lack {len(absent)} tensors of the model, among them {absent[0]}",
+            mend="fetch the model again; its files are incomplete or of another model than its config.json",
+        )
+    return model
+
+
+def _load_error(name: str, error: Exception, trusted: bool) -> ModelError:
+    text = str(error).strip().split("\n")[0]
+    if isinstance(error, OSError) and "safetensors" in text:
+        return ModelError(
+            f"{name} has no whole set of safetensors weights: {text}",
+            mend="fetch it again, or convert its weights to safetensors (others are never unpickled)",
+        )
+    if "trust_remote_code" in str(error) and not trusted:
+        return ModelError(
+            f"{name} brings its own code, which was not run",
+            mend="read that code, then load with trust_remote_code=True",
+        )
+    return ModelError(
+        f"{name} cannot be loaded: {type(error).__name__}: {text}",
+        mend="check that its files are whole, and that this Transformers knows its architecture",
+    )

