@@ -24,7 +24,7 @@ def permuted(weight: np.ndarray, heads: int) -> np.ndarray:
     return weight.reshape(heads, 2, rows // heads // 2, width).swapaxes(1, 2).reshape(rows, width)
 
 
-def write_gguf(path: Path) -> Path:
+def write_gguf(path: Path, *, bos: bool | None = True) -> Path:
     """Write the tiny Llama model as a GGUF file of 32-bit floats."""
     model, tokenizer = tiny_models()["llama"](), tiny_tokenizer("llama3")
     config = model.config
@@ -49,6 +49,8 @@ def write_gguf(path: Path) -> Path:
     writer.add_token_merges([" ".join(merge) for merge in backend["model"]["merges"]])
     writer.add_bos_token_id(tokenizer.bos_token_id)
     writer.add_eos_token_id(tokenizer.eos_token_id)
+    if bos is not None:
+        writer.add_add_bos_token(bos)
     writer.add_chat_template(tokenizer.chat_template)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
     for key, tensor in model.state_dict().items():
@@ -114,6 +116,8 @@ def test_a_converted_model_computes_what_the_gguf_file_does(
     ids = torch.tensor([[5, 9, 11, 40]])
     with torch.inference_mode():
         torch.testing.assert_close(loaded.model(input_ids=ids).logits, reference(input_ids=ids).logits)
+    # Base models are lost without the token that opens every text.
+    assert loaded.tokenizer("hello").input_ids == tiny_tokenizer("llama3")("hello").input_ids
     chat = loaded.chat
     assert chat is not None
     assert chat.tokenizer.decode(sorted(chat.stop_token_ids)) == "<|end_of_text|><|eot_id|>"
@@ -127,6 +131,27 @@ def test_a_converted_model_computes_what_the_gguf_file_does(
     assert "quantization_config" not in json.loads((folder / "config.json").read_text())
     check_conversion(folder, full=True)
     assert not left_behind(tmp_path)
+
+
+@pytest.mark.parametrize("bos", [False, None])
+def test_a_byte_level_vocabulary_starts_with_bos_only_if_the_file_says_so(
+    bos: bool | None, tmp_path: Path
+) -> None:
+    assert not _convert._starts_with_bos(write_gguf(tmp_path / "tiny.gguf", bos=bos))
+
+
+@pytest.mark.parametrize(("bos", "expected"), [(None, True), (True, True), (False, False)])
+def test_a_sentencepiece_vocabulary_starts_with_bos_unless_the_file_says_not(
+    bos: bool | None, expected: bool, tmp_path: Path
+) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "head.gguf", "llama")
+    writer.add_tokenizer_model("llama")
+    if bos is not None:
+        writer.add_add_bos_token(bos)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    assert _convert._starts_with_bos(tmp_path / "head.gguf") is expected
 
 
 def test_a_file_is_converted_once_and_anew_on_demand(

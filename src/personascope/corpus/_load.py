@@ -107,11 +107,12 @@ def _released_files(folder: Path) -> list[Path]:
 
 def _refuse_strays(folder: Path) -> None:
     """Refuse YAML files that nothing reads: a misspelt default.yaml would pass for no default."""
+    known = ", ".join(f"{stem}.yaml" for stem in _STEMS)
     for path in sorted(folder.iterdir()):
         if path.suffix in _YAML and path.stem not in _STEMS:
             raise CorpusError(
                 f"{path}: is no part of a corpus",
-                mend=f"rename it to one of {', '.join(f'{stem}.yaml' for stem in _STEMS)}, or move it elsewhere",
+                mend=f"rename it to one of {known}, or move it elsewhere",
             )
 
 

@@ -122,7 +122,7 @@ class Completion:
     prompt_tokens: int
     pooled: Float32[np.ndarray, "layers d"] | None = None
     token_count: int = 0
-    projections: Mapping[str, Float32[np.ndarray, "tokens"]] = field(default_factory=lambda: {})
+    projections: Mapping[str, Float32[np.ndarray, "tokens"]] = field(default_factory=dict)
     plan_digest: str | None = None
 
 
@@ -142,7 +142,7 @@ class TurnActivations:
     role: str
     pooled: Float32[np.ndarray, "layers d"] | None
     token_count: int
-    projections: Mapping[str, Float32[np.ndarray, "tokens"]] = field(default_factory=lambda: {})
+    projections: Mapping[str, Float32[np.ndarray, "tokens"]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class EngineInfo:
     d_model: int
     dtype: str
     chat_digest: str
-    versions: Mapping[str, str] = field(default_factory=lambda: {})
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @runtime_checkable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import httpx
@@ -51,7 +51,7 @@ class OpenAIOptions:
         cache: SQLite file that keeps the scores, or None.
     """
 
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     concurrency: int = 16
     timeout: float = 60.0
     attempts: int = 6
@@ -73,12 +73,12 @@ class OpenAIOptions:
             UsageError: If a number is not positive, or a cost limit comes without prices.
         """
         zero_is_fine = ("backoff", "backoff_max", "retry_after_max", "price_in", "price_out")
-        for field in fields(self):
-            value = getattr(self, field.name)
-            positive = field.name not in zero_is_fine
+        for option in fields(self):
+            value = getattr(self, option.name)
+            positive = option.name not in zero_is_fine
             if isinstance(value, int | float) and not (value > 0 if positive else value >= 0):
                 raise UsageError(
-                    f"the judge's {field.name} is {value}",
+                    f"the judge's {option.name} is {value}",
                     mend=f"give a {'positive number' if positive else 'number of 0 or more'}",
                 )
         if self.max_cost is not None and (self.price_in is None or self.price_out is None):
@@ -105,6 +105,7 @@ class _Session:
     slots: asyncio.Semaphore
     first: asyncio.Lock
     settled: asyncio.Condition
+    fatal: JudgeError | None = None
 
 
 @dataclass(slots=True)
@@ -206,12 +207,16 @@ class OpenAIJudge:
             self._ledger.cached += 1
             return Verdict(item.id, known[0], known[1], self._name, cached=True)
         session = self._session = self._session or self._open()
-        async with session.slots:
-            if not self._working:
-                async with session.first:
-                    if not self._working:
-                        return await self._scored(item, messages, key, session)
-            return await self._scored(item, messages, key, session)
+        try:
+            async with session.slots:
+                if not self._working:
+                    async with session.first:
+                        if not self._working:
+                            return await self._scored(item, messages, key, session)
+                return await self._scored(item, messages, key, session)
+        except JudgeError as error:
+            session.fatal = session.fatal or error
+            raise
 
     async def aclose(self) -> None:
         """Close the connections; the cache stays open for the next event loop."""
@@ -285,6 +290,9 @@ class OpenAIJudge:
     async def _call(
         self, messages: tuple[Message, ...], dialect: Dialect, tally: _Tally, session: _Session
     ) -> Reply:
+        if session.fatal is not None:
+            # Another item ended the judge while this one waited for its turn.
+            raise JudgeError(session.fatal.message, mend=session.fatal.mend)
         guess = guess_tokens(messages)
         reserved = (guess, self._options.reply_tokens)
         await self._ledger.reserve(*reserved, session.settled)

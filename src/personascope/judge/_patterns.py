@@ -101,7 +101,9 @@ AI_PATTERNS: tuple[AiPattern, ...] = (
     ),
     AiPattern("an AI made by", rf"{SOFTWARE},?\s+(?:that\s+was\s+|which\s+was\s+)?{_MADE}\s+by\b"),
     AiPattern(
-        "trained on data", r"\bi(?:'ve|\s+have)?\s*(?:was|am|been|'m)\s+trained\s+(?:on|with|using)\s+\w+"
+        "trained on data",
+        r"\bi(?:'ve|\s+have)?\s*(?:was|am|been|'m)\s+trained\s+(?:on|with|using)\s+(?:[\w-]+,?\s+){0,6}?"
+        r"(?:data|datasets?|texts?|corpus|corpora|internet|web|information|sources|documents|conversations)\b",
     ),
     AiPattern("my training data", r"\bmy\s+(?:training\s+data|knowledge\s+cutoff|training\s+set|dataset)\b"),
     AiPattern("my programming", r"\bmy\s+(?:programming|algorithms?|code)\b", machine=True),

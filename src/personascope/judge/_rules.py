@@ -107,12 +107,14 @@ def features(item: JudgeItem) -> dict[str, float]:
         refusal: Refusals.
         named_role: 1 if the speaker names itself by the role ("As a pirate", "I, the ghost").
         named: 1 if it gives itself a name that is not a model's.
-        lived: Different signs of a life behind it, outside the sentences that speak of an AI.
+        lived: Different signs of a life behind it, outside the sentences that refuse or speak of
+            an AI.
         role_words: Different words that it shares with the role's name, description and system
             prompt and that the question does not hold; the name's own words count double.
         theatre: Different signs of a theatrical manner.
         self_claim: Different things that it says that it is ("I am a being of light").
-        first_person: First-person words per 100 words, outside the sentences that speak of an AI.
+        first_person: First-person words per 100 words (of at least 25), outside the sentences
+            that refuse or speak of an AI.
         second_person: "You" and the like per 100 words.
         assistant_manner: Different signs of an assistant's manner.
         listed: Lines of a numbered or bulleted list.
@@ -121,21 +123,24 @@ def features(item: JudgeItem) -> dict[str, float]:
     text = _plain(item.response)
     unquoted = _without_quotes(text)
     mentions = _ai_matches(item, unquoted)
-    # "I have been trained on text" is no lived experience.
-    own = _without_sentences(text, mentions.values()) if mentions else text
-    words = max(len(text.split()), 1)
+    refusals = _matches(REFUSALS, unquoted)
+    # "I have been trained on text" is no lived experience, nor is "I" in "I'm sorry, but I can't".
+    own = _without_sentences(text, [*mentions.values(), *refusals])
+    words = len(text.split())
+    # A density over a few words says little.
+    per_100 = 100.0 / max(words, 25)
     named = _count(NAMED, _without_quotes(own)) or NAMED_BY_CASE.search(_without_quotes(own))
     return {
         "ai": float(len(mentions)),
-        "refusal": float(_count(REFUSALS, unquoted)),
+        "refusal": float(len(refusals)),
         "named_role": float(_names_role(item.role, unquoted)),
         "named": float(bool(named)),
         "lived": float(_count(LIVED, own)),
         "role_words": _role_words(item, text),
         "theatre": float(_count(THEATRE, text)),
         "self_claim": float(len(set(_SELF_CLAIM.findall(own)))),
-        "first_person": 100.0 * len(_FIRST_PERSON.findall(own)) / words,
-        "second_person": 100.0 * len(_SECOND_PERSON.findall(text)) / words,
+        "first_person": per_100 * len(_FIRST_PERSON.findall(own)),
+        "second_person": per_100 * len(_SECOND_PERSON.findall(text)),
         "assistant_manner": float(_count(ASSISTANT_MANNER, text)),
         "listed": float(len(_LISTED.findall(item.response))),
         "words": float(words),
@@ -201,6 +206,7 @@ def _without_quotes(text: str) -> str:
 
 def _without_sentences(text: str, phrases: Iterable[str]) -> str:
     """Leave out the sentences that hold one of some phrases."""
+    phrases = list(phrases)
     sentences = re.split(r"(?<=[.!?\n])\s+", text)
     return " ".join(s for s in sentences if not any(phrase in s for phrase in phrases))
 
@@ -212,7 +218,11 @@ def _regex(pattern: str) -> re.Pattern[str]:
 
 def _count(patterns: Iterable[str], text: str) -> int:
     """Return the number of different matches of any of the patterns."""
-    return len({match[0].lower() for pattern in patterns for match in _regex(pattern).finditer(text)})
+    return len({match.lower() for match in _matches(patterns, text)})
+
+
+def _matches(patterns: Iterable[str], text: str) -> list[str]:
+    return [match[0] for pattern in patterns for match in _regex(pattern).finditer(text)]
 
 
 def _is_machine(item: JudgeItem) -> bool:

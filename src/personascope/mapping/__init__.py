@@ -1,1 +1,29 @@
-"""personascope.mapping."""
+"""Making a persona map: the design of the rollouts, the run, and what it would take."""
+
+from personascope.mapping._design import DEFAULT, PROFILES, Design, Profile, Rollout, build_design
+from personascope.mapping._estimate import DiskEstimate, RunEstimate, estimate, estimate_disk
+from personascope.mapping._plan import identity_of, plan_run
+from personascope.mapping._run import Collected, Progress, collect, open_run, unscored_rows
+from personascope.mapping._sums import RunSums, response_norms
+
+__all__ = [
+    "DEFAULT",
+    "PROFILES",
+    "Collected",
+    "Design",
+    "DiskEstimate",
+    "Profile",
+    "Progress",
+    "Rollout",
+    "RunEstimate",
+    "RunSums",
+    "build_design",
+    "collect",
+    "estimate",
+    "estimate_disk",
+    "identity_of",
+    "open_run",
+    "plan_run",
+    "response_norms",
+    "unscored_rows",
+]

@@ -186,7 +186,9 @@ def commit_unit(
         "rollouts": len(unit.rows),
         "statuses": dict(sorted(statuses.items())),
         "scores": dict(
-            sorted(Counter(str(row["score"]) for row in unit.rows.values() if row["score"] is not None).items())
+            sorted(
+                Counter(str(row["score"]) for row in unit.rows.values() if row["score"] is not None).items()
+            )
         ),
         "tokens": sum(row["token_count"] or 0 for row in unit.rows.values()),
         "pending": dict(Counter(unit.rows[id]["role"] for id in unscored)),
@@ -232,7 +234,9 @@ def _sums_part(unit: Unit, shape: tuple[int, int], before: Any, merged: set[str]
         counts = wanted.setdefault(row["role"], {})
         counts[slot] = counts.get(slot, 0) + 1
         adding.setdefault(row["role"], []).append((slot, id))
-    order = {role: {slot: place for place, slot in enumerate(sorted(counts))} for role, counts in wanted.items()}
+    order = {
+        role: {slot: place for place, slot in enumerate(sorted(counts))} for role, counts in wanted.items()
+    }
 
     def arrays() -> Iterator[np.ndarray]:
         for role, places in order.items():

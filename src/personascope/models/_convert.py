@@ -7,7 +7,9 @@ import errno
 import io
 import json
 import logging
+import re
 import shutil
+import struct
 import tempfile
 import time
 from collections.abc import Sequence
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 
 MANIFEST = "personascope.json"
 _STALE_AFTER = 24 * 3600.0
+_HEAD_BYTES = 1 << 26
 
 
 def convert_gguf(
@@ -57,7 +60,8 @@ def convert_gguf(
         check_conversion(folder)
         return folder, sha256
     started = time.monotonic()
-    log.info("converting %s to safetensors in %s (once)", paths[0].name, folder)
+    name = re.sub(r"\.part\d+$", "", paths[0].name)
+    log.info("converting %s to safetensors in %s (once)", name, folder)
     work: Path | None = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +70,7 @@ def convert_gguf(
         # The de-quantizer's progress bar has no switch; whatever is wrong is raised, not printed.
         with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
             _convert(paths, work / "model")
-        _write_manifest(work / "model", paths[0].name, sha256)
+        _write_manifest(work / "model", name, sha256)
         try:
             (work / "model").rename(folder)
         except OSError:
@@ -81,7 +85,7 @@ def convert_gguf(
     finally:
         if work is not None:
             shutil.rmtree(work, ignore_errors=True)
-    log.info("converted %s in %.0f s", paths[0].name, time.monotonic() - started)
+    log.info("converted %s in %.0f s", name, time.monotonic() - started)
     return folder, sha256
 
 
@@ -127,7 +131,30 @@ def _convert(paths: Sequence[Path], target: Path) -> None:
         if name in vars(owner):
             delattr(owner, name)
     model.save_pretrained(target)
-    transformers.AutoTokenizer.from_pretrained(file.parent, **place).save_pretrained(target)
+    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(file.parent, **place)
+    if _starts_with_bos(file):
+        tokenizer.add_bos_token = True
+    tokenizer.save_pretrained(target)
+
+
+def _starts_with_bos(file: Path) -> bool:
+    """Return whether text without a template starts with bos, which Transformers does not read."""
+    with file.open("rb") as opened:
+        # Metadata comes first. The gguf package takes half a minute over a large vocabulary.
+        head = opened.read(_HEAD_BYTES)
+    asked = _metadata(head, "tokenizer.ggml.add_bos_token", kind=7)
+    if asked is not None:
+        return asked[0] != 0
+    # The default for SentencePiece vocabularies, which GGUF files name after Llama.
+    model = _metadata(head, "tokenizer.ggml.model", kind=8)
+    return model is not None and model[: 8 + 5] == struct.pack("<Q", 5) + b"llama"
+
+
+def _metadata(head: bytes, key: str, *, kind: int) -> bytes | None:
+    """Return the bytes from a metadata value of a GGUF file on, None if it has none of that kind."""
+    entry = struct.pack("<Q", len(key)) + key.encode() + struct.pack("<I", kind)
+    at = head.find(entry)
+    return None if at < 0 else head[at + len(entry) : at + len(entry) + 64]
 
 
 def _write_manifest(folder: Path, source: str, sha256: str) -> None:

@@ -90,10 +90,13 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read: {error}", mend="use another folder, or --restart") from error
+        raise StoreError(
+            f"{path} cannot be read: {error}", mend="use another folder, or --restart"
+        ) from error
     if not isinstance(value, dict):
         raise StoreError(
-            f"{path} holds a {type(value).__name__}, not a JSON object", mend="use another folder, or --restart"
+            f"{path} holds a {type(value).__name__}, not a JSON object",
+            mend="use another folder, or --restart",
         )
     return value
 

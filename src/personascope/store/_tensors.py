@@ -156,7 +156,9 @@ class TensorFile:
         try:
             flat = np.fromfile(self.path, dtype=dtype, count=count, offset=offset)
         except OSError as error:
-            raise StoreError(f"{self.path} cannot be read: {error}", mend="run again with --restart") from error
+            raise StoreError(
+                f"{self.path} cannot be read: {error}", mend="run again with --restart"
+            ) from error
         if flat.size != count:
             raise StoreError(f"{self.path} is cut short", mend="run again with --restart")
         return (from_bfloat16(flat) if spec.dtype == "BF16" else flat).reshape(shape)

@@ -1,0 +1,341 @@
+"""From fold sums to the persona space, its Assistant Axis, and how sure both are (METHOD 1, 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float32, Int64
+
+from personascope.errors import SpaceError
+from personascope.space._draws import Layout, bootstrap, fold_bootstrap, halves, means, null
+from personascope.space._layer import Layer, axis_cosines, make_layer, resample
+from personascope.space._sums import BUCKETS, FoldSums
+
+Array = np.ndarray
+
+MIN_FULLY = 10
+"""The paper's minimum of responses behind a vector."""
+MAX_COMPONENTS = 10
+MAX_RATIOS = 20
+POSITION_COMPONENTS = 5
+MIN_ROLES = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SpaceStats:
+    """Numbers of a persona space; R roles, S "somewhat" vectors, K components, intervals are 95%.
+
+    Intervals are percentiles of a bootstrap over folds within roles and (where said) over roles.
+    With n folds the spread within a role comes out as (n - 1) / n of its true variance.
+    """
+
+    cos_axis_pc1: Float[np.ndarray, "L"]
+    """Cosine of the axis with the first component; not negative, the sign of PC1 is set by it."""
+    cos_axis_pc1_interval: Float[np.ndarray, "L 2"]
+    """Bootstrap over folds and roles."""
+    null_q95: Float[np.ndarray, "L"]
+    """95% quantile of |cos(axis, PC1)| when random role folds are called the default."""
+    split_half: Float[np.ndarray, "L"]
+    """Median cosine of the axes of two random halves of the folds."""
+    split_half_range: Float[np.ndarray, "L 2"]
+    """Its lowest and highest value."""
+    axis_stability: Float[np.ndarray, "L"]
+    """Median cosine of a bootstrap axis with the axis."""
+    axis_stability_interval: Float[np.ndarray, "L 2"]
+    variance_ratio: Float[np.ndarray, "L V"]
+    """Share of the variance, first 20 components at most."""
+    components_for_70: Int64[np.ndarray, "L"]
+    """Components that hold 70% of the variance."""
+    role_cosines: Float[np.ndarray, "L R"]
+    """Cosine with the axis of each role vector less the mean role vector (the raw vectors share a
+    part so large that their cosines would all be alike)."""
+    projections: Float[np.ndarray, "L R"]
+    """Raw role vector on the unit axis; higher is nearer the Assistant."""
+    somewhat_projections: Float[np.ndarray, "L S"]
+    mean_projection: Float[np.ndarray, "L"]
+    """Mean over roles of ``projections``."""
+    default_projection: Float[np.ndarray, "L"]
+    default_position: Float[np.ndarray, "L K"]
+    """The default's place in the range of the "fully" loadings: 0 the lowest role, 1 the highest;
+    outside 0 to 1 when it lies beyond every role."""
+    default_percentile: Float[np.ndarray, "L K"]
+    """Share of the roles whose loading is below the default's, 0 to 1."""
+    default_position_interval: Float[np.ndarray, "P 2"]
+    """Middle layer, first 5 components by rank; bootstrap over folds and roles."""
+    projection_interval: Float[np.ndarray, "R 2"]
+    """Middle layer; folds resampled within the role, the axis held."""
+    loadings: Float[np.ndarray, "R K"]
+    """"Fully" vectors on the components at the middle layer."""
+    default_loadings: Float[np.ndarray, "K"]
+    n_boot: int
+    n_splits: int
+    seed: int
+    null_folds: int
+    """Role folds that stood in for the default in each draw of the null."""
+    split_roles: int
+    """Roles with responses in two folds or more: only these enter the split halves."""
+    dense_draws: int
+    """Draws that needed a full eigendecomposition."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Space:
+    """A persona space with its axis: L layers, width d, layer l after block l, 0-based."""
+
+    roles: tuple[str, ...]
+    somewhat: tuple[str, ...]
+    """Roles with a "somewhat" vector."""
+    excluded: dict[str, int]
+    """Roles without a "fully" vector, and how many "fully" responses they had."""
+    counts: dict[str, dict[str, int]]
+    """Responses of every role by bucket; the default under "default", as "fully"."""
+    middle_layer: int
+    min_fully: int
+    min_somewhat: int
+    axis: Float32[np.ndarray, "L d"]
+    """mean(default) - mean over roles, not scaled; points TOWARD the Assistant (METHOD 2)."""
+    default_vector: Float32[np.ndarray, "L d"]
+    role_vectors: Float32[np.ndarray, "L R d"]
+    somewhat_vectors: Float32[np.ndarray, "L S d"]
+    mean: Float32[np.ndarray, "L d"]
+    """Mean of all vectors of the PCA."""
+    components: Float32[np.ndarray, "L K d"]
+    stats: SpaceStats
+
+
+def build_space(
+    sums: FoldSums,
+    *,
+    min_fully: int = MIN_FULLY,
+    min_somewhat: int = MIN_FULLY,
+    middle_layer: int | None = None,
+    n_boot: int = 200,
+    n_splits: int = 50,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Space:
+    """Compute role vectors, persona space, Assistant Axis and their uncertainty.
+
+    One layer is read at a time. PCA is mean-centred and unscaled, over "fully" and "somewhat"
+    vectors, the default not among them. PC1 points the way of the axis; each further component
+    so that its loading of largest magnitude is positive.
+
+    Args:
+        sums: Fold sums of the pooled response activations.
+        min_fully: Responses that a "fully" vector needs; the paper takes 10.
+        min_somewhat: Responses that a "somewhat" vector needs.
+        middle_layer: Layer of the loadings and intervals; by default ``n_layers // 2`` (the paper:
+            32 of 64 and 40 of 80; Gemma 2's 22 of 46 is one less than that).
+        n_boot: Draws of the bootstrap and of the null.
+        n_splits: Random halvings.
+        seed: Seed of all resampling.
+        progress: Called after each layer with (layers done, layers in all).
+
+    Raises:
+        SpaceError: Fewer than 3 roles reach ``min_fully``, the default has no responses (or in
+            one fold only), a sum is not finite, or a layer has no spread.
+    """
+    if min(min_fully, min_somewhat, n_boot, n_splits) < 1:
+        raise SpaceError(
+            f"min_fully={min_fully}, min_somewhat={min_somewhat}, n_boot={n_boot}, "
+            f"n_splits={n_splits}: each must be 1 or more"
+        )
+    middle = sums.n_layers // 2 if middle_layer is None else middle_layer
+    if not 0 <= middle < sums.n_layers:
+        raise SpaceError(
+            f"middle layer {middle} is not among the {sums.n_layers} layers",
+            mend=f"Choose 0 to {sums.n_layers - 1}.",
+        )
+    layout, keep = _layout(sums, min_fully, min_somewhat)
+    rngs = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(4)]
+    boot = bootstrap(layout, n_boot, rngs[0])
+    half_a, half_b, split_roles = halves(layout, n_splits, rngs[1])
+    null_draws, null_folds = null(layout, n_boot, rngs[2])
+
+    columns: dict[str, list[Array]] = {}
+    at_middle: dict[str, Array] = {}
+    dense = 0
+    for index in range(sums.n_layers):
+        layer = make_layer(layout, *_read(sums, index, layout, keep))
+        point = _point(layer, index)
+        n_vectors = min(POSITION_COMPONENTS, len(point["components"])) if index == middle else 1
+        draws = resample(layer, boot, point["components"], n_vectors=n_vectors)
+        nulls = resample(layer, null_draws, point["components"], n_vectors=1, relabelled=True)
+        dense += draws.n_dense + nulls.n_dense
+        stable = axis_cosines(layer, _axis_coefficients(layout), draws.axis)
+        split = axis_cosines(layer, half_a, half_b)
+        row = {k: v for k, v in point.items() if k not in ("loadings", "default_loadings")}
+        row |= {
+            "cos_axis_pc1_interval": _interval(draws.cosine),
+            "null_q95": np.quantile(nulls.cosine, 0.95),
+            "split_half": np.median(split),
+            "split_half_range": np.array([split.min(), split.max()]),
+            "axis_stability": np.median(stable),
+            "axis_stability_interval": _interval(stable),
+        }
+        for name, value in row.items():
+            columns.setdefault(name, []).append(np.asarray(value))
+        if index == middle:
+            at_middle = {
+                "loadings": point["loadings"],
+                "default_loadings": point["default_loadings"],
+                "default_position_interval": _interval(draws.default_position),
+                "projection_interval": _role_intervals(layer, point["axis"], n_boot, rngs[3]),
+            }
+        if progress is not None:
+            progress(index + 1, sums.n_layers)
+
+    stacked = {name: np.stack(values) for name, values in columns.items()}
+    vectors = ("axis", "default_vector", "role_vectors", "somewhat_vectors", "mean", "components")
+    numbers = {k: v for k, v in stacked.items() if k not in vectors} | at_middle
+    per_role = _counts(sums)
+    return Space(
+        roles=layout.roles,
+        somewhat=layout.somewhat,
+        excluded={r: c["fully"] for r, c in per_role.items() if r not in {*layout.roles, "default"}},
+        counts=per_role,
+        middle_layer=middle,
+        min_fully=min_fully,
+        min_somewhat=min_somewhat,
+        stats=SpaceStats(
+            n_boot=n_boot,
+            n_splits=n_splits,
+            seed=seed,
+            null_folds=null_folds,
+            split_roles=split_roles,
+            dense_draws=dense,
+            **numbers,  # pyright: ignore[reportArgumentType]
+        ),
+        **{name: stacked[name] for name in vectors},
+    )
+
+
+def _layout(sums: FoldSums, min_fully: int, min_somewhat: int) -> tuple[Layout, tuple[Array, Array]]:
+    fully, somewhat, default = sums.counts("fully"), sums.counts("somewhat"), sums.default_counts()
+    if default.sum() == 0:
+        raise SpaceError("the default has no responses", mend="Collect responses without a role first.")
+    keep_f = np.flatnonzero(fully.sum(axis=1) >= min_fully)
+    keep_s = np.flatnonzero(somewhat.sum(axis=1) >= min_somewhat)
+    if len(keep_f) < MIN_ROLES:
+        raise SpaceError(
+            f"{len(keep_f)} of {len(sums.roles)} roles have {min_fully} responses fully in the role; "
+            f"a persona space needs {MIN_ROLES}",
+            mend="Collect more responses for each role, or lower the minimum.",
+        )
+    _, owner = np.unique(np.concatenate([keep_f, keep_s]), return_inverse=True)
+    layout = Layout(
+        roles=tuple(sums.roles[i] for i in keep_f),
+        somewhat=tuple(sums.roles[i] for i in keep_s),
+        owner=owner,
+        counts=np.concatenate([fully[keep_f], somewhat[keep_s], default[None]]).astype(np.int64),
+    )
+    return layout, (keep_f, keep_s)
+
+
+def _read(sums: FoldSums, index: int, layout: Layout, keep: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Sums [R + S + 1, F, d] of the units and their common centre [d], float64."""
+    parts = [sums.sums("fully", index)[keep[0]]]
+    if len(keep[1]):
+        parts.append(sums.sums("somewhat", index)[keep[1]])
+    parts.append(sums.default_sums(index)[None])
+    rows = np.concatenate(parts).astype(np.float64)
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=(1, 2)))
+    if len(bad):
+        names = [*layout.roles, *(f"{r} (somewhat)" for r in layout.somewhat), "default"]
+        raise SpaceError(
+            f"activations of {', '.join(names[u] for u in bad[:5])} at layer {index} are not finite",
+            mend="Run the model in bfloat16 or float32; float16 overflows in some models.",
+        )
+    # A fold without responses must not add what lies in its slot.
+    rows[layout.counts == 0] = 0.0
+    return rows, rows.sum(axis=(0, 1)) / layout.counts.sum()
+
+
+def _axis_coefficients(layout: Layout) -> Array:
+    t = means(layout)
+    n_fully = len(layout.roles)
+    t[:n_fully] /= -n_fully
+    t[n_fully:-1] = 0.0
+    return t.reshape(-1)
+
+
+def _point(layer: Layer, index: int) -> dict[str, Array]:
+    """All numbers of the full data at one layer."""
+    layout, centre = layer.layout, layer.centre
+    n_fully = len(layout.roles)
+    shape = (*layout.counts.shape, -1)
+    v = np.einsum("uf,ufd->ud", means(layout), layer.rows.reshape(shape))
+    units, default = v[:-1], v[-1]
+    fully = units[:n_fully]
+    axis = default - fully.mean(axis=0)
+    length = float(np.linalg.norm(axis))
+    mean = units.mean(axis=0)
+    centred = units - mean
+    values, sides = np.linalg.eigh(centred @ centred.T)
+    values, sides = np.maximum(values[::-1], 0.0), sides[:, ::-1]
+    scale = float(np.square(v + centre).sum())
+    if values[0] <= 1e-14 * scale or length**2 <= 1e-14 * scale:
+        what = "role vectors are all equal" if length**2 > 1e-14 * scale else "axis is zero"
+        raise SpaceError(
+            f"the {what} at layer {index}",
+            mend="Check that roles and default had different system prompts.",
+        )
+    ratio = values / values.sum()
+    rank = int((values > 1e-12 * values[0]).sum())
+    n_components = min(MAX_COMPONENTS, len(units) - 1, v.shape[1])
+    components = np.zeros((n_components, v.shape[1]))
+    usable = min(rank, n_components)
+    components[:usable] = (sides[:, :usable].T @ centred) / np.sqrt(values[:usable, None])
+    components /= np.maximum(np.linalg.norm(components, axis=1, keepdims=True), 1e-300)
+    loads = centred @ components.T
+    peaks = loads[np.abs(loads).argmax(axis=0), np.arange(n_components)]
+    peaks[0] = components[0] @ axis
+    flip = np.where(peaks < 0, -1.0, 1.0)
+    components, loads = components * flip[:, None], loads * flip
+    default_loads = components @ (default - mean)
+    low, high = loads[:n_fully].min(axis=0), loads[:n_fully].max(axis=0)
+    unit = axis / length
+    offset = float(centre @ unit)
+    about = fully - fully.mean(axis=0)
+    lengths = np.linalg.norm(about, axis=1)
+    return {
+        "axis": axis.astype(np.float32),
+        "default_vector": (default + centre).astype(np.float32),
+        "role_vectors": (fully + centre).astype(np.float32),
+        "somewhat_vectors": (units[n_fully:] + centre).astype(np.float32),
+        "mean": (mean + centre).astype(np.float32),
+        "components": components.astype(np.float32),
+        "cos_axis_pc1": np.asarray(components[0] @ unit),
+        "variance_ratio": ratio[: min(MAX_RATIOS, len(units) - 1)],
+        "components_for_70": np.asarray(np.searchsorted(np.cumsum(ratio), 0.7 - 1e-12) + 1, np.int64),
+        "role_cosines": (about @ unit) / np.where(lengths > 0, lengths, 1.0),
+        "projections": fully @ unit + offset,
+        "somewhat_projections": units[n_fully:] @ unit + offset,
+        "mean_projection": np.asarray(fully.mean(axis=0) @ unit + offset),
+        "default_projection": np.asarray(default @ unit + offset),
+        "default_position": (default_loads - low) / np.where(high > low, high - low, 1.0),
+        "default_percentile": (loads[:n_fully] < default_loads).mean(axis=0),
+        "loadings": loads[:n_fully],
+        "default_loadings": default_loads,
+    }
+
+
+def _interval(draws: Array) -> Array:
+    return np.moveaxis(np.quantile(draws, [0.025, 0.975], axis=-1), 0, -1)
+
+
+def _role_intervals(layer: Layer, axis: Array, n: int, rng: np.random.Generator) -> Array:
+    layout = layer.layout
+    unit = axis.astype(np.float64) / np.linalg.norm(axis.astype(np.float64))
+    along = (layer.rows @ unit).reshape(layout.counts.shape)[: len(layout.roles)]
+    draws = fold_bootstrap(layout.counts[: len(layout.roles)], n, rng)
+    return _interval(np.einsum("uf,ufb->ub", along, draws)) + float(layer.centre @ unit)
+
+
+def _counts(sums: FoldSums) -> dict[str, dict[str, int]]:
+    totals = {bucket: sums.counts(bucket).sum(axis=1) for bucket in BUCKETS}
+    out = {r: {b: int(totals[b][i]) for b in BUCKETS} for i, r in enumerate(sums.roles)}
+    out["default"] = {"fully": int(sums.default_counts().sum()), "somewhat": 0, "other": 0}
+    return out
