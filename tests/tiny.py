@@ -90,7 +90,7 @@ def tiny_tokenizer(template: str = "chatml") -> PreTrainedTokenizerFast:
     """Build the tokenizer of a family of `templates.FAMILIES` ("none" has no chat template)."""
     family = FAMILIES[template]
     backend = _sentencepiece_like(family) if family.spm else _byte_level(family)
-    # The first two strip nothing even where a family's turn tokens swallow the white space after them.
+    # Phi 3 like families have turn tokens that swallow the white space after them.
     backend.add_special_tokens(
         [
             AddedToken(token, special=True, normalized=False, rstrip=family.rstrip and token.startswith("<|"))

@@ -54,7 +54,7 @@ def test_three_in_ten_calls_go_wrong_and_nothing_is_lost(tmp_path: Path) -> None
         error(429, "slow down", headers={"Retry-After": soon}),
         error(500, "oops"),
         Answer("bad gateway", 502),
-        Answer(GOOD.body, delay=0.8),
+        Answer(GOOD.body, delay=2.0),
         Answer(GOOD.body, cut=len(GOOD.body) // 2),
         Answer(GOOD.body[: len(GOOD.body) // 2]),
         Answer('{"choices": "?"}'),
@@ -62,18 +62,18 @@ def test_three_in_ten_calls_go_wrong_and_nothing_is_lost(tmp_path: Path) -> None
     ]
 
     def script(number: int, body: dict[str, Any]) -> Answer:
-        number_in_text = body["messages"][1]["content"].split("number ")[1].split(".")[0]
+        number_in_text = body["messages"][1]["content"].split("Arr, number ")[1].split(".")[0]
         with server.lock:
             if number and rng.random() < 0.3:
                 return rng.choice(troubles)
         return completion(json.dumps({"reason": "r", "score": int(number_in_text) % 4}))
 
-    options = {"timeout": 0.4, "attempts": 8, "concurrency": 12, "cache": tmp_path / "deep" / "scores.db"}
+    options = {"timeout": 1.0, "attempts": 8, "concurrency": 12, "cache": tmp_path / "deep" / "scores.db"}
     items = [item(n) for n in range(300)]
     with serving(script) as server:
         verdicts, stats, fatal = judged(server, items, **options)
         assert fatal is None
-        time.sleep(0.5)  # the calls that hang are counted by then
+        time.sleep(0.2)  # a call that was given up may still be on its way to the count
         assert server.calls == stats.calls == sum(v.calls for v in verdicts.values())
         assert server.most_at_once > 1
         for n in range(300):

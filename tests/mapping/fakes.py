@@ -1,14 +1,9 @@
-"""A model that is a hash: deterministic text and activations from a request's id alone.
-
-Run as a program it does one run, for tests that kill it:
-``python fakes.py OUT [judge failure percent] [seconds per response]``.
-"""
+"""A model that is a hash: deterministic text and activations from a request's id alone."""
 
 from __future__ import annotations
 
 import hashlib
 import random
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -121,11 +116,3 @@ def run(out: Path, *, engine=None, judge=None, design=None, restart=False):
     design = design or design_for(engine)
     with open_run(engine, design, out, judge, restart=restart) as folder:
         return collect(engine, design, folder, judge, max_pending=8)
-
-
-if __name__ == "__main__":
-    failing = int(sys.argv[2]) if len(sys.argv) > 2 else 0
-    delay = float(sys.argv[3]) if len(sys.argv) > 3 else 0.0
-    print("ready", flush=True)
-    result = run(Path(sys.argv[1]), engine=FakeEngine(delay=delay), judge=FakeJudge(failing))
-    print(result.rollouts, result.unscored)

@@ -136,7 +136,7 @@ def test_restart_that_was_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     from personascope.store import _folder
 
     def dies(path: Path) -> None:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(path)
 
     monkeypatch.setattr(_folder, "remove", dies)
     with pytest.raises(KeyboardInterrupt):

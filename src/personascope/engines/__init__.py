@@ -13,7 +13,7 @@ from personascope.engines._contract import (
     TurnActivations,
     request_seed,
 )
-from personascope.engines._transformers import TransformersEngine, load_engine
+from personascope.engines._transformers import TransformersEngine, load_engine, native_dtype
 
 __all__ = [
     "Capture",
@@ -28,5 +28,6 @@ __all__ = [
     "TransformersEngine",
     "TurnActivations",
     "load_engine",
+    "native_dtype",
     "request_seed",
 ]

@@ -157,7 +157,7 @@ class LocalJudge:
         held = math.fsum(math.exp(log - top) for log in log_probs)
         four = tuple(math.exp(log - top) / held for log in log_probs)
         best = log_probs.index(top)
-        reason = f"probability {four[best]:.2f}; the labels hold {held * math.exp(top):.2f} of all tokens'"
+        reason = f"probability {four[best]:.2f}; the four labels together hold {held * math.exp(top):.2f}"
         return Verdict(item_id, best, reason, self.name, probabilities=four)
 
     def _label_log_probs(self, prompts: Sequence[list[int]]) -> list[list[float]]:

@@ -2,16 +2,20 @@
 
 from personascope.mapping._design import DEFAULT, PROFILES, Design, Profile, Rollout, build_design
 from personascope.mapping._estimate import DiskEstimate, RunEstimate, estimate, estimate_disk
+from personascope.mapping._map import MapResult, run_map
 from personascope.mapping._plan import identity_of, plan_run
+from personascope.mapping._publish import MAP
 from personascope.mapping._run import Collected, Progress, collect, open_run, unscored_rows
 from personascope.mapping._sums import RunSums, response_norms
 
 __all__ = [
     "DEFAULT",
+    "MAP",
     "PROFILES",
     "Collected",
     "Design",
     "DiskEstimate",
+    "MapResult",
     "Profile",
     "Progress",
     "Rollout",
@@ -25,5 +29,6 @@ __all__ = [
     "open_run",
     "plan_run",
     "response_norms",
+    "run_map",
     "unscored_rows",
 ]

@@ -15,7 +15,7 @@ from jaxtyping import Float32, Float64, Int64
 
 from personascope.errors import StoreError
 from personascope.mapping._design import DEFAULT, Design
-from personascope.space._sums import Bucket
+from personascope.space import Bucket
 from personascope.store import RunFolder, TensorFile, TensorPart, TensorSpec
 
 Slot = tuple[Bucket, int]

@@ -34,7 +34,8 @@ class SpaceStats:
     cos_axis_pc1: Float[np.ndarray, "L"]
     """Cosine of the axis with the first component; not negative, the sign of PC1 is set by it."""
     cos_axis_pc1_interval: Float[np.ndarray, "L 2"]
-    """Bootstrap over folds and roles."""
+    """Bootstrap over folds and roles, reflected about the estimate on Fisher's z scale: the draws
+    are noisier than the data, so their own percentiles lie too low."""
     null_q95: Float[np.ndarray, "L"]
     """95% quantile of |cos(axis, PC1)| when random role folds are called the default."""
     split_half: Float[np.ndarray, "L"]
@@ -168,7 +169,7 @@ def build_space(
         split = axis_cosines(layer, half_a, half_b)
         row = {k: v for k, v in point.items() if k not in ("loadings", "default_loadings")}
         row |= {
-            "cos_axis_pc1_interval": _interval(draws.cosine),
+            "cos_axis_pc1_interval": _reflected(float(point["cos_axis_pc1"]), draws.cosine),
             "null_q95": np.quantile(nulls.cosine, 0.95),
             "split_half": np.median(split),
             "split_half_range": np.array([split.min(), split.max()]),
@@ -324,6 +325,20 @@ def _point(layer: Layer, index: int) -> dict[str, Array]:
 
 def _interval(draws: Array) -> Array:
     return np.moveaxis(np.quantile(draws, [0.025, 0.975], axis=-1), 0, -1)
+
+
+def _reflected(point: float, draws: Array) -> Array:
+    """Interval of a cosine from its bootstrap, reflected about the estimate on Fisher's z scale.
+
+    Every draw adds the sampling noise a second time and noise can only turn the axis and PC1
+    apart, so the draws lie below the estimate as the estimate lies below the truth. Their plain
+    percentiles often leave out the estimate itself. Where the correction in turn exceeds the
+    spread, the interval is widened to hold the estimate.
+    """
+    top = 1 - 1e-12
+    low, high = np.quantile(np.arctanh(np.minimum(draws, top)), [0.025, 0.975])
+    z = np.arctanh(min(point, top))
+    return np.clip(np.tanh([min(2 * z - high, z), max(2 * z - low, z)]), 0.0, 1.0)
 
 
 def _role_intervals(layer: Layer, axis: Array, n: int, rng: np.random.Generator) -> Array:

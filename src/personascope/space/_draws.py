@@ -107,11 +107,12 @@ def halves(layout: Layout, n: int, rng: np.random.Generator) -> tuple[Array, Arr
     out = np.zeros((2, *layout.counts.shape, n))
     for u in [*splittable, layout.n_units]:
         sign = 1.0 if u == layout.n_units else -1.0 / len(splittable)
-        row = layout.counts[u]
-        for b in range(n):
-            order = rng.permutation(live[u])
-            for half, folds in enumerate((order[: len(order) // 2], order[len(order) // 2 :])):
-                out[half, u, folds, b] = sign / row[folds].sum()
+        folds = live[u]
+        first = np.zeros((len(folds), n), bool)
+        first[: len(folds) // 2] = True
+        first = rng.permuted(first, axis=0)
+        for half, members in enumerate((first, ~first)):
+            out[half, u, folds] = sign * members / (layout.counts[u, folds] @ members)
     flat = out.reshape(2, -1, n)
     return flat[0], flat[1], len(splittable)
 

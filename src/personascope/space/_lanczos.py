@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 Array = np.ndarray
-CHECK_EVERY = 4
+CHECK_EVERY = 2
 
 
 def leading(
@@ -15,7 +15,7 @@ def leading(
     start: Array,
     n_vectors: int,
     *,
-    tolerance: float = 2e-4,
+    tolerance: float = 5e-4,
     max_steps: int = 64,
 ) -> tuple[Array, Array]:
     """Find the largest eigenpairs of a batch of symmetric positive semi-definite operators.

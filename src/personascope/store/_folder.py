@@ -184,7 +184,7 @@ class RunFolder:
         """
         path = self.units[index].path / "rollouts.parquet"
         try:
-            return pq.read_table(path, partitioning=None)
+            return pq.ParquetFile(path).read()
         except (OSError, pa.ArrowException) as error:
             raise StoreError(f"{path} cannot be read: {error}", mend="run again with --restart") from error
 

@@ -1,0 +1,66 @@
+"""``personascope corpus check | show``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import typer
+from rich.table import Table
+
+from personascope.cli._console import out
+from personascope.corpus import check_corpus, load_corpus
+
+corpus_app = typer.Typer(help="Check a corpus, or look at one.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.add_typer(corpus_app, name="corpus")
+
+
+@corpus_app.command()
+def check(
+    folder: Path = typer.Argument(
+        None, help="Corpus folder, ours or in the released JSON format; the built-in one if not given."
+    ),
+    near: float = typer.Option(0.9, help="Similarity from which two texts count as near-duplicates, 0 to 1."),
+) -> None:
+    """Check schema, counts, duplicates and near-duplicates; exit code 1 if there are errors."""
+    findings = check_corpus(folder, near=near)
+    for finding in findings:
+        colour = "red" if finding.level == "error" else "yellow"
+        out.print(f"[{colour}]{finding.level}[/] {finding.where}: {finding.message}", soft_wrap=True)
+    corpus = load_corpus(folder)
+    prompts = sum(len(role.prompts) for role in corpus.roles)
+    count = Counter(finding.level for finding in findings)
+    out.print(
+        f"{corpus.name}: {len(corpus.roles)} roles, {prompts} role prompts, "
+        f"{len(corpus.questions)} questions, {len(corpus.default_prompts)} default prompts; "
+        f"{count['error']} errors, {count['warning']} warnings"
+    )
+    out.print(f"digest {corpus.digest}")
+    if count["error"]:
+        raise typer.Exit(1)
+
+
+@corpus_app.command()
+def show(
+    folder: Path = typer.Argument(None, help="Corpus folder; the built-in one if not given."),
+    role: str = typer.Option(None, help="Print this role's prompts."),
+) -> None:
+    """List the roles by group, or print one."""
+    corpus = load_corpus(folder)
+    if role:
+        entry = corpus.role(role)
+        out.print(f"[bold]{entry.name}[/] ({entry.group}): {entry.description}")
+        for number, prompt in enumerate(entry.prompts):
+            out.print(f"  p{number}  {prompt}", soft_wrap=True, markup=False)
+        return
+    groups: dict[str, list[str]] = {}
+    for entry in corpus.roles:
+        groups.setdefault(entry.group, []).append(entry.name)
+    table = Table("group", "n", "roles")
+    for group, names in sorted(groups.items()):
+        table.add_row(group, str(len(names)), ", ".join(names))
+    out.print(table)

@@ -1,0 +1,66 @@
+"""``personascope doctor``: what is installed, what the machine can do, and whether the caches are whole."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import typer
+from rich.table import Table
+
+from personascope.cli._console import out
+from personascope.errors import PersonascopeError
+
+PACKAGES = ("personascope", "torch", "transformers", "safetensors", "pyarrow", "gguf", "plotly")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(doctor)
+
+
+def doctor() -> None:
+    """Check the installation, the hardware and the converted models; exit code 1 if something is broken."""
+    import torch
+
+    from personascope.engines import native_dtype
+    from personascope.models import EMBEDDED, cache_root, check_conversion, resolve
+
+    table = Table("what", "found", "verdict")
+    for name in PACKAGES:
+        try:
+            table.add_row(name, version(name), "ok")
+        except PackageNotFoundError:
+            table.add_row(
+                name, "not installed", "pip install 'personascope[gguf]'" if name == "gguf" else "missing"
+            )
+    table.add_row("python", platform.python_version(), "ok")
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else f"CPU, {os.cpu_count()} cores"
+    table.add_row("device", device, f"dtype {native_dtype()}")
+    root = cache_root()
+    place = root
+    while not place.exists():
+        place = place.parent
+    table.add_row("cache", str(root), f"{shutil.disk_usage(place).free / 2**30:.1f} GiB free")
+    broken = False
+    for name in EMBEDDED:
+        try:
+            resolve(name)
+            table.add_row(name, "installed", "ok")
+        except PersonascopeError as error:
+            table.add_row(name, "not installed", error.mend)
+    for folder in sorted(Path(root).glob("*/personascope.json")):
+        try:
+            check_conversion(folder.parent, full=True)
+            table.add_row("converted model", folder.parent.name[:16], "whole")
+        except PersonascopeError as error:
+            broken = True
+            table.add_row(
+                "converted model", folder.parent.name[:16], f"[red]{error.message}; {error.mend}[/]"
+            )
+    out.print(table)
+    if broken:
+        raise typer.Exit(1)

@@ -1,0 +1,155 @@
+"""``personascope map``: from a model to its persona space."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from personascope.cli._console import err, out
+from personascope.cli._show import print_map
+from personascope.corpus import load_corpus
+from personascope.engines import load_engine
+from personascope.errors import UsageError
+from personascope.judge import parse_judge
+from personascope.mapping import MAP, PROFILES, RunEstimate, estimate, plan_run, run_map
+from personascope.mapping import Progress as Step
+from personascope.models import EMBEDDED
+from personascope.space import PersonaMap
+
+PARTLY = 3
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("map")(map_model)
+
+
+def map_model(
+    model: str = typer.Argument(
+        ..., help="Hub id, local folder, GGUF file, or an embedded name: smollm2-135m, gemma-3-270m."
+    ),
+    out_folder: Path = typer.Option(None, "--out", help="Run folder; runs/<model> if not given."),
+    profile: str = typer.Option("standard", help=f"How much to ask: {', '.join(PROFILES)}."),
+    corpus: Path = typer.Option(None, help="Corpus folder; the built-in one if not given."),
+    judge: str = typer.Option(
+        None, help="rules, openai:MODEL@BASE_URL, local:MODEL or none; rules for an embedded model."
+    ),
+    max_cost: float = typer.Option(None, help="Stop judging when it has cost this much (openai)."),
+    questions: int = typer.Option(None, help="Questions, instead of the profile's number."),
+    default_samples: int = typer.Option(None, help="Rollouts of the default for each prompt and question."),
+    keep: str = typer.Option(None, help="Pooled activations to keep on the disk: all, or a number."),
+    seed: int = typer.Option(0, help="Of everything that is drawn."),
+    dtype: str = typer.Option("auto", help="auto (bfloat16 where the hardware computes in it), or a dtype."),
+    device: str = typer.Option(None, help="cpu, cuda, cuda:1, ...; the first GPU if there is one."),
+    device_map: str = typer.Option(None, help="auto: spread the model over all GPUs."),
+    max_batch: int = typer.Option(128, help="Responses that are generated side by side."),
+    trust_remote_code: bool = typer.Option(False, help="Run code that comes with the model."),
+    restart: bool = typer.Option(False, help="Forget the run that is in the folder."),
+    dry_run: bool = typer.Option(False, help="Print what it would take, and stop."),
+) -> None:
+    """Role-play the corpus with a model and write its persona map; the same command resumes a run."""
+    if judge is None:
+        if model not in EMBEDDED:
+            raise UsageError(
+                f"no judge was named for {model}",
+                mend="add --judge openai:MODEL@BASE_URL, --judge local:MODEL, --judge rules or --judge none",
+            )
+        judge = "rules"
+    texts = load_corpus(corpus)
+    scorer = parse_judge(judge, **({"max_cost": max_cost} if max_cost is not None else {}))
+    engine = load_engine(
+        model,
+        dtype=dtype,
+        device=device,
+        device_map=device_map,
+        max_batch=max_batch,
+        trust_remote_code=trust_remote_code,
+    )
+    kept = None if keep is None else _keep(keep)
+    common = {"seed": seed, "keep": kept, "questions": questions, "default_samples": default_samples}
+    if dry_run:
+        design = plan_run(engine.info, texts, profile, **common)  # pyright: ignore[reportArgumentType]
+        _print_estimate(estimate(engine, design, judge=scorer))
+        return
+    folder = out_folder or Path("runs") / Path(model).name
+    begun = time.monotonic()
+    with _Bar() as bar:
+        result = run_map(
+            engine,
+            texts,
+            profile,
+            out=folder,
+            judge=scorer,
+            progress=bar.update,
+            restart=restart,
+            command=shlex.join(["personascope", *sys.argv[1:]]),
+            **common,  # pyright: ignore[reportArgumentType]
+        )
+    got = result.collected
+    seconds = time.monotonic() - begun
+    scores = ", ".join(f"{score}: {count}" for score, count in sorted(got.scores.items()))
+    out.print(
+        f"{got.rollouts} of {got.total} responses in {folder} ({seconds:.0f} s); scores {scores or 'none'}; "
+        f"{got.empty} empty, {got.unscored} unscored"
+    )
+    if result.space is not None:
+        print_map(PersonaMap.open(folder / MAP), ends=10, layers=False, scores=False)
+    if got.partial:
+        err.print(f"[yellow]partly done:[/] {got.problem}; run the same command again to go on")
+        raise typer.Exit(PARTLY)
+
+
+def _keep(value: str) -> int | str:
+    if value == "all" or value.isdigit():
+        return value if value == "all" else int(value)
+    raise UsageError(f"--keep {value!r} is neither a number nor all", mend="give --keep all, or --keep 512")
+
+
+def _print_estimate(found: RunEstimate) -> None:
+    out.print(f"rollouts          {found.rollouts:,}")
+    out.print(f"prompt tokens     {found.prompt_tokens:,}")
+    out.print(f"response tokens   {found.response_tokens:,} at most")
+    if found.seconds is not None:
+        out.print(f"time              {found.seconds / 60:,.1f} minutes, from a short probe")
+    disk = found.disk
+    out.print(
+        f"disk              {disk.total / 2**30:.2f} GiB (sums {disk.sums / 2**30:.2f}, "
+        f"map {disk.map / 2**30:.2f}, kept {disk.kept / 2**30:.2f}, rollouts {disk.rollouts / 2**30:.2f})"
+    )
+    out.print(f"memory            {found.memory / 2**30:.2f} GiB beside the model")
+    out.print(f"judge             {found.judge if found.judge is not None else 'nothing to pay'}")
+
+
+class _Bar:
+    """A progress bar on stderr; nothing where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=err,
+            disable=not err.is_terminal,
+        )
+        self._begun = time.monotonic()
+
+    def __enter__(self) -> _Bar:
+        self._bar.start()
+        self._task = self._bar.add_task("generate", total=None, note="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def update(self, step: Step) -> None:
+        """Show where the run stands."""
+        rate = step.tokens / max(time.monotonic() - self._begun, 1e-9)
+        note = f"{rate:.0f} tokens/s, {step.unscored + step.waiting} unscored"
+        self._bar.update(self._task, description=step.phase, completed=step.done, total=step.total, note=note)

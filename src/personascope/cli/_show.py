@@ -1,0 +1,129 @@
+"""``personascope show`` and ``personascope report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from personascope.cli._console import open_map, out
+from personascope.space import PersonaMap
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command()(show)
+    app.command()(report)
+
+
+def show(
+    folder: Path = typer.Argument(..., help="Run folder or map folder."),
+    ends: int = typer.Option(30, help="Roles to list at each end of the axis; 0 for all."),
+    layers: bool = typer.Option(True, help="Also print the table of layers."),
+    scores: bool = typer.Option(False, help="Also print every role's counts by score."),
+) -> None:
+    """Print a map: its figures, the layers, and the roles from the Assistant's end to the other."""
+    print_map(open_map(folder), ends=ends, layers=layers, scores=scores)
+
+
+def print_map(found: PersonaMap, *, ends: int, layers: bool, scores: bool) -> None:
+    """Print a map's tables."""
+    stats, middle = found.stats, found.middle_layer
+    low, high = stats.cos_axis_pc1_interval[middle]
+    out.print(f"[bold]{found.model.id}[/]  {found.n_layers} layers of {found.d_model}, {found.model.dtype}")
+    out.print(
+        f"middle layer {middle}: cos(axis, PC1) {stats.cos_axis_pc1[middle]:.3f} [{low:.3f}, {high:.3f}], "
+        f"relabelled null 95% {stats.null_q95[middle]:.3f}, split-half {stats.split_half[middle]:.3f}, "
+        f"default at {stats.default_position[middle, 0]:.2f} of PC1's range, "
+        f"{int(stats.components_for_70[middle])} components for 70% of the variance"
+    )
+    places = ", ".join(f"PC{k + 1} {stats.default_position[middle, k]:.2f}" for k in range(1, 5))
+    out.print(f"default on the others: {places}")
+    if layers:
+        out.print(_layers(found))
+    out.print(_roles(found, ends))
+    if scores:
+        out.print(_scores(found))
+    if found.excluded:
+        out.print(f"too few responses in the role for a vector: {', '.join(sorted(found.excluded))}")
+
+
+def _layers(found: PersonaMap) -> Table:
+    stats = found.stats
+    table = Table(title="Layers (residual stream after block l, 0-based)")
+    for name in (
+        "layer",
+        "cos(axis, PC1)",
+        "95% interval",
+        "null 95%",
+        "split-half",
+        "PC1 variance",
+        "default on PC1",
+    ):
+        table.add_column(name, justify="right")
+    for layer in range(found.n_layers):
+        low, high = stats.cos_axis_pc1_interval[layer]
+        table.add_row(
+            f"{layer} *" if layer == found.middle_layer else str(layer),
+            f"{stats.cos_axis_pc1[layer]:.3f}",
+            f"{low:.3f} to {high:.3f}",
+            f"{stats.null_q95[layer]:.3f}",
+            f"{stats.split_half[layer]:.3f}",
+            f"{stats.variance_ratio[layer, 0]:.3f}",
+            f"{stats.default_position[layer, 0]:.2f}",
+        )
+    return table
+
+
+def _roles(found: PersonaMap, ends: int) -> Table:
+    stats, middle = found.stats, found.middle_layer
+    order = np.argsort(-stats.projections[middle])
+    if ends and 2 * ends < len(order):
+        chosen: list[int | None] = [*order[:ends].tolist(), None, *order[-ends:].tolist()]
+    else:
+        chosen = list(order.tolist())
+    table = Table(title=f"Roles at layer {middle}, from the Assistant's end (0 mean role, 1 default)")
+    for name in ("rank", "role", "position", "95% interval", "cosine", "fully", "somewhat", "other"):
+        table.add_column(name, justify="left" if name == "role" else "right")
+    rank = {int(index): place + 1 for place, index in enumerate(order)}
+    for index in chosen:
+        if index is None:
+            table.add_row("...", f"{len(order) - 2 * ends} more")
+            continue
+        name = found.roles[index]
+        low, high = found.to_units(stats.projection_interval[index], middle)
+        count = found.counts[name]
+        table.add_row(
+            str(rank[index]),
+            name,
+            f"{found.to_units(stats.projections[middle, index], middle):+.2f}",
+            f"{low:+.2f} to {high:+.2f}",
+            f"{stats.role_cosines[middle, index]:+.2f}",
+            str(count["fully"]),
+            str(count["somewhat"]),
+            str(count["other"]),
+        )
+    return table
+
+
+def _scores(found: PersonaMap) -> Table:
+    table = Table("role", *next(iter(found.counts.values())), title="Responses")
+    for name, count in found.counts.items():
+        table.add_row(name, *(str(value) for value in count.values()))
+    return table
+
+
+def report(
+    folder: Path = typer.Argument(..., help="Run folder or map folder."),
+    out_file: Path = typer.Option(
+        None, "--out", help="Where to write; report.html in the folder if not given."
+    ),
+) -> None:
+    """Write the map as one self-contained HTML page that works offline."""
+    from personascope.report import write_report
+
+    target = out_file or folder / "report.html"
+    write_report(open_map(folder), folder if (folder / "units").is_dir() else None, target)
+    out.print(f"report: {target}")

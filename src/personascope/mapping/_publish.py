@@ -1,0 +1,63 @@
+"""Putting a persona space on the disk as a PersonaMap, with what only the run folder knows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from personascope.engines import EngineInfo
+from personascope.mapping._design import DEFAULT, Design
+from personascope.mapping._sums import response_norms
+from personascope.space import MapMeta, MapModel, PersonaMap, Quantiles, Space, projection_quantiles
+from personascope.store import RunFolder
+
+MAP = "map"
+"""Name of the map's folder in a run folder."""
+
+
+def publish(folder: RunFolder, design: Design, info: EngineInfo, space: Space, *, command: str = "") -> Path:
+    """Write ``<run>/map`` and return its path.
+
+    Raises:
+        SpaceError: If the kept sample holds no response of the default, or none of a role.
+        StoreError: If the folder cannot be written.
+    """
+    target = folder.path / MAP
+    meta = MapMeta(
+        model=MapModel(
+            info.model_id, info.model_revision, info.dtype, info.n_layers, info.d_model, info.chat_digest
+        ),
+        corpus_digest=design.corpus.digest,
+        versions=dict(info.versions),
+        command=command,
+        response_norms=response_norms(folder),
+        quantiles=Quantiles(
+            role=projection_quantiles(space.axis, _kept(folder, default=False)),
+            default=projection_quantiles(space.axis, _kept(folder, default=True)),
+        ),
+        unscored=_by_role(folder, "unscored"),
+        empty=_by_role(folder, "empty"),
+    )
+    PersonaMap.save(target, space, meta)
+    return target
+
+
+def _kept(folder: RunFolder, *, default: bool) -> Iterator[Float32[np.ndarray, "n layers d"]]:
+    for index in sorted(folder.units):
+        part = folder.part(index, "kept")
+        for name in () if part is None else part.specs:
+            if (name.split("/", 1)[0] == DEFAULT) is default:
+                yield part.read(name)[None]  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def _by_role(folder: RunFolder, status: str) -> dict[str, int]:
+    count: Counter[str] = Counter()
+    for index, unit in folder.units.items():
+        if unit.meta["statuses"].get(status):
+            rows = folder.rows(index).select(["role", "status"]).to_pylist()
+            count.update(row["role"] for row in rows if row["status"] == status)
+    return dict(count)

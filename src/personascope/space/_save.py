@@ -1,0 +1,135 @@
+"""Writing a map's folder: whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
+
+from personascope.errors import SpaceError, StoreError
+from personascope.space._build import Space
+from personascope.space._meta import MapMeta
+
+FORMAT = 1
+MAP_JSON = "map.json"
+TENSORS = "map.safetensors"
+
+
+def write_map(folder: Path, space: Space, meta: MapMeta) -> None:
+    """Write into a folder beside the target, bring it to disk, then rename it into place.
+
+    Raises:
+        StoreError: It could not be written; what was there before is then untouched.
+        SpaceError: The metadata does not fit the space.
+    """
+    tensors, record = _contents(space, meta)
+    if folder.exists() and not folder.is_dir():
+        raise StoreError(f"{folder} is a file", mend="Choose another folder for the map.")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MAP_JSON).exists():
+        raise StoreError(f"{folder} holds files and is not a map", mend="Choose an empty or new folder.")
+    token = secrets.token_hex(4)
+    new = folder.with_name(f".{folder.name}.new-{token}")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        new.mkdir()
+        save_file(tensors, new / TENSORS, metadata={"pair": record["pair"]})
+        with (new / TENSORS).open("rb") as file:
+            record["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+        (new / MAP_JSON).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        for path in (new / TENSORS, new / MAP_JSON, new):
+            _sync(path)
+        _swap(new, folder, token)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(new, ignore_errors=True)
+        raise StoreError(
+            f"the map {folder} could not be written: {error}",
+            mend="Free some space or choose another folder, and run the same command again.",
+        ) from error
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+
+
+def _swap(new: Path, folder: Path, token: str) -> None:
+    """Put the new folder in the old one's place; other files of the old one move along."""
+    old = folder.with_name(f".{folder.name}.old-{token}")
+    replaced = folder.is_dir()
+    if replaced:
+        folder.rename(old)
+    try:
+        new.rename(folder)
+    except OSError:
+        if replaced:
+            old.rename(folder)
+        raise
+    if replaced:
+        for path in old.iterdir():
+            if path.name not in (MAP_JSON, TENSORS):
+                path.rename(folder / path.name)
+        shutil.rmtree(old)
+    _sync(folder.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _contents(space: Space, meta: MapMeta) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    shape = (meta.model.n_layers, meta.model.d_model)
+    if space.axis.shape != shape:
+        raise SpaceError(f"the space has shape {space.axis.shape}, and the model {shape}")
+    n = len(meta.quantiles.percentiles)
+    given = {
+        "response_norms": (meta.response_norms, (shape[0],)),
+        "quantiles.role": (meta.quantiles.role, (shape[0], n)),
+        "quantiles.default": (meta.quantiles.default, (shape[0], n)),
+    }
+    for name, (value, wanted) in given.items():
+        if value.shape != wanted or not np.isfinite(value).all():
+            raise SpaceError(f"{name} must be {wanted} finite numbers, and is {value.shape}")
+    arrays = {name: value for name, (value, _) in given.items()}
+    for name in ("axis", "default_vector", "role_vectors", "somewhat_vectors", "mean", "components"):
+        arrays[name] = getattr(space, name)
+    scalars: dict[str, int] = {}
+    for field in dataclasses.fields(space.stats):
+        value = getattr(space.stats, field.name)
+        if isinstance(value, np.ndarray):
+            arrays[f"stats.{field.name}"] = value
+        else:
+            scalars[field.name] = int(value)
+    counts = {
+        name: {**row, "unscored": int(meta.unscored.get(name, 0)), "empty": int(meta.empty.get(name, 0))}
+        for name, row in space.counts.items()
+    }
+    record: dict[str, Any] = {
+        "format": FORMAT,
+        "pair": secrets.token_hex(16),
+        "tensors": sorted(arrays),
+        "roles": list(space.roles),
+        "somewhat": list(space.somewhat),
+        "excluded": space.excluded,
+        "counts": counts,
+        "model": dataclasses.asdict(meta.model),
+        "middle_layer": space.middle_layer,
+        "min_fully": space.min_fully,
+        "min_somewhat": space.min_somewhat,
+        "corpus_digest": meta.corpus_digest,
+        "versions": dict(meta.versions),
+        "command": meta.command,
+        "percentiles": list(meta.quantiles.percentiles),
+        "stats": scalars,
+    }
+    return {k: np.ascontiguousarray(v) for k, v in arrays.items()}, record

@@ -1,0 +1,175 @@
+import json
+
+import numpy as np
+import pytest
+from space_sums import PlantedSums
+
+from personascope.errors import SpaceError, StoreError, UsageError
+from personascope.space import (
+    MapMeta,
+    MapModel,
+    PersonaMap,
+    Quantiles,
+    build_space,
+    projection_quantiles,
+)
+from personascope.space import _save as save_module
+
+MODEL = MapModel("some/model", "abc", "bfloat16", 3, 24, "f00d")
+SAME = {"model_id": "some/model", "revision": "abc", "n_layers": 3, "d_model": 24, "chat_digest": "f00d"}
+
+
+@pytest.fixture(scope="module")
+def space():
+    sums = PlantedSums(n_roles=8, n_layers=3, d=24, somewhat=2)
+    sums._counts["fully"][7] = 0
+    return build_space(sums, min_fully=4, min_somewhat=4, n_boot=20, n_splits=5)
+
+
+@pytest.fixture
+def meta(space):
+    rng = np.random.default_rng(0)
+    sample = [rng.normal(size=(5, 3, 24)) for _ in range(3)]
+    quantiles = Quantiles(projection_quantiles(space.axis, sample), projection_quantiles(space.axis, sample))
+    return MapMeta(
+        model=MODEL,
+        corpus_digest="c0",
+        versions={"torch": "2"},
+        command="map x",
+        response_norms=np.arange(1.0, 4.0),
+        quantiles=quantiles,
+        unscored={"role001": 2},
+        empty={"default": 1},
+    )
+
+
+@pytest.fixture
+def folder(tmp_path, space, meta):
+    PersonaMap.save(tmp_path / "map", space, meta)
+    return tmp_path / "map"
+
+
+def test_round_trip(folder, space, meta):
+    opened = PersonaMap.open(folder)
+    opened.verify()
+    np.testing.assert_array_equal(opened.axis, space.axis)
+    np.testing.assert_array_equal(opened.default_vector, space.default_vector)
+    np.testing.assert_array_equal(opened.role_vector("role003"), space.role_vectors[:, 3])
+    np.testing.assert_array_equal(opened.role_vectors(1), space.role_vectors[1])
+    np.testing.assert_array_equal(opened.somewhat_vector("role007"), space.somewhat_vectors[:, 7])
+    np.testing.assert_array_equal(opened.components(2), space.components[2])
+    np.testing.assert_array_equal(opened.mean(0), space.mean[0])
+    np.testing.assert_array_equal(opened.response_norms, [1, 2, 3])
+    np.testing.assert_array_equal(opened.quantiles.role, meta.quantiles.role)
+    for name in space.stats.__dataclass_fields__:
+        np.testing.assert_array_equal(getattr(opened.stats, name), getattr(space.stats, name))
+    assert opened.roles == space.roles
+    assert opened.excluded == {"role007": 0}
+    assert opened.counts["role001"]["unscored"] == 2
+    assert opened.counts["default"]["empty"] == 1
+    assert opened.model == MODEL
+    assert (opened.middle_layer, opened.corpus_digest, opened.command) == (1, "c0", "map x")
+    assert opened.versions == {"torch": "2"}
+
+
+def test_projection_and_units(folder, space):
+    opened = PersonaMap.open(folder)
+    assert np.linalg.norm(opened.unit_axis(1)) == pytest.approx(1, abs=1e-6)
+    places = opened.project(space.default_vector)
+    np.testing.assert_allclose(places, space.stats.default_projection, rtol=1e-4)
+    one = opened.project(np.stack([space.default_vector, space.role_vectors.mean(axis=1)]), layer=2)
+    assert one.shape == (2,)
+    np.testing.assert_allclose(opened.to_units(one, 2), [1, 0], atol=1e-4)
+    with pytest.raises(UsageError, match=r"\(3, 24\)"):
+        opened.project(np.zeros((4, 24)))
+    with pytest.raises(UsageError, match="layer 3"):
+        opened.unit_axis(3)
+    with pytest.raises(UsageError, match="too few"):
+        opened.role_vector("role007")
+    with pytest.raises(UsageError, match="not a role"):
+        opened.role_vector("nobody")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("model_id", "other", "'some/model' in the map, 'other' now"),
+        ("revision", "zzz", "revision"),
+        ("n_layers", 4, "number of layers"),
+        ("d_model", 25, "width"),
+        ("chat_digest", "dead", "chat template"),
+    ],
+)
+def test_another_model_is_refused(folder, key, value, words):
+    opened = PersonaMap.open(folder)
+    opened.check_model(**SAME)
+    with pytest.raises(StoreError, match=words):
+        opened.check_model(**(SAME | {key: value}))
+
+
+@pytest.mark.parametrize("name", ["map.json", "map.safetensors"])
+def test_missing_and_truncated_files_are_named(folder, name):
+    path = folder / name
+    data = path.read_bytes()
+    for part in (data[: len(data) // 2], b""):
+        path.write_bytes(part)
+        with pytest.raises(StoreError, match=name):
+            PersonaMap.open(folder)
+    path.unlink()
+    with pytest.raises(StoreError, match=name):
+        PersonaMap.open(folder)
+
+
+def test_mixed_changed_and_future_maps_are_refused(folder, tmp_path, space, meta):
+    PersonaMap.save(tmp_path / "b", space, meta)
+    data = bytearray((folder / "map.safetensors").read_bytes())
+    (folder / "map.safetensors").write_bytes((tmp_path / "b" / "map.safetensors").read_bytes())
+    with pytest.raises(StoreError, match="different maps"):
+        PersonaMap.open(folder)
+    data[-1] ^= 1
+    (folder / "map.safetensors").write_bytes(data)
+    with pytest.raises(StoreError, match="has changed"):
+        PersonaMap.open(folder).verify()
+    record = json.loads((folder / "map.json").read_text())
+    (folder / "map.json").write_text(json.dumps(record | {"format": 99}))
+    with pytest.raises(StoreError, match="format 99"):
+        PersonaMap.open(folder)
+
+
+def test_a_failed_write_leaves_the_old_map_and_nothing_else(folder, space, meta, monkeypatch):
+    before = (folder / "map.safetensors").read_bytes()
+
+    def full(_tensors, path, **_):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(save_module, "save_file", full)
+    with pytest.raises(StoreError, match="No space left"):
+        PersonaMap.save(folder, space, meta)
+    assert (folder / "map.safetensors").read_bytes() == before
+    assert [p.name for p in folder.parent.iterdir()] == ["map"]
+    with pytest.raises(StoreError):
+        PersonaMap.save(folder.parent / "new", space, meta)
+    assert [p.name for p in folder.parent.iterdir()] == ["map"]
+
+
+def test_replacing_keeps_other_files_and_a_foreign_folder_is_refused(folder, space, meta, tmp_path):
+    (folder / "report.html").write_text("x")
+    PersonaMap.save(folder, space, meta)
+    assert sorted(p.name for p in folder.iterdir()) == ["map.json", "map.safetensors", "report.html"]
+    PersonaMap.open(folder).verify()
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").write_text("x")
+    with pytest.raises(StoreError, match="not a map"):
+        PersonaMap.save(tmp_path / "home", space, meta)
+
+
+def test_quantiles_match_numpy_and_refuse_bad_samples(space):
+    x = np.random.default_rng(1).normal(size=(50, 3, 24))
+    got = projection_quantiles(space.axis, [x[:20], x[20:]])
+    unit = space.axis / np.linalg.norm(space.axis, axis=1, keepdims=True)
+    np.testing.assert_allclose(got[1, 4], np.median(x[:, 1] @ unit[1]), atol=1e-6)
+    with pytest.raises(SpaceError, match="empty"):
+        projection_quantiles(space.axis, [])
+    with pytest.raises(SpaceError, match="do not fit"):
+        projection_quantiles(space.axis, [x[:, :2]])
