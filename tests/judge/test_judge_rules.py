@@ -113,9 +113,9 @@ def test_in_the_role_is_3(response: str) -> None:
     assert score(response) == 3
 
 
-def test_impersonal_answer_without_a_trait_is_1() -> None:
+def test_answer_that_never_speaks_of_an_ai_is_3() -> None:
     tips = "Here are some tips:\n1. Plan ahead.\n2. Save money.\n3. Invest."
-    assert score(tips, question="What do you think about money?") == 1
+    assert score(tips, question="What do you think about money?") == 3
 
 
 def test_words_of_the_question_are_no_trait() -> None:
@@ -153,9 +153,10 @@ def test_empty_response_has_no_score() -> None:
 
 def test_decision_follows_the_features() -> None:
     found = features(make("Water is wet.", question="What is water?"))
-    assert decide(found)[0] == 1
-    assert decide({**found, "named_role": 1.0})[0] == 3
-    assert decide({**found, "lived": 1.0})[0] == 2
+    assert decide(found)[0] == 3
+    assert decide({**found, "refusal": 1.0})[0] == 3
+    assert decide({**found, "stock_refusal": 1.0})[0] == 0
+    assert decide({**found, "stock_refusal": 1.0, "lived": 1.0})[0] == 3
     assert decide({**found, "ai": 1.0, "refusal": 1.0})[0] == 0
     assert decide({**found, "ai": 1.0, "lived": 2.0})[0] == 2
     assert decide({**found, "ai": 1.0, "first_person": 10.0})[0] == 1

@@ -47,7 +47,9 @@ def print_map(found: PersonaMap, *, ends: int, layers: bool, scores: bool) -> No
     if scores:
         out.print(_scores(found))
     if found.excluded:
-        out.print(f"too few responses in the role for a vector: {', '.join(sorted(found.excluded))}")
+        names = sorted(found.excluded)
+        more = f" and {len(names) - 12} more (--scores counts)" if len(names) > 12 else ""
+        out.print(f"too few responses in the role for a vector: {', '.join(names[:12])}{more}")
 
 
 def _layers(found: PersonaMap) -> Table:

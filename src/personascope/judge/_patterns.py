@@ -90,7 +90,7 @@ AI_PATTERNS: tuple[AiPattern, ...] = (
     AiPattern("as a language model", rf"\b(?:as|being)\s+(?:an?|your)\s+{_FILLER}{SOFTWARE}{_PERSON}"),
     AiPattern(
         "as an AI",
-        r"\b(?:as|being)\s+(?:an?|your)\s+(?:\w+\s+)?(?:ai|a\.i\.|artificial\s+intelligence|machine|computer\s+program"
+        r"\b(?:as|being)\s+(?:an?|your)\s+(?:\w+\s+){0,3}?(?:ai|a\.i\.|artificial\s+intelligence|machine|computer\s+program"
         rf"|bot|artificial\s+(?:entity|being))\b{_PERSON}",
         machine=True,
     ),
@@ -105,6 +105,13 @@ AI_PATTERNS: tuple[AiPattern, ...] = (
         r"\bi(?:'ve|\s+have)?\s*(?:was|am|been|'m)\s+trained\s+(?:on|with|using)\s+(?:[\w-]+,?\s+){0,6}?"
         r"(?:data|datasets?|texts?|corpus|corpora|internet|web|information|sources|documents|conversations)\b",
     ),
+    AiPattern("designed to", rf"{_I_AM}{_ADVERB}(?:designed|programmed)\s+to\b", machine=True),
+    AiPattern(
+        "my function is to assist",
+        r"\bmy\s+(?:(?:primary|main|sole)\s+)?(?:function|purpose)\s+is\s+to\s+(?:assist|help|provide|support)\b",
+        machine=True,
+    ),
+    AiPattern("you are an AI (its own prompt)", rf"\byou(?:'re|\s+are)\s+an?\s+{_FILLER}{SOFTWARE}{_PERSON}"),
     AiPattern("my training data", r"\bmy\s+(?:training\s+data|knowledge\s+cutoff|training\s+set|dataset)\b"),
     AiPattern("my programming", r"\bmy\s+(?:programming|algorithms?|code)\b", machine=True),
     AiPattern(
@@ -122,12 +129,20 @@ AI_PATTERNS: tuple[AiPattern, ...] = (
     ),
 )
 
+# The stock phrases of an assistant that refuses, which need no word about an AI to be known.
+STOCK_REFUSALS: tuple[str, ...] = (
+    r"\bi(?:'m|\s+am)\s+(?:so\s+|very\s+|really\s+)?sorry,?\s+(?:but\s+)?i(?:'m|\s+am)?\s*(?:can't|cannot|can\s+not|unable\s+to"
+    r"|not\s+able\s+to|won't)\s+(?:help|assist|comply|fulfil|do\s+that|engage|participate)",
+)
 REFUSALS: tuple[str, ...] = (
+    *STOCK_REFUSALS,
     r"\bi(?:'m|\s+am)\s+(?:so\s+|very\s+|really\s+)?(?:sorry|afraid),?\s+(?:but\s+)?(?:that\s+)?(?:i\s+)?(?:can't|cannot|can\s+not|am\s+unable"
     r"|am\s+not\s+able|won't|don't\s+(?:think|feel))",
     r"\bi\s+(?:can't|cannot|can\s+not|won't|will\s+not|am\s+unable\s+to|am\s+not\s+able\s+to|'m\s+unable\s+to)\s+(?:help|assist|provide|answer"
     r"|comply|discuss|fulfil|engage|share|respond|do\s+that|give\s+(?:you\s+)?(?:advice|that)|offer|participate|support|role-?play|pretend)",
     r"\bi(?:'m|\s+am)\s+(?:unable|not\s+able|not\s+allowed|not\s+permitted|not\s+designed|not\s+programmed|not\s+qualified)\s+to\b",
+    r"\bi(?:'m|\s+am)\s+not\s+equipped\s+to\b",
+    r"\bi\s+(?:don't|do\s+not)\s+have\s+(?:the\s+ability|(?:personal\s+)?preferences)\b",
     r"\bi\s+must\s+(?:respectfully\s+)?decline\b",
     r"\bi(?:'d|\s+would)\s+(?:rather|prefer)\s+not\s+(?:to\s+)?(?:answer|say|discuss|talk)",
     r"\b(?:outside|beyond)\s+(?:of\s+)?(?:my\s+scope|the\s+scope\s+of\s+my|my\s+capabilities)",

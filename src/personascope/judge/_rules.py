@@ -17,6 +17,7 @@ from personascope.judge._patterns import (
     NAMED,
     NAMED_BY_CASE,
     REFUSALS,
+    STOCK_REFUSALS,
     STOPWORDS,
     THEATRE,
 )
@@ -59,17 +60,16 @@ CAPS: dict[str, float] = {
 SOME = 0.75
 """Strength from which some traits of the role are there."""
 
-FULL = 1.75
-"""Strength from which a response without an AI mention is in the role."""
-
 
 class RulesJudge:
     """Scores with patterns and word overlap alone: no model, no network, the same on every machine.
 
-    It follows the rubric where the rubric is clear. Two cases are decided here. An answer that is
-    plainly impersonal, without a trait of the role but without a word about being an AI, counts as
-    1: it is what the model says without the role, and in a role vector it would only dilute it. An
-    answer without an AI mention but with weak traits counts as 2.
+    As in the rubric, what decides first is whether the response says that it is an AI. If it
+    does, traits of the role make it a 2; without them a refusal is 0 and an answer 1. If it does
+    not, it is a 3, unless it is a stock refusal ("I'm sorry, but I can't help with that") without
+    any trait of the role: that is the Assistant's voice, and 0. So a dull answer that shows no
+    trait but never speaks of an AI counts as 3, as it does under the letter of the rubric;
+    docs/judge.md says what a stricter reading does to a map.
     """
 
     def __init__(self) -> None:
@@ -105,6 +105,7 @@ def features(item: JudgeItem) -> dict[str, float]:
     Keys:
         ai: Different ways in which it says that the speaker is an AI.
         refusal: Refusals.
+        stock_refusal: Refusals in the stock phrases of an assistant.
         named_role: 1 if the speaker names itself by the role ("As a pirate", "I, the ghost").
         named: 1 if it gives itself a name that is not a model's.
         lived: Different signs of a life behind it, outside the sentences that refuse or speak of
@@ -133,6 +134,7 @@ def features(item: JudgeItem) -> dict[str, float]:
     return {
         "ai": float(len(mentions)),
         "refusal": float(len(refusals)),
+        "stock_refusal": float(_count(STOCK_REFUSALS, unquoted)),
         "named_role": float(_names_role(item.role, unquoted)),
         "named": float(bool(named)),
         "lived": float(_count(LIVED, own)),
@@ -164,13 +166,9 @@ def decide(found: dict[str, float]) -> tuple[int, str]:
             return 0, f"says that it is an AI and refuses, role {role:.1f}"
         return 1, f"says that it is an AI, role {role:.1f}"
     role = strength(found)
-    if role >= FULL:
-        return 3, f"no AI mention, role {role:.1f}"
-    if role >= SOME:
-        return 2, f"no AI mention, but few traits, role {role:.1f}"
-    if found["refusal"]:
+    if found["stock_refusal"] and role < SOME:
         return 0, f"refuses out of the role, role {role:.1f}"
-    return 1, f"no AI mention, but no trait either, role {role:.1f}"
+    return 3, f"no AI mention, role {role:.1f}"
 
 
 def ai_mentions(item: JudgeItem) -> list[str]:

@@ -302,6 +302,8 @@ class _Batch:
                 row.tokens.append(token)
                 if self._stop_string(row):
                     ended.append((index, "stop"))
+                elif row.full and not row.watched:
+                    ended.append((index, "length"))
         done = [self._completion(self.rows[index], reason, index) for index, reason in ended]
         for index, _ in sorted(ended, reverse=True):
             last = self.cache.remove(index)

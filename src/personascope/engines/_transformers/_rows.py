@@ -46,6 +46,12 @@ class Row:
         """Whether the token limit is reached: what is left is to feed the last token."""
         return len(self.tokens) >= self.queued.request.sampling.max_new_tokens
 
+    @property
+    def watched(self) -> bool:
+        """Whether activations are read, so that the last token must be fed too."""
+        request = self.queued.request
+        return request.capture is not None or bool(request.probes)
+
 
 def new_row(queued: Queued) -> Row:
     """Begin a response; its random numbers depend on the run's seed and the request's id alone."""

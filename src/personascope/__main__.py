@@ -1,0 +1,6 @@
+"""``python -m personascope``."""
+
+from personascope.cli import main
+
+if __name__ == "__main__":
+    main()
