@@ -1,7 +1,6 @@
-"""Memory and disk of a run on a simulated 80 x 8192 model with about 20,000 responses.
+"""Memory and disk of a run on a simulated model of 80 layers of 8192, with 20,000 responses.
 
-``python benchmarks/bounded.py OUT`` prints resident memory over time, then the disk against the
-estimate. It writes several GB; give a folder with room.
+``python benchmarks/bounded.py OUT`` writes several GB into OUT; give a folder with room.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import sys
 from pathlib import Path
 
 import psutil
+from paired import write_page
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "mapping"))
 
@@ -23,17 +23,29 @@ def main(out: Path) -> None:
     engine, judge = fakes.FakeEngine(80, 8192), fakes.FakeJudge()
     design = plan_run(engine.info, fakes.corpus(96, 40), profile)
     guess, process = estimate_disk(engine.info, design, mean_tokens=3.5), psutil.Process()
+    resident: dict[int, float] = {}
 
     def watch(progress: Progress) -> None:
         if progress.done % 200 == 0:
-            resident = process.memory_info().rss / 1e9
-            print(f"{progress.done:6d} of {progress.total}  {resident:.2f} GB resident", flush=True)
+            resident[progress.done] = process.memory_info().rss / 1e9
+            print(f"{progress.done:6d} of {progress.total}  {resident[progress.done]:.2f} GB", flush=True)
 
     with open_run(engine, design, out, judge) as folder:
         collect(engine, design, folder, judge, progress=watch)
         disk = folder.disk_bytes()
     want = guess.sums + guess.kept + guess.rollouts
-    print(f"disk {disk / 1e9:.2f} GB, estimated {want / 1e9:.2f} GB, ratio {disk / want:.3f}")
+    rows = "\n".join(f"| {done} | {gb:.2f} |" for done, gb in resident.items() if done % 2000 == 0)
+    warm = [gb for done, gb in resident.items() if done >= 2000]
+    write_page(
+        __file__,
+        "Memory and disk of a long run",
+        f"A simulated engine of 80 layers of 8192; {len(design)} responses with 2.6 MB of activations each "
+        f"({len(design) * 80 * 8192 * 4 / 1e9:.0f} GB in all), 96 roles, {profile.keep} responses kept.\n\n"
+        f"| responses | resident memory, GB |\n|---|---|\n{rows}\n\n"
+        f"After the first 2,000 responses resident memory stays between {min(warm):.2f} and {max(warm):.2f} GB. "
+        f"Disk at the end: {disk / 1e9:.2f} GB; estimated beforehand: {want / 1e9:.2f} GB "
+        f"(ratio {disk / want:.3f}).",
+    )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 
 from personascope.chat import ChatFormat
-from personascope.errors import ModelError
+from personascope.errors import ModelError, UsageError
 from personascope.models import load, resolve
 from tiny import load_tiny, save_tiny, tiny_tokenizer
 
@@ -160,9 +160,9 @@ def test_a_models_own_code_is_not_run_unless_asked_for(folder: Path, tmp_path: P
 
 
 def test_arguments_that_contradict_each_other_are_refused(folder: Path) -> None:
-    with pytest.raises(ModelError, match="device and device_map"):
+    with pytest.raises(UsageError, match="device and device_map"):
         load(str(folder), device="cpu", device_map="auto")
-    with pytest.raises(ModelError, match="unknown dtype 'int8'"):
+    with pytest.raises(UsageError, match="unknown dtype 'int8'"):
         load(str(folder), dtype="int8")  # type: ignore[arg-type]
 
 

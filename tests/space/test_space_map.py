@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -121,7 +122,7 @@ def test_missing_and_truncated_files_are_named(folder, name):
 
 
 def test_mixed_changed_and_future_maps_are_refused(folder, tmp_path, space, meta):
-    PersonaMap.save(tmp_path / "b", space, meta)
+    PersonaMap.save(tmp_path / "b", replace(space, axis=space.axis * 2), meta)
     data = bytearray((folder / "map.safetensors").read_bytes())
     (folder / "map.safetensors").write_bytes((tmp_path / "b" / "map.safetensors").read_bytes())
     with pytest.raises(StoreError, match="different maps"):

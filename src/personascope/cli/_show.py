@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import typer
+from rich import box
 from rich.table import Table
 
 from personascope.cli._console import open_map, out
@@ -52,25 +53,26 @@ def print_map(found: PersonaMap, *, ends: int, layers: bool, scores: bool) -> No
         out.print(f"too few responses in the role for a vector: {', '.join(names[:12])}{more}")
 
 
+def _table(title: str, *columns: str) -> Table:
+    """Return an empty table that fits 80 columns."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        table.add_column(name, justify="left" if name == "role" else "right", no_wrap=True)
+    return table
+
+
 def _layers(found: PersonaMap) -> Table:
     stats = found.stats
-    table = Table(title="Layers (residual stream after block l, 0-based)")
-    for name in (
-        "layer",
-        "cos(axis, PC1)",
-        "95% interval",
-        "null 95%",
-        "split-half",
-        "PC1 variance",
-        "default on PC1",
-    ):
-        table.add_column(name, justify="right")
+    table = _table(
+        "Cosine of axis and PC1, place of the default on PC1, by layer (* middle)",
+        "layer", "cosine", "95%", "null 95%", "split-half", "PC1 share", "default",
+    )  # fmt: skip
     for layer in range(found.n_layers):
         low, high = stats.cos_axis_pc1_interval[layer]
         table.add_row(
             f"{layer} *" if layer == found.middle_layer else str(layer),
             f"{stats.cos_axis_pc1[layer]:.3f}",
-            f"{low:.3f} to {high:.3f}",
+            f"{low:.2f} to {high:.2f}",
             f"{stats.null_q95[layer]:.3f}",
             f"{stats.split_half[layer]:.3f}",
             f"{stats.variance_ratio[layer, 0]:.3f}",
@@ -86,9 +88,10 @@ def _roles(found: PersonaMap, ends: int) -> Table:
         chosen: list[int | None] = [*order[:ends].tolist(), None, *order[-ends:].tolist()]
     else:
         chosen = list(order.tolist())
-    table = Table(title=f"Roles at layer {middle}, from the Assistant's end (0 mean role, 1 default)")
-    for name in ("rank", "role", "position", "95% interval", "cosine", "fully", "somewhat", "other"):
-        table.add_column(name, justify="left" if name == "role" else "right")
+    table = _table(
+        f"Roles at layer {middle}, from the Assistant's end (position 0: mean role, 1: default)",
+        "rank", "role", "position", "95%", "cosine", "fully", "some", "other",
+    )  # fmt: skip
     rank = {int(index): place + 1 for place, index in enumerate(order)}
     for index in chosen:
         if index is None:
@@ -111,7 +114,7 @@ def _roles(found: PersonaMap, ends: int) -> Table:
 
 
 def _scores(found: PersonaMap) -> Table:
-    table = Table("role", *next(iter(found.counts.values())), title="Responses")
+    table = _table("Responses", "role", *next(iter(found.counts.values())))
     for name, count in found.counts.items():
         table.add_row(name, *(str(value) for value in count.values()))
     return table

@@ -4,7 +4,7 @@ from personascope.mapping._design import DEFAULT, PROFILES, Design, Profile, Rol
 from personascope.mapping._estimate import DiskEstimate, RunEstimate, estimate, estimate_disk
 from personascope.mapping._map import MapResult, run_map
 from personascope.mapping._plan import identity_of, plan_run
-from personascope.mapping._publish import MAP
+from personascope.mapping._publish import MAP, publish
 from personascope.mapping._run import Collected, Progress, collect, open_run, unscored_rows
 from personascope.mapping._sums import RunSums, response_norms
 
@@ -28,6 +28,7 @@ __all__ = [
     "identity_of",
     "open_run",
     "plan_run",
+    "publish",
     "response_norms",
     "run_map",
     "unscored_rows",

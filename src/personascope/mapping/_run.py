@@ -83,7 +83,10 @@ def open_run(
 
     Raises:
         StoreError: If the folder holds another run or cannot be written.
+        ChatError: If the engine cannot render the design's conversations; nothing is written then.
     """
+    for group in range(min(2, len(design.groups))):
+        engine.count_tokens(design.conversation(design.group_rollouts(group)[0]))
     notes = {"command": command, "python": platform.python_version()}
     return RunFolder.open(out, identity_of(engine.info, design, judge), notes, restart=restart)
 

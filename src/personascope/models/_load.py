@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from personascope.chat import ChatFormat, TranscriptFormat
-from personascope.errors import ModelError
+from personascope.errors import ModelError, UsageError
 from personascope.models._convert import convert_gguf
 from personascope.models._quiet import quiet_transformers
 from personascope.models._source import ModelSource, resolve
@@ -83,13 +83,14 @@ def load(
         reconvert: Convert a GGUF file anew instead of taking it from the cache.
 
     Raises:
+        UsageError: If there is no such dtype, or both a device and a device map are given.
         ModelError: If the model cannot be found, read or taken apart.
         ChatError: If it has a chat template that cannot be understood.
     """
     if dtype not in get_args(DtypeName):
-        raise ModelError(f"unknown dtype {dtype!r}", mend=f"use one of {', '.join(get_args(DtypeName))}")
+        raise UsageError(f"unknown dtype {dtype!r}", mend=f"use one of {', '.join(get_args(DtypeName))}")
     if device is not None and device_map is not None:
-        raise ModelError("device and device_map were both given", mend="give one of them")
+        raise UsageError("device and device_map were both given", mend="give one of them")
     if isinstance(source, str):
         source = resolve(source)
     folder = source.paths[0]

@@ -114,9 +114,10 @@ def _contents(space: Space, meta: MapMeta) -> tuple[dict[str, np.ndarray], dict[
         name: {**row, "unscored": int(meta.unscored.get(name, 0)), "empty": int(meta.empty.get(name, 0))}
         for name, row in space.counts.items()
     }
+    arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
     record: dict[str, Any] = {
         "format": FORMAT,
-        "pair": secrets.token_hex(16),
+        "pair": _digest(arrays),
         "tensors": sorted(arrays),
         "roles": list(space.roles),
         "somewhat": list(space.somewhat),
@@ -132,4 +133,14 @@ def _contents(space: Space, meta: MapMeta) -> tuple[dict[str, np.ndarray], dict[
         "percentiles": list(meta.quantiles.percentiles),
         "stats": scalars,
     }
-    return {k: np.ascontiguousarray(v) for k, v in arrays.items()}, record
+    return arrays, record
+
+
+def _digest(arrays: dict[str, np.ndarray]) -> str:
+    """Return a digest of the content, so that equal runs write equal files."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        value = arrays[name]
+        digest.update(f"{name} {value.dtype} {value.shape}\n".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()

@@ -151,7 +151,7 @@
     }
     const axis = (name) => ({ title: { text: name }, color: theme.soft, gridcolor: theme.line, zerolinecolor: theme.middle, showbackground: false });
     const shape = solid
-      ? { scene: { xaxis: axis("PC1"), yaxis: axis("PC2"), zaxis: axis("PC3"), aspectmode: "data", camera: { eye: { x: 0.3 * away, y: -1.45 * away, z: 0.6 * away } } }, margin: { l: 0, r: 0, t: 0, b: 0 } }
+      ? { scene: { xaxis: axis("PC1"), yaxis: axis("PC2"), zaxis: axis("PC3"), aspectmode: "data", camera: { center: { x: 0, y: 0, z: -0.12 }, eye: { x: 0.3 * away, y: -1.45 * away, z: 0.5 * away } } }, margin: { l: 0, r: 0, t: 0, b: 0 } }
       : { xaxis: flat({ title: { text: "PC1" } }), yaxis: flat({ title: { text: "PC2" }, scaleanchor: "x" }) };
     const node = byId("space");
     Plotly.react(node, traces, layout({ ...shape, uirevision: "keep", hovermode: "closest", modebar: { bgcolor: "rgba(0,0,0,0)", color: theme.soft, activecolor: theme.ink }, legend: { x: 0, y: 0, font: { color: theme.soft } } }), config3d);

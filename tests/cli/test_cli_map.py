@@ -1,0 +1,96 @@
+"""Map, show, project and report from the command line, on a tiny model with random weights."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from cli_case import personascope, save_model, tree, write_corpus
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    save_model(folder / "model")
+    write_corpus(folder / "corpus")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(place: Path) -> Path:
+    done = personascope(*command(place, place / "run"))
+    assert done.code == 0, done.err
+    assert "middle layer" in done.out
+    return place / "run"
+
+
+def command(place: Path, out: Path) -> list[str | Path]:
+    return [
+        "map", place / "model", "--corpus", place / "corpus", "--profile", "quick", "--judge", "none",
+        "--default-samples", "4", "--out", out,
+    ]  # fmt: skip
+
+
+def test_show_lists_layers_and_roles(run: Path) -> None:
+    done = personascope("show", run)
+    assert done.code == 0
+    for word in ("cos(axis, PC1)", "captain", "tailor", "split-half"):
+        assert word in done.out
+
+
+def test_the_same_command_finds_nothing_to_do(run: Path, place: Path) -> None:
+    before = {name: content for name, content in tree(run).items() if "units" in name}
+    done = personascope(*command(place, run))
+    assert done.code == 0, done.err
+    assert {name: content for name, content in tree(run).items() if "units" in name} == before
+
+
+def test_dry_run_writes_nothing(place: Path) -> None:
+    done = personascope(*command(place, place / "dry"), "--dry-run")
+    assert done.code == 0, done.err
+    for word in ("rollouts", "response tokens", "time", "disk", "judge"):
+        assert word in done.out
+    assert not (place / "dry").exists()
+
+
+def test_project_in_its_three_forms(run: Path, place: Path) -> None:
+    chat = [
+        {"role": "user", "content": "Who are you?"},
+        {"role": "assistant", "content": "The wind [behind] the door."},
+        {"role": "user", "content": "And then?"},
+        {"role": "assistant", "content": "Then it is quiet."},
+    ]
+    (place / "chat.json").write_text(json.dumps(chat))
+    text = "\n".join(f"{turn['role'].title()}: {turn['content']}" for turn in chat)
+    (place / "chat.txt").write_text(text)
+    as_json = json.loads(personascope("project", run, place / "chat.json", "--format", "json").out)
+    assert [turn["role"] for turn in as_json["turns"]] == ["user", "assistant"] * 2
+    as_csv = list(
+        csv.DictReader(io.StringIO(personascope("project", run, place / "chat.txt", "--format", "csv").out))
+    )
+    assert [float(row["projection"]) for row in as_csv] == [turn["projection"] for turn in as_json["turns"]]
+    table = personascope("project", run, place / "chat.json")
+    assert table.code == 0 and "[behind]" in table.out
+
+
+def test_report_is_one_file(run: Path, place: Path) -> None:
+    done = personascope("report", run, "--out", place / "page.html")
+    assert done.code == 0, done.err
+    page = (place / "page.html").read_text(encoding="utf-8")
+    assert page.rstrip().endswith("</html>") and "captain" in page
+
+
+def test_partly_done_is_3_and_says_why(place: Path) -> None:
+    """The judge's server is not there: everything is generated, nothing lost, and it is said."""
+    args = [
+        arg if arg != "none" else "openai:judge@http://127.0.0.1:9/v1"
+        for arg in command(place, place / "partly")
+    ]
+    done = personascope(*args)
+    assert done.code in (1, 3), (done.out, done.err)
+    assert "judg" in done.err.lower() or "score" in done.err.lower()
+    again = personascope(*command(place, place / "partly"))
+    assert again.code == 1 and "judge" in again.err

@@ -1,0 +1,84 @@
+"""A run of the Transformers engine, killed again and again, ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import fakes
+import pytest
+
+from personascope.engines import TransformersEngine
+from personascope.judge import RulesJudge
+from personascope.mapping import MAP, RunSums, collect, open_run, publish
+from personascope.space import build_space
+from personascope.store import RunFolder
+from tiny import load_tiny
+
+KILLS = 20
+
+
+@pytest.fixture(scope="module")
+def engine() -> TransformersEngine:
+    return TransformersEngine(load_tiny("llama"), max_batch=24)
+
+
+def map_into(engine: TransformersEngine, out: Path) -> None:
+    design = fakes.design_for(engine, corpus=fakes.corpus())  # pyright: ignore[reportArgumentType]
+    with open_run(engine, design, out, RulesJudge()) as folder:
+        collect(engine, design, folder, RulesJudge())
+        sums = RunSums(folder, design, engine.info.n_layers, engine.info.d_model)
+        space = build_space(sums, min_fully=2, min_somewhat=2, n_boot=20, n_splits=10, seed=design.seed)
+        publish(folder, design, engine.info, space)
+
+
+def in_a_child(engine: TransformersEngine, out: Path, kill_after: float | None = None) -> bool:
+    """Run in a fork (a new interpreter needs seconds for its imports); whether it was killed."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            map_into(engine, out)
+            code = 0
+        finally:
+            os._exit(code)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(child, signal.SIGKILL)
+    status = os.waitpid(child, 0)[1]
+    assert kill_after is not None or status == 0
+    return os.WIFSIGNALED(status)
+
+
+def rows(out: Path) -> list[dict]:
+    folder = RunFolder.read(out)
+    return [row for index in sorted(folder.units) for row in folder.rows(index).to_pylist()]
+
+
+def shards(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((out / "roles").glob("*"))}
+
+
+def test_killed_at_20_random_moments(engine: TransformersEngine, tmp_path: Path) -> None:
+    begun = time.monotonic()
+    in_a_child(engine, tmp_path / "calm")
+    whole = time.monotonic() - begun
+    rng, out = random.Random(11), tmp_path / "killed"
+    killed, units_seen = 0, set()
+    for _ in range(KILLS):
+        # Short enough that the last of them still interrupts work.
+        killed += in_a_child(engine, out, kill_after=rng.uniform(0.0, whole / 4))
+        units_seen.add(len(RunFolder.read(out).units) if (out / "manifest.json").exists() else -1)
+    assert killed >= KILLS // 2 and len(units_seen) >= 3
+    in_a_child(engine, out)
+    calm = rows(tmp_path / "calm")
+    assert len({row["id"] for row in calm}) == len(calm) == len(fakes.design_for(engine))  # pyright: ignore[reportArgumentType]
+    # The texts come from the per-request seeds, whatever was drawn before the kill.
+    assert rows(out) == calm
+    assert shards(out) == shards(tmp_path / "calm")
+    tensors = f"{MAP}/map.safetensors"
+    assert (out / tensors).read_bytes() == (tmp_path / "calm" / tensors).read_bytes()
+    assert not [path for path in out.rglob("*") if ".tmp-" in path.name or ".new-" in path.name]
