@@ -42,7 +42,8 @@ def main(out: Path) -> None:
         f"A simulated engine of 80 layers of 8192; {len(design)} responses with 2.6 MB of activations each "
         f"({len(design) * 80 * 8192 * 4 / 1e9:.0f} GB in all), 96 roles, {profile.keep} responses kept.\n\n"
         f"| responses | resident memory, GB |\n|---|---|\n{rows}\n\n"
-        f"After the first 2,000 responses resident memory stays between {min(warm):.2f} and {max(warm):.2f} GB. "
+        f"After the first 2,000 responses resident memory stays between {min(warm):.2f} and "
+        f"{max(warm):.2f} GB. "
         f"Disk at the end: {disk / 1e9:.2f} GB; estimated beforehand: {want / 1e9:.2f} GB "
         f"(ratio {disk / want:.3f}).",
     )

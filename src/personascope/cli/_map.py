@@ -15,7 +15,7 @@ from personascope.cli._show import print_map
 from personascope.corpus import load_corpus
 from personascope.engines import load_engine
 from personascope.errors import UsageError
-from personascope.judge import parse_judge
+from personascope.judge import JudgeStats, parse_judge
 from personascope.mapping import MAP, PROFILES, RunEstimate, estimate, plan_run, run_map
 from personascope.mapping import Progress as Step
 from personascope.models import EMBEDDED
@@ -97,11 +97,28 @@ def map_model(
         f"{got.rollouts} of {got.total} responses in {folder} ({seconds:.0f} s); scores {scores or 'none'}; "
         f"{got.empty} empty, {got.unscored} unscored"
     )
+    if scorer is not None:
+        _print_judging(scorer.name, scorer.stats)
     if result.space is not None:
         print_map(PersonaMap.open(folder / MAP), ends=10, layers=False, scores=False)
     if got.partial:
         err.print(f"[yellow]partly done:[/] {got.problem}; run the same command again to go on")
         raise typer.Exit(PARTLY)
+
+
+def _print_judging(name: str, stats: JudgeStats) -> None:
+    parts: list[str] = []
+    if stats.calls:
+        parts.append(f"{stats.calls} calls, {stats.retries} of them again")
+        parts.append(f"{stats.prompt_tokens:,} tokens sent, {stats.completion_tokens:,} received")
+    if stats.cached:
+        parts.append(f"{stats.cached} from the cache")
+    if stats.cost is not None:
+        parts.append(f"cost {stats.cost:.4f}")
+    if stats.errors:
+        parts.append("errors: " + ", ".join(f"{kind} {count}" for kind, count in stats.errors.items()))
+    if parts:
+        out.print(f"judge {name}: {'; '.join(parts)}", markup=False)
 
 
 def _keep(value: str) -> int | str:

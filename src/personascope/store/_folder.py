@@ -184,7 +184,7 @@ class RunFolder:
         """
         path = self.units[index].path / "rollouts.parquet"
         try:
-            return pq.ParquetFile(path).read()
+            return _parquet(path).read()
         except (OSError, pa.ArrowException) as error:
             raise StoreError(f"{path} cannot be read: {error}", mend="run again with --restart") from error
 
@@ -306,6 +306,16 @@ class RunFolder:
             index: UnitRecord(index, generation, path, read_json(path / "unit.json"))
             for index, (generation, path) in sorted(best.items())
         }
+        for record in self.units.values():
+            # The footer alone is read: enough to notice a file that was cut short or emptied.
+            _parquet(record.path / "rollouts.parquet")
+
+
+def _parquet(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{path} cannot be read: {error}", mend="run again with --restart") from error
 
 
 def differences(found: Any, wanted: Any, name: str = "") -> list[str]:

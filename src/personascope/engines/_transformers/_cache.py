@@ -22,11 +22,12 @@ def keys_values(cache: Cache, index: int) -> tuple[Tensor, Tensor]:
     Raises:
         EngineError: If the layer has none: its state is a recurrence, which cannot be cut by token.
     """
-    layer = cache.layers[index]
+    layer = cache.layers[index] if index < len(cache.layers) else None
     keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
     if keys is None or values is None:
         raise EngineError(
-            f"layer {index} keeps a {type(layer).__name__} instead of keys and values",
+            f"layer {index} keeps {'nothing' if layer is None else type(layer).__name__} in the cache, "
+            "not keys and values",
             mend="this engine runs models whose every layer is attention",
         )
     return keys, values
