@@ -37,7 +37,7 @@ def command(place: Path, out: Path) -> list[str | Path]:
 def test_show_lists_layers_and_roles(run: Path) -> None:
     done = personascope("show", run)
     assert done.code == 0
-    for word in ("cos(axis, PC1)", "captain", "tailor", "split-half"):
+    for word in ("cos(axis, PC1)", "captain", "robot", "split-half"):
         assert word in done.out
 
 
