@@ -97,8 +97,8 @@ def map_model(
         f"{got.rollouts} of {got.total} responses in {folder} ({seconds:.0f} s); scores {scores or 'none'}; "
         f"{got.empty} empty, {got.unscored} unscored"
     )
-    if scorer is not None:
-        _print_judging(scorer.name, scorer.stats)
+    if scorer is not None and got.judge is not None:
+        _print_judging(scorer.name, got.judge)
     if result.space is not None:
         print_map(PersonaMap.open(folder / MAP), ends=10, layers=False, scores=False)
     if got.partial:

@@ -119,7 +119,6 @@ def features(item: JudgeItem) -> dict[str, float]:
         second_person: "You" and the like per 100 words.
         assistant_manner: Different signs of an assistant's manner.
         listed: Lines of a numbered or bulleted list.
-        words: Number of words.
     """
     text = _plain(item.response)
     unquoted = _without_quotes(text)
@@ -145,7 +144,6 @@ def features(item: JudgeItem) -> dict[str, float]:
         "second_person": per_100 * len(_SECOND_PERSON.findall(text)),
         "assistant_manner": float(_count(ASSISTANT_MANNER, text)),
         "listed": float(len(_LISTED.findall(item.response))),
-        "words": float(words),
     }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import secrets
 import shutil
 from pathlib import Path
@@ -18,6 +17,7 @@ from safetensors.numpy import save_file
 from personascope.errors import SpaceError, StoreError
 from personascope.space._build import Space
 from personascope.space._meta import MapMeta
+from personascope.store import remove, sync, tmp_path
 
 FORMAT = 1
 MAP_JSON = "map.json"
@@ -37,16 +37,18 @@ def write_map(folder: Path, space: Space, meta: MapMeta) -> None:
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MAP_JSON).exists():
         raise StoreError(f"{folder} holds files and is not a map", mend="Choose an empty or new folder.")
     token = secrets.token_hex(4)
-    new = folder.with_name(f".{folder.name}.new-{token}")
+    # Under this name a run folder clears away what a killed process left.
+    new = tmp_path(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        remove(new)
         new.mkdir()
         save_file(tensors, new / TENSORS, metadata={"pair": record["pair"]})
         with (new / TENSORS).open("rb") as file:
             record["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
         (new / MAP_JSON).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         for path in (new / TENSORS, new / MAP_JSON, new):
-            _sync(path)
+            sync(path)
         _swap(new, folder, token)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(new, ignore_errors=True)
@@ -76,15 +78,7 @@ def _swap(new: Path, folder: Path, token: str) -> None:
             if path.name not in (MAP_JSON, TENSORS):
                 path.rename(folder / path.name)
         shutil.rmtree(old)
-    _sync(folder.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(folder.parent)
 
 
 def _contents(space: Space, meta: MapMeta) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

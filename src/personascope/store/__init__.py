@@ -1,6 +1,6 @@
 """Run folders: manifest, committed units, safetensors shards, atomic writes, resume."""
 
-from personascope.store._files import read_json, write_bytes, write_json
+from personascope.store._files import read_json, remove, sync, tmp_path, write_bytes, write_json
 from personascope.store._folder import RunFolder, UnitRecord, free_bytes
 from personascope.store._tensors import (
     TensorFile,
@@ -20,6 +20,9 @@ __all__ = [
     "free_bytes",
     "from_bfloat16",
     "read_json",
+    "remove",
+    "sync",
+    "tmp_path",
     "to_bfloat16",
     "write_bytes",
     "write_json",

@@ -17,7 +17,8 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -183,10 +184,8 @@ class RunFolder:
             StoreError: If the file is damaged.
         """
         path = self.units[index].path / "rollouts.parquet"
-        try:
-            return _parquet(path).read()
-        except (OSError, pa.ArrowException) as error:
-            raise StoreError(f"{path} cannot be read: {error}", mend="run again with --restart") from error
+        with _reading(path):
+            return pq.ParquetFile(path).read()
 
     def part(self, index: int, name: str) -> TensorFile | None:
         """Open a part of a committed unit; None if the unit has no such part."""
@@ -308,12 +307,15 @@ class RunFolder:
         }
         for record in self.units.values():
             # The footer alone is read: enough to notice a file that was cut short or emptied.
-            _parquet(record.path / "rollouts.parquet")
+            path = record.path / "rollouts.parquet"
+            with _reading(path):
+                pq.read_metadata(path)
 
 
-def _parquet(path: Path) -> pq.ParquetFile:
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
     try:
-        return pq.ParquetFile(path)
+        yield
     except (OSError, pa.ArrowException) as error:
         raise StoreError(f"{path} cannot be read: {error}", mend="run again with --restart") from error
 

@@ -1,8 +1,8 @@
 """Generation with pooled activations in one pass, on Transformers.
 
 Rows run side by side; one that ends is dropped at that step and its place refilled, so a long
-response holds nothing up. A response's last token is fed once more before the row ends, so the mean
-covers every response token; the end-of-turn token is neither fed nor counted.
+response holds nothing up. Where activations are read, a response's last token is fed once more before
+the row ends, so the mean covers every response token; the end-of-turn token is neither fed nor counted.
 """
 
 from __future__ import annotations
