@@ -10,6 +10,7 @@ from pathlib import Path
 
 import fakes
 import pytest
+import torch
 
 from personascope.engines import TransformersEngine
 from personascope.judge import RulesJudge
@@ -21,9 +22,9 @@ from tiny import load_tiny
 KILLS = 20
 
 
-@pytest.fixture(scope="module")
-def engine() -> TransformersEngine:
-    return TransformersEngine(load_tiny("llama"), max_batch=24)
+@pytest.fixture(scope="module", params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def engine(request: pytest.FixtureRequest) -> TransformersEngine:
+    return TransformersEngine(load_tiny("llama", dtype=request.param), max_batch=24)
 
 
 def map_into(engine: TransformersEngine, out: Path) -> None:
@@ -60,6 +61,15 @@ def rows(out: Path) -> list[dict]:
 
 def shards(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((out / "roles").glob("*"))}
+
+
+def test_what_a_killed_publish_left_is_cleared_away(engine: TransformersEngine, tmp_path: Path) -> None:
+    in_a_child(engine, tmp_path / "run")
+    left = tmp_path / "run" / f"{MAP}.tmp-4711"
+    left.mkdir()
+    (left / "map.safetensors").write_bytes(b"half")
+    in_a_child(engine, tmp_path / "run")
+    assert not left.exists() and (tmp_path / "run" / MAP / "map.safetensors").exists()
 
 
 def test_killed_at_20_random_moments(engine: TransformersEngine, tmp_path: Path) -> None:
