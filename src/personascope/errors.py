@@ -46,6 +46,10 @@ class ChatError(PersonascopeError):
     """A conversation cannot be rendered with the model's chat template, or its spans not derived."""
 
 
+class InterventionError(PersonascopeError):
+    """An operation or a plan is malformed, contradicts itself, or is of another model."""
+
+
 class EngineError(PersonascopeError):
     """An engine cannot honour a request. It never runs the request plain instead."""
 
@@ -60,3 +64,11 @@ class StoreError(PersonascopeError):
 
 class SpaceError(PersonascopeError):
     """There is too little data for the statistic that was asked for."""
+
+
+class EvaluationError(PersonascopeError):
+    """An evaluation cannot be made of what it was given, or what it needs is not installed."""
+
+
+class InteropError(PersonascopeError):
+    """A file of another project is damaged, unsafe, or not of the format that it claims."""

@@ -16,17 +16,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from personascope.chat import Conversation, Message
+from personascope.interventions import Plan, Telemetry
 
 FinishReason = Literal["stop", "length"]
-
-
-class PlanLike(Protocol):
-    """What an engine needs to know of an intervention plan before it can refuse or apply it."""
-
-    @property
-    def digest(self) -> str:
-        """Hex digest of the plan's content; the completion carries it as proof of application."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +30,15 @@ class Sampling:
         top_p: Nucleus mass in (0, 1].
         max_new_tokens: Response tokens at most, the end-of-turn token not counted.
         min_new_tokens: End-of-turn tokens are not drawn before this many response tokens.
+        stop: Texts before which the response ends. They are not part of it; where one begins inside a
+            token, that token is not counted, though its first characters are in the text.
     """
 
     temperature: float = 0.7
     top_p: float = 0.9
     max_new_tokens: int = 512
     min_new_tokens: int = 0
+    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +48,11 @@ class Capture:
     Attributes:
         layers: 0-based block indices, index l meaning the residual stream after block l;
             None for all of them.
+        norms: Also take the mean of the tokens' norms (``observe`` alone does).
     """
 
     layers: tuple[int, ...] | None = None
+    norms: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,7 +88,7 @@ class Request:
     id: str
     prompt: Conversation | tuple[int, ...]
     sampling: Sampling = field(default_factory=Sampling)
-    plan: PlanLike | None = None
+    plan: Plan | None = None
     capture: Capture | None = None
     probes: tuple[Probe, ...] = ()
     seed: int = 0
@@ -113,6 +110,7 @@ class Completion:
             is fed once more so that it counts too).
         projections: Probe name -> projection of each response token, [tokens] float32.
         plan_digest: Digest of the plan that was applied, None for a plain run.
+        telemetry: What the plan did, None for a plain run.
     """
 
     id: str
@@ -123,6 +121,41 @@ class Completion:
     pooled: Float32[np.ndarray, "layers d"] | None = None
     token_count: int = 0
     projections: Mapping[str, Float32[np.ndarray, "tokens"]] = field(default_factory=dict)
+    plan_digest: str | None = None
+    telemetry: Telemetry | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoreRequest:
+    """A given continuation, whose probability is asked for.
+
+    Attributes:
+        id: Unique within a run.
+        prompt: As in `Request`.
+        continuation: Token ids that follow the prompt; at least one.
+        plan: Intervention to apply, or None. The continuation counts as the response.
+    """
+
+    id: str
+    prompt: Conversation | tuple[int, ...]
+    continuation: tuple[int, ...]
+    plan: Plan | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """The probability of a given continuation.
+
+    Attributes:
+        id: The request's id.
+        logprobs: Natural log-probability of each token of the continuation, [tokens] float32.
+        greedy: Whether every token of it is the most likely one.
+        plan_digest: Digest of the plan that was applied, None for a plain run.
+    """
+
+    id: str
+    logprobs: Float32[np.ndarray, "tokens"]
+    greedy: bool
     plan_digest: str | None = None
 
 
@@ -136,6 +169,7 @@ class TurnActivations:
         pooled: Mean over the turn's content tokens, [layers, d] float32; None for an empty turn.
         token_count: Number of tokens in that mean.
         projections: Probe name -> projection of each content token, [tokens] float32.
+        norms: Mean norm of the turn's content tokens at each layer, [layers] float32, if asked for.
     """
 
     index: int
@@ -143,6 +177,7 @@ class TurnActivations:
     pooled: Float32[np.ndarray, "layers d"] | None
     token_count: int
     projections: Mapping[str, Float32[np.ndarray, "tokens"]] = field(default_factory=dict)
+    norms: Float32[np.ndarray, "layers"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +217,29 @@ class Engine(Protocol):
         *,
         capture: Capture | None = None,
         probes: tuple[Probe, ...] = (),
+        plan: Plan | None = None,
     ) -> list[TurnActivations]:
-        """Pool the activations of every turn of a conversation that already exists."""
+        """Pool the activations of every turn of a conversation that already exists.
+
+        With a plan, what precedes the last assistant turn's content is the prompt, and the rest the
+        response.
+        """
+        ...
+
+    def score(self, requests: Iterable[ScoreRequest]) -> Iterator[Scored]:
+        """Return the log-probabilities of given continuations, in any order.
+
+        Raises:
+            EngineError: If a request cannot be honoured as it stands.
+        """
+        ...
+
+    def encode(self, text: str, *, special: bool = False) -> tuple[int, ...]:
+        """Return the tokens of a text; with ``special``, also those that the tokenizer puts around it."""
+        ...
+
+    def decode(self, tokens: tuple[int, ...]) -> str:
+        """Return the text of tokens, special ones left out."""
         ...
 
     def count_tokens(self, conversation: Conversation) -> int:
@@ -205,10 +261,11 @@ __all__ = [
     "EngineInfo",
     "FinishReason",
     "Message",
-    "PlanLike",
     "Probe",
     "Request",
     "Sampling",
+    "ScoreRequest",
+    "Scored",
     "TurnActivations",
     "request_seed",
 ]

@@ -5,6 +5,7 @@ from personascope.models._convert import check_conversion, convert_gguf
 from personascope.models._load import DtypeName, LoadedModel, assemble, load
 from personascope.models._source import EMBEDDED, Embedded, ModelSource, SourceKind, resolve
 from personascope.models._stack import LayerStack, block_output, layer_stack, replace_block_output
+from personascope.models._steered import Steered, steered
 
 __all__ = [
     "EMBEDDED",
@@ -14,6 +15,7 @@ __all__ = [
     "LoadedModel",
     "ModelSource",
     "SourceKind",
+    "Steered",
     "assemble",
     "block_output",
     "cache_root",
@@ -23,4 +25,5 @@ __all__ = [
     "load",
     "replace_block_output",
     "resolve",
+    "steered",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -13,10 +14,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from personascope.chat import ChatFormat, TranscriptFormat
 from personascope.errors import ModelError, UsageError
+from personascope.interventions import Plan
 from personascope.models._convert import convert_gguf
 from personascope.models._quiet import quiet_transformers
 from personascope.models._source import ModelSource, resolve
 from personascope.models._stack import LayerStack, layer_stack
+from personascope.models._steered import Steered, steered
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +62,13 @@ class LoadedModel:
     def device(self) -> torch.device:
         """Device of the input embedding, where token ids go."""
         return next(self.model.get_input_embeddings().parameters()).device
+
+    def steered(self, plan: Plan) -> AbstractContextManager[Steered]:
+        """Apply a plan to every forward pass of the model while a ``with`` block lasts.
+
+        See `personascope.models.steered`, which does the same for any model of Transformers.
+        """
+        return steered(self, plan)
 
 
 def load(

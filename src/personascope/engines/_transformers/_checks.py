@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from personascope.chat import Conversation, Message
 from personascope.engines._contract import Request
-from personascope.errors import EngineError
+from personascope.errors import EngineError, InterventionError
+from personascope.interventions import Plan
 from personascope.models import LoadedModel
 
 
@@ -18,10 +20,7 @@ def check_request(request: Request, loaded: LoadedModel) -> None:
     name = f"request {request.id!r}"
     sampling = request.sampling
     if request.plan is not None:
-        raise EngineError(
-            f"{name} carries the plan {request.plan.digest}, and this engine applies no plans",
-            mend="send the request without a plan, or use an engine that applies plans",
-        )
+        check_plan(name, request.plan, request.prompt, loaded)
     if sampling.max_new_tokens < 1 or sampling.min_new_tokens > sampling.max_new_tokens:
         raise EngineError(
             f"{name} asks for {sampling.min_new_tokens} to {sampling.max_new_tokens} new tokens",
@@ -32,6 +31,8 @@ def check_request(request: Request, loaded: LoadedModel) -> None:
             f"{name} has temperature {sampling.temperature} and top_p {sampling.top_p}",
             mend="temperature must be 0 or more, top_p in (0, 1]",
         )
+    if not all(sampling.stop):
+        raise EngineError(f"{name} has an empty text among its stop texts", mend="leave it out")
     layers = [probe.layer for probe in request.probes]
     if request.capture is not None and request.capture.layers is not None:
         layers += request.capture.layers
@@ -53,3 +54,38 @@ def check_request(request: Request, loaded: LoadedModel) -> None:
         raise EngineError(f"{name} has two probes of one name", mend="give each probe its own name")
     if not request.prompt:
         raise EngineError(f"{name} has an empty prompt", mend="pass at least one message or token id")
+
+
+def check_plan(name: str, plan: Plan, prompt: Conversation | tuple[int, ...], loaded: LoadedModel) -> None:
+    """Raise on a plan that cannot act on this model, or on this prompt.
+
+    Raises:
+        EngineError: If it is no plan, is of another model, or names a turn that is not there.
+    """
+    if not isinstance(plan, Plan):
+        digest = getattr(plan, "digest", plan)
+        raise EngineError(
+            f"{name} carries a {type(plan).__name__} ({digest}) as its plan",
+            mend="pass a personascope.interventions.Plan, or None for a plain run",
+        )
+    try:
+        plan.check_model(
+            model_id=loaded.model_id,
+            revision=loaded.revision,
+            n_layers=loaded.n_layers,
+            d_model=loaded.d_model,
+        )
+    except InterventionError as error:
+        raise EngineError(f"{name}: {error.message}", mend=error.mend) from error
+    talk = bool(prompt) and isinstance(prompt[0], Message)
+    for where in (op.where for op in plan.ops if op.where.startswith("turn:")):
+        if not talk:
+            raise EngineError(
+                f"{name} has a plan that acts from {where} on, and its prompt is token ids",
+                mend="pass the conversation instead, so that its turns can be found",
+            )
+        if int(where.removeprefix("turn:")) >= len(prompt):
+            raise EngineError(
+                f"{name} has a plan that acts from {where} on, and a conversation of {len(prompt)} messages",
+                mend=f"messages are counted from 0: name one up to turn:{len(prompt) - 1}, or response",
+            )

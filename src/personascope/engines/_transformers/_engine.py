@@ -26,6 +26,8 @@ from personascope.engines._contract import (
     FinishReason,
     Probe,
     Request,
+    Scored,
+    ScoreRequest,
     TurnActivations,
 )
 from personascope.engines._transformers._attention import use_grouped_attention
@@ -33,11 +35,13 @@ from personascope.engines._transformers._cache import SlotCache
 from personascope.engines._transformers._capture import StepReader, layers_wanted
 from personascope.engines._transformers._checks import check_request
 from personascope.engines._transformers._observe import observe_turns, pool_span
-from personascope.engines._transformers._prefill import prefill
+from personascope.engines._transformers._prefill import Entry, entry_of, plan_table, prefill
 from personascope.engines._transformers._rows import Queued, Row, new_row
 from personascope.engines._transformers._sampling import draw
+from personascope.engines._transformers._score import score_batches
 from personascope.engines._transformers._taps import Taps
 from personascope.errors import ChatError, EngineError
+from personascope.interventions import Counters, Extent, Pass, Plan, PlanTable
 from personascope.models import LoadedModel, load
 
 log = logging.getLogger(__name__)
@@ -133,8 +137,8 @@ class TransformersEngine:
         """Generate a completion for every request, yielded as they end.
 
         Raises:
-            EngineError: If a request cannot be honoured (a plan, a layer that the model does not
-                have), or memory runs out with a single row.
+            EngineError: If a request cannot be honoured (a layer that the model does not have, a plan
+                of another model), or memory runs out with a single row.
             ChatError: If a conversation cannot be rendered.
         """
         source = iter(requests)
@@ -167,28 +171,72 @@ class TransformersEngine:
                     torch.cuda.empty_cache()
 
     def observe(
-        self, conversation: Conversation, *, capture: Capture | None = None, probes: tuple[Probe, ...] = ()
+        self,
+        conversation: Conversation,
+        *,
+        capture: Capture | None = None,
+        probes: tuple[Probe, ...] = (),
+        plan: Plan | None = None,
     ) -> list[TurnActivations]:
         """Pool the activations of every turn of an existing conversation, without the LM head.
 
         The means cover the content tokens of each turn: for a response those that ``run`` counts.
+        To a plan, the last assistant turn's content is the response and what precedes it the prompt.
 
         Raises:
-            EngineError: If a layer does not exist or a probe has another width.
+            EngineError: If a layer does not exist, a probe has another width, or the plan cannot act on
+                this model or conversation.
             ChatError: If the conversation cannot be rendered.
         """
-        check_request(Request("observe", conversation, capture=capture, probes=probes), self.loaded)
+        request = Request("observe", conversation, plan=plan, capture=capture, probes=probes)
+        check_request(request, self.loaded)
         if self.chat is None:
             raise self._no_template()
         rendered = self.chat.render_with_spans(conversation, add_generation_prompt=False)
         with torch.inference_mode():
-            return observe_turns(self.loaded.stack, self._taps, self.loaded.device, rendered, capture, probes)
+            return observe_turns(
+                self.loaded.stack, self._taps, self.loaded.device, rendered, capture, probes, plan
+            )
+
+    def score(self, requests: Iterable[ScoreRequest]) -> Iterator[Scored]:
+        """Return the log-probabilities of given continuations, in batches sorted by length.
+
+        Raises:
+            EngineError: If a continuation is empty, or a plan cannot act on this model or conversation.
+            ChatError: If a conversation cannot be rendered.
+        """
+        source = iter(requests)
+        while ahead := [self._to_score(request) for request in islice(source, WINDOW)]:
+            with self._taps.attached():
+                yield from score_batches(
+                    self.loaded.stack, self._taps, ahead, self.prefill_tokens, self.loaded.device
+                )
+
+    def encode(self, text: str, *, special: bool = False) -> tuple[int, ...]:
+        """Return the tokens of a text; with ``special``, also those that the tokenizer puts around it."""
+        return tuple(self.loaded.tokenizer.encode(text, add_special_tokens=special))
+
+    def decode(self, tokens: tuple[int, ...]) -> str:
+        """Return the text of tokens, special ones left out."""
+        return str(self.loaded.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    def _to_score(self, request: ScoreRequest) -> tuple[ScoreRequest, Queued]:
+        if not request.continuation:
+            raise EngineError(
+                f"request {request.id!r} has no continuation to score", mend="give one token or more"
+            )
+        return request, self._queue(Request(request.id, request.prompt, plan=request.plan))
 
     def _queue(self, request: Request) -> Queued:
         check_request(request, self.loaded)
         prompt = request.prompt
-        ids = tuple(prompt) if prompt and isinstance(prompt[0], int) else self._render(prompt)  # pyright: ignore[reportArgumentType]
-        return Queued(request, ids)  # pyright: ignore[reportArgumentType]
+        if isinstance(prompt[0], int):
+            return Queued(request, tuple(prompt), Extent(len(prompt)))  # pyright: ignore[reportArgumentType]
+        if self.chat is None:
+            raise self._no_template()
+        rendered = self.chat.render_with_spans(prompt, add_generation_prompt=True)  # pyright: ignore[reportArgumentType]
+        turns = tuple(span.start for span in rendered.spans)
+        return Queued(request, rendered.token_ids, Extent(len(rendered.token_ids), turns))
 
     def _render(self, conversation: Conversation) -> tuple[int, ...]:
         if self.chat is None:
@@ -214,6 +262,9 @@ class _Batch:
         self.entering: list[Queued] = []
         self.cache = SlotCache(self.stack.n_layers, limit)
         self.reader = StepReader(limit, self.stack.d_model)
+        self.counters = Counters(limit)
+        self.table: PlanTable | None = None
+        self.editor: Pass | None = None
         self.eos = torch.tensor(sorted(self.loaded.eos_token_ids), device=self.loaded.device)
 
     def run(self, waiting: deque[Queued], source: Iterator[Request]) -> Iterator[Completion]:
@@ -231,26 +282,30 @@ class _Batch:
                     waiting.extend(sorted(ahead, key=lambda queued: queued.prompt))
             if not self.rows:
                 continue
-            taps.reader = self.reader
+            taps.reader, taps.editor = self.reader, self.editor
             with torch.inference_mode():
                 done = self._step()
-            taps.reader = None
+            taps.reader = taps.editor = None
             yield from done
 
     def _admit(self) -> list[Completion]:
         """Pass the entering prompts through the model, draw their first tokens, start their rows."""
         self.engine._taps.reader = None
-        by_prompt: dict[tuple[int, ...], list[Queued]] = {}
+        by_entry: dict[Entry, list[Queued]] = {}
         for queued in self.entering:
-            by_prompt.setdefault(queued.prompt, []).append(queued)
+            entry = entry_of(queued.prompt, queued.request.plan, queued.extent)
+            by_entry.setdefault(entry, []).append(queued)
         done: list[Completion] = []
-        for part in prefill(self.stack, list(by_prompt), self.engine.prefill_tokens, self.loaded.device):
+        engine = self.engine
+        for part in prefill(
+            self.stack, engine._taps, list(by_entry), engine.prefill_tokens, self.loaded.device
+        ):
             rows: list[Row] = []
             spans: list[tuple[int, int, int]] = []
             states: list[int] = []
-            for number, (prompt, span) in enumerate(zip(part.prompts, part.spans, strict=True)):
-                for queued in by_prompt[prompt]:
-                    rows.append(new_row(queued))
+            for number, (entry, span) in enumerate(zip(part.prompts, part.spans, strict=True)):
+                for queued in by_entry[entry]:
+                    rows.append(new_row(queued, part.tallies[number]))
                     spans.append(span)
                     states.append(number)
             logits = self.stack.logits(part.hidden[:, None])[:, 0]
@@ -263,6 +318,7 @@ class _Batch:
                 for index in alive:
                     rows[index].tokens.append(tokens[index])
                     self.reader.clear(len(self.rows))
+                    self.counters.clear(len(self.rows))
                     self.rows.append(rows[index])
             done += [self._completion(rows[index], "stop", None) for index in sorted(gone)]
             self.entering = [queued for queued in self.entering if id(queued) not in started]
@@ -284,6 +340,7 @@ class _Batch:
         )
         self.cache.advance()
         self.reader.finish_step()
+        self.counters.finish()
         for row in self.rows:
             row.fed += 1
         going = [index for index, row in enumerate(self.rows) if not row.full]
@@ -308,6 +365,7 @@ class _Batch:
         for index, _ in sorted(ended, reverse=True):
             last = self.cache.remove(index)
             self.reader.move(last, index)
+            self.counters.move(last, index)
             self.rows[index] = self.rows[last]
             self.rows.pop()
         if ended:
@@ -318,6 +376,16 @@ class _Batch:
         self.reader.set_rows(self.rows)
         requests = [row.queued.request for row in self.rows]
         self.engine._taps.layers = layers_wanted(requests, self.stack.n_layers)
+        plans = [row.plan for row in self.rows]
+        wanted = {plan.digest for plan in plans if plan is not None}
+        if not wanted:
+            self.editor = None
+            return
+        # Plans whose rows ended stay in the table until another plan comes in.
+        if self.table is None or not wanted <= self.table.places.keys():
+            self.table = plan_table(plans, response_only=True)
+        assert self.table is not None
+        self.editor = Pass(self.table, plans, self.counters)
 
     def _draw(self, rows: list[Row], logits: torch.Tensor) -> list[int]:
         device = logits.device
@@ -334,14 +402,19 @@ class _Batch:
         )
         return tokens.tolist()
 
-    def _stop_string(self, row: Row) -> bool:
+    def _stops(self, request: Request) -> tuple[str, ...]:
+        """Return the texts that end a response: the request's, and those of the chat format."""
         chat = self.engine.chat
-        if chat is None or not chat.stop_strings or not isinstance(row.queued.request.prompt, tuple):
-            return False
-        if row.queued.request.prompt and isinstance(row.queued.request.prompt[0], int):
+        if chat is None or isinstance(request.prompt[0], int):
+            return request.sampling.stop
+        return (*request.sampling.stop, *chat.stop_strings)
+
+    def _stop_string(self, row: Row) -> bool:
+        stops = self._stops(row.queued.request)
+        if not stops:
             return False
         text = self.loaded.tokenizer.decode(row.tokens)
-        return any(stop in text for stop in chat.stop_strings)
+        return any(stop in text for stop in stops)
 
     def _completion(self, row: Row, reason: FinishReason, place: int | None) -> Completion:
         request = row.queued.request
@@ -351,20 +424,23 @@ class _Batch:
         pooled = None
         if reason == "stop" and self._stop_string(row):
             # Part of the stop string was fed before it could be known: the mean is made anew.
-            text, tokens = self._before_stop_string(tokens)
+            text, tokens = self._before_stop_string(tokens, self._stops(request))
             projections = projections[: len(tokens)]
             if request.capture is not None and tokens:
                 pooled = pool_span(
                     self.stack,
                     self.engine._taps,
                     self.loaded.device,
-                    row.queued.prompt,
+                    row.queued,
                     tuple(tokens),
-                    request,
                 )
         elif request.capture is not None and tokens and place is not None:
             layers = request.capture.layers or tuple(range(self.stack.n_layers))
             pooled = self.reader.mean(place, list(layers), len(tokens))
+        plan = request.plan
+        tally = row.tally
+        if row.plan is not None and place is not None:
+            tally = tally + self.counters.tally(place, row.fed)
         return Completion(
             id=request.id,
             text=text,
@@ -377,16 +453,19 @@ class _Batch:
                 probe.name: np.array([step[number] for step in projections], dtype=np.float32)
                 for number, probe in enumerate(request.probes)
             },
+            plan_digest=None if plan is None else plan.digest,
+            telemetry=None if plan is None else tally.telemetry(plan),
         )
 
-    def _before_stop_string(self, tokens: list[int]) -> tuple[str, list[int]]:
-        assert self.engine.chat is not None
+    def _before_stop_string(self, tokens: list[int], stops: tuple[str, ...]) -> tuple[str, list[int]]:
+        """Return the text before the first stop string, and the tokens that lie wholly before it."""
         decode = self.loaded.tokenizer.decode
+        whole = str(decode(tokens, skip_special_tokens=True))
+        text = whole[: min((at for stop in stops if (at := whole.find(stop)) >= 0), default=len(whole))]
         for length in range(len(tokens), -1, -1):
-            text = str(decode(tokens[:length], skip_special_tokens=True))
-            if not any(stop in text for stop in self.engine.chat.stop_strings):
+            if len(str(decode(tokens[:length], skip_special_tokens=True))) <= len(text):
                 return text, tokens[:length]
-        return "", []
+        return text, []
 
 
 def _out_of_memory(error: Exception) -> bool:

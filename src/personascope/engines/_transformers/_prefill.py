@@ -1,9 +1,13 @@
-"""Prompts: prefixes that several prompts share, and equal prompts, pass through the model once."""
+"""Prompts: prefixes that several prompts share, and equal prompts, pass through the model once.
+
+Keys and values made under a plan serve that plan alone: prompts are shared among requests whose plans
+do the same to them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import torch
@@ -11,6 +15,17 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
 from personascope.engines._transformers._cache import keys_values
+from personascope.engines._transformers._taps import Taps
+from personascope.interventions import (
+    Counters,
+    Extent,
+    Pass,
+    Plan,
+    PlanTable,
+    Tally,
+    acts_on_prompt,
+    tokens_acted_on,
+)
 from personascope.models import LayerStack
 
 MIN_SHARED = 12
@@ -19,21 +34,50 @@ MIN_SHARED = 12
 Prompt = tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A prompt and what a plan does to it; equal entries are the same computation.
+
+    Attributes:
+        ids: Tokens.
+        key: Tells apart what is done to prompts: None for nothing, else the plan's digest and where
+            the turns begin that it names.
+        plan: The plan, if it acts on the prompt.
+        extent: Where the parts of the prompt lie.
+    """
+
+    ids: Prompt
+    key: tuple[object, ...] | None = None
+    plan: Plan | None = field(default=None, compare=False)
+    extent: Extent = field(default=Extent(0), compare=False)
+
+
+def entry_of(ids: Prompt, plan: Plan | None, extent: Extent) -> Entry:
+    """Return the entry of a prompt; a plan on the response alone leaves the prompt plain."""
+    if plan is None or not acts_on_prompt(plan):
+        return Entry(ids)
+    starts = tuple(extent.bounds(op.where)[0] for op in plan.ops if op.where.startswith("turn:"))
+    # Whoever acts on the prompt alone needs to know where it ends, the others do not.
+    return Entry(ids, (plan.digest, starts), plan, replace(extent, prompt=len(ids)))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Prefilled:
     """Prompts that have passed through the model together.
 
     Attributes:
-        prompts: Distinct prompts, in the order of the rows.
+        prompts: Distinct entries, in the order of the rows.
         cache: Their keys and values.
-        spans: For each prompt, (row, first column, end column) in the cache.
+        spans: For each entry, (row, first column, end column) in the cache.
         hidden: State after the final norm of each prompt's last token, [prompts, d].
+        tallies: What the plans did to each entry, all of its tokens counted.
     """
 
-    prompts: list[Prompt]
+    prompts: list[Entry]
     cache: DynamicCache
     spans: list[tuple[int, int, int]]
     hidden: Tensor
+    tallies: list[Tally]
 
 
 def shared(a: Prompt, b: Prompt) -> int:
@@ -79,79 +123,124 @@ def group_by_prefix(prompts: Sequence[Prompt]) -> list[tuple[int, list[Prompt]]]
 
 
 def prefill(
-    stack: LayerStack, prompts: Sequence[Prompt], budget: int, device: torch.device
+    stack: LayerStack, taps: Taps, entries: Sequence[Entry], budget: int, device: torch.device
 ) -> Iterator[Prefilled]:
-    """Pass distinct prompts through the backbone, in batches of at most ``budget`` padded tokens."""
-    groups = group_by_prefix(prompts)
-    plain = [(prompt, None) for length, group in groups if not length for prompt in group]
-    yield from _batches(stack, sorted(plain, key=lambda item: len(item[0])), None, budget, device)
-    prefixes = sorted(
-        ((group[0][:length], group) for length, group in groups if length), key=lambda item: len(item[0])
-    )
-    for part in _chunks([prefix for prefix, _ in prefixes], budget):
-        done = next(_batches(stack, [(prefix, None) for prefix in part], None, 1 << 62, device))
-        known = dict(zip(done.prompts, done.spans, strict=True))
-        members = [(prompt, prefix) for prefix, group in prefixes if prefix in known for prompt in group]
-        members.sort(key=lambda item: len(item[0]) - len(item[1]))
-        yield from _batches(stack, members, (done.cache, known), budget, device)
+    """Pass distinct entries through the backbone, in batches of at most ``budget`` padded tokens.
+
+    The hooks must be set; the editor is this function's while it runs.
+    """
+    by_key: dict[tuple[object, ...] | None, list[Entry]] = {}
+    for entry in entries:
+        by_key.setdefault(entry.key, []).append(entry)
+    plain: list[tuple[Entry, Entry | None]] = []
+    prefixed: list[tuple[Entry, list[Entry]]] = []
+    for of_key in by_key.values():
+        known = {entry.ids: entry for entry in of_key}
+        for length, group in group_by_prefix(list(known)):
+            members = [known[ids] for ids in group]
+            if length:
+                prefixed.append((replace(members[0], ids=group[0][:length]), members))
+            else:
+                plain += [(member, None) for member in members]
+    run = _Batches(stack, taps, budget, device)
+    yield from run(sorted(plain, key=lambda item: len(item[0].ids)), None)
+    prefixed.sort(key=lambda item: len(item[0].ids))
+    for part in _chunks({number: len(prefix.ids) for number, (prefix, _) in enumerate(prefixed)}, budget):
+        group = [prefixed[number] for number in part]
+        done = next(_Batches(stack, taps, 1 << 62, device)([(prefix, None) for prefix, _ in group], None))
+        members = [(entry, prefix) for prefix, entries in group for entry in entries]
+        members.sort(key=lambda item: len(item[0].ids) - len(item[1].ids))
+        yield from run(members, done)
 
 
-def _chunks(prompts: list[Prompt], budget: int) -> Iterator[list[Prompt]]:
-    part: list[Prompt] = []
-    for prompt in prompts:
-        if part and len(prompt) * (len(part) + 1) > budget:
+def _chunks(widths: dict[int, int], budget: int) -> Iterator[list[int]]:
+    """Cut numbered sequences, in order of width, into parts of at most ``budget`` padded tokens."""
+    part: list[int] = []
+    for number, width in widths.items():
+        if part and width * (len(part) + 1) > budget:
             yield part
             part = []
-        part.append(prompt)
+        part.append(number)
     if part:
         yield part
 
 
-def _batches(
-    stack: LayerStack,
-    members: Sequence[tuple[Prompt, Prompt | None]],
-    prefixes: tuple[DynamicCache, dict[Prompt, tuple[int, int, int]]] | None,
-    budget: int,
-    device: torch.device,
-) -> Iterator[Prefilled]:
-    suffixes = {prompt: prompt[len(prefix or ()) :] for prompt, prefix in members}
-    prefix_of = dict(members)
-    for part in _chunks_by(suffixes, budget):
-        heads = [len(prefix_of[prompt] or ()) for prompt in part]
-        before = max(heads)
-        width = max(len(suffixes[prompt]) for prompt in part)
+class _Batches:
+    """Passes entries through the model batch by batch, some after prefixes that passed before."""
+
+    def __init__(self, stack: LayerStack, taps: Taps, budget: int, device: torch.device) -> None:
+        self.stack = stack
+        self.taps = taps
+        self.budget = budget
+        self.device = device
+
+    def __call__(
+        self, members: Sequence[tuple[Entry, Entry | None]], prefixes: Prefilled | None
+    ) -> Iterator[Prefilled]:
+        widths = {i: len(e.ids) - len(p.ids if p else ()) for i, (e, p) in enumerate(members)}
+        for part in _chunks(widths, self.budget):
+            yield self._run([members[number] for number in part], prefixes)
+
+    def _run(self, part: list[tuple[Entry, Entry | None]], prefixes: Prefilled | None) -> Prefilled:
+        known = {} if prefixes is None else {e: i for i, e in enumerate(prefixes.prompts)}
+        heads = [len(prefix.ids) if prefix else 0 for _, prefix in part]
+        suffixes = [entry.ids[head:] for (entry, _), head in zip(part, heads, strict=True)]
+        before, width = max(heads), max(map(len, suffixes))
         cache = DynamicCache()
         mask = None
         if prefixes is not None:
-            rows = [prefixes[1][prefix] for prompt in part if (prefix := prefix_of[prompt]) is not None]
-            _expand(cache, prefixes[0], rows, before)
+            rows = [prefixes.spans[known[prefix]] for _, prefix in part if prefix is not None]
+            _expand(cache, prefixes.cache, rows, before)
             columns = torch.arange(before + width)
-            mask = (columns[None, :] >= before - torch.tensor(heads)[:, None]).to(device)
+            mask = (columns[None, :] >= before - torch.tensor(heads)[:, None]).to(self.device)
         # Suffixes are padded on the right, where no earlier token can see the padding.
-        ids = torch.tensor([suffixes[p] + (0,) * (width - len(suffixes[p])) for p in part], device=device)
-        places = torch.arange(width, device=device)[None, :] + torch.tensor(heads, device=device)[:, None]
-        output = stack.backbone(
-            input_ids=ids, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True
-        )
-        ends = torch.tensor([len(suffixes[prompt]) - 1 for prompt in part])
+        ids = torch.tensor([suffix + (0,) * (width - len(suffix)) for suffix in suffixes], device=self.device)
+        places = torch.arange(width)[None, :] + torch.tensor(heads)[:, None]
+        counters = self._edit([entry for entry, _ in part], places, [len(suffix) for suffix in suffixes])
+        try:
+            output = self.stack.backbone(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=places.to(self.device),
+                past_key_values=cache,
+                use_cache=True,
+            )
+        finally:
+            self.taps.editor = None
+        counters.finish()
+        tallies: list[Tally] = []
+        for row, (entry, prefix) in enumerate(part):
+            acted = 0
+            if entry.plan is not None:
+                acted = tokens_acted_on(entry.plan, entry.extent, heads[row], len(entry.ids))
+            tally = counters.tally(row, acted)
+            if prefix is not None and prefixes is not None:
+                tally = prefixes.tallies[known[prefix]] + tally
+            tallies.append(tally)
+        ends = torch.tensor([len(suffix) - 1 for suffix in suffixes])
         state = output.last_hidden_state
         hidden = state[torch.arange(len(part), device=state.device), ends.to(state.device)]
         spans = [
-            (row, before - head, before + len(suffixes[prompt]))
-            for row, (prompt, head) in enumerate(zip(part, heads, strict=True))
+            (row, before - head, before + len(suffix))
+            for row, (head, suffix) in enumerate(zip(heads, suffixes, strict=True))
         ]
-        yield Prefilled(list(part), cache, spans, hidden)
+        return Prefilled([entry for entry, _ in part], cache, spans, hidden, tallies)
+
+    def _edit(self, entries: list[Entry], places: Tensor, lengths: list[int]) -> Counters:
+        counters = Counters(len(entries))
+        plans = [entry.plan for entry in entries]
+        table = plan_table(plans, response_only=False)
+        if table is not None:
+            editor = Pass(table, plans, counters, [entry.extent for entry in entries])
+            editor.at(places, torch.arange(places.shape[1])[None, :] < torch.tensor(lengths)[:, None])
+            self.taps.editor = editor
+        return counters
 
 
-def _chunks_by(suffixes: dict[Prompt, Prompt], budget: int) -> Iterator[list[Prompt]]:
-    part: list[Prompt] = []
-    for prompt, suffix in suffixes.items():
-        if part and len(suffix) * (len(part) + 1) > budget:
-            yield part
-            part = []
-        part.append(prompt)
-    if part:
-        yield part
+def plan_table(plans: Sequence[Plan | None], *, response_only: bool) -> PlanTable | None:
+    """Return a table of the distinct plans among those of some rows; None if there is none."""
+    distinct = {plan.digest: plan for plan in plans if plan is not None}
+    return PlanTable(list(distinct.values()), response_only=response_only) if distinct else None
 
 
 def _expand(cache: DynamicCache, source: DynamicCache, rows: list[tuple[int, int, int]], width: int) -> None:

@@ -8,14 +8,22 @@ import numpy as np
 
 from personascope.engines._contract import Request, request_seed
 from personascope.engines._transformers._sampling import uniforms
+from personascope.interventions import Extent, Plan, Tally, acts_on_response
 
 
 @dataclass(slots=True, eq=False)
 class Queued:
-    """A request with its prompt rendered."""
+    """A request with its prompt rendered.
+
+    Attributes:
+        request: The request.
+        prompt: Its tokens.
+        extent: Where the parts of the prompt lie.
+    """
 
     request: Request
     prompt: tuple[int, ...]
+    extent: Extent
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +36,7 @@ class Row:
         tokens: Response tokens drawn so far, the end-of-turn token never among them.
         fed: How many of them have passed through the model (and so are in the sums).
         projections: For each token fed, the projections on the request's probes.
+        tally: What the plan did to the prompt.
     """
 
     queued: Queued
@@ -35,6 +44,13 @@ class Row:
     tokens: list[int] = field(default_factory=list)
     fed: int = 0
     projections: list[list[float]] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan, if it acts on the response."""
+        plan = self.queued.request.plan
+        return plan if plan is not None and acts_on_response(plan) else None
 
     @property
     def position(self) -> int:
@@ -53,8 +69,8 @@ class Row:
         return request.capture is not None or bool(request.probes)
 
 
-def new_row(queued: Queued) -> Row:
+def new_row(queued: Queued, tally: Tally) -> Row:
     """Begin a response; its random numbers depend on the run's seed and the request's id alone."""
     request = queued.request
     seed = request_seed(request.seed, request.id)
-    return Row(queued, uniforms(seed, request.sampling.max_new_tokens))
+    return Row(queued, uniforms(seed, request.sampling.max_new_tokens), tally=tally)

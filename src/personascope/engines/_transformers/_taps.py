@@ -1,4 +1,4 @@
-"""Hooks on the decoder blocks that read the residual stream while the model runs."""
+"""Hooks on the decoder blocks that edit and read the residual stream while the model runs."""
 
 from __future__ import annotations
 
@@ -9,22 +9,27 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from personascope.models import block_output
+from personascope.interventions import Pass
+from personascope.models import block_output, replace_block_output
 
 Reader = Callable[[int, Tensor], None]
 
 
 class Taps:
-    """Forward hooks on every block, each passing (layer, residual stream [rows, tokens, d]) on.
+    """Forward hooks on every block: an editor changes the residual stream [rows, tokens, d], a reader reads.
+
+    The reader sees the stream as the editor left it, as the next block does.
 
     Attributes:
-        reader: Whom to pass it to; None while nothing is to be read (prompts, warm-up).
+        editor: The plans of the pass; None while nothing is to be changed.
+        reader: Whom to pass (layer, residual stream) to; None while nothing is to be read.
         layers: The layers to pass on.
     """
 
     def __init__(self, blocks: Sequence[nn.Module]) -> None:
         """Remember the blocks; no hook is set before ``attached``."""
         self.blocks = blocks
+        self.editor: Pass | None = None
         self.reader: Reader | None = None
         self.layers: frozenset[int] = frozenset()
         self._depth = 0
@@ -43,13 +48,16 @@ class Taps:
         finally:
             self._depth -= 1
             if self._depth == 0:
-                self.reader = None
+                self.reader = self.editor = None
                 for handle in self._handles:
                     handle.remove()
 
     def _hook(self, layer: int) -> Callable[[nn.Module, Any, Any], None]:
-        def read(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+            if self.editor is not None and layer in self.editor.layers:
+                output = replace_block_output(output, self.editor(layer, block_output(output)))
             if self.reader is not None and layer in self.layers:
                 self.reader(layer, block_output(output))
+            return output
 
-        return read
+        return hook

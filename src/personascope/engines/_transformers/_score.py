@@ -1,0 +1,76 @@
+"""Log-probabilities of given continuations: one forward pass a batch, logits for the continuations alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from personascope.engines._contract import Scored, ScoreRequest
+from personascope.engines._transformers._prefill import plan_table
+from personascope.engines._transformers._rows import Queued
+from personascope.engines._transformers._taps import Taps
+from personascope.interventions import Counters, Pass
+from personascope.models import LayerStack
+
+POSITIONS = 256
+"""Positions whose logits are in memory at the same time, at most."""
+
+Item = tuple[ScoreRequest, Queued]
+
+
+def score_batches(
+    stack: LayerStack, taps: Taps, items: Sequence[Item], budget: int, device: torch.device
+) -> Iterator[Scored]:
+    """Score requests in batches of at most ``budget`` padded tokens; the hooks must be set."""
+    part: list[Item] = []
+    width = 0
+    for item in sorted(items, key=lambda item: -_length(item)):
+        # Longest first: the width is the first one's.
+        width = width if part else _length(item)
+        if part and width * (len(part) + 1) > budget:
+            yield from _score(stack, taps, part, device)
+            part, width = [], _length(item)
+        part.append(item)
+    if part:
+        yield from _score(stack, taps, part, device)
+
+
+def _length(item: Item) -> int:
+    # The last token of a continuation is never fed: nothing after it is asked for.
+    return len(item[1].prompt) + len(item[0].continuation) - 1
+
+
+@torch.inference_mode()
+def _score(stack: LayerStack, taps: Taps, part: list[Item], device: torch.device) -> list[Scored]:
+    rows = [(*queued.prompt, *request.continuation)[:-1] for request, queued in part]
+    width = max(map(len, rows))
+    # Padded on the right, where a causal model cannot see it.
+    ids = torch.tensor([row + (0,) * (width - len(row)) for row in rows], device=device)
+    plans = [request.plan for request, _ in part]
+    table = plan_table(plans, response_only=False)
+    before = taps.reader, taps.editor
+    taps.reader = taps.editor = None
+    try:
+        if table is not None:
+            taps.editor = Pass(table, plans, Counters(len(part)), [queued.extent for _, queued in part])
+            taps.editor.at(torch.arange(width).expand(len(rows), width), None)
+        state = stack.backbone(input_ids=ids, use_cache=False).last_hidden_state
+    finally:
+        taps.reader, taps.editor = before
+    done: list[Scored] = []
+    for row, (request, queued) in enumerate(part):
+        begin = len(queued.prompt) - 1
+        wanted = torch.tensor(request.continuation, device=state.device)
+        logprobs: list[float] = []
+        greedy = True
+        for start in range(0, len(wanted), POSITIONS):
+            span = state[row : row + 1, begin + start : begin + min(start + POSITIONS, len(wanted))]
+            logits = stack.logits(span)[0].float()
+            target = wanted[start : start + POSITIONS].to(logits.device)
+            chosen = logits.gather(-1, target[:, None])[:, 0]
+            logprobs += (chosen - logits.logsumexp(-1)).tolist()
+            greedy = greedy and bool((logits.argmax(-1) == target).all())
+        digest = None if request.plan is None else request.plan.digest
+        done.append(Scored(request.id, torch.tensor(logprobs).numpy(), greedy, digest))
+    return done

@@ -1,0 +1,33 @@
+"""Interventions on the residual stream: steer, ablate, cap; the Plan that gathers them; their math."""
+
+from personascope.interventions._ops import Ablate, Cap, Op, Steer, unit_direction
+from personascope.interventions._plan import Plan, PlanModel
+from personascope.interventions._program import (
+    Extent,
+    Pass,
+    PlanTable,
+    acts_on_prompt,
+    acts_on_response,
+    tokens_acted_on,
+)
+from personascope.interventions._tally import Counters, Tally
+from personascope.interventions._telemetry import Telemetry
+
+__all__ = [
+    "Ablate",
+    "Cap",
+    "Counters",
+    "Extent",
+    "Op",
+    "Pass",
+    "Plan",
+    "PlanModel",
+    "PlanTable",
+    "Steer",
+    "Tally",
+    "Telemetry",
+    "acts_on_prompt",
+    "acts_on_response",
+    "tokens_acted_on",
+    "unit_direction",
+]

@@ -1,0 +1,188 @@
+"""The three operations on a residual stream: steer, ablate, cap.
+
+Each moves a token's activation h along one unit direction v of one layer, and leaves everything
+orthogonal to v as it is. Layer l is the residual stream after block l, 0-based.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from personascope.errors import InterventionError
+
+_WHERE = re.compile(r"all|prompt|response|turn:\d+")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Steer:
+    """Add a fixed length along a direction: h + strength * norm * v (section 3.2 of the paper).
+
+    Attributes:
+        layer: Block index.
+        direction: Any length but zero; kept at length 1, float32 [d].
+        strength: Fraction of ``norm``; negative moves away from where the direction points.
+        norm: Mean norm of the residual stream at the layer; None makes ``strength`` a raw length.
+        where: Which tokens: "all", "prompt", "response", or "turn:N", from the first token of
+            message N (0-based, the system message counted) on.
+
+    Raises:
+        InterventionError: If a value is malformed or not finite.
+    """
+
+    layer: int
+    direction: Float32[np.ndarray, "d"]
+    strength: float
+    norm: float | None = None
+    where: str = "all"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be applied, and bring the direction to length 1."""
+        _check(self)
+        _finite(self, "strength", self.strength)
+        if self.norm is not None:
+            _finite(self, "norm", self.norm)
+            if self.norm <= 0:
+                raise InterventionError(
+                    f"{_name(self)} has norm {self.norm}",
+                    mend="give the mean norm of the residual stream at the layer, or None for a raw strength",
+                )
+
+    @property
+    def amount(self) -> float:
+        """Length added along the unit direction, in the units of the residual stream."""
+        return self.strength * (1.0 if self.norm is None else self.norm)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ablate:
+    """Set the projection on a direction to one value: h + (to - <h, v>) * v.
+
+    Attributes:
+        layer: Block index.
+        direction: As in `Steer`.
+        to: The projection afterwards; 0 removes the direction.
+        where: As in `Steer`.
+
+    Raises:
+        InterventionError: If a value is malformed or not finite.
+    """
+
+    layer: int
+    direction: Float32[np.ndarray, "d"]
+    to: float = 0.0
+    where: str = "all"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be applied, and bring the direction to length 1."""
+        _check(self)
+        _finite(self, "to", self.to)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cap:
+    """Hold the projection on a direction within bounds (activation capping, section 5 of the paper).
+
+    With a floor alone: h - min(<h, v> - floor, 0) * v. A token within the bounds is not touched, to
+    the last bit. Caps that stand next to each other in a plan at one layer hold together: a token
+    is moved by the shortest way to where all of them are satisfied.
+
+    Attributes:
+        layer: Block index.
+        direction: As in `Steer`.
+        floor: Least projection on the unit direction, or None.
+        ceiling: Greatest projection on the unit direction, or None.
+        where: As in `Steer`.
+
+    Raises:
+        InterventionError: If a value is malformed or not finite, there is no bound, or the floor is
+            above the ceiling.
+    """
+
+    layer: int
+    direction: Float32[np.ndarray, "d"]
+    floor: float | None = None
+    ceiling: float | None = None
+    where: str = "all"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be applied, and bring the direction to length 1."""
+        _check(self)
+        for name in ("floor", "ceiling"):
+            if getattr(self, name) is not None:
+                _finite(self, name, getattr(self, name))
+        if self.floor is None and self.ceiling is None:
+            raise InterventionError(f"{_name(self)} has no bound", mend="give a floor, a ceiling, or both")
+        if self.floor is not None and self.ceiling is not None and self.floor > self.ceiling:
+            raise InterventionError(
+                f"{_name(self)} has a floor of {self.floor} above its ceiling of {self.ceiling}",
+                mend="exchange them, or turn the direction round",
+            )
+
+
+Op = Steer | Ablate | Cap
+"""An operation of a plan."""
+
+
+def turn_of(where: str) -> int | None:
+    """Return N of "turn:N", or None for the other places."""
+    return int(where.removeprefix("turn:")) if where.startswith("turn:") else None
+
+
+def unit_direction(direction: Any, name: str) -> Float32[np.ndarray, "d"]:
+    """Return a direction at length 1 in float32.
+
+    Raises:
+        InterventionError: If it is not one real vector, holds a value that is not finite, or has no length.
+    """
+    vector = np.asarray(direction)
+    if vector.ndim != 1 or not vector.size or vector.dtype.kind not in "fiu":
+        raise InterventionError(
+            f"{name}: its direction has shape {vector.shape} and dtype {vector.dtype}",
+            mend="give one vector of real numbers, as wide as the model's residual stream",
+        )
+    vector = vector.astype(np.float64)
+    if not np.isfinite(vector).all():
+        raise InterventionError(
+            f"{name}: {int((~np.isfinite(vector)).sum())} values of its direction are not finite",
+            mend="find where the direction was made; NaN and infinity cannot be applied",
+        )
+    length = float(np.linalg.norm(vector))
+    if length == 0 or not math.isfinite(length):
+        raise InterventionError(
+            f"{name}: its direction has length {length}", mend="give a direction other than zero"
+        )
+    unit = (vector / length).astype(np.float32)
+    unit.setflags(write=False)
+    return unit
+
+
+def _check(op: Op) -> None:
+    name = _name(op)
+    if isinstance(op.layer, bool) or not isinstance(op.layer, int | np.integer) or op.layer < 0:
+        raise InterventionError(
+            f"{type(op).__name__} has the layer {op.layer!r}",
+            mend="layers are 0-based block indices, 0 and up",
+        )
+    if not isinstance(op.where, str) or not _WHERE.fullmatch(op.where):
+        raise InterventionError(
+            f"{name} acts on {op.where!r}", mend="give all, prompt, response or turn:N, N a message's index"
+        )
+    object.__setattr__(op, "layer", int(op.layer))
+    object.__setattr__(op, "direction", unit_direction(op.direction, name))
+
+
+def _finite(op: Op, field: str, value: Any) -> None:
+    real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not real or not math.isfinite(value):
+        raise InterventionError(f"{_name(op)} has {field} {value!r}", mend="give a finite number")
+    object.__setattr__(op, field, float(value))
+
+
+def _name(op: Op) -> str:
+    return f"{type(op).__name__} at layer {op.layer}"

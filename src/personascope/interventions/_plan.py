@@ -1,0 +1,254 @@
+"""The Plan: which operations act at which layers, as one small value."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from personascope.errors import InterventionError
+from personascope.interventions._caps import check_together
+from personascope.interventions._form import read_plan, write_plan
+from personascope.interventions._ops import Ablate, Cap, Op, Steer, turn_of
+
+
+@dataclass(frozen=True, slots=True)
+class PlanModel:
+    """The model that a plan's directions belong to."""
+
+    id: str
+    revision: str
+    n_layers: int
+    d_model: int
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Operations on the residual stream, in the order in which they act at their layer.
+
+    Plans can be added: the second one's operations act after the first one's. Two plans are the same
+    if their digests are.
+
+    Attributes:
+        ops: At least one operation, all of one width.
+        model: The model that the directions were made with; an engine refuses a plan of another
+            one. None lets the plan act on any model of the same width.
+        name: For tables and explanations.
+
+    Raises:
+        InterventionError: If there is no operation, widths differ, a layer is not one of the
+            model's, or caps of one layer cannot hold together.
+    """
+
+    ops: tuple[Op, ...]
+    model: PlanModel | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a plan that could not be applied."""
+        object.__setattr__(self, "ops", tuple(self.ops))
+        if not self.ops:
+            raise InterventionError(
+                "the plan holds no operation", mend="for a plain run pass None instead of a plan"
+            )
+        for op in self.ops:
+            if not isinstance(op, Steer | Ablate | Cap):
+                raise InterventionError(
+                    f"the plan holds {type(op).__name__}", mend="operations are Steer, Ablate and Cap"
+                )
+        widths = {op.direction.size for op in self.ops}
+        if len(widths) > 1:
+            raise InterventionError(
+                f"the plan's directions are {', '.join(map(str, sorted(widths)))} wide",
+                mend="all directions of a plan are as wide as one model's residual stream",
+            )
+        if self.model is not None:
+            self._check_shape(self.model.id, self.model.n_layers, self.model.d_model)
+        for layer in self.layers:
+            for group in self.stages(layer):
+                if isinstance(group[0], Cap):
+                    check_together(layer, [op for op in group if isinstance(op, Cap)])
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that are acted on, ascending."""
+        return tuple(sorted({op.layer for op in self.ops}))
+
+    @property
+    def d_model(self) -> int:
+        """Width of the directions."""
+        return self.ops[0].direction.size
+
+    def stages(self, layer: int) -> tuple[tuple[Op, ...], ...]:
+        """Return a layer's operations in order, neighbouring caps grouped: those hold together."""
+        ops = [op for op in self.ops if op.layer == layer]
+        return tuple(
+            stage
+            for is_cap, group in groupby(ops, key=lambda op: isinstance(op, Cap))
+            for stage in ([tuple(group)] if is_cap else [(op,) for op in group])
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex SHA-256 of all that changes an activation; the name and the model are not in it."""
+        sha = hashlib.sha256()
+        for op in self.ops:
+            sha.update(json.dumps(describe(op), sort_keys=True).encode())
+            sha.update(np.ascontiguousarray(op.direction, "<f4").tobytes())
+        return sha.hexdigest()
+
+    def __add__(self, other: Plan) -> Plan:
+        """Return both plans' operations, these ones first.
+
+        Raises:
+            InterventionError: If the plans are of different models or widths.
+        """
+        if self.model is not None and other.model is not None and self.model != other.model:
+            raise InterventionError(
+                f"a plan of {self.model.id} and one of {other.model.id} cannot be added",
+                mend="make both for one model, or say for_model(...) of one of them",
+            )
+        name = " + ".join(filter(None, (self.name, other.name)))
+        return Plan(self.ops + other.ops, self.model or other.model, name)
+
+    def for_model(self, model: PlanModel | None) -> Plan:
+        """Return the same operations for another model, such as the base model of an instruct one.
+
+        Raises:
+            InterventionError: If they do not fit its layers or width.
+        """
+        return replace(self, model=model)
+
+    def check_model(self, *, model_id: str, revision: str, n_layers: int, d_model: int) -> None:
+        """Refuse another model than the plan's, or one whose shape does not fit.
+
+        Raises:
+            InterventionError: Naming what differs.
+        """
+        if self.model is not None:
+            # The revision tells models apart; the same files may lie under another name.
+            known = bool(self.model.revision and revision)
+            same = self.model.revision == revision if known else self.model.id == model_id
+            if not same:
+                raise InterventionError(
+                    f"{self._title} is of the model {self.model.id!r} ({self.model.revision[:12]}), "
+                    f"this is {model_id!r} ({revision[:12]})",
+                    mend="make the plan from this model's map, or say plan.for_model(...) if you mean it",
+                )
+        self._check_shape(model_id, n_layers, d_model)
+
+    def _check_shape(self, model_id: str, n_layers: int, d_model: int) -> None:
+        if self.d_model != d_model:
+            raise InterventionError(
+                f"{self._title} has directions of width {self.d_model}, {model_id} is {d_model} wide",
+                mend="make the plan from this model's map",
+            )
+        if self.layers[-1] >= n_layers:
+            raise InterventionError(
+                f"{self._title} acts at layer {self.layers[-1]}, {model_id} has {n_layers} layers",
+                mend=f"layers are 0-based: 0 to {n_layers - 1}",
+            )
+
+    @property
+    def _title(self) -> str:
+        return f"the plan {self.name or self.digest[:12]!r}"
+
+    def explain(self) -> str:
+        """Say in words what happens where."""
+        whose = f" for {self.model.id}" if self.model else ""
+        lines = [f"Plan {self.name or '(no name)'}{whose}, digest {self.digest[:12]}:"]
+        lines += [f"- {text}" for text in _sentences(self.ops)]
+        shared = [layer for layer in self.layers if any(len(stage) > 1 for stage in self.stages(layer))]
+        if shared:
+            lines.append(f"- caps of one layer hold together ({_spans(shared)}).")
+        return "\n".join(lines)
+
+    def save(self, folder: Path | str) -> None:
+        """Write ``plan.json`` and ``plan.safetensors`` into a folder, whole or not at all.
+
+        Raises:
+            StoreError: If the folder cannot be written, or holds something that is not a plan.
+        """
+        model = self.model
+        record = {
+            "name": self.name,
+            "digest": self.digest,
+            "model": None
+            if model is None
+            else {key: getattr(model, key) for key in ("id", "revision", "n_layers", "d_model")},
+            "ops": [describe(op) for op in self.ops],
+            "explanation": self.explain(),
+        }
+        write_plan(Path(folder), record, [op.direction for op in self.ops])
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Plan:
+        """Read a plan that was saved.
+
+        Raises:
+            StoreError: If a file is missing or damaged.
+            InterventionError: If what is in it is no plan, or not the one whose digest it names.
+        """
+        record, directions = read_plan(Path(folder))
+        try:
+            ops = tuple(
+                _KINDS[item["op"]](direction=direction, **{k: v for k, v in item.items() if k != "op"})
+                for item, direction in zip(record["ops"], directions, strict=True)
+            )
+            model = None if record["model"] is None else PlanModel(**record["model"])
+            plan = cls(ops, model, record["name"])
+            digest = record["digest"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise InterventionError(f"{folder} holds no plan: {error}", mend="save the plan again") from error
+        if plan.digest != digest:
+            raise InterventionError(
+                f"the plan in {folder} has digest {plan.digest[:12]}, its record says {str(digest)[:12]}",
+                mend="save the plan again; its files were changed or are of two plans",
+            )
+        return plan
+
+
+_KINDS: dict[str, Callable[..., Op]] = {"steer": Steer, "ablate": Ablate, "cap": Cap}
+
+
+def describe(op: Op) -> dict[str, Any]:
+    """Return an operation without its direction, as JSON values."""
+    fields = {
+        "steer": ("strength", "norm"),
+        "ablate": ("to",),
+        "cap": ("floor", "ceiling"),
+    }[type(op).__name__.lower()]
+    values = {name: getattr(op, name) for name in fields}
+    return {"op": type(op).__name__.lower(), "layer": op.layer, **values, "where": op.where}
+
+
+def _sentences(ops: tuple[Op, ...]) -> Iterator[str]:
+    for op in ops:
+        where = {
+            "all": "at every token",
+            "prompt": "at the prompt's tokens",
+            "response": "at the response's tokens",
+        }.get(op.where, f"from message {turn_of(op.where)} on")
+        if isinstance(op, Steer):
+            unit = f" ({op.strength:+g} of the norm {op.norm:.4g})" if op.norm is not None else ""
+            yield f"layer {op.layer}: add {op.amount:+.4g}{unit} along the direction, {where}."
+        elif isinstance(op, Ablate):
+            yield f"layer {op.layer}: set the projection on the direction to {op.to:g}, {where}."
+        else:
+            bounds = [
+                f"{name} {value:.4g}"
+                for name, value in (("at or above", op.floor), ("at or below", op.ceiling))
+                if value is not None
+            ]
+            yield f"layer {op.layer}: hold the projection on the direction {' and '.join(bounds)}, {where}."
+
+
+def _spans(layers: list[int]) -> str:
+    return ("layers " if len(layers) > 1 else "layer ") + ", ".join(map(str, layers))

@@ -1,0 +1,165 @@
+"""A plan on any model of Transformers, for as long as a ``with`` block lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from personascope.errors import InterventionError
+from personascope.interventions import (
+    Counters,
+    Extent,
+    Pass,
+    Plan,
+    PlanTable,
+    Tally,
+    Telemetry,
+    tokens_acted_on,
+)
+from personascope.models._stack import LayerStack, block_output, layer_stack, replace_block_output
+
+if TYPE_CHECKING:
+    from personascope.models._load import LoadedModel
+
+
+class Steered:
+    """What a plan did so far to the sequences of the newest ``generate`` or forward call.
+
+    Attributes:
+        plan: The plan.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        """Begin with nothing counted."""
+        self.plan = plan
+        self._table = PlanTable([plan], response_only=False)
+        self._pass: Pass | None = None
+        self._extents: list[Extent] = []
+        self._fed: list[int] = []
+        self._tallies: list[Tally] = []
+
+    @property
+    def telemetry(self) -> list[Telemetry]:
+        """One for each row of the newest call; empty before the first."""
+        return [tally.telemetry(self.plan) for tally in self._tallies]
+
+    def begin(self, ids: Tensor, mask: Tensor | None, past: int) -> None:
+        """Prepare for a forward pass.
+
+        Args:
+            ids: [rows, tokens] or, for embeddings, [rows, tokens, d].
+            mask: The 2-D attention mask over past and new tokens, or None.
+            past: Tokens in the cache, padding included.
+        """
+        rows, width = ids.shape[:2]
+        counted = torch.ones(rows, width, dtype=torch.bool)
+        if mask is not None and mask.ndim == 2:
+            counted = mask[:, -width:].bool().cpu()
+        if past == 0:
+            self._fed = [0] * rows
+            self._tallies = [Tally()] * rows
+            self._extents = [Extent(int(count)) for count in counted.sum(-1)]
+        if len(self._fed) != rows:
+            raise InterventionError(
+                f"a sequence of {len(self._fed)} rows goes on with {rows}",
+                mend="give the steered model whole batches; beams that are reordered cannot be followed",
+            )
+        # Padding on the left has positions before 0 and so belongs to no part.
+        places = counted.long().cumsum(-1) - 1 + torch.tensor(self._fed)[:, None]
+        self._new = counted.sum(-1).tolist()
+        self._counters = Counters(rows)
+        self._pass = Pass(self._table, [self.plan] * rows, self._counters, self._extents)
+        self._pass.at(places, counted)
+
+    def edit(self, layer: int, hidden: Tensor) -> Tensor:
+        """Return a layer's residual stream [rows, tokens, d] under the plan."""
+        if self._pass is None:
+            raise InterventionError(
+                f"layer {layer} ran outside of the model's backbone",
+                mend="call the model itself, not its layers, while it is steered",
+            )
+        return self._pass(layer, hidden) if layer in self._pass.layers else hidden
+
+    def end(self) -> None:
+        """Count what the forward pass did."""
+        self._pass = None
+        self._counters.finish()
+        for row, new in enumerate(self._new):
+            fed = self._fed[row]
+            acted = tokens_acted_on(self.plan, self._extents[row], fed, fed + new)
+            self._tallies[row] = self._tallies[row] + self._counters.tally(row, acted)
+            self._fed[row] = fed + new
+
+
+@contextmanager
+def steered(model: PreTrainedModel | LoadedModel, plan: Plan) -> Iterator[Steered]:
+    """Apply a plan to every forward pass of a model while the block lasts.
+
+    A forward pass without a cache, or with an empty one, begins a prompt; what follows with a filled
+    cache (as in ``model.generate``) is the response. Padding is told by the attention mask.
+
+    Args:
+        model: A causal model of Transformers, or a `LoadedModel`. Nothing of it is changed for good.
+        plan: What to do. Operations from a turn on need an engine, which knows the conversation.
+
+    Yields:
+        The telemetry of the newest call.
+
+    Raises:
+        InterventionError: If the plan does not fit the model, or names a turn.
+        ModelError: If the model's layer stack cannot be found.
+    """
+    stack: LayerStack
+    if isinstance(model, PreTrainedModel):
+        stack = layer_stack(model)
+        name = str(model.config.name_or_path or type(model).__name__)
+        revision = str(getattr(model.config, "_commit_hash", None) or "")
+    else:
+        stack, name, revision = model.stack, model.model_id, model.revision
+    plan.check_model(model_id=name, revision=revision, n_layers=stack.n_layers, d_model=stack.d_model)
+    turns = [op.where for op in plan.ops if op.where.startswith("turn:")]
+    if turns:
+        raise InterventionError(
+            f"the plan acts from {turns[0]} on, and a bare model does not know where turns begin",
+            mend="run it through an engine, or act on the prompt or the response",
+        )
+    state = Steered(plan)
+    handles = [
+        stack.backbone.register_forward_pre_hook(_begin(state), with_kwargs=True),
+        stack.backbone.register_forward_hook(lambda *_: state.end()),
+    ]
+    handles += [stack.blocks[layer].register_forward_hook(_edit(state, layer)) for layer in plan.layers]
+    try:
+        yield state
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _begin(state: Steered) -> Any:
+    def hook(_module: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> None:
+        ids = options.get("input_ids", inputs[0] if inputs else None)
+        if ids is None:
+            ids = options.get("inputs_embeds")
+        if not isinstance(ids, Tensor):
+            raise InterventionError(
+                "the steered model was called without input_ids or inputs_embeds", mend="pass one of them"
+            )
+        cache = options.get("past_key_values")
+        past = 0 if cache is None else int(cache.get_seq_length())
+        mask = options.get("attention_mask")
+        state.begin(ids, mask if isinstance(mask, Tensor) else None, past)
+
+    return hook
+
+
+def _edit(state: Steered, layer: int) -> Any:
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        return replace_block_output(output, state.edit(layer, block_output(output)))
+
+    return hook
