@@ -1,0 +1,46 @@
+"""The artefacts of others in and out: the authors' ``.pt`` files, the hub dataset, llama.cpp control vectors.
+
+Nothing that is read is ever run: a file with a pickled object is refused. Every import ends in this
+project's orientation (the axis points toward the Assistant, layer l is the output of block l) and says
+so when a file is turned the other way.
+"""
+
+from personascope.interop._capping import (
+    CappingConfig,
+    CappingVector,
+    Ceiling,
+    export_capping_config,
+    import_capping_config,
+    read_capping_config,
+)
+from personascope.interop._experiment import ExperimentId, is_experiment_id, parse_experiment_id
+from personascope.interop._export import export_released
+from personascope.interop._gguf import export_control_vector
+from personascope.interop._import import PARTS, import_axis, import_persona_vector, import_released
+from personascope.interop._pt import DtypeName, read_pt
+from personascope.interop._released import Released
+from personascope.interop._source import import_source
+from personascope.interop._steering import axis_plan
+
+__all__ = [
+    "PARTS",
+    "CappingConfig",
+    "CappingVector",
+    "Ceiling",
+    "DtypeName",
+    "ExperimentId",
+    "Released",
+    "axis_plan",
+    "export_capping_config",
+    "export_control_vector",
+    "export_released",
+    "import_axis",
+    "import_capping_config",
+    "import_persona_vector",
+    "import_released",
+    "import_source",
+    "is_experiment_id",
+    "parse_experiment_id",
+    "read_capping_config",
+    "read_pt",
+]

@@ -1,0 +1,56 @@
+"""Folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from personascope.errors import StoreError
+from personascope.store import remove, sync, tmp_path
+
+
+@contextmanager
+def new_folder(folder: Path, *, holds: Collection[str], kind: str) -> Iterator[Path]:
+    """Yield an empty folder; what is written into it is put in the place of ``folder`` at the end.
+
+    An earlier folder of the same kind is replaced. After an exception it is as it was.
+
+    Args:
+        folder: Where the files shall be.
+        holds: Names that such a folder may hold; any other name there is somebody else's.
+        kind: What such a folder is, for messages.
+
+    Raises:
+        StoreError: If it cannot be written, or holds something else already.
+    """
+    if folder.exists():
+        entries = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else [folder.name]
+        strange = [name for name in entries if name not in holds]
+        if strange:
+            raise StoreError(
+                f"{folder} holds {strange[0]}, which is not part of {kind}",
+                mend="give a new or an empty folder",
+            )
+    new = tmp_path(folder)
+    old = new.with_name(f"{new.name}-old")
+    try:
+        remove(new)
+        new.mkdir(parents=True)
+        yield new
+        sync(new)
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+        sync(folder.parent)
+    except BaseException as error:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        remove(new)
+        if isinstance(error, OSError):
+            raise StoreError(
+                f"{folder} could not be written: {error.strerror or error}",
+                mend="free some space or choose another folder",
+            ) from error
+        raise
+    remove(old)

@@ -1,0 +1,99 @@
+"""llama.cpp control vectors out.
+
+What llama.cpp does with such a file, read from its source: ``direction.N`` is added to the residual
+stream of block N after the block's feed-forward part, at every token. Blocks are 0-based, so N is this
+project's layer, without a shift. Block 0 has no slot: a file with ``direction.0`` is rejected. Tensors
+must be float32 with one dimension. Without ``--control-vector-layer-range`` the range is 1 to the
+number of blocks, all that the file holds; both ends of a range that is given are applied. The keys say
+what the file is; the loader takes blocks and width from the tensors.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from personascope.errors import InteropError, StoreError
+from personascope.interventions import Plan, Steer
+from personascope.store import remove, sync, tmp_path
+
+ARCHITECTURE = "controlvector"
+
+
+def export_control_vector(plan: Plan, path: Path | str, *, scale: float = 1.0, model_hint: str = "") -> None:
+    """Write a plan of `Steer` operations as a GGUF control vector for llama.cpp.
+
+    ``direction.N`` is scale * amount * direction, summed over the operations of layer N, so that
+    ``llama-cli --control-vector FILE`` adds what the plan adds. With a plan along the Assistant Axis
+    (`axis_plan`) a positive scale is toward the Assistant.
+
+    Args:
+        plan: Steers on all tokens; at layer 1 or later.
+        path: The ``.gguf`` file.
+        scale: Factor on every direction.
+        model_hint: Which model it is for, for people; by convention llama.cpp's name of the
+            architecture. By default the id of the plan's model.
+
+    Raises:
+        InteropError: If the plan holds what a control vector cannot do, by name: another operation, a
+            Steer on some tokens only, or one at layer 0; or the scale is 0 or not finite; or the gguf
+            package is not installed.
+        StoreError: If the file cannot be written.
+    """
+    try:
+        from gguf import GGUFWriter
+    except ImportError as error:
+        raise InteropError(
+            "the gguf package is not installed", mend='pip install "personascope[gguf]"'
+        ) from error
+    if not math.isfinite(scale) or scale == 0:
+        raise InteropError(f"the scale is {scale}", mend="give a number other than 0")
+    directions = _directions(plan, scale)
+    path = Path(path)
+    tmp = tmp_path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writer = GGUFWriter(tmp, ARCHITECTURE)
+        try:
+            hint = model_hint or (plan.model.id if plan.model else "unknown")
+            writer.add_string(f"{ARCHITECTURE}.model_hint", hint)
+            writer.add_uint32(f"{ARCHITECTURE}.layer_count", len(directions))
+            for layer, direction in directions.items():
+                writer.add_tensor(f"direction.{layer}", direction)
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_tensors_to_file()
+        finally:
+            writer.close()
+        sync(tmp)
+        tmp.replace(path)
+        sync(path.parent)
+    except OSError as error:
+        raise StoreError(
+            f"{path} could not be written: {error.strerror or error}",
+            mend="free space or choose another file",
+        ) from error
+    finally:
+        remove(tmp)
+
+
+def _directions(plan: Plan, scale: float) -> dict[int, np.ndarray]:
+    """Return what is added at each layer, ascending, float32 [d]."""
+    totals: dict[int, np.ndarray] = {}
+    for op in plan.ops:
+        why = ""
+        if not isinstance(op, Steer):
+            why, mend = "llama.cpp adds a vector and does nothing else", "export a plan of Steers"
+        elif op.where != "all":
+            why, mend = f"it acts on {op.where!r}, llama.cpp on every token", 'make it with where="all"'
+        elif op.layer == 0:
+            why, mend = "llama.cpp has no control vector at block 0", "steer at layer 1 or later"
+        else:
+            wide = op.direction.astype(np.float64) * op.amount * scale
+            totals[op.layer] = totals.get(op.layer, 0.0) + wide
+            continue
+        kind = f"{type(op).__name__} at layer {op.layer}"
+        raise InteropError(f"{kind} cannot be a control vector: {why}", mend=mend)
+    return {layer: totals[layer].astype(np.float32) for layer in sorted(totals)}

@@ -1,0 +1,54 @@
+"""Steering along an axis, as a Plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from personascope.errors import InteropError
+from personascope.interventions import Plan, PlanModel, Steer
+
+
+def axis_plan(
+    axis: Float[np.ndarray, "L d"],
+    layers: int | Sequence[int],
+    strength: float,
+    *,
+    norm: float | Mapping[int, float] | None = None,
+    where: str = "all",
+    model: PlanModel | None = None,
+) -> Plan:
+    """Return the plan that steers along an axis (section 3.2 of the paper).
+
+    Args:
+        axis: Rows of any length, row l for layer l; with the Assistant Axis a positive strength is
+            toward the Assistant.
+        layers: One layer, or several. At several the steering adds up on its way through the model.
+        strength: Fraction of the norm, at each layer.
+        norm: Mean norm of the residual stream at the layer, or for each layer; None makes the
+            strength a raw length.
+        where: Which tokens, as in `Steer`.
+        model: The axis's model, if it is known.
+
+    Raises:
+        InteropError: If a layer has no row or no norm, or none is named.
+        InterventionError: If a value is not finite.
+    """
+    chosen = [layers] if isinstance(layers, int) else list(layers)
+    if not chosen:
+        raise InteropError("no layer to steer at is named", mend=f"choose of 0 to {len(axis) - 1}")
+    ops: list[Steer] = []
+    for layer in chosen:
+        if not 0 <= layer < len(axis):
+            raise InteropError(
+                f"the axis has no layer {layer}", mend=f"choose 0 to {len(axis) - 1}; layers are 0-based"
+            )
+        if isinstance(norm, Mapping) and layer not in norm:
+            raise InteropError(f"there is no norm for layer {layer}", mend="give a norm for each layer")
+        size = norm[layer] if isinstance(norm, Mapping) else norm
+        ops.append(Steer(layer, axis[layer], strength, size, where))
+    unit = "" if norm is None else " of the norm"
+    at = ", ".join(map(str, chosen))
+    return Plan(tuple(ops), model, f"axis {strength:+g}{unit} at layer {at}")
