@@ -16,16 +16,23 @@ from personascope.errors import JudgeError
 from personascope.judge._rubric import RUBRIC_DIGEST
 
 
-def cache_key(model: str, base_url: str, messages: Sequence[Message], parameters: dict[str, object]) -> str:
+def cache_key(
+    model: str,
+    base_url: str,
+    messages: Sequence[Message],
+    parameters: dict[str, object],
+    rubric: str = RUBRIC_DIGEST,
+) -> str:
     """Return the hex SHA-256 under which a score is kept.
 
     The server's address belongs to the key: local servers give every model the same name
-    ("default"), and a score of another model must never be taken for this one's.
+    ("default"), and a score of another model must never be taken for this one's. ``rubric`` is the
+    digest of the item's rubric: a kept score is an index into its labels.
     """
     content = {
         "model": model,
         "base_url": base_url,
-        "rubric": RUBRIC_DIGEST,
+        "rubric": rubric,
         "messages": [[message.role, message.content] for message in messages],
         "parameters": parameters,
     }

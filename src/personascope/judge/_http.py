@@ -13,7 +13,7 @@ import httpx
 
 from personascope.chat import Message
 from personascope.errors import JudgeError
-from personascope.judge._rubric import SCHEMA
+from personascope.judge._rubric import Rubric
 
 RETRIED_STATUS = frozenset({408, 409, 425, 429})
 _QUOTA = ("insufficient_quota", "billing_hard_limit", "credit balance", "insufficient credit")
@@ -60,8 +60,10 @@ class Dialect:
     limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     temperature: bool = True
 
-    def body(self, model: str, messages: Sequence[Message], reply_tokens: int) -> dict[str, object]:
-        """Return the JSON body of a request."""
+    def body(
+        self, model: str, messages: Sequence[Message], reply_tokens: int, rubric: Rubric
+    ) -> dict[str, object]:
+        """Return the JSON body of a request for an answer by a rubric."""
         body: dict[str, object] = {
             "model": model,
             "messages": [{"role": message.role, "content": message.content} for message in messages],
@@ -70,7 +72,7 @@ class Dialect:
         if self.temperature:
             body["temperature"] = 0
         if self.format == "json_schema":
-            schema = {"name": "score", "strict": True, "schema": SCHEMA}
+            schema = {"name": rubric.key, "strict": True, "schema": rubric.schema}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         elif self.format == "json_object":
             body["response_format"] = {"type": "json_object"}

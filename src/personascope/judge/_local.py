@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import math
 import threading
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from personascope.chat import ChatFormat, TranscriptFormat
 from personascope.errors import ChatError, JudgeError, UsageError
-from personascope.judge._rubric import DIGIT_FORM, rubric_messages
+from personascope.judge._batching import Batcher
+from personascope.judge._rubric import ROLE_SCORE, Rubric, letter, rubric_messages
 from personascope.judge._types import JudgeItem, JudgeStats, Verdict
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 OPENING = "Score:"
 LABELS = (" 0", " 1", " 2", " 3")
+LABEL_OPENING = "Label:"
 
 
 def label_tokens(
@@ -48,14 +49,15 @@ def label_tokens(
 class LocalJudge:
     """Scores by one forward pass: the label with the highest probability after the rubric's prompt.
 
-    Probabilities are over the four labels alone. Where a label takes several tokens, whole label
-    sequences are compared. Calls from several threads take turns; give it a model of its own, never
-    one that an engine generates with, because the engine's hooks would act on the judge's passes.
+    The labels of the 0-3 score are its digits; those of any other rubric are lettered from A, and the
+    letters are compared. Probabilities are over the labels alone. Where a label takes several tokens,
+    whole label sequences are compared. Calls from several threads take turns; give it a model of its
+    own, never one that an engine generates with, because the engine's hooks would act on its passes.
 
     Args:
         loaded: The model.
         batch_size: Items in a forward pass at most.
-        labels: What follows "Score:" for each of the four scores.
+        labels: What follows "Score:" for each of the four scores of a role.
 
     Raises:
         JudgeError: If the model has no chat format, or its tokenizer cannot tell the labels apart.
@@ -76,13 +78,14 @@ class LocalJudge:
         self._loaded = loaded
         self._chat: ChatFormat | TranscriptFormat = loaded.chat
         self._batch_size = batch_size
-        self._opening, self._labels = label_tokens(loaded.tokenizer, OPENING, labels)
+        # Rubric digest -> its opening's tokens, and those of each label.
+        self._tokens_of = {ROLE_SCORE.digest: label_tokens(loaded.tokenizer, OPENING, labels)}
         config: Any = loaded.model.config
         limit = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
         self._limit = int(limit or 0)
         self._lock = threading.Lock()
-        self._turn = asyncio.Lock()
-        self._waiting: list[tuple[JudgeItem, asyncio.Future[Verdict]]] = []
+        # Looked up at each call, so that whoever wraps score_batch is heard.
+        self._batcher = Batcher(lambda items: self.score_batch(items), batch_size)
         self._tokens = 0
         self._errors: Counter[str] = Counter()
 
@@ -98,75 +101,77 @@ class LocalJudge:
 
     async def score(self, item: JudgeItem) -> Verdict:
         """Score one item, in a forward pass with others that wait at the same time."""
-        future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
-        async with self._turn:
-            if not future.done():
-                # Whoever waited before this item has been served, so it is among the first.
-                batch = [entry for entry in self._waiting if not entry[1].cancelled()][: self._batch_size]
-                mine = [(item, future)]
-                try:
-                    verdicts = await asyncio.to_thread(self.score_batch, [entry[0] for entry in batch])
-                    mine = batch
-                finally:
-                    # After an error the others stay, and try again when it is their turn.
-                    self._waiting = [entry for entry in self._waiting if entry not in mine]
-                for (_, waiting), verdict in zip(batch, verdicts, strict=True):
-                    if not waiting.done():
-                        waiting.set_result(verdict)
-        return await future
+        return await self._batcher.score(item)
 
     async def aclose(self) -> None:
         """Forget the event loop that the judge was used in."""
-        self._turn = asyncio.Lock()
-        self._waiting = []
+        self._batcher.forget()
 
     def score_batch(self, items: Sequence[JudgeItem]) -> list[Verdict]:
         """Score items, at most ``batch_size`` of them in a forward pass, in their order."""
         verdicts: dict[int, Verdict] = {}
         prompts: dict[int, list[int]] = {}
-        longest = max(len(label) for label in self._labels) - 1
-        for index, item in enumerate(items):
-            try:
-                ids = self._chat.render(rubric_messages(item, form=DIGIT_FORM)) + list(self._opening)
-            except ChatError as error:
-                verdicts[index] = self._unscored(item, "chat template", error.message)
-                continue
-            if self._limit and len(ids) + longest > self._limit:
-                reason = (
-                    f"the prompt of {len(ids)} tokens is longer than the judge's context of {self._limit}"
-                )
-                verdicts[index] = self._unscored(item, "too long", reason)
-            else:
-                prompts[index] = ids
-        indices = list(prompts)
         with self._lock:
-            for start in range(0, len(indices), self._batch_size):
-                chunk = indices[start : start + self._batch_size]
-                scores = self._label_log_probs([prompts[index] for index in chunk])
-                for index, logs in zip(chunk, scores, strict=True):
-                    verdicts[index] = self._verdict(items[index].id, logs)
+            for index, item in enumerate(items):
+                opening, labels = self._label_tokens(item.rubric)
+                longest = max(len(label) for label in labels) - 1
+                try:
+                    messages = rubric_messages(
+                        item, form=item.rubric.short_form, letters=item.rubric.key != "score"
+                    )
+                    ids = self._chat.render(messages) + list(opening)
+                except ChatError as error:
+                    verdicts[index] = self._unscored(item, "chat template", error.message)
+                    continue
+                if self._limit and len(ids) + longest > self._limit:
+                    reason = (
+                        f"the prompt of {len(ids)} tokens is longer than the judge's context of {self._limit}"
+                    )
+                    verdicts[index] = self._unscored(item, "too long", reason)
+                else:
+                    prompts[index] = ids
+            by_rubric: dict[str, list[int]] = {}
+            for index in prompts:
+                by_rubric.setdefault(items[index].rubric.digest, []).append(index)
+            for digest, indices in by_rubric.items():
+                _, labels = self._tokens_of[digest]
+                for start in range(0, len(indices), self._batch_size):
+                    chunk = indices[start : start + self._batch_size]
+                    scores = self._label_log_probs([prompts[index] for index in chunk], labels)
+                    for index, logs in zip(chunk, scores, strict=True):
+                        verdicts[index] = self._verdict(items[index], logs)
         return [verdicts[index] for index in range(len(items))]
+
+    def _label_tokens(self, rubric: Rubric) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
+        if rubric.digest not in self._tokens_of:
+            # Another wording of the 0-3 score is answered as the built-in one is.
+            opening = OPENING if rubric.key == "score" else LABEL_OPENING
+            labels = LABELS if rubric.key == "score" else [f" {letter(n)}" for n in range(len(rubric.labels))]
+            self._tokens_of[rubric.digest] = label_tokens(self._loaded.tokenizer, opening, labels)
+        return self._tokens_of[rubric.digest]
 
     def _unscored(self, item: JudgeItem, kind: str, reason: str) -> Verdict:
         self._errors[kind] += 1
         return Verdict(item.id, None, reason, self.name)
 
-    def _verdict(self, item_id: str, log_probs: Sequence[float]) -> Verdict:
+    def _verdict(self, item: JudgeItem, log_probs: Sequence[float]) -> Verdict:
         top = max(log_probs)
         held = math.fsum(math.exp(log - top) for log in log_probs)
-        four = tuple(math.exp(log - top) / held for log in log_probs)
+        shares = tuple(math.exp(log - top) / held for log in log_probs)
         best = log_probs.index(top)
-        reason = f"probability {four[best]:.2f}; the four labels together hold {held * math.exp(top):.2f}"
-        return Verdict(item_id, best, reason, self.name, probabilities=four)
+        together = f"the {len(shares)} labels together hold {held * math.exp(top):.2f}"
+        reason = f"probability {shares[best]:.2f}; {together}"
+        return Verdict(item.id, best, reason, self.name, probabilities=shares, label=item.rubric.labels[best])
 
-    def _label_log_probs(self, prompts: Sequence[list[int]]) -> list[list[float]]:
-        """Return the log-probability of each label after each prompt, [prompts, 4]."""
-        if all(len(label) == 1 for label in self._labels):
+    def _label_log_probs(
+        self, prompts: Sequence[list[int]], labels: Sequence[tuple[int, ...]]
+    ) -> list[list[float]]:
+        """Return the log-probability of each label after each prompt, [prompts, labels]."""
+        if all(len(label) == 1 for label in labels):
             last = self._log_probs(prompts, keep=1)[:, 0]
-            return last[:, [label[0] for label in self._labels]].tolist()
+            return last[:, [label[0] for label in labels]].tolist()
         columns: list[list[float]] = []
-        for label in self._labels:
+        for label in labels:
             steps = self._log_probs([[*ids, *label[:-1]] for ids in prompts], keep=len(label))
             columns.append(steps[:, range(len(label)), label].sum(-1).tolist())
         return [list(row) for row in zip(*columns, strict=True)]

@@ -22,8 +22,9 @@ from personascope.errors import JudgeError, UsageError
 from personascope.judge._budget import CHARS_PER_TOKEN, Ledger, guess_tokens
 from personascope.judge._cache import ScoreCache, cache_key
 from personascope.judge._http import CallError, Dialect, DialectError, Reply, read_reply
-from personascope.judge._parse import parse_score, reason_of
-from personascope.judge._rubric import rubric_messages
+from personascope.judge._parse import reason_of
+from personascope.judge._parse_label import parse_answer
+from personascope.judge._rubric import ROLE_SCORE, Rubric, rubric_messages
 from personascope.judge._types import JudgeItem, JudgeStats, Verdict
 
 REPLY_GUESS = 30
@@ -179,15 +180,16 @@ class OpenAIJudge:
         """Calls, tokens, cost and errors so far."""
         return self._ledger.snapshot()
 
-    def estimate(self, items: int, mean_chars: float) -> Estimate:
+    def estimate(self, items: int, mean_chars: float, rubric: Rubric = ROLE_SCORE) -> Estimate:
         """Estimate what so many items would take if none were cached or retried.
 
         Args:
             items: Number of items.
             mean_chars: Mean length of what an item brings along (description, system prompt,
                 question and response together), in characters.
+            rubric: What they are judged by.
         """
-        frame = guess_tokens(rubric_messages(JudgeItem("", "", "", "", "", "")))
+        frame = guess_tokens(rubric_messages(JudgeItem("", "", "", "", "", "", rubric=rubric)))
         prompt = math.ceil(items * (frame + mean_chars / CHARS_PER_TOKEN))
         completion = items * min(REPLY_GUESS, self._options.reply_tokens)
         return Estimate(prompt, completion, self._ledger.cost_of(prompt, completion))
@@ -201,11 +203,12 @@ class OpenAIJudge:
         """
         messages = rubric_messages(item)
         parameters: dict[str, object] = {"temperature": 0, "reply_tokens": self._options.reply_tokens}
-        key = cache_key(self._model, self._url, messages, parameters)
+        key = cache_key(self._model, self._url, messages, parameters, item.rubric.digest)
         known = self._cache.get(key) if self._cache else None
         if known is not None:
             self._ledger.cached += 1
-            return Verdict(item.id, known[0], known[1], self._name, cached=True)
+            label = item.rubric.labels[known[0]]
+            return Verdict(item.id, known[0], known[1], self._name, cached=True, label=label)
         session = self._session = self._session or self._open()
         try:
             async with session.slots:
@@ -247,7 +250,7 @@ class OpenAIJudge:
             reraise=True,
         )
         try:
-            scored: tuple[int, str] = await retrying(self._attempt, messages, tally, session)
+            scored: tuple[int, str] = await retrying(self._attempt, messages, item.rubric, tally, session)
         except CallError as failure:
             self._count_failed(failure)
             reason = f"no score after {tally.calls} calls: {failure.kind}: {failure}"
@@ -256,15 +259,16 @@ class OpenAIJudge:
         score, reason = scored
         if self._cache:
             self._cache.put(key, score, reason, self._model)
-        return Verdict(item.id, score, reason, self._name, calls=tally.calls)
+        label = item.rubric.labels[score]
+        return Verdict(item.id, score, reason, self._name, calls=tally.calls, label=label)
 
     async def _attempt(
-        self, messages: tuple[Message, ...], tally: _Tally, session: _Session
+        self, messages: tuple[Message, ...], rubric: Rubric, tally: _Tally, session: _Session
     ) -> tuple[int, str]:
         dialect = self._dialect
         while True:
             try:
-                reply = await self._call(messages, dialect, tally, session)
+                reply = await self._call(messages, rubric, dialect, tally, session)
                 break
             except DialectError as refused:
                 self._ledger.errors["format refused"] += 1
@@ -275,7 +279,7 @@ class OpenAIJudge:
         # Kept only now: a refusal may have been about something else.
         self._dialect = dialect
         self._working = True
-        score = parse_score(reply.text)
+        score = parse_answer(reply.text, rubric, cut=reply.cut)
         if score is not None:
             return score, reason_of(reply.text)
         self._ledger.errors["no score"] += 1
@@ -284,11 +288,16 @@ class OpenAIJudge:
             raise CallError("no score", f"{limit}: {reply.text[-80:]!r}", again=False)
         tally.unparsed += 1
         raise CallError(
-            "no score", f"the reply gives no score: {reply.text[:80]!r}", again=tally.unparsed < 2
+            "no score", f"the reply gives no {rubric.key}: {reply.text[:80]!r}", again=tally.unparsed < 2
         )
 
     async def _call(
-        self, messages: tuple[Message, ...], dialect: Dialect, tally: _Tally, session: _Session
+        self,
+        messages: tuple[Message, ...],
+        rubric: Rubric,
+        dialect: Dialect,
+        tally: _Tally,
+        session: _Session,
     ) -> Reply:
         if session.fatal is not None:
             # Another item ended the judge while this one waited for its turn.
@@ -304,7 +313,7 @@ class OpenAIJudge:
             async with asyncio.timeout(self._options.timeout):
                 response = await session.client.post(
                     f"{self._url}/chat/completions",
-                    json=dialect.body(self._model, messages, self._options.reply_tokens),
+                    json=dialect.body(self._model, messages, self._options.reply_tokens, rubric),
                 )
             self._heard = True
             used = (0, 0)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import cast
+from collections.abc import Sequence
+from typing import TypeVar, cast
+
+Answer = TypeVar("Answer", int, str)
 
 _WORDS = {"zero": 0, "one": 1, "two": 2, "three": 3}
 _THINKING = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.S | re.I)
@@ -50,27 +53,27 @@ def parse_score(text: str) -> int | None:
 
     Never raises.
     """
-    body = _body(text)
-    objects = _objects(body)
+    body = body_of(text)
+    objects = objects_in(body)
     if objects is None:
         # Of broken JSON, only the key itself counts: prose may stand inside one of its strings.
-        return _only([_value(score) for score in _SCORE_KEY.findall(body)])
+        return only_one([_value(score) for score in _SCORE_KEY.findall(body)])
     scores = [_value(entry[key]) for entry in objects for key in entry if key.lower() == "score"]
     if scores:
-        return _only(scores)
+        return only_one(scores)
     return _prose(re.sub(r"[*_`#]+", "", body))
 
 
 def reason_of(text: str) -> str:
     """Return the reason that a JSON reply gives, shortened to one line; "" if there is none."""
-    for entry in _objects(_body(text)) or []:
+    for entry in objects_in(body_of(text)) or []:
         reason = entry.get("reason")
         if isinstance(reason, str):
             return " ".join(reason.split())[:200]
     return ""
 
 
-def _body(text: str) -> str:
+def body_of(text: str) -> str:
     """Return a reply without its reasoning and its code fences."""
     text = _THINKING.sub(" ", text[-_MAX_LENGTH:])
     text = _CLOSING.split(text)[-1]
@@ -79,7 +82,7 @@ def _body(text: str) -> str:
     return _FENCE.sub(" ", text).strip()
 
 
-def _objects(text: str) -> list[dict[str, object]] | None:
+def objects_in(text: str) -> list[dict[str, object]] | None:
     """Return the JSON objects in a text, or None if one of them is broken."""
     entries: list[dict[str, object]] = []
     decoder = json.JSONDecoder()
@@ -110,8 +113,9 @@ def _scored(match: re.Match[str]) -> int | None:
     return _WORDS[value] if value in _WORDS else int(value) if value in ("0", "1", "2", "3") else None
 
 
-def _only(scores: list[int | None]) -> int | None:
-    return scores[0] if scores and len(set(scores)) == 1 else None
+def only_one(answers: Sequence[Answer | None]) -> Answer | None:
+    """Return what all of some answers are, or None if there is none or they differ."""
+    return answers[0] if answers and len(set(answers)) == 1 else None
 
 
 def _prose(text: str) -> int | None:
@@ -119,7 +123,7 @@ def _prose(text: str) -> int | None:
         return _scored(alone)
     for pattern in (_LABELLED, _GIVEN):
         if matches := list(pattern.finditer(text)):
-            return _only([_scored(match) for match in matches])
+            return only_one([_scored(match) for match in matches])
     leading = _LEADING.match(text)
     if leading and not _OTHER_SCORE.search(text, leading.end()):
         return _scored(leading)

@@ -1,4 +1,7 @@
-"""The offline judge: explicit features of a response, and a small decision over them."""
+"""The offline judge: explicit features of a response, and a small decision over them.
+
+That is for the 0-3 score; items of another rubric it hands to the classifier of labels.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from personascope.judge._patterns import (
     AI_PATTERNS,
@@ -22,6 +26,9 @@ from personascope.judge._patterns import (
     THEATRE,
 )
 from personascope.judge._types import JudgeItem, JudgeStats, Verdict
+
+if TYPE_CHECKING:
+    from personascope.judge._embedding import EmbeddingJudge
 
 _AI = tuple((pattern, re.compile(pattern.pattern, re.I)) for pattern in AI_PATTERNS)
 _LISTED = re.compile(r"^\s*(?:\d+[.)]|[-*•])\s+\S", re.M)
@@ -70,11 +77,15 @@ class RulesJudge:
     any trait of the role: that is the Assistant's voice, and 0. So a dull answer that shows no
     trait but never speaks of an AI counts as 3, as it does under the letter of the rubric;
     docs/judge.md says what a stricter reading does to a map.
+
+    An item with a rubric of labels is not for patterns: an `EmbeddingJudge` labels it, which is made when
+    the first such item comes.
     """
 
     def __init__(self) -> None:
         """Start with empty statistics."""
         self._errors: Counter[str] = Counter()
+        self._of_labels: EmbeddingJudge | None = None
 
     @property
     def name(self) -> str:
@@ -84,19 +95,36 @@ class RulesJudge:
     @property
     def stats(self) -> JudgeStats:
         """Items that could not be scored; nothing else is counted."""
-        return JudgeStats(errors=dict(self._errors))
+        errors = Counter(self._errors)
+        if self._of_labels is not None:
+            errors.update(self._of_labels.stats.errors)
+        return JudgeStats(errors=dict(errors))
 
     async def score(self, item: JudgeItem) -> Verdict:
-        """Score one item; an empty response has no score."""
+        """Score one item; an empty response has no score.
+
+        Raises:
+            JudgeError: If the item has a rubric of labels without trained weights, or its embedding model
+                cannot be used.
+        """
+        if item.rubric.key != "score":
+            if self._of_labels is None:
+                # Its libraries take seconds to load, which the 0-3 score does not need.
+                from personascope.judge._embedding import EmbeddingJudge
+
+                self._of_labels = EmbeddingJudge()
+            return await self._of_labels.score(item)
         if not item.response.strip():
             self._errors["empty"] += 1
             return Verdict(item.id, None, "the response is empty", self.name)
         found = features(item)
         score, reason = decide(found)
-        return Verdict(item.id, score, reason, self.name)
+        return Verdict(item.id, score, reason, self.name, label=item.rubric.labels[score])
 
     async def aclose(self) -> None:
-        """Nothing to let go of."""
+        """Let the judge of labels forget the event loop; the rules hold nothing."""
+        if self._of_labels is not None:
+            await self._of_labels.aclose()
 
 
 def features(item: JudgeItem) -> dict[str, float]:

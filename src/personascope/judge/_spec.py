@@ -24,7 +24,8 @@ def parse_judge(spec: str, **options: Any) -> Judge | None:
     """Make the judge that a specification names.
 
     Args:
-        spec: ``rules`` for the offline rules; ``openai:MODEL@BASE_URL`` for a model behind an
+        spec: ``rules`` for the offline judge: rules for the 0-3 score, a trained classifier for the
+            labels of other rubrics; ``openai:MODEL@BASE_URL`` for a model behind an
             OpenAI-compatible server; ``local:MODEL`` for anything that `personascope.models.load`
             finds; ``none`` for no judge.
         options: For ``openai`` the fields of `OpenAIOptions`; for ``local`` ``batch_size`` and

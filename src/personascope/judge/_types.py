@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from personascope.errors import JudgeError
+from personascope.judge._rubric import ROLE_SCORE, Rubric
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeItem:
-    """One response to be scored from 0 to 3 for how far it is in its role (section 2.1 of the paper).
+    """One response to be judged: by default from 0 to 3 for how far it is in its role (section 2.1).
 
     Attributes:
         id: The rollout's id; the verdict carries it back.
@@ -20,11 +21,13 @@ class JudgeItem:
         system_prompt: The instruction that put the model in the role.
         question: What it was asked.
         response: What it said.
-        eval_prompt: A judging prompt that replaces the built-in rubric, with ``{question}`` and
-            ``{answer}`` in it, as the released role files have; None for the built-in one.
+        eval_prompt: A judging prompt that replaces the text of the 0-3 score, with ``{question}`` and
+            ``{answer}`` in it, as the released role files have; None for the rubric's own.
+        rubric: The labels to choose from. An evaluation that has no role leaves role and description
+            empty; for a base model the question is the opening and the response its completion.
 
     Raises:
-        JudgeError: If an ``eval_prompt`` has no ``{answer}``.
+        JudgeError: If an ``eval_prompt`` has no ``{answer}``, or goes with a rubric of labels.
     """
 
     id: str
@@ -34,6 +37,7 @@ class JudgeItem:
     question: str
     response: str
     eval_prompt: str | None = None
+    rubric: Rubric = ROLE_SCORE
 
     def __post_init__(self) -> None:
         """Refuse an evaluation prompt that would leave the response out."""
@@ -41,6 +45,12 @@ class JudgeItem:
             raise JudgeError(
                 f"the eval_prompt of the role {self.role!r} has no {{answer}} in it",
                 mend="put {question} and {answer} where the text of the rollout belongs",
+            )
+        if self.eval_prompt is not None and self.rubric.key != "score":
+            raise JudgeError(
+                f"item {self.id} has an eval_prompt, which would replace the labels of the rubric "
+                f"{self.rubric.name!r}",
+                mend="leave the eval_prompt out, or judge the item by the 0-3 score",
             )
 
 
@@ -50,13 +60,15 @@ class Verdict:
 
     Attributes:
         id: The item's id.
-        score: 0 to 3, or None if the item could not be scored.
+        score: Index into the labels of the item's rubric (0 to 3 for the score of a role), or None if
+            the item could not be scored.
         reason: A short reason; for an item without a score, the error.
         judge: The judge's name.
         calls: HTTP calls made for this item; 0 for offline judges, for cached verdicts, and for an
             item given up together with its judge (`JudgeStats.calls` still counts its calls).
         cached: Whether the score came from the cache on disk.
-        probabilities: Probability of each score, [4], from a judge that knows them.
+        probabilities: Probability of each label, [labels], from a judge that knows them.
+        label: The label in words ("0" to "3" for the score of a role), or None like the score.
     """
 
     id: str
@@ -66,6 +78,7 @@ class Verdict:
     calls: int = 0
     cached: bool = False
     probabilities: tuple[float, ...] | None = None
+    label: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
