@@ -16,6 +16,7 @@ from jaxtyping import Float32
 
 from personascope.errors import InterventionError
 
+_UNIT = 1e-6
 _WHERE = re.compile(r"all|prompt|response|turn:\d+")
 
 
@@ -157,7 +158,8 @@ def unit_direction(direction: Any, name: str) -> Float32[np.ndarray, "d"]:
         raise InterventionError(
             f"{name}: its direction has length {length}", mend="give a direction other than zero"
         )
-    unit = (vector / length).astype(np.float32)
+    # A direction that has length 1 already stays as it is, to the last bit: the digest rests on it.
+    unit = (vector if abs(length - 1) < _UNIT else vector / length).astype(np.float32)
     unit.setflags(write=False)
     return unit
 

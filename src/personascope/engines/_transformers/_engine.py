@@ -65,7 +65,7 @@ def native_dtype(device: str | None = None) -> str:
 
 
 def load_engine(
-    name: str, *, dtype: str = "auto", device: str | None = None, **options: Any
+    name: str, *, dtype: str = "auto", device: str | None = None, transcript: bool = False, **options: Any
 ) -> TransformersEngine:
     """Load a model by name and put the engine around it.
 
@@ -73,12 +73,16 @@ def load_engine(
         name: Hub id, folder, GGUF file or embedded name, as ``personascope.models.resolve`` takes it.
         dtype: "auto" (``native_dtype``), "bfloat16", "float32" or "float16".
         device: As ``personascope.models.load``.
+        transcript: Write conversations as a plain transcript ("User: ...", "Assistant: ..."), as a base
+            model needs it, instead of with a chat template.
         options: ``max_batch`` and ``prefill_tokens`` for the engine, the rest for ``load``.
     """
     engine = {key: options.pop(key) for key in ("max_batch", "prefill_tokens") if key in options}
     if dtype == "auto":
         dtype = native_dtype(device)
-    return TransformersEngine(load(name, dtype=dtype, device=device, **options), **engine)  # pyright: ignore[reportArgumentType]
+    loaded = load(name, dtype=dtype, device=device, **options)  # pyright: ignore[reportArgumentType]
+    made = TransformersEngine(loaded, **engine)
+    return made.with_transcript() if transcript else made
 
 
 class TransformersEngine:
@@ -127,6 +131,13 @@ class TransformersEngine:
             chat_digest=chat.digest if chat else "",
             versions={name: version(name) for name in ("personascope", "torch", "transformers")}
             | {"python": platform.python_version()},
+        )
+
+    def with_transcript(self) -> TransformersEngine:
+        """Return an engine on the same model that writes conversations as a plain transcript."""
+        chat = ChatFormat.transcript(self.loaded.tokenizer, model_name=self.loaded.model_id)
+        return TransformersEngine(
+            self.loaded, max_batch=self.max_batch, prefill_tokens=self.prefill_tokens, chat=chat
         )
 
     def count_tokens(self, conversation: Conversation) -> int:

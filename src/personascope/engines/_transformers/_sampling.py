@@ -26,7 +26,7 @@ def draw(
     The nucleus is the smallest set of most likely tokens whose mass reaches ``top_p``, as in
     Transformers' ``TopPLogitsWarper``. It is looked for among the most likely 256 tokens, and in
     the full order only for the rows where these hold too little mass: the same distribution,
-    without sorting the vocabulary at every step.
+    without sorting the vocabulary at every step. A nucleus of everything needs no order at all.
 
     Args:
         logits: Any float dtype.
@@ -45,7 +45,13 @@ def draw(
     log_mass = torch.logsumexp(scaled, dim=-1, keepdim=True)
     top, index = scaled.topk(min(TOP, scaled.shape[-1]), dim=-1)
     tokens = _invert((top - log_mass).exp(), index, top_p, uniform)
-    short = (top - log_mass).exp().sum(-1) < top_p
+    whole = top_p >= 1
+    if bool(whole.any()):
+        cumulative = (scaled[whole] - log_mass[whole]).double().exp().cumsum(-1)
+        target = (uniform[whole].double() * cumulative[:, -1])[:, None]
+        place = torch.searchsorted(cumulative, target, right=True).squeeze(-1)
+        tokens[whole] = place.clamp(max=scaled.shape[-1] - 1)
+    short = ~whole & ((top - log_mass).exp().sum(-1) < top_p)
     if top.shape[-1] < scaled.shape[-1] and bool(short.any()):
         full, order = scaled[short].sort(dim=-1, descending=True)
         tokens[short] = _invert((full - log_mass[short]).exp(), order, top_p[short], uniform[short])
