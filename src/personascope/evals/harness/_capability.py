@@ -1,0 +1,294 @@
+"""Capability: tasks of lm-evaluation-harness under a plan (section 5 of the paper)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from lm_eval.evaluator import simple_evaluate
+from lm_eval.tasks import TaskManager
+
+from personascope.engines import Engine
+from personascope.errors import ChatError, EvaluationError, PersonascopeError, UsageError
+from personascope.evals.harness._lm import PersonascopeLM
+from personascope.evals.harness._register import task_paths
+from personascope.interventions import Plan
+
+log = logging.getLogger(__name__)
+
+DEFAULT_TASKS = ("ifeval", "mmlu_pro", "gsm8k", "eq_bench")
+"""The paper's capability tasks; their data are on the hub."""
+
+# What the paper reports of a task that has several scores. Without examples in its prompt no model
+# writes GSM8K's "#### 7", so the last number counts.
+_HEADLINES = {
+    "ifeval": ("prompt_level_strict_acc", "none"),
+    "mmlu_pro": ("exact_match", "custom-extract"),
+    "gsm8k": ("exact_match", "flexible-extract"),
+    "eq_bench": ("eqbench", "none"),
+}
+_USUAL = ("acc", "exact_match")
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One score of a task.
+
+    Attributes:
+        name: The harness's name of it, such as "acc".
+        filter: How the answer was taken from the response; "none" for the whole of it.
+        value: The harness's own aggregate.
+        per_document: Document -> its score, for paired tests; the names are the same under every plan.
+            Empty for a score that is not a number for each document.
+        higher_is_better: Whether more of it is better.
+    """
+
+    name: str
+    filter: str
+    value: float
+    per_document: Mapping[str, float] = field(repr=False)
+    higher_is_better: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class CapabilityTask:
+    """What came of one task.
+
+    Attributes:
+        name: The task or group.
+        metrics: Its scores.
+        headline: The one that tables show.
+        documents: Number of documents.
+        samples: Task (of a group: each of its tasks) -> the harness's record of every document.
+    """
+
+    name: str
+    metrics: tuple[Metric, ...]
+    headline: Metric
+    documents: int
+    samples: Mapping[str, Sequence[Mapping[str, Any]]] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """What came of all tasks under one plan.
+
+    Attributes:
+        model_id: The model.
+        plan_digest: Digest of the plan that every request ran under, None for none.
+        tasks: The tasks that ran.
+        failed: Task -> why it could not be loaded or run.
+        firing: Tokens on which the plan acted and its caps fired, over all requests that report it.
+        settings: ``limit``, ``num_fewshot``, ``apply_chat_template`` and ``seed``.
+    """
+
+    model_id: str
+    plan_digest: str | None
+    tasks: tuple[CapabilityTask, ...]
+    failed: Mapping[str, str]
+    firing: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+    @property
+    def partial(self) -> bool:
+        """Whether a task is missing."""
+        return bool(self.failed)
+
+    def record(self) -> dict[str, Any]:
+        """Return everything but the samples as JSON values."""
+        return {
+            "model_id": self.model_id,
+            "plan_digest": self.plan_digest,
+            "settings": dict(self.settings),
+            "firing": dict(self.firing),
+            "failed": dict(self.failed),
+            "tasks": {
+                task.name: {
+                    "documents": task.documents,
+                    "headline": f"{task.headline.name},{task.headline.filter}",
+                    "metrics": {f"{metric.name},{metric.filter}": metric.value for metric in task.metrics},
+                    "per_document": dict(task.headline.per_document),
+                }
+                for task in self.tasks
+            },
+        }
+
+
+def capability(
+    engine: Engine,
+    plan: Plan | None = None,
+    tasks: Sequence[str] = DEFAULT_TASKS,
+    *,
+    limit: int | None = None,
+    num_fewshot: int | None = None,
+    apply_chat_template: bool | None = None,
+    include_paths: Sequence[str] = (),
+    seed: int = 0,
+    **options: Any,
+) -> Capability:
+    """Run tasks of the harness, every request under the same plan.
+
+    A task that cannot be loaded (its data are not on this machine) or run (it asks for more tokens
+    than the model reads) is named in ``failed`` with the reason; the others are run.
+
+    Args:
+        engine: Any engine.
+        plan: The intervention, or None.
+        tasks: Names of tasks or groups: the harness's own, and ours (``personascope_basics``,
+            ``personascope_sums``), which need no network.
+        limit: Documents of each task, at most.
+        num_fewshot: Examples before each question. None for none in the paper's tasks, as in the paper,
+            and for what the task says in any other.
+        apply_chat_template: Ask in the model's chat format; by default if it has one.
+        include_paths: Folders with more tasks.
+        seed: Of the choice of examples, and of responses that are sampled. The harness sets the
+            seeds of ``random``, NumPy and Torch to it.
+        options: More options of `PersonascopeLM`.
+
+    Raises:
+        EvaluationError: If no task could be run.
+        EngineError: If a request was not run under the plan.
+    """
+    names = list(dict.fromkeys(tasks))
+    if not names:
+        raise UsageError("no task is named", mend=f"name some, for example {', '.join(DEFAULT_TASKS)}")
+    model = PersonascopeLM(engine, plan, seed=seed, **options)
+    chat = bool(engine.info.chat_digest) if apply_chat_template is None else apply_chat_template
+    finder = _Finder(task_paths(*include_paths))
+    done: list[CapabilityTask] = []
+    failed: dict[str, str] = {}
+    for name in names:
+        try:
+            found = finder.load(name)
+        except Exception as error:  # whatever a task's own code raises
+            failed[name] = f"cannot be loaded: {_reason(error)}"
+            continue
+        try:
+            results = simple_evaluate(
+                model=model,
+                tasks=found,
+                task_manager=finder.manager(name),
+                limit=limit,
+                num_fewshot=0 if num_fewshot is None and name in DEFAULT_TASKS else num_fewshot,
+                apply_chat_template=chat,
+                fewshot_as_multiturn=chat,
+                log_samples=True,
+                # Intervals are bootstrapped by our own tables, from the documents' scores.
+                bootstrap_iters=0,
+                random_seed=seed,
+                numpy_random_seed=seed,
+                torch_random_seed=seed,
+                fewshot_random_seed=seed,
+            )
+            assert results is not None
+            done.append(_task(name, results))
+        except (UsageError, EvaluationError, ChatError) as error:
+            failed[name] = f"cannot be run: {error.message}"
+        except PersonascopeError:
+            raise
+        except Exception as error:  # whatever a task's scoring raises
+            log.exception("the task %s broke", name)
+            failed[name] = f"broke: {_reason(error)}"
+    if not done:
+        raise EvaluationError(
+            "none of the tasks could be run: " + "; ".join(f"{name} {why}" for name, why in failed.items()),
+            mend="personascope_basics and personascope_sums need no network",
+        )
+    return Capability(
+        model_id=engine.info.model_id,
+        plan_digest=None if plan is None else plan.digest,
+        tasks=tuple(done),
+        failed=failed,
+        firing=model.firing.summary(),
+        settings={
+            "limit": limit,
+            "num_fewshot": num_fewshot,
+            "apply_chat_template": chat,
+            "seed": seed,
+        },
+    )
+
+
+class _Finder:
+    """Loads tasks; the harness's thousands are indexed only if one of them is asked for."""
+
+    def __init__(self, folders: list[str]) -> None:
+        self._folders = folders
+        self._own = TaskManager(include_path=[*folders], include_defaults=False)
+        self._all: TaskManager | None = None
+
+    def manager(self, name: str) -> TaskManager:
+        if name in self._own.all_tasks:
+            return self._own
+        if self._all is None:
+            self._all = TaskManager(include_path=[*self._folders])
+        return self._all
+
+    def load(self, name: str) -> list[Any]:
+        """Return a task, the tasks of a tag, or a group with its tasks."""
+        found = self.manager(name).load([name])
+        groups = found.get("groups", {})
+        return [groups[name]] if name in groups else list(found["tasks"].values())
+
+
+def _task(name: str, results: Mapping[str, Any]) -> CapabilityTask:
+    samples: dict[str, list[dict[str, Any]]] = results["samples"]
+    better: dict[str, Any] = {}
+    scores: dict[tuple[str, str], dict[str, float]] = {}
+    documents: set[str] = set()
+    for task, rows in samples.items():
+        better |= results["higher_is_better"].get(task, {})
+        for row in rows:
+            document = f"{task}/{row['doc_id']}"
+            documents.add(document)
+            for metric in row["metrics"]:
+                value = _number(row[metric])
+                per_document = scores.setdefault((metric, row["filter"]), {})
+                if value is not None:
+                    per_document[document] = value
+    table = {**results.get("groups", {}), **results["results"]}
+    parts = [name] if name in table else list(samples)
+    metrics: list[Metric] = []
+    for (metric, how), per_document in scores.items():
+        # A group without an aggregate of its own, and a tag, are the mean over their tasks.
+        values = [table[part][f"{metric},{how}"] for part in parts if f"{metric},{how}" in table[part]]
+        if not values and name in table:
+            values = [table[part][f"{metric},{how}"] for part in samples if f"{metric},{how}" in table[part]]
+        numbers = [value for value in map(_number, values) if value is not None]
+        if numbers:
+            kept = per_document if len(per_document) == len(documents) else {}
+            metrics.append(
+                Metric(metric, how, float(np.mean(numbers)), kept, better.get(metric) is not False)
+            )
+    if not metrics:
+        raise EvaluationError(f"the task {name} gave no number", mend="choose a task with a numeric metric")
+    return CapabilityTask(name, tuple(metrics), _headline(name, metrics), len(documents), samples)
+
+
+def _headline(name: str, metrics: list[Metric]) -> Metric:
+    wanted = _HEADLINES.get(name)
+    for metric in metrics:
+        if (metric.name, metric.filter) == wanted:
+            return metric
+    for usual in _USUAL:
+        for metric in metrics:
+            if metric.name == usual:
+                return metric
+    return metrics[0]
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool | int | float | np.number):
+        return float(value)
+    # A document with several parts (IFEval's instructions) counts by their mean.
+    if isinstance(value, list) and value and all(isinstance(part, bool | int | float) for part in value):
+        return float(np.mean(value))
+    return None
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:300]

@@ -1,0 +1,162 @@
+"""What the harness's model needs beside the engine, and opening both from command-line arguments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from personascope.engines import Engine
+from personascope.errors import UsageError
+from personascope.evals._opening import LOADING, open_engine, open_plan
+from personascope.interventions import Plan, Telemetry
+
+_LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx")
+_MODEL = ("max_length", "max_gen_toks", "seed")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Tokenizer, chat format and length of the model behind an engine.
+
+    Attributes:
+        tokenizer: Its tokenizer.
+        chat: Its chat format, None for a base model.
+        max_length: Tokens that it reads at most.
+        eot_token_id: The token that ends a text.
+        prefix_token_id: bos, or else that token.
+        prefix_text: The prefix token written out.
+    """
+
+    tokenizer: Any
+    chat: Any
+    max_length: int
+    eot_token_id: int
+    prefix_token_id: int
+    prefix_text: str
+
+    @classmethod
+    def of(cls, engine: Engine, *, tokenizer: Any, chat: Any, max_length: int | None) -> Context:
+        """Take what was given, and the rest from the engine's model.
+
+        Raises:
+            UsageError: If something was not given and cannot be found.
+        """
+        loaded = getattr(engine, "loaded", None)
+        if tokenizer is None:
+            tokenizer = getattr(loaded, "tokenizer", None)
+        if tokenizer is None or tokenizer.eos_token_id is None:
+            raise UsageError(
+                f"the engine {engine.info.engine} shows no tokenizer with an end-of-text token",
+                mend="pass tokenizer=... to PersonascopeLM",
+            )
+        if max_length is None:
+            max_length = _context_length(loaded, tokenizer)
+        if max_length is None or max_length < 2:
+            raise UsageError(
+                f"how much {engine.info.model_id} reads is not known ({max_length})",
+                mend="pass max_length=..., in tokens",
+            )
+        eot = int(tokenizer.eos_token_id)
+        prefix = eot if tokenizer.bos_token_id is None else int(tokenizer.bos_token_id)
+        return cls(
+            tokenizer=tokenizer,
+            chat=getattr(engine, "chat", None) if chat is None else chat,
+            max_length=int(max_length),
+            eot_token_id=eot,
+            prefix_token_id=prefix,
+            prefix_text=str(tokenizer.decode([prefix])),
+        )
+
+
+def _context_length(loaded: Any, tokenizer: Any) -> int | None:
+    config = getattr(getattr(loaded, "model", None), "config", None)
+    if config is not None:
+        config = config.get_text_config(decoder=True)
+        for name in _LENGTHS:
+            if getattr(config, name, None):
+                return int(getattr(config, name))
+    length = getattr(tokenizer, "model_max_length", None)
+    # Transformers writes a number beyond all reason where nothing is known.
+    return int(length) if length and length < 10**12 else None
+
+
+@dataclass(slots=True)
+class Firing:
+    """A plan's telemetry, summed over requests.
+
+    Attributes:
+        requests: Requests with telemetry.
+        tokens: Tokens on which the plan acted.
+        capped: Whether the plan has a cap at all.
+        capped_tokens: Tokens on which one fired.
+        max_moved: Farthest that a cap moved a token.
+    """
+
+    requests: int = 0
+    tokens: int = 0
+    capped: bool = False
+    capped_tokens: int = 0
+    max_moved: float = 0.0
+
+    def add(self, telemetry: Telemetry | None) -> None:
+        """Count one request in; nothing for a plain one."""
+        if telemetry is not None:
+            self.requests += 1
+            self.tokens += telemetry.tokens
+            self.capped |= bool(telemetry.fired)
+            self.capped_tokens += telemetry.capped_tokens
+            self.max_moved = max(self.max_moved, telemetry.max_moved)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the sums as JSON values, the firing share None for a plan without a cap."""
+        return {
+            "plan_requests": self.requests,
+            "plan_tokens": self.tokens,
+            "capped_tokens": self.capped_tokens,
+            "firing_share": self.capped_tokens / self.tokens if self.capped and self.tokens else None,
+            "max_moved": self.max_moved,
+        }
+
+
+def open_from_args(args: dict[str, Any], extra: dict[str, Any]) -> tuple[Engine, Plan | None, dict[str, Any]]:
+    """Load an engine and a plan.
+
+    Args:
+        args: The user's arguments, as `PersonascopeLM.create_from_arg_obj` names them.
+        extra: The harness's own ``batch_size``, ``max_batch_size`` and ``device``. It passes a batch size
+            of 1 where the user gave none; that and "auto" leave the engine's own.
+
+    Returns:
+        The engine, the plan, and the options of `PersonascopeLM`.
+
+    Raises:
+        UsageError: If an argument is unknown or contradicts another, or no model is named.
+    """
+    known = ("model", "plan", "chat", *LOADING, *_MODEL)
+    unknown = sorted(set(args) - set(known))
+    if unknown or not args.get("model"):
+        raise UsageError(
+            f"the model arguments {', '.join(unknown)} are unknown" if unknown else "no model is named",
+            mend=f"--model_args model=smollm2-135m,plan=runs/plan; known are {', '.join(known)}",
+        )
+    loading = {name: args.get(name) for name in LOADING}
+    device = extra.get("device")
+    # The harness names the first GPU where the user named nothing, also on a machine that has none.
+    if loading["device"] is None and (torch.cuda.is_available() or not str(device).startswith("cuda")):
+        loading["device"] = device
+    if loading["max_batch"] is None:
+        loading["max_batch"] = _batch_size(extra)
+    engine = open_engine(str(args["model"]), loading, chat=args.get("chat", "auto"))
+    plan = open_plan(args.get("plan"), engine)
+    return engine, plan, {name: args[name] for name in _MODEL if args.get(name) is not None}
+
+
+def _batch_size(extra: dict[str, Any]) -> int | None:
+    size = extra.get("batch_size")
+    if str(size).startswith("auto"):
+        size = extra.get("max_batch_size")
+    if size is not None and not str(size).isdigit():
+        raise UsageError(f"the batch size is {size!r}", mend="give a number, or auto")
+    return int(size) if size is not None and int(size) > 1 else None

@@ -1,0 +1,86 @@
+"""The harness's generation options as `Sampling`: honoured, or refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from personascope.engines import Sampling
+from personascope.errors import UsageError
+
+_LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+_READ = ("until", "do_sample", "temperature", "top_p", *_LENGTHS)
+# Options that change nothing at these values, as other models' configurations write them out.
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "num_beams": (1,),
+    "num_return_sequences": (1,),
+    "n": (1,),
+    "top_k": (0, -1, None),
+    "min_p": (0, None),
+    "typical_p": (1, None),
+    "repetition_penalty": (1, None),
+    "length_penalty": (1, None),
+    "frequency_penalty": (0, None),
+    "presence_penalty": (0, None),
+    "no_repeat_ngram_size": (0, None),
+    "use_cache": (True,),
+}
+
+
+def sampling_of(options: Mapping[str, Any], *, max_gen_toks: int) -> Sampling:
+    """Return how the tokens of one request are drawn.
+
+    Greedy unless ``do_sample`` or a temperature above 0 says otherwise; ``do_sample`` without a
+    temperature means 1, as it does in Transformers.
+
+    Args:
+        options: The ``generation_kwargs`` of a task, with what the command line changed in them.
+        max_gen_toks: Length of a response for which they name none.
+
+    Raises:
+        UsageError: If an option is unknown, or contradicts another one; a task is never run in
+            another way than it asks for.
+    """
+    unknown = [
+        f"{name}={value!r}"
+        for name, value in options.items()
+        if name not in _READ and value not in _NEUTRAL.get(name, ())
+    ]
+    if unknown:
+        raise UsageError(
+            f"the generation options {', '.join(sorted(unknown))} cannot be honoured",
+            mend=f"leave them out (--gen_kwargs changes them), or use {', '.join(_READ)}",
+        )
+    lengths = {name: options[name] for name in _LENGTHS if options.get(name) is not None}
+    if len({int(value) for value in lengths.values()}) > 1:
+        raise UsageError(
+            f"the generation options name several lengths: {lengths}",
+            mend=f"keep {next(iter(lengths))} alone",
+        )
+    temperature = options.get("temperature")
+    sample = options.get("do_sample")
+    if temperature is None:
+        temperature = 1.0 if sample else 0.0
+    temperature = float(temperature)
+    if sample and temperature == 0:
+        raise UsageError(
+            "the generation options ask to sample at temperature 0",
+            mend="set do_sample=False, or a temperature above 0",
+        )
+    if sample is False:
+        # The harness writes the temperature of an earlier configuration beside do_sample=False.
+        temperature = 0.0
+    return Sampling(
+        temperature=temperature,
+        top_p=float(options.get("top_p") or 1.0),
+        max_new_tokens=int(next(iter(lengths.values()), max_gen_toks)),
+        stop=_stops(options.get("until")),
+    )
+
+
+def _stops(until: Any) -> tuple[str, ...]:
+    stops = [until] if isinstance(until, str) else list(until or [])
+    odd = [stop for stop in stops if not isinstance(stop, str)]
+    if odd:
+        raise UsageError(f"the generation option until holds {odd!r}", mend="give texts to stop at")
+    return tuple(dict.fromkeys(filter(None, stops)))

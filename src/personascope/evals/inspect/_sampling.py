@@ -1,0 +1,75 @@
+"""Inspect's generation options as `Sampling`: honoured, or refused by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from inspect_ai.model import GenerateConfig
+
+from personascope.engines import Sampling
+from personascope.errors import UsageError
+
+_HONOURED = frozenset({"temperature", "top_p", "max_tokens", "stop_seqs", "seed"})
+# What Inspect does by itself around a call, or what asks nothing of a model that cannot do it.
+_AROUND = frozenset(
+    {
+        "adaptive_connections",
+        "attempt_timeout",
+        "batch",
+        "cache",
+        "cache_prompt",
+        "fail_on_refusal",
+        "internal_tools",
+        "max_connections",
+        "max_retries",
+        "max_tool_output",
+        "parallel_tool_calls",
+        "reasoning_history",
+        "stream_idle_timeout",
+        "system_message",
+        "timeout",
+    }
+)
+# Values at which an option changes nothing.
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "best_of": (1,),
+    "num_choices": (1,),
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "logit_bias": ({},),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "modalities": ([], ["text"]),
+    "extra_body": ({},),
+    "extra_headers": ({},),
+}
+
+
+def sampling_of(config: GenerateConfig) -> tuple[Sampling, int]:
+    """Return how a response's tokens are drawn, and the seed.
+
+    What the configuration does not say is as in `Sampling`, and the seed 0.
+
+    Raises:
+        UsageError: If it asks for something that the engines do not do; an option that a later
+            Inspect brings counts as that too.
+    """
+    given = {name: value for name, value in config if value is not None}
+    refused = sorted(
+        f"{name}={value!r}"
+        for name, value in given.items()
+        if name not in _HONOURED | _AROUND and value not in _NEUTRAL.get(name, ())
+    )
+    if refused:
+        raise UsageError(
+            f"the generation options {', '.join(refused)} cannot be honoured",
+            mend=f"leave them out; {', '.join(sorted(_HONOURED))} are honoured",
+        )
+    usual = Sampling()
+    sampling = Sampling(
+        temperature=given.get("temperature", usual.temperature),
+        top_p=given.get("top_p", usual.top_p),
+        max_new_tokens=given.get("max_tokens", usual.max_new_tokens),
+        stop=tuple(dict.fromkeys(filter(None, given.get("stop_seqs", ())))),
+    )
+    return sampling, int(given.get("seed", 0))

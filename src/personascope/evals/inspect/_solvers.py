@@ -1,0 +1,70 @@
+"""Solvers of our tasks."""
+
+from __future__ import annotations
+
+import numpy as np
+from inspect_ai.model import ModelOutput, get_model
+from inspect_ai.solver import Generate, Solver, TaskState, multiple_choice, solver
+
+
+@solver
+def of_map(map: str) -> Solver:
+    """Refuse a model of ours that is not the map's; of any other model nothing is known.
+
+    Args:
+        map: Folder of the map.
+    """
+    from personascope.evals._opening import open_map
+
+    found = open_map(map)
+    checked: set[int] = set()
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:  # noqa: ARG001
+        from personascope.evals.inspect._provider import PersonascopeAPI
+
+        api = get_model().api
+        if isinstance(api, PersonascopeAPI) and id(api) not in checked:
+            info = api.info
+            found.check_model(
+                model_id=info.model_id,
+                revision=info.model_revision,
+                n_layers=info.n_layers,
+                d_model=info.d_model,
+                chat_digest=info.chat_digest,
+            )
+            checked.add(id(api))
+        return state
+
+    return solve
+
+
+@solver
+def rank_choices() -> Solver:
+    """Mark the choice that is the likeliest to follow the sample's text.
+
+    The text is continued as it stands, without a chat template. A model that is not ours tells no
+    log-probabilities here, and is asked for a letter instead.
+    """
+    by_letter = multiple_choice()
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        from personascope.evals.inspect._provider import PersonascopeAPI
+
+        api = get_model().api
+        if not isinstance(api, PersonascopeAPI):
+            return await by_letter(state, generate)
+        texts = [choice.value for choice in state.choices]
+        ranked = await api.continuations(state.input_text, [f" {text}" for text in texts])
+        best = int(np.argmax(ranked))
+        for index in range(len(texts)):
+            state.choices.mark_choice(index, index == best)
+        state.output = ModelOutput.from_content(str(state.model), texts[best])
+        state.output.metadata = {
+            "plan_digest": None if api.plan is None else api.plan.digest,
+            "logprobs": dict(zip(texts, ranked, strict=True)),
+        }
+        state.messages.append(state.output.message)
+        state.completed = True
+        return state
+
+    return solve
