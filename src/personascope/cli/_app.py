@@ -10,13 +10,13 @@ from rich.logging import RichHandler
 from rich.markup import escape
 
 from personascope import __version__
-from personascope.cli import _corpus, _doctor, _map, _project, _show
+from personascope.cli import _corpus, _doctor, _evaluate, _interop, _map, _project, _show, _steer
 from personascope.cli._console import err
 from personascope.errors import PersonascopeError
 
 app = typer.Typer(
     name="personascope",
-    help="Map a language model's persona space, find its Assistant Axis, watch responses move along it.",
+    help="Map a language model's persona space, find its Assistant Axis, steer along it, cap it, prove it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -24,6 +24,9 @@ app = typer.Typer(
 _map.register(app)
 _show.register(app)
 _project.register(app)
+_steer.register(app)
+_evaluate.register(app)
+_interop.register(app)
 _corpus.register(app)
 _doctor.register(app)
 

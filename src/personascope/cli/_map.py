@@ -48,6 +48,9 @@ def map_model(
     device: str = typer.Option(None, help="cpu, cuda, cuda:1, ...; the first GPU if there is one."),
     device_map: str = typer.Option(None, help="auto: spread the model over all GPUs."),
     max_batch: int = typer.Option(128, help="Responses that are generated side by side."),
+    transcript: bool = typer.Option(
+        False, help="Write conversations as a plain transcript, for a base model without a chat template."
+    ),
     trust_remote_code: bool = typer.Option(False, help="Run code that comes with the model."),
     restart: bool = typer.Option(False, help="Forget the run that is in the folder."),
     dry_run: bool = typer.Option(False, help="Print what it would take, and stop."),
@@ -68,6 +71,7 @@ def map_model(
         device=device,
         device_map=device_map,
         max_batch=max_batch,
+        transcript=transcript,
         trust_remote_code=trust_remote_code,
     )
     kept = None if keep is None else _keep(keep)

@@ -1,0 +1,116 @@
+"""Cap plans from a map: which layers, which floor; and their controls on random directions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from personascope.calibration._thresholds import Projections, Sample
+from personascope.errors import UsageError
+from personascope.evals import Condition, plan_model, random_unit, randomised
+from personascope.interventions import Cap, Plan, PlanModel
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Window:
+    """A band of layers, end-exclusive."""
+
+    start: int
+    stop: int
+
+    def __str__(self) -> str:
+        return f"{self.start}:{self.stop}"
+
+
+def parse_window(text: str, n_layers: int) -> Window:
+    """Read "14:22".
+
+    Raises:
+        UsageError: If it is not of that form, is empty, or goes beyond the model.
+    """
+    start, colon, stop = text.partition(":")
+    if not colon or not start.isdigit() or not stop.isdigit() or not int(start) < int(stop) <= n_layers:
+        raise UsageError(
+            f"{text!r} is no band of layers of a model with {n_layers}",
+            mend="give the first layer and the one after the last, such as 14:22",
+        )
+    return Window(int(start), int(stop))
+
+
+def default_windows(n_layers: int) -> tuple[Window, ...]:
+    """Return bands in the middle to late part, of about an eighth and a quarter of the layers.
+
+    The paper's best bands lie at 0.72 to 0.84 (Qwen 3 32B, 8 of 64) and 0.70 to 0.90 (Llama 3.3 70B, 16 of
+    80) of the depth; these cover 0.4 to 0.95.
+    """
+    found: list[Window] = []
+    for share in (0.13, 0.27):
+        width = max(1, round(share * n_layers))
+        for centre in (0.5, 0.65, 0.8):
+            start = min(max(0, round(centre * n_layers - width / 2)), n_layers - width)
+            found.append(Window(start, start + width))
+    return tuple(dict.fromkeys(found))
+
+
+def cap_plan(
+    sample: Sample,
+    window: Window,
+    *,
+    axis_percentile: float,
+    projections: Projections | None = None,
+    model: PlanModel | None = None,
+) -> Plan:
+    """Return the plan that holds the projection on the axis at or above a percentile (section 5).
+
+    Args:
+        sample: Kept responses of the model's map.
+        window: Layers to cap, all at once.
+        axis_percentile: Share of role responses, in percent, that lie below the floor.
+        projections: Those of the sample on the axis, if they are at hand.
+        model: By default the map's.
+    """
+    found = sample.found
+    along = projections or sample.project()
+    ops = tuple(
+        Cap(layer, found.unit_axis(layer), floor=along.floor_at_axis_percentile(axis_percentile, layer))
+        for layer in range(window.start, window.stop)
+    )
+    return Plan(ops, model or plan_model(found), f"cap {window} at axis percentile {axis_percentile:g}")
+
+
+def cap_conditions(
+    sample: Sample,
+    windows: Sequence[Window],
+    axis_percentiles: Sequence[float],
+    *,
+    draws: int = 1,
+    seed: int = 0,
+) -> tuple[Condition, ...]:
+    """Return a cap for every window and percentile, each with controls on random directions.
+
+    A control holds the projection on a random direction at or above the same percentile of the same
+    responses' projections on that direction: it would fire on as many of them.
+    """
+    along = sample.project()
+    found = sample.found
+    on_random: dict[int, Projections] = {}
+    for draw in range(draws):
+        direction = random_unit(found.d_model, draw, seed=seed)
+        on_random[draw] = sample.project(np.tile(direction, (found.n_layers, 1)))
+    conditions: list[Condition] = []
+    for window in windows:
+        for percentile in axis_percentiles:
+            plan = cap_plan(sample, window, axis_percentile=percentile, projections=along)
+            name = f"cap {window} p{percentile:g}"
+            conditions.append(Condition(name, "axis", plan))
+            for draw, projections in on_random.items():
+                floors = {
+                    layer: projections.floor_at_axis_percentile(percentile, layer) for layer in plan.layers
+                }
+                control = randomised(plan, draw, seed=seed, floors=floors)
+                conditions.append(
+                    Condition(f"random {draw} of {name}", "random", control, draw=draw, of=(name,))
+                )
+    return tuple(conditions)

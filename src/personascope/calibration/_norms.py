@@ -1,0 +1,72 @@
+"""The mean norm of the residual stream over ordinary chats: the unit of steering strengths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from personascope.chat import Conversation
+from personascope.engines import Capture, Engine
+from personascope.errors import ChatError, EvaluationError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Norms:
+    """Mean norms of a model.
+
+    Attributes:
+        mean: Mean norm of the residual stream after each block over the tokens, [L].
+        chats: Chats that it was taken over.
+        tokens: Content tokens of them; the template's tokens and bos do not count (on those the norm
+            is often a hundred times as large, and no strength could be told from it).
+        skipped: Chats that the model's template refused, each with the reason.
+        source: What the chats were.
+    """
+
+    mean: Float64[np.ndarray, "L"]
+    chats: int
+    tokens: int
+    skipped: tuple[str, ...]
+    source: str
+
+
+def residual_norms(
+    engine: Engine, chats: Iterable[Conversation], *, source: str = "", limit: int | None = 10_000
+) -> Norms:
+    """Measure the mean norm after every block over the content tokens of chats (section 3.2).
+
+    Args:
+        engine: The model.
+        chats: Ordinary conversations; the paper takes LMSYS-Chat-1M.
+        source: Recorded.
+        limit: Chats at most; the paper's number by default.
+
+    Raises:
+        EvaluationError: If no chat could be measured.
+    """
+    total = np.zeros(engine.info.n_layers, np.float64)
+    tokens = used = 0
+    skipped: list[str] = []
+    for number, chat in enumerate(chats):
+        if limit is not None and used >= limit:
+            break
+        try:
+            turns = engine.observe(chat, capture=Capture(norms=True))
+        except ChatError as error:
+            skipped.append(f"chat {number}: {error.message}")
+            continue
+        used += 1
+        for turn in turns:
+            if turn.norms is not None and turn.role != "system":
+                total += turn.norms.astype(np.float64) * turn.token_count
+                tokens += turn.token_count
+    if not tokens:
+        raise EvaluationError(
+            f"no chat of {source or 'the set'} could be measured ({len(skipped)} were refused)"
+            + (f"; {skipped[0]}" if skipped else ""),
+            mend="give chats in which user and assistant alternate, and a model that can render them",
+        )
+    return Norms(total / tokens, used, tokens, tuple(skipped), source)

@@ -1,0 +1,57 @@
+"""Opening the model of a map, as every command after ``map`` does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from personascope.cli._console import open_map
+from personascope.engines import TransformersEngine, load_engine
+from personascope.errors import UsageError
+from personascope.mapping import MAP
+from personascope.space import PersonaMap
+
+
+def run_folder(folder: Path) -> Path:
+    """Return the run folder of a run folder or of a map folder inside one."""
+    return folder.parent if folder.name == MAP and not (folder / MAP).is_dir() else folder
+
+
+def open_engine(
+    folder: Path, *, model: str | None = None, dtype: str = "auto", max_batch: int = 128
+) -> tuple[PersonaMap, TransformersEngine]:
+    """Open a map and the model that it was made with; a base model gets the transcript that it had.
+
+    Raises:
+        StoreError: If there is no map, or the model is another one than the map's.
+        ModelError: If the model cannot be loaded.
+    """
+    found = open_map(folder)
+    name = model or found.model.id
+    engine = load_engine(name, dtype=dtype, max_batch=max_batch)
+    if engine.info.chat_digest != found.model.chat_digest:
+        other = engine.with_transcript()
+        if other.info.chat_digest == found.model.chat_digest:
+            engine = other
+    info = engine.info
+    found.check_model(
+        model_id=found.model.id,
+        revision=info.model_revision,
+        n_layers=info.n_layers,
+        d_model=info.d_model,
+        chat_digest=info.chat_digest,
+    )
+    return found, engine
+
+
+def numbers(text: str, name: str) -> list[float]:
+    """Read a list of numbers with commas.
+
+    Raises:
+        UsageError: If one is no number.
+    """
+    try:
+        return [float(part) for part in text.split(",") if part.strip()]
+    except ValueError as error:
+        raise UsageError(
+            f"--{name} {text!r}: {error}", mend="give numbers with commas, such as -0.2,0,0.2"
+        ) from error

@@ -1,0 +1,505 @@
+"""``personascope evaluate`` and ``calibrate``: what a plan does, with its controls."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table as Grid
+
+from personascope.calibration import (
+    PLAN,
+    RESULT,
+    Calibration,
+    Sample,
+    SweepSettings,
+    calibrate,
+    matching_floors,
+    norms_for,
+    parse_window,
+)
+from personascope.cli._console import err, out
+from personascope.cli._engine import numbers, open_engine, run_folder
+from personascope.corpus import load_corpus
+from personascope.corpus.evals import load_chats, load_jailbreak_set
+from personascope.engines import TransformersEngine, load_engine
+from personascope.errors import UsageError
+from personascope.evals import (
+    PLAIN,
+    RESULTS,
+    Condition,
+    EvalProgress,
+    Table,
+    Trials,
+    evaluation_table,
+    jailbreak_trials,
+    nearest_roles,
+    opening_trials,
+    ordinary_trials,
+    paired_difference,
+    plan_model,
+    randomised,
+    run_evaluation,
+    steering_conditions,
+    susceptibility_trials,
+)
+from personascope.interventions import Cap, Plan, PlanModel
+from personascope.judge import Judge, parse_judge
+from personascope.report import save_calibration_figure, save_evaluation_figure
+from personascope.space import PersonaMap
+from personascope.store import write_json
+
+if TYPE_CHECKING:
+    from personascope.evals.harness import Capability, CapabilityTask
+
+PARTLY = 3
+app = typer.Typer(help="Measure what a plan does, with its controls.", no_args_is_help=True)
+
+RUN = typer.Argument(..., help="Run folder of the model's map.")
+OUT = typer.Option(None, "--out", help="Folder of the evaluation; <run>/evals/<name> if not given.")
+STRENGTHS = typer.Option("-0.4,-0.2,-0.1,0,0.1,0.2,0.4", help="Steering strengths, with commas.")
+PLANS = typer.Option(None, "--plan", help="Evaluate this plan instead of steering; may be given again.")
+DRAWS = typer.Option(3, help="Random directions beside the axis, of the same length.")
+LAYER = typer.Option(None, help="Layer that is steered; the map's middle layer if not given.")
+JUDGE = typer.Option("rules", help="rules (offline), openai:MODEL@BASE_URL, local:MODEL or none.")
+MODEL = typer.Option(None, help="Model, if it lies elsewhere than when it was mapped.")
+DTYPE = typer.Option("auto", help="auto, bfloat16, float32 or float16.")
+BATCH = typer.Option(128, help="Responses that are generated side by side.")
+SEED = typer.Option(0, help="Of everything that is drawn.")
+RESTART = typer.Option(False, help="Forget the run that is in the folder.")
+
+
+def register(main: typer.Typer) -> None:
+    """Add the commands to the application."""
+    main.add_typer(app, name="evaluate")
+    main.command("calibrate")(calibrate_model)
+
+
+@app.command("susceptibility")
+def susceptibility(
+    run: Path = RUN,
+    out_folder: Path = OUT,
+    strengths: str = STRENGTHS,
+    plans: list[Path] = PLANS,
+    draws: int = DRAWS,
+    layer: int = LAYER,
+    roles: int = typer.Option(50, help="Roles, nearest the Assistant first."),
+    prompts: int = typer.Option(4, help="System prompts of each role."),
+    corpus: Path = typer.Option(None, help="Corpus folder; the built-in one if not given."),
+    judge: str = JUDGE,
+    model: str = MODEL,
+    dtype: str = DTYPE,
+    max_batch: int = BATCH,
+    seed: int = SEED,
+    restart: bool = RESTART,
+) -> None:
+    """Role susceptibility: who the model says it is when it plays a role (section 3.2 of the paper)."""
+    found, engine = open_engine(run, model=model, dtype=dtype, max_batch=max_batch)
+    trials = susceptibility_trials(load_corpus(corpus), nearest_roles(found, roles), prompts=prompts)
+    conditions = _conditions(found, engine, run, strengths, plans, draws, layer, seed)
+    _evaluate(engine, trials, conditions, run, out_folder, judge, seed, restart)
+
+
+@app.command("jailbreak")
+def jailbreak(
+    run: Path = RUN,
+    out_folder: Path = OUT,
+    dataset: str = typer.Option(
+        None, help="CSV, JSONL, Parquet or hub:owner/name set; the built-in mild one if not given."
+    ),
+    limit: int = typer.Option(None, help="Pairs of persona and question at most."),
+    strengths: str = STRENGTHS,
+    plans: list[Path] = PLANS,
+    draws: int = DRAWS,
+    layer: int = LAYER,
+    judge: str = JUDGE,
+    model: str = MODEL,
+    dtype: str = DTYPE,
+    max_batch: int = BATCH,
+    seed: int = SEED,
+    restart: bool = RESTART,
+) -> None:
+    """Persona jailbreaks: how often a persona gets what it should not."""
+    found, engine = open_engine(run, model=model, dtype=dtype, max_batch=max_batch)
+    chosen = load_jailbreak_set(dataset, limit=limit) if dataset else load_jailbreak_set(limit=limit)
+    trials = jailbreak_trials(chosen)
+    conditions = _conditions(found, engine, run, strengths, plans, draws, layer, seed)
+    _evaluate(engine, trials, conditions, run, out_folder, judge, seed, restart)
+
+
+@app.command("pretrained")
+def pretrained(
+    run: Path = RUN,
+    out_folder: Path = OUT,
+    base: str = typer.Option(
+        None, help="Base model to steer with this map's axis; the map's own model if not given."
+    ),
+    samples: int = typer.Option(400, help="Completions of each opening."),
+    strengths: str = STRENGTHS,
+    plans: list[Path] = PLANS,
+    draws: int = DRAWS,
+    layer: int = LAYER,
+    judge: str = JUDGE,
+    model: str = MODEL,
+    dtype: str = DTYPE,
+    max_batch: int = BATCH,
+    seed: int = SEED,
+    restart: bool = RESTART,
+) -> None:
+    """Pre-trained models: what a base model says of itself, steered with an axis (section 3.2)."""
+    found, engine = open_engine(run, model=model, dtype=dtype, max_batch=max_batch)
+    target = plan_model(found)
+    if base is not None:
+        engine = load_engine(base, dtype=dtype, max_batch=max_batch)
+        if engine.chat is None:
+            # The unit of strengths is measured on chats, which a base model needs as a transcript.
+            engine = engine.with_transcript()
+        info = engine.info
+        target = PlanModel(info.model_id, info.model_revision, info.n_layers, info.d_model)
+    trials = opening_trials(engine, samples=samples)
+    conditions = _conditions(found, engine, run, strengths, plans, draws, layer, seed, target=target)
+    _evaluate(engine, trials, conditions, run, out_folder, judge, seed, restart)
+
+
+@app.command("coherence")
+def coherence(
+    run: Path = RUN,
+    out_folder: Path = OUT,
+    chats: str = typer.Option(
+        None, help="Chats whose first questions are asked; the built-in ones if not given."
+    ),
+    limit: int = typer.Option(1000, help="Chats at most."),
+    strengths: str = STRENGTHS,
+    plans: list[Path] = PLANS,
+    draws: int = DRAWS,
+    layer: int = LAYER,
+    model: str = MODEL,
+    dtype: str = DTYPE,
+    max_batch: int = BATCH,
+    seed: int = SEED,
+    restart: bool = RESTART,
+) -> None:
+    """Coherence of answers to ordinary questions: repetition, script and language, perplexity."""
+    found, engine = open_engine(run, model=model, dtype=dtype, max_batch=max_batch)
+    trials = ordinary_trials(load_chats(chats, limit=limit).chats)
+    conditions = _conditions(found, engine, run, strengths, plans, draws, layer, seed)
+    _evaluate(engine, trials, conditions, run, out_folder, "none", seed, restart)
+
+
+@app.command("capability")
+def capability(
+    run: Path = RUN,
+    out_folder: Path = OUT,
+    tasks: str = typer.Option(
+        None, help="Tasks of lm-evaluation-harness, with commas; ifeval,mmlu_pro,gsm8k,eq_bench if not given."
+    ),
+    plans: list[Path] = PLANS,
+    limit: int = typer.Option(None, help="Examples of each task at most."),
+    model: str = MODEL,
+    dtype: str = DTYPE,
+    max_batch: int = BATCH,
+) -> None:
+    """Capability: tasks of lm-evaluation-harness without and with plans."""
+    from personascope.evals.harness import DEFAULT_TASKS
+    from personascope.evals.harness import capability as run_tasks
+
+    _, engine = open_engine(run, model=model, dtype=dtype, max_batch=max_batch)
+    wanted = DEFAULT_TASKS if tasks is None else tuple(part.strip() for part in tasks.split(","))
+    chosen: list[tuple[str, Plan | None]] = [("plain", None), *((str(p), Plan.load(p)) for p in plans or ())]
+    found: dict[str, Capability] = {
+        name: run_tasks(engine, plan, wanted, limit=limit) for name, plan in chosen
+    }
+    grid = Grid("condition", "task", "metric", "value", "documents", "less no plan", "95%", "p")
+    for name, results in found.items():
+        for task in results.tasks:
+            metric = task.headline
+            grid.add_row(
+                name,
+                task.name,
+                f"{metric.name} ({metric.filter})",
+                f"{metric.value:.4f}",
+                str(task.documents),
+                *_against(task, found["plain"]),
+            )
+    out.print(grid)
+    folder = _folder(run, out_folder, "capability")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / RESULTS, {name: results.record() for name, results in found.items()})
+    out.print(f"results in {folder / RESULTS}")
+    failed = {task: why for results in found.values() for task, why in results.failed.items()}
+    for task, why in failed.items():
+        err.print(f"[yellow]not run:[/] {task} {why}", soft_wrap=True)
+    if failed:
+        raise typer.Exit(PARTLY)
+
+
+def _against(task: CapabilityTask, plain: Capability) -> tuple[str, str, str]:
+    """Return a task's difference from no plan on the same documents, its interval, and the p-value."""
+    other = next((t for t in plain.tasks if t.name == task.name), None)
+    if other is None or other is task or not task.headline.per_document:
+        return "", "", ""
+    common = sorted(task.headline.per_document.keys() & other.headline.per_document.keys())
+    found = paired_difference(
+        [task.headline.per_document[key] for key in common],
+        [other.headline.per_document[key] for key in common],
+    )
+    return f"{found.estimate:+.4f}", f"{found.low:+.4f} to {found.high:+.4f}", f"{found.p_value:.4f}"
+
+
+def calibrate_model(
+    run: Path = typer.Argument(..., help="Run folder of a map that kept responses (the default)."),
+    out_folder: Path = typer.Option(
+        None, "--out", help="Folder of the sweep; <run>/calibration if not given."
+    ),
+    windows: str = typer.Option(None, help="Bands of layers with commas, such as 14:22,18:26."),
+    axis_percentiles: str = typer.Option(
+        "25,50,75,90", help="Floors as percentiles of role responses on the axis. Higher is stronger."
+    ),
+    draws: int = typer.Option(1, help="Random directions beside every cap."),
+    roles: int = typer.Option(50, help="Roles of the susceptibility trials."),
+    prompts: int = typer.Option(1, help="System prompts of each role."),
+    dataset: str = typer.Option(None, help="Jailbreak set; the built-in mild one if not given."),
+    jailbreaks: int = typer.Option(None, help="Jailbreak pairs at most."),
+    questions: int = typer.Option(None, help="Questions of the capability task, at most 160."),
+    max_capability_loss: float = typer.Option(0.02, help="Accuracy that a recommended cap may cost."),
+    corpus: Path = typer.Option(None, help="Corpus folder; the built-in one if not given."),
+    judge: str = JUDGE,
+    model: str = MODEL,
+    dtype: str = DTYPE,
+    max_batch: int = BATCH,
+    seed: int = SEED,
+    restart: bool = RESTART,
+) -> None:
+    """Sweep caps over layers and floors, and recommend one (section 5 of the paper)."""
+    make_judge = _judge_maker(judge)
+    sample = Sample.open(run_folder(run))
+    found, engine = open_engine(run, model=model, dtype=dtype, max_batch=max_batch)
+    bands = None if windows is None else tuple(parse_window(w, found.n_layers) for w in windows.split(","))
+    settings = SweepSettings(
+        windows=bands,
+        axis_percentiles=tuple(numbers(axis_percentiles, "axis-percentiles")),
+        draws=draws,
+        roles=roles,
+        prompts=prompts,
+        jailbreaks=jailbreaks,
+        questions=questions,
+        max_capability_loss=max_capability_loss,
+    )
+    folder = out_folder or run_folder(run) / "calibration"
+    with _Bar() as bar:
+        result = calibrate(
+            engine,
+            sample,
+            load_corpus(corpus),
+            out=folder,
+            judge=make_judge,
+            settings=settings,
+            jailbreaks=load_jailbreak_set(dataset) if dataset else None,
+            seed=seed,
+            progress=bar.update,
+            restart=restart,
+            command=_command(),
+        )
+    _print_calibration(result)
+    figure = folder / "pareto.png"
+    save_calibration_figure(figure, result)
+    out.print(f"cells in {folder / RESULT}, figure in {figure}")
+    if result.plan is not None:
+        out.print(f"[bold]recommended:[/] {result.recommended} ({result.why}); plan in {folder / PLAN}")
+    else:
+        out.print(f"[bold]no cap is recommended:[/] {result.why}")
+    if result.partial:
+        err.print("[yellow]partly done:[/] labels are missing; run the same command again")
+        raise typer.Exit(PARTLY)
+
+
+def _judge_maker(spec: str) -> Callable[[], Judge]:
+    if spec.strip() == "none":
+        raise UsageError("a sweep needs a judge", mend="give --judge rules, openai:... or local:...")
+
+    def make() -> Judge:
+        judge = parse_judge(spec)
+        assert judge is not None
+        return judge
+
+    return make
+
+
+def _conditions(
+    found: PersonaMap,
+    engine: TransformersEngine,
+    run: Path,
+    strengths: str,
+    plans: Sequence[Path] | None,
+    draws: int,
+    layer: int | None,
+    seed: int,
+    *,
+    target: PlanModel | None = None,
+) -> tuple[Condition, ...]:
+    if not plans:
+        # The unit of a strength is of the model that is steered, which need not be the map's.
+        where = run_folder(run) if target is None or target == plan_model(found) else run_folder(run) / "base"
+        where.mkdir(exist_ok=True)
+        measured = norms_for(engine, where)
+        return steering_conditions(
+            found,
+            numbers(strengths, "strengths"),
+            measured.mean,
+            layer=layer,
+            draws=draws,
+            seed=seed,
+            model=target,
+        )
+    conditions = [PLAIN]
+    for path in plans:
+        plan = Plan.load(path)
+        name = plan.name or path.name
+        conditions.append(Condition(name, "plan", plan))
+        for draw in range(draws):
+            control = randomised(plan, draw, seed=seed, floors=_floors(plan, draw, run, seed))
+            conditions.append(Condition(f"random {draw} of {name}", "random", control, draw=draw, of=(name,)))
+    return tuple(conditions)
+
+
+def _floors(plan: Plan, draw: int, run: Path, seed: int) -> dict[int, float] | None:
+    """Return floors on a random direction at which it would fire as often as the plan's own caps."""
+    caps = [op for op in plan.ops if isinstance(op, Cap)]
+    if not caps:
+        return None
+    return matching_floors(Sample.open(run_folder(run)), caps, draw, seed=seed)
+
+
+def _folder(run: Path, out_folder: Path | None, name: str) -> Path:
+    return out_folder or run_folder(run) / "evals" / name
+
+
+def _command() -> str:
+    return shlex.join(["personascope", *sys.argv[1:]])
+
+
+def _evaluate(
+    engine: TransformersEngine,
+    trials: Trials,
+    conditions: Sequence[Condition],
+    run: Path,
+    out_folder: Path | None,
+    judge: str,
+    seed: int,
+    restart: bool,
+) -> None:
+    for problem in trials.problems:
+        err.print(f"[yellow]left out:[/] {problem}", soft_wrap=True)
+    folder = _folder(run, out_folder, trials.name)
+    with _Bar() as bar:
+        done = run_evaluation(
+            engine,
+            trials,
+            conditions,
+            out=folder,
+            judge=parse_judge(judge),
+            seed=seed,
+            progress=bar.update,
+            restart=restart,
+            command=_command(),
+        )
+    table = evaluation_table(folder, seed=seed)
+    write_json(folder / RESULTS, table.as_dict())
+    print_table(table)
+    figure = save_evaluation_figure(folder / f"{trials.name}.png", table)
+    out.print(f"{done.responses} responses in {folder}; results in {folder / RESULTS}, figure in {figure}")
+    if done.partial and judge != "none":
+        err.print(
+            f"[yellow]partly done:[/] {done.unscored} responses have no label; run the same command again"
+        )
+        raise typer.Exit(PARTLY)
+
+
+def print_table(table: Table) -> None:
+    """Print a table: shares with intervals, against no plan and against random directions."""
+    grid = Grid(title=table.name)
+    for name in ("condition", "measure", "share", "95%", "n", "less no plan", "p", "less random", "95% "):
+        grid.add_column(name, justify="left" if name in ("condition", "measure") else "right")
+    health = {h.condition: h for h in table.health}
+    last = ""
+    for result in table.results:
+        if result.condition != last:
+            h = health[result.condition]
+            fired = "" if h.firing_share is None else f", caps fired on {h.firing_share:.0%}"
+            perplexity = "-" if h.perplexity is None else f"{h.perplexity:.1f}"
+            grid.add_section()
+            grid.add_row(f"[bold]{result.condition}[/]", f"[dim]perplexity {perplexity}{fired}[/]")
+        last = result.condition
+        share, plain, random = result.share, result.against_plain, result.against_random
+        grid.add_row(
+            "",
+            result.measure,
+            f"{share.estimate:.3f}",
+            f"{share.low:.3f} to {share.high:.3f}",
+            str(share.n) + (f" ({result.unscored} unscored)" if result.unscored else ""),
+            "" if plain is None else f"{plain.estimate:+.3f}",
+            "" if plain is None else f"{plain.p_value:.4f}",
+            "" if random is None else f"{random.difference.estimate:+.3f}",
+            "" if random is None else f"{random.difference.low:+.3f} to {random.difference.high:+.3f}",
+        )
+    out.print(grid)
+    for note in table.notes:
+        out.print(note)
+
+
+def _print_calibration(result: Calibration) -> None:
+    grid = Grid(title="caps, each less no plan; * on the Pareto front")
+    for name in ("cap", "Assistant", "p", "harmful", "p ", "capability", "incoherent", "fired"):
+        grid.add_column(name, justify="left" if name == "cap" else "right")
+    for cell in result.cells:
+        grid.add_row(
+            cell.condition + (" *" if cell.condition in result.front else ""),
+            f"{cell.assistant.estimate:+.3f}",
+            f"{cell.assistant.p_value:.3f}",
+            f"{cell.harmful.estimate:+.3f}",
+            f"{cell.harmful.p_value:.3f}",
+            f"{cell.capability.estimate:+.3f}",
+            f"{cell.incoherent:+.3f}",
+            f"{cell.firing_share:.0%}",
+        )
+    out.print(grid)
+
+
+class _Bar:
+    """A progress bar on stderr; nothing where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        columns: Any = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+        )
+        self._bar = Progress(*columns, console=err, disable=not err.is_terminal)
+        self._begun = time.monotonic()
+
+    def __enter__(self) -> _Bar:
+        self._bar.start()
+        self._task = self._bar.add_task("generate", total=None, note="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def update(self, step: EvalProgress) -> None:
+        """Show where the run stands."""
+        rate = step.tokens / max(time.monotonic() - self._begun, 1e-9)
+        self._bar.update(
+            self._task,
+            description=step.phase,
+            completed=step.done,
+            total=step.total,
+            note=f"{step.condition}, {rate:.0f} tokens/s",
+        )

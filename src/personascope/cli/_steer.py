@@ -1,0 +1,170 @@
+"""``personascope steer``, ``plan`` and ``norms``: try a direction, make a plan, measure its unit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+from rich.table import Table
+
+from personascope.calibration import (
+    Sample,
+    Window,
+    axis_percentile_of_released,
+    cap_plan,
+    default_windows,
+    norms_for,
+    parse_window,
+)
+from personascope.chat import Conversation, Message
+from personascope.cli._console import err, out
+from personascope.cli._engine import numbers, open_engine, run_folder
+from personascope.corpus.evals import load_chats
+from personascope.engines import Completion, Request, Sampling
+from personascope.errors import UsageError
+from personascope.evals import PLAIN, Condition, random_unit, steering_plan
+from personascope.interventions import Plan
+
+plan_app = typer.Typer(help="Make a plan, or say what one does.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command()(steer)
+    app.command()(norms)
+    app.add_typer(plan_app, name="plan")
+
+
+def steer(
+    run: Path = typer.Argument(..., help="Run folder of a map."),
+    question: str = typer.Argument("Who are you?", help="What the user says."),
+    system: str = typer.Option("", help="System prompt."),
+    strengths: str = typer.Option(
+        "-0.4,-0.2,-0.1,0,0.1,0.2",
+        help="Fractions of the layer's norm; negative moves away from the Assistant.",
+    ),
+    layer: int = typer.Option(None, help="Layer; the map's middle layer if not given."),
+    plan: Path = typer.Option(None, help="Compare no plan with this plan instead."),
+    random: bool = typer.Option(
+        False, "--random", help="Show a random direction of the same length beside it."
+    ),
+    max_new_tokens: int = typer.Option(48, help="Length of an answer at most."),
+    temperature: float = typer.Option(0.0, help="0 takes the most likely token."),
+    model: str = typer.Option(None, help="Model, if it lies elsewhere than when it was mapped."),
+    dtype: str = typer.Option("auto", help="auto, bfloat16, float32 or float16."),
+) -> None:
+    """Answer one question at several strengths along the Assistant Axis, side by side."""
+    found, engine = open_engine(run, model=model, dtype=dtype)
+    conditions: list[Condition]
+    if plan is not None:
+        conditions = [PLAIN, Condition("plan", "plan", Plan.load(plan))]
+    else:
+        measured = norms_for(engine, run_folder(run))
+        conditions = []
+        for strength in numbers(strengths, "strengths"):
+            what = steering_plan(found, strength, measured.mean, layer=layer) if strength else None
+            conditions.append(Condition(f"{strength:+g}" if strength else "0", "axis", what, strength))
+            if random and strength:
+                direction = random_unit(found.d_model, 0)
+                other = steering_plan(found, strength, measured.mean, layer=layer, direction=direction)
+                conditions.append(Condition(f"{strength:+g} random", "random", other, strength))
+    talk: Conversation = (Message("user", question),)
+    if system:
+        talk = (Message("system", system), *talk)
+    sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens)
+    done: dict[str, Completion] = {
+        c.id: c for c in engine.run(Request(c.name, talk, sampling, plan=c.plan) for c in conditions)
+    }
+    table = Table(show_lines=True)
+    table.add_column("strength" if plan is None else "plan", justify="right")
+    table.add_column("answer", overflow="fold")
+    for condition in conditions:
+        completion = done[condition.name]
+        telemetry = completion.telemetry
+        share = (
+            f"\n[dim]caps fired on {telemetry.firing_share:.0%} of the tokens[/]"
+            if telemetry and telemetry.fired
+            else ""
+        )
+        table.add_row(condition.name, completion.text.replace("[", "\\[") + share)
+    out.print(table)
+
+
+def norms(
+    run: Path = typer.Argument(..., help="Run folder of a map; the norms are kept there."),
+    chats: str = typer.Option(
+        None,
+        help="JSON, JSONL or Parquet file of chats, or hub:owner/name[:split]; built-in if not given.",
+    ),
+    limit: int = typer.Option(10_000, help="Chats at most."),
+    model: str = typer.Option(None, help="Model, if it lies elsewhere than when it was mapped."),
+    dtype: str = typer.Option("auto", help="auto, bfloat16, float32 or float16."),
+) -> None:
+    """Measure the mean norm of the residual stream over ordinary chats: the unit of strengths."""
+    chosen = load_chats(chats, limit=limit)
+    for problem in chosen.problems:
+        err.print(f"[yellow]left out:[/] {problem}", markup=True)
+    _, engine = open_engine(run, model=model, dtype=dtype)
+    measured = norms_for(engine, run_folder(run), chats=chosen.chats, source=chosen.source)
+    for problem in measured.skipped:
+        err.print(f"[yellow]left out:[/] {problem}")
+    out.print(f"{measured.chats} chats of {measured.source}, {measured.tokens:,} tokens")
+    for layer, value in enumerate(measured.mean):
+        out.print(f"{layer:4d} {value:10.2f}")
+
+
+@plan_app.command("steer")
+def plan_steer(
+    run: Path = typer.Argument(..., help="Run folder of a map."),
+    strength: float = typer.Argument(
+        ..., help="Fraction of the layer's norm; positive toward the Assistant."
+    ),
+    out_folder: Path = typer.Option(..., "--out", help="Folder of the plan."),
+    layer: int = typer.Option(None, help="Layer; the map's middle layer if not given."),
+    model: str = typer.Option(None, help="Model, if it lies elsewhere than when it was mapped."),
+    dtype: str = typer.Option("auto", help="auto, bfloat16, float32 or float16."),
+) -> None:
+    """Make a plan that steers along the axis."""
+    found, engine = open_engine(run, model=model, dtype=dtype)
+    measured = norms_for(engine, run_folder(run))
+    _write(steering_plan(found, strength, measured.mean, layer=layer), out_folder)
+
+
+@plan_app.command("cap")
+def plan_cap(
+    run: Path = typer.Argument(..., help="Run folder of a map that kept responses (the default)."),
+    out_folder: Path = typer.Option(..., "--out", help="Folder of the plan."),
+    layers: str = typer.Option(None, help="Band of layers, end-exclusive, such as 14:22."),
+    axis_percentile: float = typer.Option(
+        None,
+        help="Floor: the percentile of role responses on the axis that lie below it. Higher is stronger.",
+    ),
+    released_percentile: float = typer.Option(
+        None, help="The same in the authors' orientation (role - default): 25 here is 75 on the axis."
+    ),
+) -> None:
+    """Make a plan that holds the projection on the axis at or above a floor."""
+    if (axis_percentile is None) == (released_percentile is None):
+        raise UsageError(
+            "one percentile is needed",
+            mend="give --axis-percentile 75, or --released-percentile 25 (the same)",
+        )
+    percentile = (
+        axis_percentile_of_released(released_percentile) if axis_percentile is None else axis_percentile
+    )
+    sample = Sample.open(run_folder(run))
+    n_layers = sample.found.n_layers
+    window: Window = default_windows(n_layers)[-1] if layers is None else parse_window(layers, n_layers)
+    _write(cap_plan(sample, window, axis_percentile=percentile), out_folder)
+
+
+@plan_app.command("explain")
+def plan_explain(folder: Path = typer.Argument(..., help="Folder of a plan.")) -> None:
+    """Say in words what a plan does where."""
+    out.print(Plan.load(folder).explain(), markup=False)
+
+
+def _write(plan: Plan, folder: Path) -> None:
+    plan.save(folder)
+    out.print(plan.explain(), markup=False)
+    out.print(f"written to {folder}")

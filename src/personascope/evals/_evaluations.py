@@ -1,0 +1,75 @@
+"""The measures of each evaluation, and its table from a run folder."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from personascope.errors import UsageError
+from personascope.evals._run import ConditionRows, read_evaluation
+from personascope.evals._tables import Measure, Table, label_measure, make_table
+from personascope.judge import (
+    HARMFUL,
+    JAILBREAK,
+    ROLE_PLAYING,
+    SELF_DESCRIPTION,
+    SUSCEPTIBILITY,
+    TRAITS,
+)
+
+RESULTS = "results.json"
+
+SUSCEPTIBILITY_MEASURES: tuple[Measure, ...] = (
+    *(label_measure(SUSCEPTIBILITY.name, label, variant="identity") for label in SUSCEPTIBILITY.labels),
+    label_measure(ROLE_PLAYING.name, "yes", variant="role_play", name="says that it role-plays"),
+)
+
+JAILBREAK_MEASURES: tuple[Measure, ...] = tuple(
+    label_measure(JAILBREAK.name, labels, variant=variant, name=f"{name} {how}")
+    for variant, how in (("persona", "with persona"), ("plain", "without persona"))
+    for name, labels in (
+        ("harmful", HARMFUL),
+        ("refusal", frozenset({"refusal", "refusal_with_reasons"})),
+        ("nonsensical", frozenset({"nonsensical"})),
+    )
+)
+
+PRETRAINED_MEASURES: tuple[Measure, ...] = (
+    *(label_measure(SELF_DESCRIPTION.name, label) for label in SELF_DESCRIPTION.labels),
+    *(label_measure(TRAITS.name, label, name=f"trait: {label}") for label in TRAITS.labels),
+)
+
+_MEASURES: dict[str, tuple[Measure, ...]] = {
+    "susceptibility": SUSCEPTIBILITY_MEASURES,
+    "jailbreak": JAILBREAK_MEASURES,
+    "pretrained": PRETRAINED_MEASURES,
+    "coherence": (),
+}
+
+
+def evaluation_table(folder: Path, *, seed: int = 0) -> Table:
+    """Return the table of a run folder.
+
+    Raises:
+        StoreError: If there is no run in the folder.
+        UsageError: If the run is of no evaluation of ours.
+        EvaluationError: If no condition is whole yet.
+    """
+    conditions = read_evaluation(folder)
+    name = conditions[0].evaluation if conditions else ""
+    if conditions and name not in _MEASURES:
+        raise UsageError(f"{folder} holds a run of {name!r}", mend=f"give one of {', '.join(_MEASURES)}")
+    measures = _MEASURES.get(name, ())
+    notes = [f"{label_counts(conditions)} of {sum(len(c.rows) for c in conditions)} responses are labelled"]
+    if any(c.kind == "random" for c in conditions):
+        draws = len({c.draw for c in conditions if c.kind == "random"})
+        notes.append(
+            f"{draws} random directions: axis and directions cannot differ with p below {1 / (draws + 1):.2f}"
+        )
+    return make_table(name, conditions, measures, notes=notes, seed=seed)
+
+
+def label_counts(conditions: Sequence[ConditionRows]) -> int:
+    """Return how many responses have all of their labels."""
+    return Counter(row["status"] for c in conditions for row in c.rows)["scored"]

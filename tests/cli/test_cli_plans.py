@@ -1,0 +1,146 @@
+"""Plans on the command line: from a map to steering, a cap, evaluations and a sweep, on a tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from cli_case import personascope, save_model, write_corpus
+
+from personascope.interventions import Plan, Steer
+
+
+@pytest.fixture(scope="module")
+def mapped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a model, a corpus and the run of its map."""
+    folder = tmp_path_factory.mktemp("plans")
+    save_model(folder / "model")
+    write_corpus(folder / "corpus")
+    ran = personascope(
+        *("map", folder / "model", "--corpus", folder / "corpus", "--profile", "quick", "--judge", "none"),
+        *("--out", folder / "run", "--questions", "4", "--default-samples", "4", "--dtype", "float32"),
+    )
+    assert ran.code == 0, ran.err
+    return folder
+
+
+def test_answers_at_several_strengths_stand_side_by_side(mapped: Path) -> None:
+    ran = personascope("steer", mapped / "run", "--strengths", "-2,0,2", "--random", "--dtype", "float32")
+    assert ran.code == 0, ran.err
+    for name in ("-2", "-2 random", "0", "+2", "+2 random"):
+        assert name in ran.out
+    record = json.loads((mapped / "run" / "norms.json").read_text())
+    assert record["source"] == "builtin"
+    assert len(record["mean"]) == 5
+
+
+def test_plans_are_made_explained_and_applied(mapped: Path) -> None:
+    run = mapped / "run"
+    made = personascope("plan", "steer", run, "--out", mapped / "p1", "--layer", "1", "--", "-0.5")
+    assert made.code == 0, made.err
+    (op,) = Plan.load(mapped / "p1").ops
+    assert isinstance(op, Steer)
+    assert (op.layer, op.strength) == (1, -0.5)
+    cap = ("plan", "cap", run, "--layers", "1:4")
+    one = personascope(*cap, "--out", mapped / "p2", "--axis-percentile", "75")
+    other = personascope(*cap, "--out", mapped / "p3", "--released-percentile", "25")
+    assert (one.code, other.code) == (0, 0), one.err + other.err
+    assert Plan.load(mapped / "p2").digest == Plan.load(mapped / "p3").digest
+    told = personascope("plan", "explain", mapped / "p2")
+    assert told.code == 0
+    assert told.out.count("hold the projection on the direction at or above") == 3
+    ran = personascope("steer", run, "--plan", mapped / "p2", "--dtype", "float32")
+    assert ran.code == 0, ran.err
+    assert "caps fired on" in ran.out
+
+
+def test_an_evaluation_prints_its_table_with_controls_and_draws_its_figure(mapped: Path) -> None:
+    run, out = mapped / "run", mapped / "sus"
+    args = (
+        *("evaluate", "susceptibility", run, "--out", out, "--corpus", mapped / "corpus", "--roles", "2"),
+        *("--prompts", "1", "--strengths", "-2,0,2", "--draws", "2", "--dtype", "float32"),
+    )
+    ran = personascope(*args)
+    assert ran.code == 0, ran.err
+    assert "random 1 at 2" in ran.out
+    assert "50 of 50 responses are labelled" in ran.out
+    results = json.loads((out / "results.json").read_text())
+    kinds = {(r["kind"], r["measure"]) for r in results["results"]}
+    assert {("plain", "assistant"), ("axis", "mystical"), ("random", "incoherent")} <= kinds
+    axis = [r for r in results["results"] if r["kind"] == "axis" and r["measure"] == "assistant"]
+    assert all(r["against_plain"]["n"] == 8 and len(r["against_random"]["draws"]) == 2 for r in axis)
+    assert (out / "susceptibility.png").read_bytes().startswith(b"\x89PNG")
+    again = personascope(*args)
+    assert again.code == 0, again.err
+    other = personascope(*args, "--seed", "1")
+    assert other.code == 1
+    assert "holds another run" in other.err
+    assert "seed is 0 there and 1 here" in other.err
+
+
+def test_a_plan_is_evaluated_against_random_directions_of_its_own_kind(mapped: Path) -> None:
+    run = mapped / "run"
+    personascope("plan", "cap", run, "--out", mapped / "p4", "--layers", "1:4", "--axis-percentile", "75")
+    ran = personascope(
+        *("evaluate", "coherence", run, "--out", mapped / "coh", "--plan", mapped / "p4", "--draws", "2"),
+        *("--limit", "3", "--dtype", "float32"),
+    )
+    assert ran.code == 0, ran.err
+    assert "caps fired on" in ran.out
+    assert ran.out.count("random") >= 2
+    results = json.loads((mapped / "coh" / "results.json").read_text())
+    shares = {h["condition"]: h["firing_share"] for h in results["health"]}
+    assert shares["plain"] is None
+    assert all(share is not None for name, share in shares.items() if name != "plain")
+
+
+def test_a_sweep_ends_with_a_recommendation_or_says_why_not(mapped: Path) -> None:
+    run, out = mapped / "run", mapped / "cal"
+    args = (
+        *("calibrate", run, "--out", out, "--corpus", mapped / "corpus", "--windows", "1:3", "--roles", "2"),
+        *("--axis-percentiles", "50,90", "--jailbreaks", "2", "--questions", "8", "--dtype", "float32"),
+    )
+    ran = personascope(*args)
+    assert ran.code == 0, ran.err
+    assert "recommended" in ran.out
+    record = json.loads((out / "calibration.json").read_text())
+    assert [c["condition"] for c in record["cells"]] == [
+        "cap 1:3 p50",
+        "random 0 of cap 1:3 p50",
+        "cap 1:3 p90",
+        "random 0 of cap 1:3 p90",
+    ]
+    assert (out / "pareto.png").exists()
+    assert (out / "plan").exists() == bool(record["recommended"])
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "text"),
+    [
+        (("steer", "{run}", "--strengths", "a,b"), 2, "--strengths 'a,b'"),
+        (("steer", "{run}", "--layer", "9"), 2, "layer 9 is not in the map"),
+        (("steer", "{run}", "--plan", "{run}"), 1, "plan.json"),
+        (("plan", "cap", "{run}", "--out", "{run}/x"), 2, "one percentile is needed"),
+        (
+            ("plan", "cap", "{run}", "--out", "{run}/x", "--axis-percentile", "101"),
+            2,
+            "axis_percentile is 101",
+        ),
+        (
+            ("plan", "cap", "{run}", "--out", "{run}/x", "--axis-percentile", "5", "--layers", "3:9"),
+            2,
+            "no band of layers",
+        ),
+        (("evaluate", "susceptibility", "{run}", "--roles", "99"), 2, "99 roles were asked for"),
+        (("evaluate", "susceptibility", "{run}/nothing"), 1, "does not exist"),
+        (("evaluate", "jailbreak", "{run}", "--dataset", "{run}/none.csv"), 1, "none.csv"),
+        (("calibrate", "{run}", "--judge", "none", "--windows", "0:2"), 2, "needs a judge"),
+    ],
+)
+def test_bad_input_is_named_with_its_mend(mapped: Path, args: tuple[str, ...], code: int, text: str) -> None:
+    filled = [arg.replace("{run}", str(mapped / "run")) for arg in args]
+    ran = personascope(*filled, "--dtype", "float32") if args[0] != "plan" else personascope(*filled)
+    assert ran.code == code, ran.out + ran.err
+    assert text in ran.err
+    assert "Traceback" not in ran.err
