@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 TOP = 256
+BLOCK = 512
 
 
 def uniforms(seed: int, count: int) -> np.ndarray:
@@ -42,20 +43,46 @@ def draw(
     if bool(greedy.all()):
         return logits.argmax(-1)
     scaled = logits / torch.where(greedy, 1.0, temperature)[:, None]
+    whole = top_p >= 1
+    tokens = torch.empty(len(scaled), dtype=torch.int64, device=scaled.device)
+    if bool(whole.any()):
+        tokens[whole] = _from_all(scaled[whole], uniform[whole])
+    if not bool(whole.all()):
+        tokens[~whole] = _from_nucleus(scaled[~whole], top_p[~whole], uniform[~whole])
+    return torch.where(greedy, logits.argmax(-1), tokens)
+
+
+def _from_all(scaled: Tensor, uniform: Tensor) -> Tensor:
+    """Invert the whole distribution, in the vocabulary's order: first the block, then the token in it."""
+    rows, size = scaled.shape
+    mass = torch.nn.functional.pad(scaled.softmax(-1), (0, -size % BLOCK)).reshape(rows, -1, BLOCK)
+    block, rest = _find(mass.sum(-1, dtype=torch.float64), uniform.double())
+    inside = mass[torch.arange(rows, device=mass.device), block].double()
+    place, _ = _find(inside, rest / inside.sum(-1))
+    return block * BLOCK + place
+
+
+def _find(mass: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """Return where the cumulative mass [rows, n] passes ``uniform`` of its sum, and what is left there."""
+    cumulative = mass.cumsum(-1)
+    target = (uniform * cumulative[:, -1])[:, None]
+    place = torch.searchsorted(cumulative, target, right=True)
+    # Rounding may push the target to the very end: the last place with any mass is meant then.
+    last = torch.where(mass > 0, torch.arange(mass.shape[-1], device=mass.device), 0).amax(-1, keepdim=True)
+    place = torch.minimum(place, last)
+    before = cumulative.gather(-1, place) - mass.gather(-1, place)
+    return place.squeeze(-1), (target - before).squeeze(-1).clamp(min=0)
+
+
+def _from_nucleus(scaled: Tensor, top_p: Tensor, uniform: Tensor) -> Tensor:
     log_mass = torch.logsumexp(scaled, dim=-1, keepdim=True)
     top, index = scaled.topk(min(TOP, scaled.shape[-1]), dim=-1)
     tokens = _invert((top - log_mass).exp(), index, top_p, uniform)
-    whole = top_p >= 1
-    if bool(whole.any()):
-        cumulative = (scaled[whole] - log_mass[whole]).double().exp().cumsum(-1)
-        target = (uniform[whole].double() * cumulative[:, -1])[:, None]
-        place = torch.searchsorted(cumulative, target, right=True).squeeze(-1)
-        tokens[whole] = place.clamp(max=scaled.shape[-1] - 1)
-    short = ~whole & ((top - log_mass).exp().sum(-1) < top_p)
+    short = (top - log_mass).exp().sum(-1) < top_p
     if top.shape[-1] < scaled.shape[-1] and bool(short.any()):
         full, order = scaled[short].sort(dim=-1, descending=True)
         tokens[short] = _invert((full - log_mass[short]).exp(), order, top_p[short], uniform[short])
-    return torch.where(greedy, logits.argmax(-1), tokens)
+    return tokens
 
 
 def _invert(mass: Tensor, index: Tensor, top_p: Tensor, uniform: Tensor) -> Tensor:
