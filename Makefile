@@ -1,4 +1,4 @@
-# `make demo` maps the embedded model and opens with its report; `make test` passes everything.
+# `make demo` maps the embedded model, steers it and writes its report; `make test` passes everything.
 # Both set up what they need in .venv first.
 PYTHON ?= python3
 VENV ?= .venv
@@ -24,6 +24,7 @@ $(VENV)/.ready: pyproject.toml
 demo: $(VENV)/.ready
 	$(BIN)/personascope map smollm2-135m --profile quick --out runs/demo
 	$(BIN)/personascope show runs/demo
+	$(BIN)/personascope steer runs/demo "Who are you?"
 	$(BIN)/personascope report runs/demo --out runs/demo/report.html
 
 test: lint types

@@ -21,7 +21,7 @@ from personascope.engines import Completion, Request, Sampling, load_engine
 from personascope.interventions import Cap, Plan
 
 TOKENS = 48
-REPEATS = 7
+REPEATS = 5
 WINDOW = Window(14, 22)
 
 

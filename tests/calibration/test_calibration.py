@@ -20,6 +20,7 @@ from personascope.calibration import (
     axis_percentile_of_released,
     calibrate,
     cap_conditions,
+    cap_plan,
     default_windows,
     keep_norms,
     matching_floors,
@@ -111,6 +112,18 @@ def test_cap_plans_hold_the_axis_of_their_layers_with_controls_that_fire_as_ofte
     for op in conditions[1].plan.ops:
         assert isinstance(op, Cap)
         assert floors[op.layer] == pytest.approx(op.floor, abs=0.05)
+
+
+def test_a_cap_has_one_floor_said_in_one_way() -> None:
+    found = sample()
+    plan = cap_plan(found, Window(1, 3), mean_plus_sd=-1.5)
+    for op in plan.ops:
+        assert isinstance(op, Cap)
+        assert op.floor == pytest.approx(found.project().floor_at_mean_plus_sd(-1.5, op.layer))
+    assert cap_plan(found, Window(1, 3), axis_percentile=40).ops[0].layer == 1
+    for floors in ({}, {"axis_percentile": 40.0, "mean_plus_sd": 1.0}):
+        with pytest.raises(UsageError, match="give one of them"):
+            cap_plan(found, Window(1, 3), **floors)
 
 
 def test_windows() -> None:

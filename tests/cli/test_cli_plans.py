@@ -121,7 +121,7 @@ def test_a_sweep_ends_with_a_recommendation_or_says_why_not(mapped: Path) -> Non
         (("steer", "{run}", "--strengths", "a,b"), 2, "--strengths 'a,b'"),
         (("steer", "{run}", "--layer", "9"), 2, "layer 9 is not in the map"),
         (("steer", "{run}", "--plan", "{run}"), 1, "plan.json"),
-        (("plan", "cap", "{run}", "--out", "{run}/x"), 2, "one percentile is needed"),
+        (("plan", "cap", "{run}", "--out", "{run}/x"), 2, "one floor is needed"),
         (
             ("plan", "cap", "{run}", "--out", "{run}/x", "--axis-percentile", "101"),
             2,

@@ -21,7 +21,7 @@ from personascope.engines import (
 )
 from personascope.engines._transformers import _engine
 from personascope.errors import EngineError
-from personascope.interventions import Ablate, Cap, Plan, PlanModel, Steer, tokens_acted_on
+from personascope.interventions import Ablate, Cap, Extent, Plan, PlanModel, Steer, tokens_acted_on
 from personascope.models import LoadedModel, block_output, replace_block_output
 from tiny import load_tiny, tiny_models
 
@@ -282,7 +282,17 @@ def test_scores_equal_the_log_probabilities_of_plain_hooks(name: str) -> None:
     for request in requests:
         rendered = loaded.chat.render_with_spans(request.prompt, add_generation_prompt=True)  # pyright: ignore
         turns = tuple(span.start for span in rendered.spans)
-        logits, _, _ = hooked_logits(loaded, rendered.token_ids, request.continuation, request.plan, turns)
+        prompt, plan = rendered.token_ids, request.plan
+        logits, _, _ = hooked_logits(loaded, prompt, request.continuation, plan, turns)
+        telemetry = done[request.id].telemetry
+        assert (telemetry is None) == (plan is None)
+        if plan is not None and telemetry is not None:
+            # The last token of a continuation is not fed.
+            _, _, fired = hooked_logits(loaded, prompt, request.continuation[:-1], plan, turns)
+            assert {layer: count for layer, count in telemetry.fired.items() if count} == dict(fired)
+            extent = Extent(len(prompt), turns)
+            fed = len(prompt) + len(request.continuation) - 1
+            assert telemetry.tokens == tokens_acted_on(plan, extent, 0, fed)
         logprobs = logits.float().log_softmax(-1)
         wanted = logprobs[range(len(request.continuation)), request.continuation]
         np.testing.assert_allclose(done[request.id].logprobs, wanted, atol=1e-4)

@@ -58,26 +58,47 @@ def cap_plan(
     sample: Sample,
     window: Window,
     *,
-    axis_percentile: float,
+    axis_percentile: float | None = None,
+    mean_plus_sd: float | None = None,
     projections: Projections | None = None,
     model: PlanModel | None = None,
 ) -> Plan:
-    """Return the plan that holds the projection on the axis at or above a percentile (section 5).
+    """Return the plan that holds the projection on the axis at or above a floor (section 5).
 
     Args:
         sample: Kept responses of the model's map.
         window: Layers to cap, all at once.
         axis_percentile: Share of role responses, in percent, that lie below the floor.
+        mean_plus_sd: Instead, the floor's distance from their mean, in standard deviations.
         projections: Those of the sample on the axis, if they are at hand.
         model: By default the map's.
+
+    Raises:
+        UsageError: If not exactly one floor is given.
     """
     found = sample.found
     along = projections or sample.project()
+
+    def floor(layer: int) -> float:
+        if axis_percentile is not None:
+            return along.floor_at_axis_percentile(axis_percentile, layer)
+        assert mean_plus_sd is not None
+        return along.floor_at_mean_plus_sd(mean_plus_sd, layer)
+
+    if (axis_percentile is None) == (mean_plus_sd is None):
+        raise UsageError(
+            f"a cap at axis percentile {axis_percentile} and mean + {mean_plus_sd} sd",
+            mend="give one of them",
+        )
     ops = tuple(
-        Cap(layer, found.unit_axis(layer), floor=along.floor_at_axis_percentile(axis_percentile, layer))
-        for layer in range(window.start, window.stop)
+        Cap(layer, found.unit_axis(layer), floor=floor(layer)) for layer in range(window.start, window.stop)
     )
-    return Plan(ops, model or plan_model(found), f"cap {window} at axis percentile {axis_percentile:g}")
+    where = (
+        f"axis percentile {axis_percentile:g}"
+        if axis_percentile is not None
+        else f"mean {mean_plus_sd:+g} sd"
+    )
+    return Plan(ops, model or plan_model(found), f"cap {window} at {where}")
 
 
 def cap_conditions(

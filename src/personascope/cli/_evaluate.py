@@ -200,22 +200,21 @@ def capability(
         None, help="Tasks of lm-evaluation-harness, with commas; ifeval,mmlu_pro,gsm8k,eq_bench if not given."
     ),
     plans: list[Path] = PLANS,
+    draws: int = typer.Option(1, help="Random directions beside every plan."),
     limit: int = typer.Option(None, help="Examples of each task at most."),
     model: str = MODEL,
     dtype: str = DTYPE,
     max_batch: int = BATCH,
 ) -> None:
-    """Capability: tasks of lm-evaluation-harness without and with plans."""
+    """Capability: tasks of lm-evaluation-harness without a plan, with plans, and with their controls."""
     from personascope.evals.harness import DEFAULT_TASKS
     from personascope.evals.harness import capability as run_tasks
 
     _, engine = open_engine(run, model=model, dtype=dtype, max_batch=max_batch)
     wanted = DEFAULT_TASKS if tasks is None else tuple(part.strip() for part in tasks.split(","))
-    chosen: list[tuple[str, Plan | None]] = [("plain", None), *((str(p), Plan.load(p)) for p in plans or ())]
-    found: dict[str, Capability] = {
-        name: run_tasks(engine, plan, wanted, limit=limit) for name, plan in chosen
-    }
-    grid = Grid("condition", "task", "metric", "value", "documents", "less no plan", "95%", "p")
+    chosen = [PLAIN, *_with_controls(plans or (), draws, run, seed=0)]
+    found: dict[str, Capability] = {c.name: run_tasks(engine, c.plan, wanted, limit=limit) for c in chosen}
+    grid = Grid("condition", "task", "metric", "value", "documents", "less no plan", "95%", "p", "fired")
     for name, results in found.items():
         for task in results.tasks:
             metric = task.headline
@@ -226,6 +225,7 @@ def capability(
                 f"{metric.value:.4f}",
                 str(task.documents),
                 *_against(task, found["plain"]),
+                _fired(results),
             )
     out.print(grid)
     folder = _folder(run, out_folder, "capability")
@@ -237,6 +237,12 @@ def capability(
         err.print(f"[yellow]not run:[/] {task} {why}", soft_wrap=True)
     if failed:
         raise typer.Exit(PARTLY)
+
+
+def _fired(results: Capability) -> str:
+    """Return the share of generated tokens on which caps fired; "" where none is known."""
+    share = results.firing.get("firing_share")
+    return "" if share is None else f"{share:.0%}"
 
 
 def _against(task: CapabilityTask, plain: Capability) -> tuple[str, str, str]:
@@ -357,7 +363,12 @@ def _conditions(
             seed=seed,
             model=target,
         )
-    conditions = [PLAIN]
+    return (PLAIN, *_with_controls(plans, draws, run, seed))
+
+
+def _with_controls(plans: Sequence[Path], draws: int, run: Path, seed: int) -> list[Condition]:
+    """Return the user's plans, each followed by itself on random directions."""
+    conditions: list[Condition] = []
     for path in plans:
         plan = Plan.load(path)
         name = plan.name or path.name
@@ -365,7 +376,7 @@ def _conditions(
         for draw in range(draws):
             control = randomised(plan, draw, seed=seed, floors=_floors(plan, draw, run, seed))
             conditions.append(Condition(f"random {draw} of {name}", "random", control, draw=draw, of=(name,)))
-    return tuple(conditions)
+    return conditions
 
 
 def _floors(plan: Plan, draw: int, run: Path, seed: int) -> dict[int, float] | None:

@@ -142,20 +142,22 @@ def plan_cap(
     released_percentile: float = typer.Option(
         None, help="The same in the authors' orientation (role - default): 25 here is 75 on the axis."
     ),
+    mean_plus_sd: float = typer.Option(
+        None, help="Floor: so many standard deviations from the mean of role responses on the axis."
+    ),
 ) -> None:
     """Make a plan that holds the projection on the axis at or above a floor."""
-    if (axis_percentile is None) == (released_percentile is None):
+    if sum(floor is not None for floor in (axis_percentile, released_percentile, mean_plus_sd)) != 1:
         raise UsageError(
-            "one percentile is needed",
+            "one floor is needed",
             mend="give --axis-percentile 75, or --released-percentile 25 (the same)",
         )
-    percentile = (
-        axis_percentile_of_released(released_percentile) if axis_percentile is None else axis_percentile
-    )
+    if released_percentile is not None:
+        axis_percentile = axis_percentile_of_released(released_percentile)
     sample = Sample.open(run_folder(run))
     n_layers = sample.found.n_layers
     window: Window = default_windows(n_layers)[-1] if layers is None else parse_window(layers, n_layers)
-    _write(cap_plan(sample, window, axis_percentile=percentile), out_folder)
+    _write(cap_plan(sample, window, axis_percentile=axis_percentile, mean_plus_sd=mean_plus_sd), out_folder)
 
 
 @plan_app.command("explain")

@@ -151,12 +151,14 @@ class Scored:
         logprobs: Natural log-probability of each token of the continuation, [tokens] float32.
         greedy: Whether every token of it is the most likely one.
         plan_digest: Digest of the plan that was applied, None for a plain run.
+        telemetry: What the plan did, None for a plain run.
     """
 
     id: str
     logprobs: Float32[np.ndarray, "tokens"]
     greedy: bool
     plan_digest: str | None = None
+    telemetry: Telemetry | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -67,6 +67,11 @@ def evaluation_table(folder: Path, *, seed: int = 0) -> Table:
         notes.append(
             f"{draws} random directions: axis and directions cannot differ with p below {1 / (draws + 1):.2f}"
         )
+    if name == "jailbreak" and any(row["judge"] == "rules" for c in conditions for row in c.rows):
+        notes.append(
+            "the offline judge cannot tell harmful answers (it found none of four that readers did): "
+            "a claim about harm needs --judge openai:... or local:..."
+        )
     return make_table(name, conditions, measures, notes=notes, seed=seed)
 
 

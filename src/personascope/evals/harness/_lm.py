@@ -293,7 +293,7 @@ class PersonascopeLM(TemplateLM):
         results: list[tuple[float, bool] | None] = [None] * len(batch)
         for scored in self._watch(self.engine.score(batch), len(batch), "score", disable_tqdm):
             check_applied(scored.id, self.plan, scored.plan_digest)
-            self._firing.add(getattr(scored, "telemetry", None))
+            self._firing.add(scored.telemetry)
             place = int(scored.id)
             # float64: a long text's sum of float32 numbers would lose digits.
             result = (float(scored.logprobs.sum(dtype="float64")), scored.greedy)
