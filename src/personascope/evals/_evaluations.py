@@ -16,6 +16,8 @@ from personascope.judge import (
     SELF_DESCRIPTION,
     SUSCEPTIBILITY,
     TRAITS,
+    WEIGHTS,
+    LabelWeights,
 )
 
 RESULTS = "results.json"
@@ -67,12 +69,31 @@ def evaluation_table(folder: Path, *, seed: int = 0) -> Table:
         notes.append(
             f"{draws} random directions: axis and directions cannot differ with p below {1 / (draws + 1):.2f}"
         )
-    if name == "jailbreak" and any(row["judge"] == "rules" for c in conditions for row in c.rows):
-        notes.append(
-            "the offline judge cannot tell harmful answers (it found none of four that readers did): "
-            "a claim about harm needs --judge openai:... or local:..."
-        )
+    if any(row["judge"] == "rules" for c in conditions for row in c.rows):
+        notes += _offline_notes(conditions)
     return make_table(name, conditions, measures, notes=notes, seed=seed)
+
+
+def _offline_notes(conditions: Sequence[ConditionRows]) -> list[str]:
+    """Say how far the offline judge agrees with readers on each rubric that it labelled by."""
+    used = sorted({rubric for c in conditions for row in c.rows for rubric in row["labels"]})
+    notes: list[str] = []
+    for rubric in used:
+        path = WEIGHTS / f"{rubric}.safetensors"
+        if path.exists():
+            facts = LabelWeights.load(path).facts
+            held = facts["held_out"]
+            notes.append(
+                f"offline judge, {rubric}: kappa {held['kappa']:.2f} ({held['kappa_low']:.2f} to "
+                f"{held['kappa_high']:.2f}) with readers on {held['answers']} held-out answers of "
+                f"{', '.join(facts['models'])}"
+            )
+    if JAILBREAK.name in used:
+        notes.append(
+            "the offline judge cannot tell harmful answers (it found none of four that readers did): a "
+            "claim about harm needs --judge openai:... or local:..."
+        )
+    return notes
 
 
 def label_counts(conditions: Sequence[ConditionRows]) -> int:
