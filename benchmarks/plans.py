@@ -20,7 +20,7 @@ from personascope.corpus import load_corpus
 from personascope.engines import Completion, Request, Sampling, load_engine
 from personascope.interventions import Cap, Plan
 
-TOKENS = 48
+TOKENS = 32
 REPEATS = 5
 WINDOW = Window(14, 22)
 

@@ -61,6 +61,9 @@ def test_an_evaluation_prints_its_table_with_controls_and_draws_its_figure(mappe
         *("evaluate", "susceptibility", run, "--out", out, "--corpus", mapped / "corpus", "--roles", "2"),
         *("--prompts", "1", "--strengths", "-2,0,2", "--draws", "2", "--dtype", "float32"),
     )
+    unlabelled = personascope(*args, "--judge", "none")
+    assert unlabelled.code == 0, unlabelled.err
+    assert "nothing is labelled yet" in unlabelled.out
     ran = personascope(*args)
     assert ran.code == 0, ran.err
     assert "random 1 at 2" in ran.out

@@ -423,8 +423,12 @@ def _evaluate(
     table = evaluation_table(folder, seed=seed)
     write_json(folder / RESULTS, table.as_dict())
     print_table(table)
-    figure = save_evaluation_figure(folder / f"{trials.name}.png", table)
-    out.print(f"{done.responses} responses in {folder}; results in {folder / RESULTS}, figure in {figure}")
+    out.print(f"{done.responses} responses in {folder}; results in {folder / RESULTS}")
+    if trials.rubrics and done.unscored == done.responses:
+        out.print("nothing is labelled yet: give the same command a judge to label them and draw the figure")
+    else:
+        title = f"{trials.name}: {engine.info.model_id}"
+        out.print(f"figure in {save_evaluation_figure(folder / f'{trials.name}.png', table, title=title)}")
     if done.partial and judge != "none":
         err.print(
             f"[yellow]partly done:[/] {done.unscored} responses have no label; run the same command again"

@@ -40,9 +40,9 @@ from personascope.report._figure_style import (
     percent,
 )
 
-SIGNS = "strength: fraction of the mean response norm, positive toward the Assistant"
+SIGNS = "strength: fraction of the mean norm, positive toward the Assistant"
 STRENGTH = (
-    "Steering strength (fraction of the mean response norm)\n\u2190 away from the Assistant    toward \u2192"
+    "Steering strength (fraction of the mean norm)\n\u2190 away from the Assistant    toward \u2192"
 )
 
 
