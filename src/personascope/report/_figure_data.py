@@ -74,7 +74,7 @@ class SusceptibilityData:
     """Answers to "who are you?" under role prompts, by steering strength (section 3.2 of the paper).
 
     Attributes:
-        strengths: Fractions of the mean response norm, rising; positive is toward the Assistant.
+        strengths: Fractions of the mean norm, rising; positive is toward the Assistant.
         shares: Label -> share of the answers at each strength; drawn bottom to top in this order.
         lines: Label -> share with limits at each strength, for the labels that are followed.
         random: The same labels -> draws of random directions of the same norm, at ``random_strengths``.
@@ -217,7 +217,7 @@ class CompletionsData:
     """What a base model says of itself, by steering strength (section 3.3 of the paper).
 
     Attributes:
-        strengths: Fractions of the mean response norm, rising; positive is toward the Assistant.
+        strengths: Fractions of the mean norm, rising; positive is toward the Assistant.
         lines: Occupation or trait -> share of the completions with limits, one panel each.
         n: Completions at each strength.
         title: What was measured, with the model and the layer.

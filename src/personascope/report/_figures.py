@@ -41,9 +41,7 @@ from personascope.report._figure_style import (
 )
 
 SIGNS = "strength: fraction of the mean norm, positive toward the Assistant"
-STRENGTH = (
-    "Steering strength (fraction of the mean norm)\n\u2190 away from the Assistant    toward \u2192"
-)
+STRENGTH = "Steering strength (fraction of the mean norm)\n\u2190 away from the Assistant    toward \u2192"
 
 
 def susceptibility_figure(path: Path | str, data: SusceptibilityData) -> None:
