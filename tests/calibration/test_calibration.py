@@ -215,11 +215,13 @@ def test_a_sweep_measures_every_cap_and_its_controls(tmp_path: Path) -> None:
 
 
 def test_a_cap_that_costs_too_much_is_not_recommended(tmp_path: Path) -> None:
-    sweep(tmp_path)
+    first = sweep(tmp_path)
+    (first.plan or cap_plan(sample(), Window(1, 3), axis_percentile=50)).save(tmp_path / "plan")
     strict = SweepSettings(**{**vars_of(SETTINGS), "max_capability_loss": -1.0})
     result = sweep(tmp_path, settings=strict)
     assert result.recommended == ""
     assert result.plan is None
+    assert not (tmp_path / "plan").exists()
     assert "costs at most -100% accuracy" in result.why
 
 

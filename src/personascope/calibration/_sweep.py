@@ -41,7 +41,7 @@ from personascope.evals import (
 )
 from personascope.interventions import Plan
 from personascope.judge import HARMFUL, JAILBREAK, SUSCEPTIBILITY, Judge
-from personascope.store import write_json
+from personascope.store import remove, write_json
 
 AXIS_PERCENTILES = (25.0, 50.0, 75.0, 90.0)
 """Percentiles of role responses on the axis; the paper's 25 of the opposite direction is 75 here."""
@@ -269,7 +269,10 @@ def summarise(
     result = Calibration(tuple(cells), front, chosen, why, plan, susceptibility, jailbreak, partial)
     accuracy = {scored.name: float(scored.correct.mean()) for scored in basics}
     write_json(out / RESULT, _record(result, settings, accuracy))
-    if plan is not None:
+    if plan is None:
+        # What an earlier call with other limits recommended does not stay beside this result.
+        remove(out / PLAN)
+    else:
         plan.save(out / PLAN)
     return result
 

@@ -10,7 +10,7 @@ from rich.logging import RichHandler
 from rich.markup import escape
 
 from personascope import __version__
-from personascope.cli import _corpus, _doctor, _evaluate, _interop, _map, _project, _show, _steer
+from personascope.cli import _calibrate, _corpus, _doctor, _evaluate, _interop, _map, _project, _show, _steer
 from personascope.cli._console import err
 from personascope.errors import PersonascopeError
 
@@ -26,6 +26,7 @@ _show.register(app)
 _project.register(app)
 _steer.register(app)
 _evaluate.register(app)
+_calibrate.register(app)
 _interop.register(app)
 _corpus.register(app)
 _doctor.register(app)

@@ -17,15 +17,25 @@ def run_folder(folder: Path) -> Path:
 
 
 def open_engine(
-    folder: Path, *, model: str | None = None, dtype: str = "auto", max_batch: int = 128
+    folder: Path,
+    *,
+    model: str | None = None,
+    dtype: str = "auto",
+    max_batch: int = 128,
+    layer: int | None = None,
 ) -> tuple[PersonaMap, TransformersEngine]:
     """Open a map and the model that it was made with; a base model gets the transcript that it had.
 
+    A ``layer`` that the map does not have is refused before the model is loaded.
+
     Raises:
+        UsageError: If the map has no such layer.
         StoreError: If there is no map, or the model is another one than the map's.
         ModelError: If the model cannot be loaded.
     """
     found = open_map(folder)
+    if layer is not None:
+        found.unit_axis(layer)
     name = model or found.model.id
     engine = load_engine(name, dtype=dtype, max_batch=max_batch)
     if engine.info.chat_digest != found.model.chat_digest:

@@ -1,35 +1,28 @@
-"""``personascope evaluate`` and ``calibrate``: what a plan does, with its controls."""
+"""``personascope evaluate``: what a plan does, with its controls."""
 
 from __future__ import annotations
 
 import shlex
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table as Grid
 
 from personascope.calibration import (
-    PLAN,
-    RESULT,
-    Calibration,
     Sample,
-    SweepSettings,
-    calibrate,
     matching_floors,
     norms_for,
-    parse_window,
 )
+from personascope.cli._bar import Bar
 from personascope.cli._console import err, out
 from personascope.cli._engine import numbers, open_engine, run_folder
 from personascope.corpus import load_corpus
 from personascope.corpus.evals import load_chats, load_jailbreak_set
 from personascope.engines import TransformersEngine, load_engine
-from personascope.errors import UsageError
 from personascope.evals import (
     PLAIN,
     RESULTS,
@@ -50,8 +43,8 @@ from personascope.evals import (
     susceptibility_trials,
 )
 from personascope.interventions import Cap, Plan, PlanModel
-from personascope.judge import Judge, parse_judge
-from personascope.report import save_calibration_figure, save_evaluation_figure
+from personascope.judge import parse_judge
+from personascope.report import save_evaluation_figure
 from personascope.space import PersonaMap
 from personascope.store import write_json
 
@@ -78,7 +71,6 @@ RESTART = typer.Option(False, help="Forget the run that is in the folder.")
 def register(main: typer.Typer) -> None:
     """Add the commands to the application."""
     main.add_typer(app, name="evaluate")
-    main.command("calibrate")(calibrate_model)
 
 
 @app.command("susceptibility")
@@ -258,85 +250,6 @@ def _against(task: CapabilityTask, plain: Capability) -> tuple[str, str, str]:
     return f"{found.estimate:+.4f}", f"{found.low:+.4f} to {found.high:+.4f}", f"{found.p_value:.4f}"
 
 
-def calibrate_model(
-    run: Path = typer.Argument(..., help="Run folder of a map that kept responses (the default)."),
-    out_folder: Path = typer.Option(
-        None, "--out", help="Folder of the sweep; <run>/calibration if not given."
-    ),
-    windows: str = typer.Option(None, help="Bands of layers with commas, such as 14:22,18:26."),
-    axis_percentiles: str = typer.Option(
-        "25,50,75,90", help="Floors as percentiles of role responses on the axis. Higher is stronger."
-    ),
-    draws: int = typer.Option(1, help="Random directions beside every cap."),
-    roles: int = typer.Option(50, help="Roles of the susceptibility trials."),
-    prompts: int = typer.Option(1, help="System prompts of each role."),
-    dataset: str = typer.Option(None, help="Jailbreak set; the built-in mild one if not given."),
-    jailbreaks: int = typer.Option(None, help="Jailbreak pairs at most."),
-    questions: int = typer.Option(None, help="Questions of the capability task, at most 160."),
-    max_capability_loss: float = typer.Option(0.02, help="Accuracy that a recommended cap may cost."),
-    corpus: Path = typer.Option(None, help="Corpus folder; the built-in one if not given."),
-    judge: str = JUDGE,
-    model: str = MODEL,
-    dtype: str = DTYPE,
-    max_batch: int = BATCH,
-    seed: int = SEED,
-    restart: bool = RESTART,
-) -> None:
-    """Sweep caps over layers and floors, and recommend one (section 5 of the paper)."""
-    make_judge = _judge_maker(judge)
-    sample = Sample.open(run_folder(run))
-    found, engine = open_engine(run, model=model, dtype=dtype, max_batch=max_batch)
-    bands = None if windows is None else tuple(parse_window(w, found.n_layers) for w in windows.split(","))
-    settings = SweepSettings(
-        windows=bands,
-        axis_percentiles=tuple(numbers(axis_percentiles, "axis-percentiles")),
-        draws=draws,
-        roles=roles,
-        prompts=prompts,
-        jailbreaks=jailbreaks,
-        questions=questions,
-        max_capability_loss=max_capability_loss,
-    )
-    folder = out_folder or run_folder(run) / "calibration"
-    with _Bar() as bar:
-        result = calibrate(
-            engine,
-            sample,
-            load_corpus(corpus),
-            out=folder,
-            judge=make_judge,
-            settings=settings,
-            jailbreaks=load_jailbreak_set(dataset) if dataset else None,
-            seed=seed,
-            progress=bar.update,
-            restart=restart,
-            command=_command(),
-        )
-    _print_calibration(result)
-    figure = folder / "pareto.png"
-    save_calibration_figure(figure, result)
-    out.print(f"cells in {folder / RESULT}, figure in {figure}")
-    if result.plan is not None:
-        out.print(f"[bold]recommended:[/] {result.recommended} ({result.why}); plan in {folder / PLAN}")
-    else:
-        out.print(f"[bold]no cap is recommended:[/] {result.why}")
-    if result.partial:
-        err.print("[yellow]partly done:[/] labels are missing; run the same command again")
-        raise typer.Exit(PARTLY)
-
-
-def _judge_maker(spec: str) -> Callable[[], Judge]:
-    if spec.strip() == "none":
-        raise UsageError("a sweep needs a judge", mend="give --judge rules, openai:... or local:...")
-
-    def make() -> Judge:
-        judge = parse_judge(spec)
-        assert judge is not None
-        return judge
-
-    return make
-
-
 def _conditions(
     found: PersonaMap,
     engine: TransformersEngine,
@@ -391,7 +304,8 @@ def _folder(run: Path, out_folder: Path | None, name: str) -> Path:
     return out_folder or run_folder(run) / "evals" / name
 
 
-def _command() -> str:
+def this_command() -> str:
+    """Return the command line, as it is recorded in run folders."""
     return shlex.join(["personascope", *sys.argv[1:]])
 
 
@@ -408,7 +322,7 @@ def _evaluate(
     for problem in trials.problems:
         err.print(f"[yellow]left out:[/] {problem}", soft_wrap=True)
     folder = _folder(run, out_folder, trials.name)
-    with _Bar() as bar:
+    with Bar() as bar:
         done = run_evaluation(
             engine,
             trials,
@@ -416,9 +330,9 @@ def _evaluate(
             out=folder,
             judge=parse_judge(judge),
             seed=seed,
-            progress=bar.update,
+            progress=partial(show_progress, bar),
             restart=restart,
-            command=_command(),
+            command=this_command(),
         )
     table = evaluation_table(folder, seed=seed)
     write_json(folder / RESULTS, table.as_dict())
@@ -468,53 +382,6 @@ def print_table(table: Table) -> None:
         out.print(note)
 
 
-def _print_calibration(result: Calibration) -> None:
-    grid = Grid(title="caps, each less no plan; * on the Pareto front")
-    for name in ("cap", "Assistant", "p", "harmful", "p ", "capability", "incoherent", "fired"):
-        grid.add_column(name, justify="left" if name == "cap" else "right")
-    for cell in result.cells:
-        grid.add_row(
-            cell.condition + (" *" if cell.condition in result.front else ""),
-            f"{cell.assistant.estimate:+.3f}",
-            f"{cell.assistant.p_value:.3f}",
-            f"{cell.harmful.estimate:+.3f}",
-            f"{cell.harmful.p_value:.3f}",
-            f"{cell.capability.estimate:+.3f}",
-            f"{cell.incoherent:+.3f}",
-            f"{cell.firing_share:.0%}",
-        )
-    out.print(grid)
-
-
-class _Bar:
-    """A progress bar on stderr; nothing where stderr is no terminal."""
-
-    def __init__(self) -> None:
-        columns: Any = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
-        )
-        self._bar = Progress(*columns, console=err, disable=not err.is_terminal)
-        self._begun = time.monotonic()
-
-    def __enter__(self) -> _Bar:
-        self._bar.start()
-        self._task = self._bar.add_task("generate", total=None, note="")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def update(self, step: EvalProgress) -> None:
-        """Show where the run stands."""
-        rate = step.tokens / max(time.monotonic() - self._begun, 1e-9)
-        self._bar.update(
-            self._task,
-            description=step.phase,
-            completed=step.done,
-            total=step.total,
-            note=f"{step.condition}, {rate:.0f} tokens/s",
-        )
+def show_progress(bar: Bar, step: EvalProgress) -> None:
+    """Show where an evaluation stands."""
+    bar.show(step.phase, step.done, step.total, step.tokens, step.condition)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from personascope.cli._bar import Bar
 from personascope.cli._console import err, out
 from personascope.cli._show import print_map
 from personascope.corpus import load_corpus
@@ -82,14 +83,14 @@ def map_model(
         return
     folder = out_folder or Path("runs") / Path(model).name
     begun = time.monotonic()
-    with _Bar() as bar:
+    with Bar() as bar:
         result = run_map(
             engine,
             texts,
             profile,
             out=folder,
             judge=scorer,
-            progress=bar.update,
+            progress=partial(_show, bar),
             restart=restart,
             command=shlex.join(["personascope", *sys.argv[1:]]),
             **common,  # pyright: ignore[reportArgumentType]
@@ -146,31 +147,6 @@ def _print_estimate(found: RunEstimate) -> None:
     out.print(f"judge             {found.judge if found.judge is not None else 'nothing to pay'}")
 
 
-class _Bar:
-    """A progress bar on stderr; nothing where stderr is no terminal."""
-
-    def __init__(self) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
-            console=err,
-            disable=not err.is_terminal,
-        )
-        self._begun = time.monotonic()
-
-    def __enter__(self) -> _Bar:
-        self._bar.start()
-        self._task = self._bar.add_task("generate", total=None, note="")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def update(self, step: Step) -> None:
-        """Show where the run stands."""
-        rate = step.tokens / max(time.monotonic() - self._begun, 1e-9)
-        note = f"{rate:.0f} tokens/s, {step.unscored + step.waiting} unscored"
-        self._bar.update(self._task, description=step.phase, completed=step.done, total=step.total, note=note)
+def _show(bar: Bar, step: Step) -> None:
+    note = f"{step.unscored + step.waiting} unscored"
+    bar.show(step.phase, step.done, step.total, step.tokens, note)

@@ -13,8 +13,9 @@ import typer
 from rich.table import Table
 
 from personascope.chat import Conversation, Message
-from personascope.cli._console import open_map, out
-from personascope.engines import Capture, load_engine
+from personascope.cli._console import out
+from personascope.cli._engine import open_engine
+from personascope.engines import Capture
 from personascope.errors import UsageError
 
 ROLES = ("system", "user", "assistant")
@@ -45,19 +46,10 @@ def project(
     dtype: str = typer.Option("auto", help="auto, bfloat16, float32 or float16."),
 ) -> None:
     """Project every turn of a conversation on the Assistant Axis."""
-    found = open_map(map_folder)
     conversation = read_transcript(transcript)
+    found, engine = open_engine(map_folder, model=model, dtype=dtype, layer=layer)
     at = found.middle_layer if layer is None else layer
     axis = found.unit_axis(at)
-    engine = load_engine(model or found.model.id, dtype=dtype)
-    info = engine.info
-    found.check_model(
-        model_id=found.model.id,
-        revision=info.model_revision,
-        n_layers=info.n_layers,
-        d_model=info.d_model,
-        chat_digest=info.chat_digest,
-    )
     rows: list[dict[str, Any]] = []
     for turn in engine.observe(conversation, capture=Capture((at,))):
         value = None if turn.pooled is None else float(turn.pooled[0] @ axis)

@@ -54,7 +54,7 @@ def steer(
     dtype: str = typer.Option("auto", help="auto, bfloat16, float32 or float16."),
 ) -> None:
     """Answer one question at several strengths along the Assistant Axis, side by side."""
-    found, engine = open_engine(run, model=model, dtype=dtype)
+    found, engine = open_engine(run, model=model, dtype=dtype, layer=layer)
     conditions: list[Condition]
     if plan is not None:
         conditions = [PLAIN, Condition("plan", "plan", Plan.load(plan))]

@@ -1,0 +1,141 @@
+"""``personascope calibrate``: the sweep that finds a cap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import typer
+from rich.table import Table as Grid
+
+from personascope.calibration import (
+    PLAN,
+    RESULT,
+    Calibration,
+    Sample,
+    SweepSettings,
+    calibrate,
+    parse_window,
+)
+from personascope.cli._bar import Bar
+from personascope.cli._console import err, out
+from personascope.cli._engine import numbers, open_engine, run_folder
+from personascope.cli._evaluate import (
+    BATCH,
+    DTYPE,
+    JUDGE,
+    MODEL,
+    PARTLY,
+    RESTART,
+    SEED,
+    show_progress,
+    this_command,
+)
+from personascope.corpus import load_corpus
+from personascope.corpus.evals import load_jailbreak_set
+from personascope.errors import UsageError
+from personascope.judge import Judge, parse_judge
+from personascope.report import save_calibration_figure
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("calibrate")(calibrate_model)
+
+
+def calibrate_model(
+    run: Path = typer.Argument(..., help="Run folder of a map that kept responses (the default)."),
+    out_folder: Path = typer.Option(
+        None, "--out", help="Folder of the sweep; <run>/calibration if not given."
+    ),
+    windows: str = typer.Option(None, help="Bands of layers with commas, such as 14:22,18:26."),
+    axis_percentiles: str = typer.Option(
+        "25,50,75,90", help="Floors as percentiles of role responses on the axis. Higher is stronger."
+    ),
+    draws: int = typer.Option(1, help="Random directions beside every cap."),
+    roles: int = typer.Option(50, help="Roles of the susceptibility trials."),
+    prompts: int = typer.Option(1, help="System prompts of each role."),
+    dataset: str = typer.Option(None, help="Jailbreak set; the built-in mild one if not given."),
+    jailbreaks: int = typer.Option(None, help="Jailbreak pairs at most."),
+    questions: int = typer.Option(None, help="Questions of the capability task, at most 160."),
+    max_capability_loss: float = typer.Option(0.02, help="Accuracy that a recommended cap may cost."),
+    corpus: Path = typer.Option(None, help="Corpus folder; the built-in one if not given."),
+    judge: str = JUDGE,
+    model: str = MODEL,
+    dtype: str = DTYPE,
+    max_batch: int = BATCH,
+    seed: int = SEED,
+    restart: bool = RESTART,
+) -> None:
+    """Sweep caps over layers and floors, and recommend one (section 5 of the paper)."""
+    make_judge = _judge_maker(judge)
+    sample = Sample.open(run_folder(run))
+    found, engine = open_engine(run, model=model, dtype=dtype, max_batch=max_batch)
+    bands = None if windows is None else tuple(parse_window(w, found.n_layers) for w in windows.split(","))
+    settings = SweepSettings(
+        windows=bands,
+        axis_percentiles=tuple(numbers(axis_percentiles, "axis-percentiles")),
+        draws=draws,
+        roles=roles,
+        prompts=prompts,
+        jailbreaks=jailbreaks,
+        questions=questions,
+        max_capability_loss=max_capability_loss,
+    )
+    folder = out_folder or run_folder(run) / "calibration"
+    with Bar() as bar:
+        result = calibrate(
+            engine,
+            sample,
+            load_corpus(corpus),
+            out=folder,
+            judge=make_judge,
+            settings=settings,
+            jailbreaks=load_jailbreak_set(dataset) if dataset else None,
+            seed=seed,
+            progress=partial(show_progress, bar),
+            restart=restart,
+            command=this_command(),
+        )
+    _print_calibration(result)
+    figure = folder / "pareto.png"
+    save_calibration_figure(figure, result)
+    out.print(f"cells in {folder / RESULT}, figure in {figure}")
+    if result.plan is not None:
+        out.print(f"[bold]recommended:[/] {result.recommended} ({result.why}); plan in {folder / PLAN}")
+    else:
+        out.print(f"[bold]no cap is recommended:[/] {result.why}")
+    if result.partial:
+        err.print("[yellow]partly done:[/] labels are missing; run the same command again")
+        raise typer.Exit(PARTLY)
+
+
+def _judge_maker(spec: str) -> Callable[[], Judge]:
+    if spec.strip() == "none":
+        raise UsageError("a sweep needs a judge", mend="give --judge rules, openai:... or local:...")
+
+    def make() -> Judge:
+        judge = parse_judge(spec)
+        assert judge is not None
+        return judge
+
+    return make
+
+
+def _print_calibration(result: Calibration) -> None:
+    grid = Grid(title="caps, each less no plan; * on the Pareto front")
+    for name in ("cap", "Assistant", "p", "harmful", "p ", "capability", "incoherent", "fired"):
+        grid.add_column(name, justify="left" if name == "cap" else "right")
+    for cell in result.cells:
+        grid.add_row(
+            cell.condition + (" *" if cell.condition in result.front else ""),
+            f"{cell.assistant.estimate:+.3f}",
+            f"{cell.assistant.p_value:.3f}",
+            f"{cell.harmful.estimate:+.3f}",
+            f"{cell.harmful.p_value:.3f}",
+            f"{cell.capability.estimate:+.3f}",
+            f"{cell.incoherent:+.3f}",
+            f"{cell.firing_share:.0%}",
+        )
+    out.print(grid)
