@@ -111,6 +111,23 @@ def test_labels_of_another_wording_of_the_rubric_are_made_anew(tmp_path: Path) -
     assert sum(again.asked.values()) == len(asked.items) * 3
 
 
+def test_labels_of_another_judge_are_made_anew_and_never_mixed(tmp_path: Path) -> None:
+    asked, out = trials(roles=1, prompts=1), tmp_path / "e"
+    run_evaluation(engine(), asked, conditions(0), out=out, judge=RuleJudge())
+    other = RuleJudge(lambda item: item.id.endswith("/name"))
+    other.name = "another"
+    run = run_evaluation(engine(), asked, conditions(0), out=out, judge=other)
+    assert sum(other.asked.values()) == len(asked.items) * 3
+    assert run.unscored == 3
+    for condition in read_evaluation(out):
+        assert {row["judge"] for row in condition.rows} == {"another"}
+        assert [row["trial"] for row in condition.rows if not row["labels"]] == [asked.items[1].id]
+    dead = RuleJudge(lambda _: True)
+    dead.name = "dead"
+    run_evaluation(engine(), asked, conditions(0), out=out, judge=dead)
+    assert {row["judge"] for condition in read_evaluation(out) for row in condition.rows} == {"another"}
+
+
 def test_a_response_without_its_plan_ends_the_run(tmp_path: Path) -> None:
     forgetful = Recording(engine(), lambda completion: replace(completion, plan_digest=None))
     with pytest.raises(EngineError, match="came back under the plan None"):

@@ -1,7 +1,8 @@
 """Running an evaluation: every trial under every condition, a condition committed when it is whole.
 
 A run folder holds one unit a condition. A run that dies is taken up by the same call: committed
-conditions are not run again, and responses without a label are only judged again.
+conditions are not run again, and responses without a label are only judged again. Labels of another judge,
+or of another wording of a rubric, are made anew: those of two judges never stand in one table.
 """
 
 from __future__ import annotations
@@ -163,6 +164,7 @@ def run_evaluation(
         if judge is None:
             runner.run(None)
         else:
+            runner.judge = judge.name
             with JudgePool(judge, max_pending=max_pending) as pool:
                 runner.run(pool)
         unscored = sum(unit.meta["unscored"] for unit in folder.units.values())
@@ -186,13 +188,16 @@ class _Runner:
         self.folder = folder
         self.seed = seed
         self.progress = progress
+        self.judge: str | None = None
         self.tokens = 0
         self.done = len(folder.units) * len(trials.items)
 
     def run(self, pool: JudgePool | None) -> None:
         if pool is not None:
             for index, unit in list(self.folder.units.items()):
-                stale = unit.meta["rubrics"] not in ({}, self.trials.rubrics)
+                labelled = bool(unit.meta["rubrics"])
+                made = (unit.meta["rubrics"], unit.meta.get("judge"))
+                stale = labelled and made != (self.trials.rubrics, self.judge)
                 if (unit.meta["unscored"] or stale) and pool.fatal is None:
                     self._judge_again(pool, index, stale=stale)
         missing = [index for index in range(len(self.conditions)) if index not in self.folder.units]
@@ -209,12 +214,12 @@ class _Runner:
     def _judge_again(self, pool: JudgePool, index: int, *, stale: bool) -> None:
         rows = self.folder.rows(index).to_pylist()
         for row in rows:
-            # Labels under another wording of a rubric do not belong with those of this one.
             row["labels"] = {} if stale else dict(row["labels"] or ())
             row["reasons"] = {} if stale else dict(row["reasons"] or ())
         self._report(self.conditions[index].name, "judge")
         before = sum(len(row["labels"]) for row in rows)
         self._judge(pool, {index: rows})
+        # A judge that gives no label at all takes nothing away either.
         if sum(len(row["labels"]) for row in rows) > before:
             self._commit(index, rows)
 
@@ -339,6 +344,7 @@ class _Runner:
             "responses": len(rows),
             "plan": None if condition.plan is None else condition.plan.digest,
             "rubrics": self.trials.rubrics if any(row["labels"] for row in rows) else {},
+            "judge": self.judge if any(row["labels"] for row in rows) else None,
         }
         for row in rows:
             row["labels"], row["reasons"] = list(row["labels"].items()), list(row["reasons"].items())
