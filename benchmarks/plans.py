@@ -1,8 +1,9 @@
 """What plans cost in the Transformers engine: a cap at 8 layers on every token, and 64 plans in one batch.
 
 The floors are at the 50th percentile of the role responses' projections, so that about half of the tokens
-are moved. All ways answer the same prompts, which share no system prompt (a prefix that requests of one plan
-share would not be shared among 64 plans), with as many tokens each: nobody stops early.
+are moved. All ways answer the same questions with as many tokens each: nobody stops early. Keys and values
+made under a plan serve that plan alone, so 64 plans pass a system prompt 64 times that one plan passes once:
+the 64 plans are measured with a system prompt for each request, and again with one that all share.
 """
 
 from __future__ import annotations
@@ -48,6 +49,10 @@ def main(run: Path) -> None:
         for _ in large
     ]
     many = [replace(request, plan=own) for request, own in zip(large, plans, strict=True)]
+    own_prompt = {
+        request.id: (Message("system", f"{number + 10} is your number. Be brief."), *request.prompt)
+        for number, request in enumerate(large)
+    }
     assert len({request.plan.digest for request in many if request.plan}) == 64
 
     engine = load_engine("smollm2-135m", max_batch=32)
@@ -71,13 +76,21 @@ def main(run: Path) -> None:
     )
     second = interleave(
         {
-            "one plan, batch 64": lambda: generate("one", wide, large),
-            "64 plans, batch 64": lambda: generate("many", wide, many),
+            "one plan": lambda: generate("one", wide, [replace(r, prompt=own_prompt[r.id]) for r in large]),
+            "64 plans": lambda: generate("many", wide, [replace(r, prompt=own_prompt[r.id]) for r in many]),
+        },
+        REPEATS,
+    )
+    third = interleave(
+        {
+            "one plan": lambda: generate("one shared", wide, large),
+            "64 plans": lambda: generate("many shared", wide, many),
         },
         REPEATS,
     )
     cap = ratio(first, "cap at 8 layers on every token, batch 32", "no plan, batch 32")
-    distinct = ratio(second, "64 plans, batch 64", "one plan, batch 64")
+    distinct = ratio(second, "64 plans", "one plan")
+    shared = ratio(third, "64 plans", "one plan")
     write_page(
         __file__,
         "What plans cost",
@@ -86,9 +99,12 @@ def main(run: Path) -> None:
         f"(one plan), {shares['many']:.0%} (64 plans).\n\n"
         + table(first, "no plan, batch 32")
         + f"\n\nThe cap costs {cap[0]:.3f} of generation without it ({cap[1]:.3f} to {cap[2]:.3f}).\n\n"
-        + table(second, "one plan, batch 64")
-        + f"\n\n64 plans in a batch cost {distinct[0]:.3f} of one plan ({distinct[1]:.3f} to "
-        f"{distinct[2]:.3f}).",
+        + table(second, "one plan")
+        + f"\n\nWith a system prompt for each request, 64 plans in a batch of 64 cost {distinct[0]:.3f} of one plan "
+        f"({distinct[1]:.3f} to {distinct[2]:.3f}).\n\n"
+        + table(third, "one plan")
+        + f"\n\nWhen all share the model's default system prompt, they cost {shared[0]:.3f} ({shared[1]:.3f} to "
+        f"{shared[2]:.3f}): one plan passes it once, 64 plans pass it 64 times.",
     )
 
 

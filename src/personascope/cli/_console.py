@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -9,7 +11,10 @@ from rich.console import Console
 from personascope.mapping import MAP
 from personascope.space import PersonaMap
 
-out = Console(highlight=False)
+# Rich takes a pipe for 80 columns and cuts the words of a wide table.
+_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
+
+out = Console(highlight=False, width=_WIDTH)
 err = Console(stderr=True, highlight=False)
 
 

@@ -273,7 +273,7 @@ class Pass:
             direction = single.direction
         else:
             direction = single.direction[:, None]
-            along = (wide * direction).sum(-1)
+            along = torch.bmm(wide, single.direction[:, :, None])[..., 0]
             clamped = torch.minimum(torch.maximum(along, single.low[:, None]), single.high[:, None])
             shift = single.shift[:, None] + clamped - along
         if step.bounds is not None:
