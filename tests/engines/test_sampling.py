@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from personascope.engines._transformers._sampling import TOP, draw
+from personascope.engines._sampling import TOP, draw
 
 
 @pytest.mark.parametrize("vocabulary", [40, 4 * TOP])

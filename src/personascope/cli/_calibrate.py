@@ -24,6 +24,7 @@ from personascope.cli._engine import numbers, open_engine, run_folder
 from personascope.cli._evaluate import (
     BATCH,
     DTYPE,
+    ENGINE,
     JUDGE,
     MODEL,
     PARTLY,
@@ -63,6 +64,7 @@ def calibrate_model(
     corpus: Path = typer.Option(None, help="Corpus folder; the built-in one if not given."),
     judge: str = JUDGE,
     model: str = MODEL,
+    engine_kind: str = ENGINE,
     dtype: str = DTYPE,
     max_batch: int = BATCH,
     seed: int = SEED,
@@ -71,7 +73,7 @@ def calibrate_model(
     """Sweep caps over layers and floors, and recommend one (section 5 of the paper)."""
     make_judge = _judge_maker(judge)
     sample = Sample.open(run_folder(run))
-    found, engine = open_engine(run, model=model, dtype=dtype, max_batch=max_batch)
+    found, engine = open_engine(run, model=model, kind=engine_kind, dtype=dtype, max_batch=max_batch)
     bands = None if windows is None else tuple(parse_window(w, found.n_layers) for w in windows.split(","))
     settings = SweepSettings(
         windows=bands,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from personascope.cli._console import open_map
-from personascope.engines import TransformersEngine, load_engine
+from personascope.engines import LocalEngine, load_engine
 from personascope.errors import UsageError
 from personascope.mapping import MAP
 from personascope.space import PersonaMap
@@ -20,13 +20,15 @@ def open_engine(
     folder: Path,
     *,
     model: str | None = None,
+    kind: str = "transformers",
     dtype: str = "auto",
     max_batch: int = 128,
     layer: int | None = None,
-) -> tuple[PersonaMap, TransformersEngine]:
+) -> tuple[PersonaMap, LocalEngine]:
     """Open a map and the model that it was made with; a base model gets the transcript that it had.
 
-    A ``layer`` that the map does not have is refused before the model is loaded.
+    ``kind`` is one of `personascope.engines.ENGINES`. A ``layer`` that the map does not have is refused
+    before the model is loaded.
 
     Raises:
         UsageError: If the map has no such layer.
@@ -37,7 +39,7 @@ def open_engine(
     if layer is not None:
         found.unit_axis(layer)
     name = model or found.model.id
-    engine = load_engine(name, dtype=dtype, max_batch=max_batch)
+    engine = load_engine(name, engine=kind, dtype=dtype, max_batch=max_batch)
     if engine.info.chat_digest != found.model.chat_digest:
         other = engine.with_transcript()
         if other.info.chat_digest == found.model.chat_digest:

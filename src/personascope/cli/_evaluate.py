@@ -22,7 +22,7 @@ from personascope.cli._console import err, out
 from personascope.cli._engine import numbers, open_engine, run_folder
 from personascope.corpus import load_corpus
 from personascope.corpus.evals import load_chats, load_jailbreak_set
-from personascope.engines import TransformersEngine, load_engine
+from personascope.engines import ENGINES, LocalEngine, load_engine
 from personascope.evals import (
     PLAIN,
     RESULTS,
@@ -62,6 +62,7 @@ DRAWS = typer.Option(3, help="Random directions beside the axis, of the same len
 LAYER = typer.Option(None, help="Layer that is steered; the map's middle layer if not given.")
 JUDGE = typer.Option("rules", help="rules (offline), openai:MODEL@BASE_URL, local:MODEL or none.")
 MODEL = typer.Option(None, help="Model, if it lies elsewhere than when it was mapped.")
+ENGINE = typer.Option("auto", "--engine", help=f"{', '.join(ENGINES)}; auto is vllm where it is installed.")
 DTYPE = typer.Option("auto", help="auto, bfloat16, float32 or float16.")
 BATCH = typer.Option(128, help="Responses that are generated side by side.")
 SEED = typer.Option(0, help="Of everything that is drawn.")
@@ -86,13 +87,14 @@ def susceptibility(
     corpus: Path = typer.Option(None, help="Corpus folder; the built-in one if not given."),
     judge: str = JUDGE,
     model: str = MODEL,
+    engine_kind: str = ENGINE,
     dtype: str = DTYPE,
     max_batch: int = BATCH,
     seed: int = SEED,
     restart: bool = RESTART,
 ) -> None:
     """Role susceptibility: who the model says it is when it plays a role (section 3.2 of the paper)."""
-    found, engine = open_engine(run, model=model, dtype=dtype, max_batch=max_batch)
+    found, engine = open_engine(run, model=model, kind=engine_kind, dtype=dtype, max_batch=max_batch)
     trials = susceptibility_trials(load_corpus(corpus), nearest_roles(found, roles), prompts=prompts)
     conditions = _conditions(found, engine, run, strengths, plans, draws, layer, seed)
     _evaluate(engine, trials, conditions, run, out_folder, judge, seed, restart)
@@ -112,13 +114,14 @@ def jailbreak(
     layer: int = LAYER,
     judge: str = JUDGE,
     model: str = MODEL,
+    engine_kind: str = ENGINE,
     dtype: str = DTYPE,
     max_batch: int = BATCH,
     seed: int = SEED,
     restart: bool = RESTART,
 ) -> None:
     """Persona jailbreaks: how often a persona gets what it should not."""
-    found, engine = open_engine(run, model=model, dtype=dtype, max_batch=max_batch)
+    found, engine = open_engine(run, model=model, kind=engine_kind, dtype=dtype, max_batch=max_batch)
     chosen = load_jailbreak_set(dataset, limit=limit) if dataset else load_jailbreak_set(limit=limit)
     trials = jailbreak_trials(chosen)
     conditions = _conditions(found, engine, run, strengths, plans, draws, layer, seed)
@@ -139,16 +142,17 @@ def pretrained(
     layer: int = LAYER,
     judge: str = JUDGE,
     model: str = MODEL,
+    engine_kind: str = ENGINE,
     dtype: str = DTYPE,
     max_batch: int = BATCH,
     seed: int = SEED,
     restart: bool = RESTART,
 ) -> None:
     """Pre-trained models: what a base model says of itself, steered with an axis (section 3.2)."""
-    found, engine = open_engine(run, model=model, dtype=dtype, max_batch=max_batch)
+    found, engine = open_engine(run, model=model, kind=engine_kind, dtype=dtype, max_batch=max_batch)
     target = plan_model(found)
     if base is not None:
-        engine = load_engine(base, dtype=dtype, max_batch=max_batch)
+        engine = load_engine(base, engine=engine_kind, dtype=dtype, max_batch=max_batch)
         if engine.chat is None:
             # The unit of strengths is measured on chats, which a base model needs as a transcript.
             engine = engine.with_transcript()
@@ -172,13 +176,14 @@ def coherence(
     draws: int = DRAWS,
     layer: int = LAYER,
     model: str = MODEL,
+    engine_kind: str = ENGINE,
     dtype: str = DTYPE,
     max_batch: int = BATCH,
     seed: int = SEED,
     restart: bool = RESTART,
 ) -> None:
     """Coherence of answers to ordinary questions: repetition, script and language, perplexity."""
-    found, engine = open_engine(run, model=model, dtype=dtype, max_batch=max_batch)
+    found, engine = open_engine(run, model=model, kind=engine_kind, dtype=dtype, max_batch=max_batch)
     trials = ordinary_trials(load_chats(chats, limit=limit).chats)
     conditions = _conditions(found, engine, run, strengths, plans, draws, layer, seed)
     _evaluate(engine, trials, conditions, run, out_folder, "none", seed, restart)
@@ -195,6 +200,7 @@ def capability(
     draws: int = typer.Option(1, help="Random directions beside every plan."),
     limit: int = typer.Option(None, help="Examples of each task at most."),
     model: str = MODEL,
+    engine_kind: str = ENGINE,
     dtype: str = DTYPE,
     max_batch: int = BATCH,
 ) -> None:
@@ -202,7 +208,7 @@ def capability(
     from personascope.evals.harness import DEFAULT_TASKS
     from personascope.evals.harness import capability as run_tasks
 
-    _, engine = open_engine(run, model=model, dtype=dtype, max_batch=max_batch)
+    _, engine = open_engine(run, model=model, kind=engine_kind, dtype=dtype, max_batch=max_batch)
     wanted = DEFAULT_TASKS if tasks is None else tuple(part.strip() for part in tasks.split(","))
     chosen = [PLAIN, *_with_controls(plans or (), draws, run, seed=0)]
     found: dict[str, Capability] = {c.name: run_tasks(engine, c.plan, wanted, limit=limit) for c in chosen}
@@ -252,7 +258,7 @@ def _against(task: CapabilityTask, plain: Capability) -> tuple[str, str, str]:
 
 def _conditions(
     found: PersonaMap,
-    engine: TransformersEngine,
+    engine: LocalEngine,
     run: Path,
     strengths: str,
     plans: Sequence[Path] | None,
@@ -310,7 +316,7 @@ def this_command() -> str:
 
 
 def _evaluate(
-    engine: TransformersEngine,
+    engine: LocalEngine,
     trials: Trials,
     conditions: Sequence[Condition],
     run: Path,

@@ -14,7 +14,7 @@ from personascope.cli._bar import Bar
 from personascope.cli._console import err, out
 from personascope.cli._show import print_map
 from personascope.corpus import load_corpus
-from personascope.engines import load_engine
+from personascope.engines import ENGINES, load_engine
 from personascope.errors import UsageError
 from personascope.judge import JudgeStats, parse_judge
 from personascope.mapping import MAP, PROFILES, RunEstimate, estimate, plan_run, run_map
@@ -45,6 +45,9 @@ def map_model(
     default_samples: int = typer.Option(None, help="Rollouts of the default for each prompt and question."),
     keep: str = typer.Option(None, help="Pooled activations to keep on the disk: all, or a number."),
     seed: int = typer.Option(0, help="Of everything that is drawn."),
+    engine_kind: str = typer.Option(
+        "auto", "--engine", help=f"{', '.join(ENGINES)}; auto is vllm where it is installed."
+    ),
     dtype: str = typer.Option("auto", help="auto (bfloat16 where the hardware computes in it), or a dtype."),
     device: str = typer.Option(None, help="cpu, cuda, cuda:1, ...; the first GPU if there is one."),
     device_map: str = typer.Option(None, help="auto: spread the model over all GPUs."),
@@ -68,6 +71,7 @@ def map_model(
     scorer = parse_judge(judge, **({"max_cost": max_cost} if max_cost is not None else {}))
     engine = load_engine(
         model,
+        engine=engine_kind,
         dtype=dtype,
         device=device,
         device_map=device_map,

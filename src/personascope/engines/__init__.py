@@ -14,14 +14,17 @@ from personascope.engines._contract import (
     TurnActivations,
     request_seed,
 )
-from personascope.engines._transformers import TransformersEngine, load_engine, native_dtype
+from personascope.engines._load import ENGINES, LocalEngine, bulk_engine, load_engine, native_dtype
+from personascope.engines._transformers import TransformersEngine
 
 __all__ = [
+    "ENGINES",
     "Capture",
     "Completion",
     "Engine",
     "EngineInfo",
     "FinishReason",
+    "LocalEngine",
     "Probe",
     "Request",
     "Sampling",
@@ -29,6 +32,7 @@ __all__ = [
     "Scored",
     "TransformersEngine",
     "TurnActivations",
+    "bulk_engine",
     "load_engine",
     "native_dtype",
     "request_seed",

@@ -6,21 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from personascope.chat import ChatFormat
-from personascope.engines import TransformersEngine, load_engine
+from personascope.engines import LocalEngine, load_engine
 from personascope.errors import UsageError
 from personascope.interventions import Plan
 from personascope.mapping import MAP
 from personascope.space import PersonaMap
 
-LOADING = ("dtype", "device", "device_map", "attn_implementation", "trust_remote_code", "max_batch")
+LOADING = ("engine", "dtype", "device", "device_map", "attn_implementation", "trust_remote_code", "max_batch")
 """Arguments for `load_engine`."""
 
 CHATS = ("auto", "transcript")
 """Forms of a conversation: the model's own template, or a plain dialogue (for a base model)."""
 
 
-def open_engine(model: str, arguments: Mapping[str, Any], *, chat: str = "auto") -> TransformersEngine:
+def open_engine(model: str, arguments: Mapping[str, Any], *, chat: str = "auto") -> LocalEngine:
     """Load an engine; arguments that are None count as not given.
 
     Args:
@@ -35,16 +34,10 @@ def open_engine(model: str, arguments: Mapping[str, Any], *, chat: str = "auto")
     if chat not in CHATS:
         raise UsageError(f"chat is {chat!r}", mend=f"give one of {', '.join(CHATS)}")
     engine = load_engine(model, **{name: value for name, value in arguments.items() if value is not None})
-    if chat == "auto":
-        return engine
-    loaded = engine.loaded
-    transcript = ChatFormat.transcript(loaded.tokenizer, model_name=loaded.model_id)
-    return TransformersEngine(
-        loaded, max_batch=engine.max_batch, prefill_tokens=engine.prefill_tokens, chat=transcript
-    )
+    return engine if chat == "auto" else engine.with_transcript()
 
 
-def open_plan(folder: str | Path | None, engine: TransformersEngine) -> Plan | None:
+def open_plan(folder: str | Path | None, engine: LocalEngine) -> Plan | None:
     """Read a plan and compare its model with the engine's, before anything is run.
 
     Raises:

@@ -1,5 +1,6 @@
 """Interventions on the residual stream: steer, ablate, cap; the Plan that gathers them; their math."""
 
+from personascope.interventions._flat import FlatCounters, FlatPass, Segment
 from personascope.interventions._ops import Ablate, Cap, Op, Steer, unit_direction
 from personascope.interventions._plan import Plan, PlanModel
 from personascope.interventions._program import (
@@ -18,11 +19,14 @@ __all__ = [
     "Cap",
     "Counters",
     "Extent",
+    "FlatCounters",
+    "FlatPass",
     "Op",
     "Pass",
     "Plan",
     "PlanModel",
     "PlanTable",
+    "Segment",
     "Steer",
     "Tally",
     "Telemetry",

@@ -2,6 +2,7 @@
 
 from personascope.models._cache import cache_root
 from personascope.models._convert import check_conversion, convert_gguf
+from personascope.models._files import ModelFiles, open_files
 from personascope.models._load import DtypeName, LoadedModel, assemble, load
 from personascope.models._source import EMBEDDED, Embedded, ModelSource, SourceKind, resolve
 from personascope.models._stack import LayerStack, block_output, layer_stack, replace_block_output
@@ -13,6 +14,7 @@ __all__ = [
     "Embedded",
     "LayerStack",
     "LoadedModel",
+    "ModelFiles",
     "ModelSource",
     "SourceKind",
     "Steered",
@@ -23,6 +25,7 @@ __all__ = [
     "convert_gguf",
     "layer_stack",
     "load",
+    "open_files",
     "replace_block_output",
     "resolve",
     "steered",

@@ -103,17 +103,9 @@ def load(
         raise UsageError("device and device_map were both given", mend="give one of them")
     if isinstance(source, str):
         source = resolve(source)
-    folder = source.paths[0]
-    if source.kind == "gguf":
-        folder, revision = convert_gguf(source.paths, cache_dir=source.cache_dir, reconvert=reconvert)
-        source = ModelSource(source.name, source.kind, source.paths, revision, source.cache_dir)
+    source, place, common = located(source, trust_remote_code=trust_remote_code, reconvert=reconvert)
     if device is None and device_map is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    # A hub id goes to Transformers as it is: only the config has been fetched so far.
-    place = source.name if source.kind == "hub" else str(folder)
-    common: dict[str, Any] = {"trust_remote_code": trust_remote_code}
-    if source.kind == "hub":
-        common |= {"revision": source.revision, "cache_dir": source.cache_dir}
     options: dict[str, Any] = {"dtype": getattr(torch, dtype), "device_map": device_map}
     if attn_implementation is not None:
         options["attn_implementation"] = attn_implementation
@@ -124,7 +116,7 @@ def load(
         if device is not None:
             model.to(device)  # type: ignore[reportArgumentType]
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        raise _load_error(source.name, error, trust_remote_code) from error
+        raise load_error(source.name, error, trust_remote_code) from error
     return assemble(model, tokenizer, source=source)
 
 
@@ -143,14 +135,6 @@ def assemble(
     model.requires_grad_(False)
     stack = layer_stack(model)
     chat = ChatFormat(tokenizer, model_name=source.name) if tokenizer.chat_template else None
-    ends = [
-        getattr(model.generation_config, "eos_token_id", None),
-        getattr(model.config.get_text_config(decoder=True), "eos_token_id", None),
-        getattr(model.config, "eos_token_id", None),
-        tokenizer.eos_token_id,
-        list(chat.stop_token_ids) if chat else None,
-    ]
-    eos = {int(i) for end in ends if end is not None for i in (end if isinstance(end, list) else [end])}
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
@@ -162,8 +146,50 @@ def assemble(
         dtype=str(next(iter(stack.blocks[0].parameters())).dtype).removeprefix("torch."),
         n_layers=stack.n_layers,
         d_model=stack.d_model,
-        eos_token_ids=frozenset(eos),
+        eos_token_ids=end_tokens(model.generation_config, model.config, tokenizer, chat),
     )
+
+
+def end_tokens(
+    generation_config: Any,
+    config: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    chat: ChatFormat | TranscriptFormat | None,
+) -> frozenset[int]:
+    """Return the tokens that end a response, gathered from wherever a model names them."""
+    ends = [
+        getattr(generation_config, "eos_token_id", None),
+        getattr(config.get_text_config(decoder=True), "eos_token_id", None),
+        getattr(config, "eos_token_id", None),
+        tokenizer.eos_token_id,
+        list(chat.stop_token_ids) if chat else None,
+    ]
+    return frozenset(
+        int(i) for end in ends if end is not None for i in (end if isinstance(end, list) else [end])
+    )
+
+
+def located(
+    source: ModelSource, *, trust_remote_code: bool = False, reconvert: bool = False
+) -> tuple[ModelSource, str, dict[str, Any]]:
+    """Convert a GGUF file if need be; say from where, and how, Transformers reads the model's files.
+
+    Returns:
+        The source with its revision, a folder or hub id, and arguments for ``from_pretrained``.
+
+    Raises:
+        ModelError: If a GGUF file cannot be converted.
+    """
+    folder = source.paths[0]
+    if source.kind == "gguf":
+        folder, revision = convert_gguf(source.paths, cache_dir=source.cache_dir, reconvert=reconvert)
+        source = ModelSource(source.name, source.kind, source.paths, revision, source.cache_dir)
+    # A hub id goes to Transformers as it is: only the config has been fetched so far.
+    place = source.name if source.kind == "hub" else str(folder)
+    common: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    if source.kind == "hub":
+        common |= {"revision": source.revision, "cache_dir": source.cache_dir}
+    return source, place, common
 
 
 def _read_model(place: str, common: dict[str, Any], options: dict[str, Any]) -> PreTrainedModel:
@@ -186,7 +212,8 @@ def _read_model(place: str, common: dict[str, Any], options: dict[str, Any]) -> 
     return model
 
 
-def _load_error(name: str, error: Exception, trusted: bool) -> ModelError:
+def load_error(name: str, error: Exception, trusted: bool) -> ModelError:
+    """Say why a model cannot be loaded."""
     text = str(error).strip().split("\n")[0]
     if isinstance(error, OSError) and "safetensors" in text:
         return ModelError(

@@ -13,12 +13,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
 
 from personascope.chat import ChatFormat, Conversation, TranscriptFormat
+from personascope.engines._checks import check_request
 from personascope.engines._contract import (
     Capture,
     Completion,
@@ -30,59 +30,24 @@ from personascope.engines._contract import (
     ScoreRequest,
     TurnActivations,
 )
+from personascope.engines._sampling import draw
+from personascope.engines._stop import before_stop_string
 from personascope.engines._transformers._attention import use_grouped_attention
 from personascope.engines._transformers._cache import SlotCache
 from personascope.engines._transformers._capture import StepReader, layers_wanted
-from personascope.engines._transformers._checks import check_request
 from personascope.engines._transformers._observe import observe_turns, pool_span
 from personascope.engines._transformers._prefill import Entry, entry_of, plan_table, prefill
 from personascope.engines._transformers._rows import Queued, Row, new_row
-from personascope.engines._transformers._sampling import draw
 from personascope.engines._transformers._score import score_batches
 from personascope.engines._transformers._taps import Taps
 from personascope.errors import ChatError, EngineError
 from personascope.interventions import Counters, Extent, Pass, Plan, PlanTable
-from personascope.models import LoadedModel, load
+from personascope.models import LoadedModel
 
 log = logging.getLogger(__name__)
 
 WINDOW = 1024
 """Requests read ahead, so that prompts that share a prefix come together."""
-
-
-def native_dtype(device: str | None = None) -> str:
-    """Return bfloat16, or float32 on a CPU that has no bfloat16 arithmetic.
-
-    Such a CPU converts every number of a bfloat16 product, and is several times slower than with
-    float32 (benchmarks/dtype.md).
-    """
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if not device.startswith("cpu"):
-        return "bfloat16"
-    able = torch.cpu.get_capabilities()
-    return "bfloat16" if any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) else "float32"
-
-
-def load_engine(
-    name: str, *, dtype: str = "auto", device: str | None = None, transcript: bool = False, **options: Any
-) -> TransformersEngine:
-    """Load a model by name and put the engine around it.
-
-    Args:
-        name: Hub id, folder, GGUF file or embedded name, as ``personascope.models.resolve`` takes it.
-        dtype: "auto" (``native_dtype``), "bfloat16", "float32" or "float16".
-        device: As ``personascope.models.load``.
-        transcript: Write conversations as a plain transcript ("User: ...", "Assistant: ..."), as a base
-            model needs it, instead of with a chat template.
-        options: ``max_batch`` and ``prefill_tokens`` for the engine, the rest for ``load``.
-    """
-    engine = {key: options.pop(key) for key in ("max_batch", "prefill_tokens") if key in options}
-    if dtype == "auto":
-        dtype = native_dtype(device)
-    loaded = load(name, dtype=dtype, device=device, **options)  # pyright: ignore[reportArgumentType]
-    made = TransformersEngine(loaded, **engine)
-    return made.with_transcript() if transcript else made
 
 
 class TransformersEngine:
@@ -435,7 +400,7 @@ class _Batch:
         pooled = None
         if reason == "stop" and self._stop_string(row):
             # Part of the stop string was fed before it could be known: the mean is made anew.
-            text, tokens = self._before_stop_string(tokens, self._stops(request))
+            text, tokens = before_stop_string(self.loaded.tokenizer, tokens, self._stops(request))
             projections = projections[: len(tokens)]
             if request.capture is not None and tokens:
                 pooled = pool_span(
@@ -467,16 +432,6 @@ class _Batch:
             plan_digest=None if plan is None else plan.digest,
             telemetry=None if plan is None else tally.telemetry(plan),
         )
-
-    def _before_stop_string(self, tokens: list[int], stops: tuple[str, ...]) -> tuple[str, list[int]]:
-        """Return the text before the first stop string, and the tokens that lie wholly before it."""
-        decode = self.loaded.tokenizer.decode
-        whole = str(decode(tokens, skip_special_tokens=True))
-        text = whole[: min((at for stop in stops if (at := whole.find(stop)) >= 0), default=len(whole))]
-        for length in range(len(tokens), -1, -1):
-            if len(str(decode(tokens[:length], skip_special_tokens=True))) <= len(text):
-                return text, tokens[:length]
-        return text, []
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from personascope.engines._contract import Request, request_seed
-from personascope.engines._transformers._sampling import uniforms
+from personascope.engines._sampling import uniforms
 from personascope.interventions import Extent, Plan, Tally, acts_on_response
 
 

@@ -43,7 +43,7 @@ class Context:
         Raises:
             UsageError: If something was not given and cannot be found.
         """
-        loaded = getattr(engine, "loaded", None)
+        loaded = getattr(engine, "loaded", None) or getattr(engine, "files", None)
         if tokenizer is None:
             tokenizer = getattr(loaded, "tokenizer", None)
         if tokenizer is None or tokenizer.eos_token_id is None:

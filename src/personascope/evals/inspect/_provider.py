@@ -23,7 +23,7 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from personascope.chat import Conversation, Message
-from personascope.engines import Completion, EngineInfo, Sampling, Scored, TransformersEngine
+from personascope.engines import Completion, EngineInfo, LocalEngine, Sampling, Scored
 from personascope.errors import UsageError
 from personascope.evals._batcher import Batcher, Prompt
 from personascope.evals._opening import CHATS, LOADING, check_plan, open_engine
@@ -241,7 +241,7 @@ class _Shared:
     _open: dict[str, _Shared] = {}  # noqa: RUF012 (the one registry of open engines)
     _lock = threading.Lock()
 
-    def __init__(self, key: str, engine: TransformersEngine) -> None:
+    def __init__(self, key: str, engine: LocalEngine) -> None:
         self.key, self.engine = key, engine
         self.batcher = Batcher(engine)
         self.users = 0

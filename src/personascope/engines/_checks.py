@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
 from personascope.chat import Conversation, Message
 from personascope.engines._contract import Request
 from personascope.errors import EngineError, InterventionError
 from personascope.interventions import Plan
-from personascope.models import LoadedModel
 
 
-def check_request(request: Request, loaded: LoadedModel) -> None:
+class ModelShape(Protocol):
+    """What of a model a request is held against."""
+
+    @property
+    def model_id(self) -> str: ...
+    @property
+    def revision(self) -> str: ...
+    @property
+    def n_layers(self) -> int: ...
+    @property
+    def d_model(self) -> int: ...
+
+
+def check_request(request: Request, loaded: ModelShape) -> None:
     """Raise on a request that this engine and model cannot honour as it stands.
 
     Raises:
@@ -56,7 +70,7 @@ def check_request(request: Request, loaded: LoadedModel) -> None:
         raise EngineError(f"{name} has an empty prompt", mend="pass at least one message or token id")
 
 
-def check_plan(name: str, plan: Plan, prompt: Conversation | tuple[int, ...], loaded: LoadedModel) -> None:
+def check_plan(name: str, plan: Plan, prompt: Conversation | tuple[int, ...], loaded: ModelShape) -> None:
     """Raise on a plan that cannot act on this model, or on this prompt.
 
     Raises:

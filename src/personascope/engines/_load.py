@@ -1,0 +1,104 @@
+"""Loading a model by name, with an engine around it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from personascope.engines._transformers import TransformersEngine
+from personascope.errors import UsageError
+from personascope.models import load
+
+if TYPE_CHECKING:
+    from personascope.engines._vllm import VLLMEngine
+
+    LocalEngine = TransformersEngine | VLLMEngine
+else:
+    # The name alone: vLLM is imported when it is used.
+    LocalEngine = TransformersEngine
+
+ENGINES = ("auto", "transformers", "vllm")
+
+DEFAULT = "PERSONASCOPE_ENGINE"
+"""Environment variable: what "auto" means."""
+
+
+def native_dtype(device: str | None = None) -> str:
+    """Return bfloat16, or float32 on a CPU that has no bfloat16 arithmetic.
+
+    Such a CPU converts every number of a bfloat16 product, and is several times slower than with
+    float32 (benchmarks/dtype.md).
+    """
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if not device.startswith("cpu"):
+        return "bfloat16"
+    able = torch.cpu.get_capabilities()
+    return "bfloat16" if any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) else "float32"
+
+
+def bulk_engine(name: str = "auto") -> str:
+    """Return the engine for work of many requests: vLLM where it is installed, unless one is named.
+
+    Raises:
+        UsageError: If there is no such engine.
+    """
+    if name == "auto":
+        name = os.environ.get(DEFAULT, "auto")
+    if name not in ENGINES:
+        raise UsageError(f"there is no engine {name!r}", mend=f"give one of {', '.join(ENGINES)}")
+    if name == "auto":
+        return "vllm" if importlib.util.find_spec("vllm") is not None else "transformers"
+    return name
+
+
+def load_engine(
+    name: str,
+    *,
+    engine: str = "transformers",
+    dtype: str = "auto",
+    device: str | None = None,
+    transcript: bool = False,
+    **options: Any,
+) -> LocalEngine:
+    """Load a model by name and put the engine around it.
+
+    Args:
+        name: Hub id, folder, GGUF file or embedded name, as ``personascope.models.resolve`` takes it.
+        engine: "transformers", "vllm", or "auto" for vLLM where it is installed.
+        dtype: "auto" (``native_dtype``), "bfloat16", "float32" or "float16".
+        device: As ``personascope.models.load``; vLLM takes the device that it was built for.
+        transcript: Write conversations as a plain transcript ("User: ...", "Assistant: ..."), as a base
+            model needs it, instead of with a chat template.
+        options: For the Transformers engine ``max_batch`` and ``prefill_tokens``, and the rest for
+            ``personascope.models.load``; for vLLM those of `VLLMEngine`.
+
+    Raises:
+        UsageError: If there is no such engine, or it has no such option.
+        EngineError: If vLLM is not installed or cannot be started.
+        ModelError: If the model cannot be loaded.
+    """
+    if dtype == "auto":
+        dtype = native_dtype(device)
+    if bulk_engine(engine) == "vllm":
+        from personascope.engines._vllm import load_vllm_engine
+
+        given = {key: value for key, value in options.items() if value is not None}
+        for option in ("device_map", "attn_implementation"):
+            if option in given:
+                raise UsageError(
+                    f"the vllm engine has no {option}", mend="leave it out, or take --engine transformers"
+                )
+        if device is not None:
+            raise UsageError(
+                f"the vllm engine does not take a device ({device!r})",
+                mend="set CUDA_VISIBLE_DEVICES, or take --engine transformers",
+            )
+        return load_vllm_engine(name, dtype=dtype, transcript=transcript, **given)
+    own = {key: options.pop(key) for key in ("max_batch", "prefill_tokens") if key in options}
+    loaded = load(name, dtype=dtype, device=device, **options)  # pyright: ignore[reportArgumentType]
+    made = TransformersEngine(loaded, **own)
+    return made.with_transcript() if transcript else made

@@ -1,0 +1,5 @@
+"""vLLM: the engine, and the plugin inside it."""
+
+from personascope.engines._vllm._engine import VLLMEngine, load_vllm_engine, vllm_version
+
+__all__ = ["VLLMEngine", "load_vllm_engine", "vllm_version"]

@@ -1,0 +1,95 @@
+"""The plugin's part of vLLM's ``additional_config``, and what it can not be combined with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from personascope.engines._vllm._spec import FIELD
+from personascope.errors import EngineError
+
+
+@dataclass(frozen=True, slots=True)
+class PluginConfig:
+    """How the plugin was started.
+
+    Attributes:
+        spool: Folder of plans and probes.
+        layers: Layers that are armed; None for all.
+        model_id: Name of the model, which plans are checked against.
+        revision: Its revision, which plans are checked against.
+    """
+
+    spool: str
+    layers: frozenset[int] | None = None
+    model_id: str = ""
+    revision: str = ""
+
+    def additional_config(self) -> dict[str, Any]:
+        """Return the value of vLLM's ``additional_config``; it is part of the compile cache's key."""
+        value: dict[str, Any] = {"spool": self.spool, "model_id": self.model_id, "revision": self.revision}
+        if self.layers is not None:
+            value["layers"] = sorted(self.layers)
+        return {FIELD: value}
+
+    @classmethod
+    def of(cls, vllm_config: Any) -> PluginConfig:
+        """Read it from vLLM's config.
+
+        Raises:
+            EngineError: If it is not there or malformed.
+        """
+        mend = f'start vLLM with --additional-config \'{{"{FIELD}": {{"spool": "FOLDER"}}}}\''
+        value = (vllm_config.additional_config or {}).get(FIELD)
+        if not isinstance(value, Mapping) or not isinstance(value.get("spool"), str):
+            raise EngineError(f"additional_config has no {FIELD} with a spool folder", mend=mend)
+        unknown = sorted(set(value) - {"spool", "layers", "model_id", "revision"})
+        if unknown:
+            raise EngineError(f"additional_config has an unknown {FIELD} field {unknown[0]!r}", mend=mend)
+        layers = value.get("layers")
+        if layers is not None and not (
+            layers and all(isinstance(layer, int) and layer >= 0 for layer in layers)
+        ):
+            raise EngineError(f"additional_config has {FIELD} layers {layers!r}", mend="give block indices")
+        return cls(
+            value["spool"],
+            None if layers is None else frozenset(layers),
+            str(value.get("model_id", "")),
+            str(value.get("revision", "")),
+        )
+
+
+def refuse_unsupported(vllm_config: Any) -> None:
+    """Raise on what can not be right together with the plugin.
+
+    Raises:
+        EngineError: Naming the feature.
+    """
+    parallel = vllm_config.parallel_config
+    passes = vllm_config.compilation_config.pass_config
+    refused = {
+        "speculative decoding (drafts that are rejected would be counted)": vllm_config.speculative_config
+        is not None,
+        "sequence parallelism (a worker holds a part of the tokens)": bool(
+            getattr(passes, "enable_sp", False) or getattr(passes, "enable_sequence_parallelism", False)
+        ),
+        "dual batch overlap (two halves of a step at once)": bool(
+            getattr(parallel, "enable_dbo", False) or getattr(parallel, "use_ubatching", False)
+        ),
+        "a fused all-reduce and norm (the block's output is not yet reduced)": bool(
+            getattr(passes, "fuse_allreduce_rms", False)
+            or getattr(passes, "enable_fi_allreduce_fusion", False)
+        )
+        and parallel.tensor_parallel_size > 1,
+        "pipeline parallelism (a worker holds a part of the layers)": parallel.pipeline_parallel_size > 1,
+        "prefill context parallelism (a worker holds a part of the tokens)": getattr(
+            parallel, "prefill_context_parallel_size", 1
+        )
+        > 1,
+    }
+    found = [name for name, used in refused.items() if used]
+    if found:
+        raise EngineError(
+            f"personascope's plugin does not work with {found[0]}", mend="start vLLM without it"
+        )

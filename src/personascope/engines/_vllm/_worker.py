@@ -1,0 +1,87 @@
+"""The worker class that vLLM is started with (``--worker-cls``): it arms the model and keeps the runtime.
+
+Its methods are the targets of ``collective_rpc``.
+"""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+from typing import Any
+
+from vllm.platforms import current_platform
+
+from personascope.engines._vllm._config import PluginConfig, refuse_unsupported
+from personascope.engines._vllm._op import RUNTIMES, arm, decoder_blocks
+from personascope.engines._vllm._runtime import Runtime
+from personascope.engines._vllm._seams import wire
+from personascope.engines._vllm._spool import Spool
+from personascope.errors import EngineError
+
+if current_platform.is_cpu():
+    from vllm.v1.worker.cpu_worker import CPUWorker as _Worker
+else:
+    from vllm.v1.worker.gpu_worker import Worker as _Worker
+
+
+class PersonascopeWorker(_Worker):
+    """vLLM's worker, with every decoder block of its model armed."""
+
+    def load_model(self, *args: Any, **kwargs: Any) -> Any:
+        """Load the model, then arm it before it is compiled."""
+        result = super().load_model(*args, **kwargs)
+        self._personascope_arm()
+        return result
+
+    def _personascope_arm(self) -> None:
+        config = PluginConfig.of(self.vllm_config)
+        refuse_unsupported(self.vllm_config)
+        text = self.model_config.hf_text_config
+        n_layers, d_model = int(text.num_hidden_layers), int(text.hidden_size)
+        runner: Any = self.model_runner
+        blocks = decoder_blocks(runner.get_model(), n_layers)
+        wanted = (
+            blocks
+            if config.layers is None
+            else {i: block for i, block in blocks.items() if i in config.layers}
+        )
+        if config.layers is not None and max(config.layers) >= n_layers:
+            raise EngineError(
+                f"layer {max(config.layers)} shall be armed, the model has {n_layers}",
+                mend=f"layers are 0-based: 0 to {n_layers - 1}",
+            )
+        runtime = Runtime(
+            n_layers=n_layers,
+            d_model=d_model,
+            tokens=self.vllm_config.scheduler_config.max_num_batched_tokens,
+            dtype=self.model_config.dtype,
+            device=self.device,
+            spool=Spool(config.spool),
+            layers=sorted(wanted),
+        )
+        RUNTIMES.append(runtime)
+        for layer, block in wanted.items():
+            arm(block, len(RUNTIMES) - 1, layer)
+        wire(runner, runtime, v2=bool(getattr(self, "use_v2_model_runner", False)))
+        self.personascope_runtime = runtime
+
+    def sample_tokens(self, grammar_output: Any) -> Any:
+        """Sample, and send the step's projections along to the scheduler."""
+        output = super().sample_tokens(grammar_output)
+        found = self.personascope_runtime.end_step()
+        if found:
+            target = getattr(output, "_model_runner_output", output)
+            if target is not None:
+                target.personascope = found
+        return output
+
+    def personascope_fetch(self, keys: list[str]) -> bytes:
+        """Return and forget results; see `Runtime.fetch`."""
+        return self.personascope_runtime.fetch(keys)
+
+    def personascope_drop(self, keys: list[str]) -> None:
+        """Forget results."""
+        self.personascope_runtime.drop(keys)
+
+    def personascope_stats(self) -> dict[str, int]:
+        """Return what the worker holds."""
+        return self.personascope_runtime.stats()

@@ -1,0 +1,342 @@
+"""The math of plans in a continuously batched engine, where a step holds some tokens of many requests.
+
+The same formula as `_program`, on [tokens, d]. Which tokens an operation acts on is worked out on the
+host once a step; steps that hold the same requests, one response token each, reuse it. A decoder block
+that hands on (hidden, residual) has their sum as its residual stream: for a token that is moved the sum
+is put into residual, and hidden becomes 0; all others keep the bits of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from personascope.interventions._ops import Cap
+from personascope.interventions._plan import Plan
+from personascope.interventions._program import Extent, PlanTable, _Joint, _Single
+from personascope.interventions._tally import Tally
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segment:
+    """The tokens of one request in a step.
+
+    Attributes:
+        plan: The request's plan.
+        extent: Where the parts of its sequence lie.
+        slot: Where its counts are kept; 0 for nowhere.
+        start: Position of the first token.
+        row: Its row in the step.
+        tokens: How many there are.
+        counted: First position that counts; earlier ones pass through the model again (preemption).
+    """
+
+    plan: Plan
+    extent: Extent
+    slot: int
+    start: int
+    row: int
+    tokens: int
+    counted: int
+
+
+class FlatCounters:
+    """Running counts of requests, in slots; slot 0 is for tokens that count nowhere."""
+
+    def __init__(self, tokens: int, device: torch.device, slots: int = 64) -> None:
+        """Make room for steps of so many tokens."""
+        self.device = device
+        self.slots = slots
+        self._fired: dict[int, Tensor] = {}
+        self._moved: dict[int, Tensor] = {}
+        self._greatest = torch.zeros(slots, dtype=torch.float32, device=device)
+        self._capped = torch.zeros(slots, dtype=torch.int64, device=device)
+        self._any = torch.zeros(tokens, dtype=torch.bool, device=device)
+        self._slot_of: Tensor | None = None
+        self._open = False
+
+    def grow(self, slots: int) -> None:
+        """Make room for so many slots."""
+        if slots <= self.slots:
+            return
+        more = slots - self.slots
+
+        def wider(counter: Tensor) -> Tensor:
+            return torch.cat([counter, counter.new_zeros(more)])
+
+        self._fired = {layer: wider(counter) for layer, counter in self._fired.items()}
+        self._moved = {layer: wider(counter) for layer, counter in self._moved.items()}
+        self._greatest, self._capped = wider(self._greatest), wider(self._capped)
+        self.slots = slots
+
+    def add(self, layer: int, rows: Tensor | slice, slots: Tensor, fired: Tensor, moved: Tensor) -> None:
+        """Count one layer of a step.
+
+        Args:
+            layer: Block index.
+            rows: The tokens' rows.
+            slots: The tokens' slots.
+            fired: [tokens] bool.
+            moved: [tokens] float32, 0 where nothing fired.
+        """
+        if layer not in self._fired:
+            self._fired[layer] = torch.zeros(self.slots, dtype=torch.int64, device=self.device)
+            self._moved[layer] = torch.zeros(self.slots, dtype=torch.float64, device=self.device)
+        self._fired[layer].index_add_(0, slots, fired.long())
+        self._moved[layer].index_add_(0, slots, moved.double())
+        self._greatest.scatter_reduce_(0, slots, moved, "amax")
+        self._any[rows] |= fired
+        self._open = True
+
+    def add_all(self, layer: int, fired: Tensor, moved: Tensor) -> None:
+        """Count one layer of a step, given for all of its tokens."""
+        assert self._slot_of is not None
+        count = len(self._slot_of)
+        self.add(layer, slice(0, count), self._slot_of, fired[:count], moved[:count])
+
+    def begin(self, slot_of: Tensor) -> None:
+        """Say in which slot each row of the next step counts, [tokens] int64."""
+        self._slot_of = slot_of
+
+    def finish(self) -> None:
+        """End a step: tokens on which several layers fired count once."""
+        if self._open and self._slot_of is not None:
+            fired = self._any[: len(self._slot_of)]
+            self._capped.index_add_(0, self._slot_of, fired.long())
+            fired.zero_()
+        self._open = False
+
+    def clear(self, slot: int) -> None:
+        """Begin a request at zero."""
+        for counter in (*self._fired.values(), *self._moved.values(), self._greatest, self._capped):
+            counter[slot] = 0
+
+    def tally(self, slot: int, tokens: int) -> Tally:
+        """Return a request's counts; ``tokens`` is on how many tokens its plan acted."""
+        return Tally(
+            tokens,
+            int(self._capped[slot]),
+            {layer: int(counter[slot]) for layer, counter in self._fired.items()},
+            {layer: float(counter[slot]) for layer, counter in self._moved.items()},
+            float(self._greatest[slot]),
+        )
+
+
+@dataclass(slots=True, eq=False)
+class _Rows:
+    """Tokens of a step: their rows, their slots, and their positions on the host."""
+
+    index: Tensor | slice
+    slots: Tensor
+    counted: bool
+    lengths: list[int]
+
+    def take(self, stream: Tensor) -> Tensor:
+        return stream[self.index] if isinstance(self.index, slice) else stream.index_select(0, self.index)
+
+    def put(self, stream: Tensor, values: Tensor) -> None:
+        if isinstance(self.index, slice):
+            stream[self.index] = values
+        else:
+            stream.index_copy_(0, self.index, values)
+
+
+@dataclass(slots=True, eq=False)
+class _Edit:
+    """One stage of a layer: a formula for rows, or caps that hold together."""
+
+    rows: _Rows
+    single: _Single | None = None
+    uniform: bool = False
+    caps: bool = False
+    joint: _Joint | None = None
+    low: Tensor | None = None
+    high: Tensor | None = None
+
+
+class FlatPass:
+    """What plans do in one step after another."""
+
+    def __init__(self, counters: FlatCounters, device: torch.device) -> None:
+        """Begin without any plan."""
+        self.counters = counters
+        self.device = device
+        self.table: PlanTable | None = None
+        self._edits: dict[int, list[_Edit]] = {}
+        self._rows: dict[tuple[tuple[int, int, int], ...], _Rows] = {}
+
+    def begin(self, segments: Sequence[Segment], plans: Sequence[Plan]) -> None:
+        """Work out which tokens of the next step are acted on.
+
+        Args:
+            segments: Tokens of requests with a plan.
+            plans: Plans that the table shall hold if it must be made anew: those of the segments, and
+                others that may come back.
+        """
+        self._edits = {}
+        self._rows = {}
+        if not segments:
+            return
+        if self.table is None or any(s.plan.digest not in self.table.places for s in segments):
+            distinct = {plan.digest: plan for plan in (*plans, *(s.plan for s in segments))}
+            self.table = PlanTable(list(distinct.values()), response_only=False)
+        slot_of = np.zeros(max(segment.row + segment.tokens for segment in segments), np.int64)
+        for segment in segments:
+            skipped = max(0, segment.counted - segment.start)
+            slot_of[segment.row + skipped : segment.row + segment.tokens] = segment.slot
+        self.counters.begin(torch.from_numpy(slot_of).to(self.device))
+        places = [self.table.places[segment.plan.digest] for segment in segments]
+        for layer in sorted({layer for segment in segments for layer in segment.plan.layers}):
+            edits: list[_Edit] = []
+            for at, step in enumerate(self.table.steps(layer)):
+                edit = self._single(layer, at, segments, places)
+                if edit is not None:
+                    edits.append(edit)
+                for joint in step.joint:
+                    for number, segment in enumerate(segments):
+                        if places[number] == joint.plan:
+                            edits.append(self._joint(joint, number, segment))
+            if edits:
+                self._edits[layer] = edits
+
+    @property
+    def layers(self) -> frozenset[int]:
+        """The layers at which something happens in this step."""
+        return frozenset(self._edits)
+
+    def _single(self, layer: int, at: int, segments: Sequence[Segment], places: list[int]) -> _Edit | None:
+        assert self.table is not None
+        step = self.table.steps(layer)[at]
+        ranges: list[tuple[int, int, int]] = []
+        chosen: list[int] = []
+        caps = False
+        for number, segment in enumerate(segments):
+            op = step.ops[places[number]]
+            if op is None:
+                continue
+            low, high = segment.extent.bounds(op.where)
+            low, high = max(low, segment.start), min(high, segment.start + segment.tokens)
+            if low < high:
+                ranges.append((number, low, high))
+                chosen.append(places[number])
+                caps = caps or isinstance(op, Cap)
+        single = self.table.single(layer, at, self.device)
+        if not ranges or single is None:
+            return None
+        rows = self._of(tuple(ranges), segments)
+        if len(set(chosen)) == 1:
+            only = chosen[0]
+            return _Edit(rows, single.map(lambda tensor: tensor[only]), uniform=True, caps=caps)
+        place = torch.from_numpy(np.repeat(chosen, rows.lengths)).to(self.device)
+        return _Edit(rows, single.map(lambda tensor: tensor.index_select(0, place)), caps=caps)
+
+    def _joint(self, joint: _Joint, number: int, segment: Segment) -> _Edit:
+        positions = np.arange(segment.start, segment.start + segment.tokens)[:, None]
+        bounds = np.array([segment.extent.bounds(cap.where) for cap in joint.caps])
+        acts = torch.from_numpy((positions >= bounds[:, 0]) & (positions < bounds[:, 1]))
+        rows = self._of(((number, segment.start, segment.start + segment.tokens),), [segment], offset=number)
+        return _Edit(
+            rows,
+            joint=joint,
+            low=torch.where(acts, joint.low, -torch.inf),
+            high=torch.where(acts, joint.high, torch.inf),
+        )
+
+    def _of(
+        self, ranges: tuple[tuple[int, int, int], ...], segments: Sequence[Segment], offset: int = 0
+    ) -> _Rows:
+        """Return the rows of ranges (segment, first position, end position), made once a step."""
+        if ranges in self._rows:
+            return self._rows[ranges]
+        pieces: list[np.ndarray] = []
+        slots: list[np.ndarray] = []
+        for number, low, high in ranges:
+            segment = segments[number - offset]
+            shift = segment.row - segment.start
+            pieces.append(np.arange(low + shift, high + shift))
+            slot = np.full(high - low, segment.slot)
+            slot[: max(0, segment.counted - low)] = 0
+            slots.append(slot)
+        index, slot = np.concatenate(pieces), np.concatenate(slots)
+        made = _Rows(
+            slice(int(index[0]), int(index[-1]) + 1)
+            if int(index[-1]) - int(index[0]) + 1 == len(index)
+            else torch.from_numpy(index).to(self.device),
+            torch.from_numpy(slot).to(self.device),
+            bool(slot.any()),
+            [high - low for _, low, high in ranges],
+        )
+        self._rows[ranges] = made
+        return made
+
+    def __call__(self, layer: int, hidden: Tensor, residual: Tensor | None) -> None:
+        """Edit the residual stream of a layer, hidden + residual or hidden alone, in place.
+
+        Args:
+            layer: Block index.
+            hidden: [tokens, d] or more tokens, which are padding.
+            residual: The same, or None.
+        """
+        edits = self._edits.get(layer)
+        if not edits:
+            return
+        fired: Tensor | None = None
+        moved: Tensor | None = None
+        for edit in edits:
+            rows = edit.rows
+            part = rows.take(hidden)
+            rest = None if residual is None else rows.take(residual)
+            stream = part if rest is None else part + rest
+            edited, shift, is_cap = self._shift(edit, stream.float())
+            if shift is None:
+                continue
+            hit = shift != 0
+            mask = hit[:, None]
+            edited = edited.to(stream.dtype)
+            if rest is None or residual is None:
+                rows.put(hidden, torch.where(mask, edited, part))
+            else:
+                rows.put(residual, torch.where(mask, edited, rest))
+                rows.put(hidden, part.masked_fill(mask, 0))
+            if is_cap is None or not rows.counted:
+                continue
+            hit = hit & is_cap
+            length = torch.where(hit, shift.abs(), 0.0)
+            if len(edits) == 1:
+                self.counters.add(layer, rows.index, rows.slots, hit, length)
+                continue
+            if fired is None or moved is None:
+                fired = torch.zeros(len(hidden), dtype=torch.bool, device=hidden.device)
+                moved = torch.zeros(len(hidden), dtype=torch.float32, device=hidden.device)
+            fired[rows.index] |= hit
+            moved[rows.index] += length
+        if fired is not None and moved is not None:
+            self.counters.add_all(layer, fired, moved)
+
+    def _shift(self, edit: _Edit, wide: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return the edited tokens, how far each moved (None if none did), and whether a cap moved it."""
+        if edit.joint is not None:
+            assert edit.low is not None and edit.high is not None
+            directions = edit.joint.directions.to(wide.device)
+            along = (wide.double() @ directions.double().T).cpu()
+            coefficients, _ = edit.joint.solver.solve(along, edit.low, edit.high)
+            length = ((coefficients @ edit.joint.solver.gram) * coefficients).sum(-1).clamp(min=0).sqrt()
+            # A length that rounds to 0 is still a move.
+            length = torch.where((coefficients != 0).any(-1), length.clamp(min=1e-30), 0.0)
+            move = coefficients.float().to(wide.device) @ directions
+            shift = length.float().to(wide.device)
+            return wide + move, shift, torch.ones_like(shift, dtype=torch.bool)
+        single = edit.single
+        assert single is not None
+        if edit.uniform:
+            along = wide @ single.direction
+        else:
+            along = torch.bmm(wide[:, None], single.direction[:, :, None])[:, 0, 0]
+        shift = single.shift + torch.minimum(torch.maximum(along, single.low), single.high) - along
+        if wide.device.type == "cpu" and not bool(shift.any()):
+            return wide, None, None
+        return wide + shift[:, None] * single.direction, shift, single.is_cap if edit.caps else None

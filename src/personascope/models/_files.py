@@ -1,0 +1,80 @@
+"""A model's files without its weights, for an engine that loads those itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import transformers
+from transformers import PreTrainedTokenizerBase
+
+from personascope.chat import ChatFormat, TranscriptFormat
+from personascope.models._load import end_tokens, load_error, located
+from personascope.models._quiet import quiet_transformers
+from personascope.models._source import ModelSource, resolve
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelFiles:
+    """Where a model is, its tokenizer and its shape; the fields are those of `LoadedModel`.
+
+    Attributes:
+        place: Folder or hub id.
+        tokenizer: Its tokenizer.
+        chat: Its chat format, or None if it has no chat template.
+        source: Where it came from.
+        model_id: The name that it was asked for by.
+        revision: Git commit, SHA-256 of the GGUF file, or fingerprint of the folder.
+        n_layers: Number of decoder blocks.
+        d_model: Width of the residual stream.
+        eos_token_ids: Tokens that end a response.
+        max_length: Positions that it was made for, or None if it does not say.
+    """
+
+    place: str
+    tokenizer: PreTrainedTokenizerBase
+    chat: ChatFormat | TranscriptFormat | None
+    source: ModelSource
+    model_id: str
+    revision: str
+    n_layers: int
+    d_model: int
+    eos_token_ids: frozenset[int]
+    max_length: int | None
+
+
+def open_files(source: ModelSource | str, *, trust_remote_code: bool = False) -> ModelFiles:
+    """Find a model's files, converting a GGUF file if need be, and read all but the weights.
+
+    Raises:
+        ModelError: If the model cannot be found or read.
+        ChatError: If it has a chat template that cannot be understood.
+    """
+    if isinstance(source, str):
+        source = resolve(source)
+    source, place, common = located(source, trust_remote_code=trust_remote_code)
+    try:
+        with quiet_transformers():
+            config = transformers.AutoConfig.from_pretrained(place, **common)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(place, **common)
+            try:
+                generation = transformers.GenerationConfig.from_pretrained(
+                    place, **{k: v for k, v in common.items() if k != "trust_remote_code"}
+                )
+            except OSError:
+                generation = None  # The file is optional, and adds end tokens alone.
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise load_error(source.name, error, trust_remote_code) from error
+    chat = ChatFormat(tokenizer, model_name=source.name) if tokenizer.chat_template else None
+    text = config.get_text_config(decoder=True)
+    return ModelFiles(
+        place=place,
+        tokenizer=tokenizer,
+        chat=chat,
+        source=source,
+        model_id=source.name,
+        revision=source.revision or "",
+        n_layers=int(text.num_hidden_layers),
+        d_model=int(text.hidden_size),
+        eos_token_ids=end_tokens(generation, config, tokenizer, chat),
+        max_length=getattr(text, "max_position_embeddings", None),
+    )

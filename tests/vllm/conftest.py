@@ -1,0 +1,48 @@
+"""These tests need vLLM, which has an environment of its own (see the Makefile)."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import pytest
+
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+
+if importlib.util.find_spec("vllm") is None:
+    collect_ignore_glob = ["test_engine_*.py", "test_serve*.py"]
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """The Transformers engine on SmolLM2 in float32, which the others are held to."""
+    from personascope.engines import load_engine
+
+    return load_engine("smollm2-135m", dtype="float32", max_batch=32)
+
+
+@pytest.fixture(scope="session")
+def vllm_engine():
+    from personascope.engines import load_engine
+
+    engine = load_engine("smollm2-135m", engine="vllm", dtype="float32", max_batch=32)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def tight_engine():
+    """Prompts in chunks of 48 tokens, and so few blocks that running requests are preempted."""
+    from personascope.engines import load_engine
+
+    engine = load_engine(
+        "smollm2-135m",
+        engine="vllm",
+        dtype="float32",
+        max_batch=32,
+        max_num_batched_tokens=48,
+        num_gpu_blocks_override=20,
+        max_model_len=512,
+    )
+    yield engine
+    engine.close()
