@@ -27,7 +27,8 @@ def _pair(hidden: Tensor, residual: Tensor, runtime: int, layer: int) -> None:
 
 
 def _single(hidden: Tensor, runtime: int, layer: int) -> None:
-    RUNTIMES[runtime].layer(layer, hidden, None)
+    # vLLM runs some architectures with Transformers' own blocks, whose streams have a batch of one.
+    RUNTIMES[runtime].layer(layer, hidden[0] if hidden.ndim == 3 and len(hidden) == 1 else hidden, None)
 
 
 for _key in ("CPU", "CUDA"):

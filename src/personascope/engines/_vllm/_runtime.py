@@ -119,6 +119,7 @@ class Runtime:
         self._norm_reads: _Read | None = None
         self._projected: list[tuple[_Read, Tensor]] = []
         self._open: dict[int, Tensor] = {}
+        self._step_tokens = 0
         self.live = False
 
     # A step
@@ -152,6 +153,7 @@ class Runtime:
             steady = steady and tokens == 1 and start >= record.extent.prompt and start == record.seen
             steady = steady and all(a < start and start + 1 < b for a, b in record.spans)
         self.live = bool(parts)
+        self._step_tokens = int(starts[len(ids)])
         names = tuple(ids)
         if not self.live:
             self._clear()
@@ -238,6 +240,12 @@ class Runtime:
         """Edit and read the residual stream after a block; called from inside the forward pass."""
         if not self.live:
             return
+        if hidden.ndim != 2 or hidden.shape[1] != self.d_model or len(hidden) < self._step_tokens:
+            raise EngineError(
+                f"layer {layer} handed on {tuple(hidden.shape)}, where {self._step_tokens} tokens of "
+                f"{self.d_model} are meant",
+                mend="run this architecture on the transformers engine",
+            )
         self.edits(layer, hidden, residual)
         for read in self._pools.get(layer, ()):
             assert read.rows is not None and read.slots is not None
