@@ -20,14 +20,14 @@ def engine(tmp_path_factory):
     from test_engine_families import _saved
 
     made = load_engine(
-        str(_saved("llama", tmp_path_factory.mktemp("llama"))), engine="vllm", dtype="float32", max_batch=32
+        str(_saved("llama", tmp_path_factory.mktemp("llama"))), engine="vllm", dtype="float32", max_batch=128
     )
     yield made
     made.close()
 
 
 def put(engine, value) -> str:
-    return engine._spool.put(value)
+    return engine.register(value)
 
 
 def generate(engine, spec, *, tokens=(5, 6, 7, 8), **options):
@@ -154,7 +154,7 @@ def test_soak(engine):
     memory = []
     number = 0
     while number < 5000 or alive:
-        while number < 5000 and len(alive) < 64:
+        while number < 5000 and len(alive) < 200:
             name = f"soak{number}"
             kind = int(rng.integers(10))
             spec: dict | None = {"key": name}
@@ -208,7 +208,8 @@ def test_soak(engine):
     generate(engine, None)
     stats = engine.stats()
     assert stats["requests"] == stats["results"] == stats["dropped"] == 0
-    assert stats["slots"] == stats["free_slots"] <= 128
-    assert stats["tallies"] == stats["free_tallies"] <= 128
+    # More than the tables begin with, so that they grew, and no more than ever ran side by side.
+    assert 64 < stats["slots"] == stats["free_slots"] <= 256
+    assert 64 < stats["tallies"] == stats["free_tallies"] <= 128
     assert stats["plans"] <= 8
     assert memory[-1] - memory[0] < 100e6

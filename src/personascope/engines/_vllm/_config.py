@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from personascope.engines._vllm._limits import Limits
 from personascope.engines._vllm._spec import FIELD
 from personascope.errors import EngineError
 
@@ -19,16 +20,25 @@ class PluginConfig:
         layers: Layers that are armed; None for all.
         model_id: Name of the model, which plans are checked against.
         revision: Its revision, which plans are checked against.
+        flavour: "dynamic" touches only the tokens that are meant, and grows; "static" is for CUDA graphs:
+            tables of fixed size and one Triton kernel a layer; "auto" is static where graphs are recorded.
+        limits: Sizes of the static flavour's tables.
     """
 
     spool: str
     layers: frozenset[int] | None = None
     model_id: str = ""
     revision: str = ""
+    flavour: str = "auto"
+    limits: Limits = field(default_factory=Limits)
 
     def additional_config(self) -> dict[str, Any]:
         """Return the value of vLLM's ``additional_config``; it is part of the compile cache's key."""
         value: dict[str, Any] = {"spool": self.spool, "model_id": self.model_id, "revision": self.revision}
+        if self.flavour != "auto":
+            value["flavour"] = self.flavour
+        if self.limits != Limits():
+            value["limits"] = asdict(self.limits)
         if self.layers is not None:
             value["layers"] = sorted(self.layers)
         return {FIELD: value}
@@ -44,7 +54,7 @@ class PluginConfig:
         value = (vllm_config.additional_config or {}).get(FIELD)
         if not isinstance(value, Mapping) or not isinstance(value.get("spool"), str):
             raise EngineError(f"additional_config has no {FIELD} with a spool folder", mend=mend)
-        unknown = sorted(set(value) - {"spool", "layers", "model_id", "revision"})
+        unknown = sorted(set(value) - {"spool", "layers", "model_id", "revision", "flavour", "limits"})
         if unknown:
             raise EngineError(f"additional_config has an unknown {FIELD} field {unknown[0]!r}", mend=mend)
         layers = value.get("layers")
@@ -52,16 +62,40 @@ class PluginConfig:
             layers and all(isinstance(layer, int) and layer >= 0 for layer in layers)
         ):
             raise EngineError(f"additional_config has {FIELD} layers {layers!r}", mend="give block indices")
+        flavour = value.get("flavour", "auto")
+        if flavour not in ("auto", "dynamic", "static"):
+            raise EngineError(f"{FIELD} has the flavour {flavour!r}", mend="give auto, dynamic or static")
+        try:
+            limits = Limits(**value.get("limits", {}))
+        except TypeError as error:
+            raise EngineError(f"{FIELD} has limits that are none: {error}", mend=mend) from error
         return cls(
             value["spool"],
             None if layers is None else frozenset(layers),
             str(value.get("model_id", "")),
             str(value.get("revision", "")),
+            flavour,
+            limits,
         )
 
+    def static(self, vllm_config: Any, *, gpu: bool) -> bool:
+        """Return whether the static flavour runs."""
+        return self.flavour == "static" or (self.flavour == "auto" and records_graphs(vllm_config, gpu=gpu))
 
-def refuse_unsupported(vllm_config: Any) -> None:
+
+def records_graphs(vllm_config: Any, *, gpu: bool) -> bool:
+    """Return whether this vLLM records CUDA graphs of the decoder."""
+    mode = getattr(vllm_config.compilation_config.cudagraph_mode, "name", "NONE")
+    return gpu and not vllm_config.model_config.enforce_eager and mode != "NONE"
+
+
+def refuse_unsupported(vllm_config: Any, *, graphs: bool) -> None:
     """Raise on what can not be right together with the plugin.
+
+    Args:
+        vllm_config: vLLM's.
+        graphs: Whether graphs are recorded while the flavour is the dynamic one: a graph that is
+            replayed does not ask which requests have a plan.
 
     Raises:
         EngineError: Naming the feature.
@@ -83,6 +117,7 @@ def refuse_unsupported(vllm_config: Any) -> None:
         )
         and parallel.tensor_parallel_size > 1,
         "pipeline parallelism (a worker holds a part of the layers)": parallel.pipeline_parallel_size > 1,
+        "CUDA graphs in its dynamic flavour (leave the flavour out, or pass enforce_eager)": graphs,
         "prefill context parallelism (a worker holds a part of the tokens)": getattr(
             parallel, "prefill_context_parallel_size", 1
         )

@@ -31,6 +31,7 @@ from personascope.engines._contract import (
 )
 from personascope.engines._stop import before_stop_string
 from personascope.engines._vllm._config import PluginConfig
+from personascope.engines._vllm._limits import Limits
 from personascope.engines._vllm._results import Reading, read_results
 from personascope.engines._vllm._spec import Spec
 from personascope.engines._vllm._spool import ProbeSet, Spool
@@ -72,6 +73,7 @@ class VLLMEngine:
         layers: Iterable[int] | None = None,
         chat: ChatFormat | TranscriptFormat | None = None,
         sampler: str = "auto",
+        flavour: str = "auto",
         **options: Any,
     ) -> None:
         """Start vLLM.
@@ -85,6 +87,7 @@ class VLLMEngine:
             sampler: "personascope" draws as the Transformers engine does, the same tokens for the same
                 request; "vllm" leaves it to vLLM, with a seed of the request's own; "auto" is the first
                 on a CPU, where it is the faster one too, else the second.
+            flavour: "dynamic", "static" (for CUDA graphs) or "auto".
             options: More arguments for ``vllm.LLM``.
 
         Raises:
@@ -106,6 +109,8 @@ class VLLMEngine:
             None if layers is None else frozenset(layers),
             files.model_id,
             files.revision,
+            flavour,
+            Limits(slots=3 * max_batch + 64),
         )
         settings: dict[str, Any] = {
             "model": files.place,
@@ -114,11 +119,14 @@ class VLLMEngine:
             "max_model_len": min(files.max_length or 8192, 8192),
             "disable_log_stats": True,
             "enable_prefix_caching": True,
-            **plugin_options(config, asynchronous=not cpu, draws=self.draws),
+            **plugin_options(config, asynchronous=False, draws=self.draws),
         }
         if cpu:
             # Compiling takes a minute and its cache cannot be loaded again on a CPU.
             settings |= {"enforce_eager": True, "kv_cache_memory_bytes": CPU_CACHE, "block_size": 32}
+        else:
+            # A step that runs ahead would read the end-of-turn token too, and each response anew.
+            settings |= {"async_scheduling": False}
         try:
             self.llm: Any = llm_class(**(settings | options))
         except (ValueError, RuntimeError, OSError, NotImplementedError, EngineError) as error:
@@ -469,6 +477,13 @@ class VLLMEngine:
                     if plan is None or spec is None
                     else readings[spec.key].tally.telemetry(plan),
                 )
+
+    def register(self, value: Plan | ProbeSet) -> str:
+        """Put a plan or probes where requests find them, and return the digest that names them there.
+
+        For who drives ``self.llm`` without this class; ``run`` and its like do it themselves.
+        """
+        return self._spool.put(value)
 
     def stats(self) -> dict[str, int]:
         """Return what the plugin holds in the worker: requests, slots, plans, results."""

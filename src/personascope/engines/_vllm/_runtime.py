@@ -21,7 +21,7 @@ from torch import Tensor
 from personascope.engines._vllm._spec import Spec, parse_spec
 from personascope.engines._vllm._spool import ProbeSet, Spool
 from personascope.errors import EngineError
-from personascope.interventions import Extent, FlatCounters, FlatPass, Plan, Segment, tokens_acted_on
+from personascope.interventions import Extent, FlatCounters, FlatPass, Plan, Segment, Tally, tokens_acted_on
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +76,9 @@ class _Read:
 class Runtime:
     """The plugin's state in one worker.
 
+    All that changes tensors runs in inference mode, as vLLM's forward passes do: a tensor that was made
+    there cannot be changed elsewhere.
+
     Args:
         n_layers: Of the whole model.
         d_model: Width of the residual stream.
@@ -124,6 +127,7 @@ class Runtime:
 
     # A step
 
+    @torch.inference_mode()
     def begin_step(
         self, ids: Sequence[str], starts: np.ndarray, computed: np.ndarray, lookup: Lookup
     ) -> None:
@@ -289,6 +293,7 @@ class Runtime:
         self._probe_vectors.move_to_end(key)
         return self._probe_vectors[key]
 
+    @torch.inference_mode()
     def end_step(self) -> dict[str, list[tuple[int, int, list[list[float]]]]]:
         """Take in what the last forward pass left; return the new projections of each key.
 
@@ -309,6 +314,7 @@ class Runtime:
         self.live = False
         return found
 
+    @torch.inference_mode()
     def idle(self) -> None:
         """Take in that the next forward pass is none of a request (a dummy or profiling run)."""
         self.end_step()
@@ -337,7 +343,7 @@ class Runtime:
             record.slots = [self._slot() for _ in record.spans]
         if record.plan is not None:
             record.tally = self._free_tallies.pop() if self._free_tallies else self._new_tally()
-            self.counters.clear(record.tally)
+            self._clear_tally(record.tally)
         return record
 
     def _slot(self) -> int:
@@ -359,6 +365,19 @@ class Runtime:
             self.counters.grow(2 * self.counters.slots)
         return slot
 
+    def _clear_tally(self, slot: int) -> None:
+        self.counters.clear(slot)
+
+    def _tally(self, record: _Record) -> Tally:
+        return self.counters.tally(record.tally, record.acted)
+
+    def _sums_of(self, layer: int, slots: Tensor) -> np.ndarray:
+        return self._sum(layer)[slots].cpu().numpy()
+
+    def _norms_of(self, layer: int, slots: Tensor) -> np.ndarray:
+        return self._norms[layer][slots].cpu().numpy()
+
+    @torch.inference_mode()
     def finish(self, name: str) -> None:
         """Take in that a request has ended or was aborted; its slots are free and its results wait."""
         record = self.records.pop(name, None)
@@ -389,11 +408,9 @@ class Runtime:
             )
             meta["layers"] = layers
             slots = torch.tensor(record.slots, device=self.device)
-            arrays["sums"] = np.stack([self._sum(layer)[slots].cpu().numpy() for layer in layers], axis=1)
+            arrays["sums"] = np.stack([self._sums_of(layer, slots) for layer in layers], axis=1)
             if record.spec.norms:
-                arrays["norms"] = np.stack(
-                    [self._norms[layer][slots].cpu().numpy() for layer in layers], axis=1
-                )
+                arrays["norms"] = np.stack([self._norms_of(layer, slots) for layer in layers], axis=1)
         if record.probes is not None:
             meta["probes"] = list(record.probes.names)
             for number, rows in enumerate(record.rows):
@@ -401,7 +418,7 @@ class Runtime:
                     len(rows), len(record.probes.names)
                 )
         if record.plan is not None:
-            tally = self.counters.tally(record.tally, record.acted)
+            tally = self._tally(record)
             meta["tally"] = {
                 "tokens": tally.tokens,
                 "capped": tally.capped,
@@ -411,6 +428,7 @@ class Runtime:
             }
         return meta, arrays
 
+    @torch.inference_mode()
     def fetch(self, keys: Sequence[str]) -> bytes:
         """Return and forget the results of requests that have ended, as safetensors with JSON in them.
 
@@ -440,6 +458,7 @@ class Runtime:
             arrays |= {f"{number}.{name}": np.ascontiguousarray(array) for name, array in found.items()}
         return save(arrays or {"empty": np.zeros(1, np.float32)}, {"results": json.dumps(metas)})
 
+    @torch.inference_mode()
     def drop(self, keys: Sequence[str]) -> None:
         """Forget the results of requests, whether or not they have ended."""
         by_key = {record.spec.key: name for name, record in self.records.items() if record is not None}

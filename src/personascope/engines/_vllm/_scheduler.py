@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from vllm.platforms import current_platform
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason
@@ -37,6 +38,9 @@ class _Mixin(_Base):
         self._spool = Spool(self._config.spool)
         text = self.vllm_config.model_config.hf_text_config
         self._shape = int(text.num_hidden_layers), int(text.hidden_size)
+        gpu = not current_platform.is_cpu()
+        # What the fixed tables cannot hold is refused here, before it runs.
+        self._limits = self._config.limits if self._config.static(self.vllm_config, gpu=gpu) else None
         self._refused: list[tuple[Request, str]] = []
         self._keys: dict[str, str] = {}
         self._live: set[str] = set()
@@ -70,6 +74,8 @@ class _Mixin(_Base):
         layers = set(spec.layers or ())
         if spec.probes is not None:
             probes = self._spool.probes(spec.probes)
+            if self._limits is not None:
+                self._limits.check_probes(probes)
             layers |= set(probes.layers)
             if probes.directions.shape[1] != d_model or not np.isfinite(probes.directions).all():
                 raise EngineError(
@@ -78,6 +84,8 @@ class _Mixin(_Base):
                 )
         if spec.plan is not None:
             plan = self._spool.plan(spec.plan)
+            if self._limits is not None:
+                self._limits.check_plan(plan)
             self._check_plan(plan, spec, request)
             layers |= set(plan.layers)
         outside = sorted(layer for layer in layers if layer >= n_layers or (armed and layer not in armed))

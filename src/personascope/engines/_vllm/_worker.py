@@ -10,7 +10,7 @@ from typing import Any
 
 from vllm.platforms import current_platform
 
-from personascope.engines._vllm._config import PluginConfig, refuse_unsupported
+from personascope.engines._vllm._config import PluginConfig, records_graphs, refuse_unsupported
 from personascope.engines._vllm._op import RUNTIMES, arm, decoder_blocks
 from personascope.engines._vllm._runtime import Runtime
 from personascope.engines._vllm._seams import wire
@@ -34,7 +34,9 @@ class PersonascopeWorker(_Worker):
 
     def _personascope_arm(self) -> None:
         config = PluginConfig.of(self.vllm_config)
-        refuse_unsupported(self.vllm_config)
+        gpu = not current_platform.is_cpu()
+        static = config.static(self.vllm_config, gpu=gpu)
+        refuse_unsupported(self.vllm_config, graphs=not static and records_graphs(self.vllm_config, gpu=gpu))
         text = self.model_config.hf_text_config
         n_layers, d_model = int(text.num_hidden_layers), int(text.hidden_size)
         runner: Any = self.model_runner
@@ -49,15 +51,21 @@ class PersonascopeWorker(_Worker):
                 f"layer {max(config.layers)} shall be armed, the model has {n_layers}",
                 mend=f"layers are 0-based: 0 to {n_layers - 1}",
             )
-        runtime = Runtime(
-            n_layers=n_layers,
-            d_model=d_model,
-            tokens=self.vllm_config.scheduler_config.max_num_batched_tokens,
-            dtype=self.model_config.dtype,
-            device=self.device,
-            spool=Spool(config.spool),
-            layers=sorted(wanted),
-        )
+        common: dict[str, Any] = {
+            "n_layers": n_layers,
+            "d_model": d_model,
+            "tokens": self.vllm_config.scheduler_config.max_num_batched_tokens,
+            "dtype": self.model_config.dtype,
+            "device": self.device,
+            "spool": Spool(config.spool),
+            "layers": sorted(wanted),
+        }
+        if static:
+            from personascope.engines._vllm._static import StaticRuntime
+
+            runtime: Runtime = StaticRuntime(limits=config.limits, **common)
+        else:
+            runtime = Runtime(**common)
         RUNTIMES.append(runtime)
         for layer, block in wanted.items():
             arm(block, len(RUNTIMES) - 1, layer)
