@@ -158,6 +158,49 @@ def test_stop_texts_end_a_response_alike(vllm_engine, reference):
         check_equal(got[name], want[name], 1e-5)
 
 
+def test_plain_requests_are_the_stock_engine_s_bit_for_bit(vllm_engine):
+    """Also beside planned ones, in one batch: the log-probabilities of the stock engine, every bit."""
+    from vllm import LLM, SamplingParams
+
+    stock = LLM(
+        model=vllm_engine.files.place,
+        dtype="float32",
+        max_num_seqs=32,
+        max_model_len=8192,
+        disable_log_stats=True,
+        enforce_eager=True,
+        kv_cache_memory_bytes=1 << 30,
+        block_size=32,
+    )
+    digest = vllm_engine.register(plans(576, 30)[0])
+    texts = [f"{n} ships. {question}" for n in range(4) for question in ("Who are you?", "What is rain?")]
+    prompts = [{"prompt_token_ids": list(vllm_engine.encode(text))} for text in texts]
+
+    def logprobs(llm, specs):
+        params = [
+            SamplingParams(
+                temperature=0,
+                max_tokens=12,
+                logprobs=1,
+                extra_args=None if spec is None else {"personascope": spec},
+            )
+            for spec in specs
+        ]
+        done = llm.generate(prompts, params, use_tqdm=False)
+        return [
+            [(token, row[token].logprob) for token, row in zip(o.token_ids, o.logprobs, strict=True)]
+            for o in (output.outputs[0] for output in done)
+        ]
+
+    want = logprobs(stock, [None] * 8)
+    assert logprobs(vllm_engine.llm, [None] * 8) == want
+    mixed = [{"key": f"bit{n}", "plan": digest, "pool": True} if n % 2 else None for n in range(8)]
+    got = logprobs(vllm_engine.llm, mixed)
+    assert got[::2] == want[::2]
+    assert all(a != b for a, b in zip(got[1::2], want[1::2], strict=True))
+    vllm_engine.llm.collective_rpc("personascope_drop", args=([f"bit{n}" for n in range(8)],))
+
+
 def test_an_abandoned_run_leaves_nothing(vllm_engine):
     wanted = requests(576, 30, count=20)
     run = vllm_engine.run(wanted)
