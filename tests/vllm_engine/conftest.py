@@ -27,6 +27,23 @@ def vllm_engine():
 
 
 @pytest.fixture(scope="session")
+def stock(vllm_engine):
+    """The same vLLM without the plugin; it lives to the end: one that goes takes vLLM's globals along."""
+    from vllm import LLM
+
+    return LLM(
+        model=vllm_engine.files.place,
+        dtype="float32",
+        max_num_seqs=32,
+        max_model_len=8192,
+        disable_log_stats=True,
+        enforce_eager=True,
+        kv_cache_memory_bytes=1 << 30,
+        block_size=32,
+    )
+
+
+@pytest.fixture(scope="session")
 def tight_engine():
     """Prompts in chunks of 48 tokens, and so few blocks that running requests are preempted."""
     from personascope.engines import load_engine

@@ -158,20 +158,10 @@ def test_stop_texts_end_a_response_alike(vllm_engine, reference):
         check_equal(got[name], want[name], 1e-5)
 
 
-def test_plain_requests_are_the_stock_engine_s_bit_for_bit(vllm_engine):
+def test_plain_requests_are_the_stock_engine_s_bit_for_bit(vllm_engine, stock):
     """Also beside planned ones, in one batch: the log-probabilities of the stock engine, every bit."""
-    from vllm import LLM, SamplingParams
+    from vllm import SamplingParams
 
-    stock = LLM(
-        model=vllm_engine.files.place,
-        dtype="float32",
-        max_num_seqs=32,
-        max_model_len=8192,
-        disable_log_stats=True,
-        enforce_eager=True,
-        kv_cache_memory_bytes=1 << 30,
-        block_size=32,
-    )
     digest = vllm_engine.register(plans(576, 30)[0])
     texts = [f"{n} ships. {question}" for n in range(4) for question in ("Who are you?", "What is rain?")]
     prompts = [{"prompt_token_ids": list(vllm_engine.encode(text))} for text in texts]

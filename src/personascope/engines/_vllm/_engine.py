@@ -47,6 +47,10 @@ CPU_CACHE = 2 << 30
 """Bytes of keys and values on a CPU, if nothing else is said."""
 
 
+_ALIVE: set[Any] = set()
+_CLOSED: list[tuple[Any, Any]] = []
+
+
 @dataclass(slots=True, eq=False)
 class _Flight:
     """A request inside vLLM."""
@@ -135,6 +139,8 @@ class VLLMEngine:
                 mend="see the lines that it printed above; the transformers engine may know the model",
             ) from error
         self._engine: Any = self.llm.llm_engine
+        # Held until it is closed, also when nobody else holds it.
+        _ALIVE.add(self.llm)
         self._names = count(1)
         self._done: dict[str, Any] = {}
 
@@ -162,9 +168,18 @@ class VLLMEngine:
         return other
 
     def close(self) -> None:
-        """Stop vLLM and give its memory back."""
-        self._engine.engine_core.shutdown()
-        self._scratch.cleanup()
+        """Stop vLLM and give its memory back.
+
+        Engines of one process share vLLM's globals, which the first one to go would take along: memory is
+        given back when all have been closed.
+        """
+        _ALIVE.discard(self.llm)
+        _CLOSED.append((self.llm, self._scratch))
+        if not _ALIVE:
+            while _CLOSED:
+                llm, scratch = _CLOSED.pop()
+                llm.llm_engine.engine_core.shutdown()
+                scratch.cleanup()
 
     def count_tokens(self, conversation: Conversation) -> int:
         """Return the length of the rendered prompt."""
