@@ -20,7 +20,7 @@ from personascope.calibration import (
 )
 from personascope.cli._bar import Bar
 from personascope.cli._console import err, out
-from personascope.cli._engine import numbers, open_engine, run_folder
+from personascope.cli._engine import ADDRESS, WORKERS, numbers, open_engine, run_folder
 from personascope.cli._evaluate import (
     BATCH,
     DTYPE,
@@ -67,13 +67,23 @@ def calibrate_model(
     engine_kind: str = ENGINE,
     dtype: str = DTYPE,
     max_batch: int = BATCH,
+    workers: int = WORKERS,
+    address: str = ADDRESS,
     seed: int = SEED,
     restart: bool = RESTART,
 ) -> None:
     """Sweep caps over layers and floors, and recommend one (section 5 of the paper)."""
     make_judge = _judge_maker(judge)
     sample = Sample.open(run_folder(run))
-    found, engine = open_engine(run, model=model, kind=engine_kind, dtype=dtype, max_batch=max_batch)
+    found, engine = open_engine(
+        run,
+        model=model,
+        kind=engine_kind,
+        dtype=dtype,
+        max_batch=max_batch,
+        workers=workers,
+        address=address,
+    )
     bands = None if windows is None else tuple(parse_window(w, found.n_layers) for w in windows.split(","))
     settings = SweepSettings(
         windows=bands,

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import typer
+
 from personascope.cli._console import open_map
 from personascope.engines import LocalEngine, load_engine
 from personascope.errors import UsageError
 from personascope.mapping import MAP
 from personascope.space import PersonaMap
+
+WORKERS = typer.Option(1, help="Engines that share the requests; more than one need Ray.")
+ADDRESS = typer.Option(None, help="Ray cluster of the workers: auto, ray://HOST:10001; else this machine.")
 
 
 def run_folder(folder: Path) -> Path:
@@ -24,11 +29,13 @@ def open_engine(
     dtype: str = "auto",
     max_batch: int = 128,
     layer: int | None = None,
+    workers: int = 1,
+    address: str | None = None,
 ) -> tuple[PersonaMap, LocalEngine]:
     """Open a map and the model that it was made with; a base model gets the transcript that it had.
 
-    ``kind`` is one of `personascope.engines.ENGINES`. A ``layer`` that the map does not have is refused
-    before the model is loaded.
+    ``kind`` is one of `personascope.engines.ENGINES`; for ``workers`` and ``address`` see
+    `load_engine`. A ``layer`` that the map does not have is refused before the model is loaded.
 
     Raises:
         UsageError: If the map has no such layer.
@@ -39,7 +46,9 @@ def open_engine(
     if layer is not None:
         found.unit_axis(layer)
     name = model or found.model.id
-    engine = load_engine(name, engine=kind, dtype=dtype, max_batch=max_batch)
+    engine = load_engine(
+        name, engine=kind, dtype=dtype, max_batch=max_batch, workers=workers, address=address
+    )
     if engine.info.chat_digest != found.model.chat_digest:
         other = engine.with_transcript()
         if other.info.chat_digest == found.model.chat_digest:

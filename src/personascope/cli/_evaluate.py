@@ -19,10 +19,10 @@ from personascope.calibration import (
 )
 from personascope.cli._bar import Bar
 from personascope.cli._console import err, out
-from personascope.cli._engine import numbers, open_engine, run_folder
+from personascope.cli._engine import ADDRESS, WORKERS, numbers, open_engine, run_folder
 from personascope.corpus import load_corpus
 from personascope.corpus.evals import load_chats, load_jailbreak_set
-from personascope.engines import ENGINES, LocalEngine, load_engine
+from personascope.engines import ENGINES, LocalEngine, RayEngine, load_engine
 from personascope.evals import (
     PLAIN,
     RESULTS,
@@ -90,11 +90,21 @@ def susceptibility(
     engine_kind: str = ENGINE,
     dtype: str = DTYPE,
     max_batch: int = BATCH,
+    workers: int = WORKERS,
+    address: str = ADDRESS,
     seed: int = SEED,
     restart: bool = RESTART,
 ) -> None:
     """Role susceptibility: who the model says it is when it plays a role (section 3.2 of the paper)."""
-    found, engine = open_engine(run, model=model, kind=engine_kind, dtype=dtype, max_batch=max_batch)
+    found, engine = open_engine(
+        run,
+        model=model,
+        kind=engine_kind,
+        dtype=dtype,
+        max_batch=max_batch,
+        workers=workers,
+        address=address,
+    )
     trials = susceptibility_trials(load_corpus(corpus), nearest_roles(found, roles), prompts=prompts)
     conditions = _conditions(found, engine, run, strengths, plans, draws, layer, seed)
     _evaluate(engine, trials, conditions, run, out_folder, judge, seed, restart)
@@ -117,11 +127,21 @@ def jailbreak(
     engine_kind: str = ENGINE,
     dtype: str = DTYPE,
     max_batch: int = BATCH,
+    workers: int = WORKERS,
+    address: str = ADDRESS,
     seed: int = SEED,
     restart: bool = RESTART,
 ) -> None:
     """Persona jailbreaks: how often a persona gets what it should not."""
-    found, engine = open_engine(run, model=model, kind=engine_kind, dtype=dtype, max_batch=max_batch)
+    found, engine = open_engine(
+        run,
+        model=model,
+        kind=engine_kind,
+        dtype=dtype,
+        max_batch=max_batch,
+        workers=workers,
+        address=address,
+    )
     chosen = load_jailbreak_set(dataset, limit=limit) if dataset else load_jailbreak_set(limit=limit)
     trials = jailbreak_trials(chosen)
     conditions = _conditions(found, engine, run, strengths, plans, draws, layer, seed)
@@ -145,14 +165,29 @@ def pretrained(
     engine_kind: str = ENGINE,
     dtype: str = DTYPE,
     max_batch: int = BATCH,
+    workers: int = WORKERS,
+    address: str = ADDRESS,
     seed: int = SEED,
     restart: bool = RESTART,
 ) -> None:
     """Pre-trained models: what a base model says of itself, steered with an axis (section 3.2)."""
-    found, engine = open_engine(run, model=model, kind=engine_kind, dtype=dtype, max_batch=max_batch)
+    found, engine = open_engine(
+        run,
+        model=model,
+        kind=engine_kind,
+        dtype=dtype,
+        max_batch=max_batch,
+        workers=workers,
+        address=address,
+    )
     target = plan_model(found)
     if base is not None:
-        engine = load_engine(base, engine=engine_kind, dtype=dtype, max_batch=max_batch)
+        if isinstance(engine, RayEngine):
+            # Its workers' memory is the next ones'.
+            engine.close()
+        engine = load_engine(
+            base, engine=engine_kind, dtype=dtype, max_batch=max_batch, workers=workers, address=address
+        )
         if engine.chat is None:
             # The unit of strengths is measured on chats, which a base model needs as a transcript.
             engine = engine.with_transcript()
@@ -179,11 +214,21 @@ def coherence(
     engine_kind: str = ENGINE,
     dtype: str = DTYPE,
     max_batch: int = BATCH,
+    workers: int = WORKERS,
+    address: str = ADDRESS,
     seed: int = SEED,
     restart: bool = RESTART,
 ) -> None:
     """Coherence of answers to ordinary questions: repetition, script and language, perplexity."""
-    found, engine = open_engine(run, model=model, kind=engine_kind, dtype=dtype, max_batch=max_batch)
+    found, engine = open_engine(
+        run,
+        model=model,
+        kind=engine_kind,
+        dtype=dtype,
+        max_batch=max_batch,
+        workers=workers,
+        address=address,
+    )
     trials = ordinary_trials(load_chats(chats, limit=limit).chats)
     conditions = _conditions(found, engine, run, strengths, plans, draws, layer, seed)
     _evaluate(engine, trials, conditions, run, out_folder, "none", seed, restart)
@@ -203,12 +248,22 @@ def capability(
     engine_kind: str = ENGINE,
     dtype: str = DTYPE,
     max_batch: int = BATCH,
+    workers: int = WORKERS,
+    address: str = ADDRESS,
 ) -> None:
     """Capability: tasks of lm-evaluation-harness without a plan, with plans, and with their controls."""
     from personascope.evals.harness import DEFAULT_TASKS
     from personascope.evals.harness import capability as run_tasks
 
-    _, engine = open_engine(run, model=model, kind=engine_kind, dtype=dtype, max_batch=max_batch)
+    _, engine = open_engine(
+        run,
+        model=model,
+        kind=engine_kind,
+        dtype=dtype,
+        max_batch=max_batch,
+        workers=workers,
+        address=address,
+    )
     wanted = DEFAULT_TASKS if tasks is None else tuple(part.strip() for part in tasks.split(","))
     chosen = [PLAIN, *_with_controls(plans or (), draws, run, seed=0)]
     found: dict[str, Capability] = {c.name: run_tasks(engine, c.plan, wanted, limit=limit) for c in chosen}

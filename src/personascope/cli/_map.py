@@ -12,6 +12,7 @@ import typer
 
 from personascope.cli._bar import Bar
 from personascope.cli._console import err, out
+from personascope.cli._engine import ADDRESS, WORKERS
 from personascope.cli._show import print_map
 from personascope.corpus import load_corpus
 from personascope.engines import ENGINES, load_engine
@@ -52,6 +53,8 @@ def map_model(
     device: str = typer.Option(None, help="cpu, cuda, cuda:1, ...; the first GPU if there is one."),
     device_map: str = typer.Option(None, help="auto: spread the model over all GPUs."),
     max_batch: int = typer.Option(128, help="Responses that are generated side by side."),
+    workers: int = WORKERS,
+    address: str = ADDRESS,
     transcript: bool = typer.Option(
         False, help="Write conversations as a plain transcript, for a base model without a chat template."
     ),
@@ -78,6 +81,8 @@ def map_model(
         max_batch=max_batch,
         transcript=transcript,
         trust_remote_code=trust_remote_code,
+        workers=workers,
+        address=address,
     )
     kept = None if keep is None else _keep(keep)
     common = {"seed": seed, "keep": kept, "questions": questions, "default_samples": default_samples}

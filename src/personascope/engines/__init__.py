@@ -15,6 +15,7 @@ from personascope.engines._contract import (
     request_seed,
 )
 from personascope.engines._load import ENGINES, LocalEngine, bulk_engine, load_engine, native_dtype
+from personascope.engines._ray import RayEngine
 from personascope.engines._transformers import TransformersEngine
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "FinishReason",
     "LocalEngine",
     "Probe",
+    "RayEngine",
     "Request",
     "Sampling",
     "ScoreRequest",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from personascope.engines._ray import RayEngine
 from personascope.engines._transformers import TransformersEngine
 from personascope.engines._vllm._version import vllm_version
 from personascope.errors import UsageError
@@ -15,7 +16,7 @@ from personascope.models import load
 if TYPE_CHECKING:
     from personascope.engines._vllm import VLLMEngine
 
-    LocalEngine = TransformersEngine | VLLMEngine
+    LocalEngine = TransformersEngine | VLLMEngine | RayEngine
 else:
     # The name alone: vLLM is imported when it is used.
     LocalEngine = TransformersEngine
@@ -62,6 +63,8 @@ def load_engine(
     dtype: str = "auto",
     device: str | None = None,
     transcript: bool = False,
+    workers: int = 1,
+    address: str | None = None,
     **options: Any,
 ) -> LocalEngine:
     """Load a model by name and put the engine around it.
@@ -73,14 +76,30 @@ def load_engine(
         device: As ``personascope.models.load``; vLLM takes the device that it was built for.
         transcript: Write conversations as a plain transcript ("User: ...", "Assistant: ..."), as a base
             model needs it, instead of with a chat template.
-        options: For the Transformers engine ``max_batch`` and ``prefill_tokens``, and the rest for
+        workers: With more than one, each loads the model and they share the requests, through Ray.
+        address: Ray cluster on which workers run, such as "auto" or "ray://host:10001"; this machine if
+            not given.
+        options: For workers ``gpus_per_worker`` and ``log_to_driver`` of `RayEngine`, and those of the
+            engine inside. For the Transformers engine ``max_batch`` and ``prefill_tokens``, and the rest for
             ``personascope.models.load``; for vLLM those of `VLLMEngine`.
 
     Raises:
         UsageError: If there is no such engine, or it has no such option.
-        EngineError: If vLLM is not installed or cannot be started.
+        EngineError: If vLLM or Ray is not installed or cannot be started.
         ModelError: If the model cannot be loaded.
     """
+    if workers != 1 or address is not None:
+        # "auto" is left to the workers, whose hardware it depends on.
+        spread = RayEngine(
+            name,
+            engine=bulk_engine(engine),
+            dtype=dtype,
+            device=device,
+            workers=workers,
+            address=address,
+            **options,
+        )
+        return spread.with_transcript() if transcript else spread
     if dtype == "auto":
         dtype = native_dtype(device)
     if bulk_engine(engine) == "vllm":

@@ -1,0 +1,183 @@
+"""The ``Engine`` contract on many engines, each in an actor of Ray."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from personascope.chat import ChatFormat, Conversation, TranscriptFormat
+from personascope.engines._contract import (
+    Capture,
+    Completion,
+    EngineInfo,
+    Probe,
+    Request,
+    Scored,
+    ScoreRequest,
+    TurnActivations,
+)
+from personascope.errors import ChatError, EngineError, UsageError
+from personascope.interventions import Plan
+from personascope.models import ModelFiles, open_files
+
+
+class RayEngine:
+    """The ``Engine`` contract on several workers, on this machine or on a cluster.
+
+    A request's draws come from its seed and id, so it does not matter which worker runs it. The tokenizer
+    and the chat format are here, the weights in the workers alone.
+    """
+
+    files: ModelFiles
+    chat: ChatFormat | TranscriptFormat | None
+    max_batch: int
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        engine: str = "transformers",
+        workers: int = 2,
+        address: str | None = None,
+        gpus_per_worker: float | None = None,
+        log_to_driver: bool = False,
+        max_batch: int = 128,
+        **options: Any,
+    ) -> None:
+        """Start the workers and load the model in each.
+
+        Args:
+            name: Model, as ``personascope.models.resolve`` takes it; every node must find it.
+            engine: The engine inside the workers, "transformers" or "vllm".
+            workers: How many.
+            address: Ray cluster: "auto" for the one that this machine belongs to, "host:port", or
+                "ray://host:10001". None starts Ray on this machine, for as long as the engine is open.
+            gpus_per_worker: GPUs of a worker; by default one where there are GPUs (with vLLM's
+                ``tensor_parallel_size``, as many as that), else none.
+            log_to_driver: Show what the workers print.
+            max_batch: Requests that one worker runs side by side. It holds twice as many at most.
+            options: More arguments of `personascope.engines.load_engine`, for every worker.
+
+        Raises:
+            UsageError: If there are less than one worker.
+            EngineError: If Ray is not installed or cannot be reached, or workers cannot be started.
+            ModelError: If the model cannot be found or loaded.
+        """
+        if workers < 1:
+            raise UsageError(f"{workers} workers were asked for", mend="give one or more")
+        from personascope.engines._ray._pool import Pool
+
+        options = {key: value for key, value in options.items() if value is not None}
+        self.files = open_files(name, trust_remote_code=bool(options.get("trust_remote_code")))
+        self.chat = self.files.chat
+        self.max_batch = max_batch
+        self._transcript = False
+        self._pool = Pool(
+            name,
+            {"engine": engine, "max_batch": max_batch, **options},
+            workers=workers,
+            address=address,
+            gpus_per_worker=gpus_per_worker,
+            log_to_driver=log_to_driver,
+        )
+        if self._pool.info.model_revision != self.files.revision:
+            self.close()
+            raise EngineError(
+                f"{name} is {self.files.revision[:12]} here and {self._pool.info.model_revision[:12]} on "
+                "the workers",
+                mend="give all machines the same files",
+            )
+
+    @property
+    def info(self) -> EngineInfo:
+        """Identity and shape of the model, and the engine inside the workers.
+
+        How many workers there are is not part of it: a run may be taken up with another number.
+        """
+        return replace(self._pool.info, chat_digest=self.chat.digest if self.chat else "")
+
+    @property
+    def workers(self) -> int:
+        """Number of workers."""
+        return len(self._pool.hands)
+
+    @property
+    def pids(self) -> list[int]:
+        """Processes of the workers, each on its node; one that is being started is not among them."""
+        return self._pool.pids
+
+    def with_transcript(self) -> RayEngine:
+        """Return an engine on the same workers that writes conversations as a plain transcript."""
+        other = object.__new__(RayEngine)
+        other.__dict__ |= self.__dict__
+        other.chat = ChatFormat.transcript(self.files.tokenizer, model_name=self.files.model_id)
+        other._transcript = True
+        return other
+
+    def close(self) -> None:
+        """End the workers, and Ray if it was started for them."""
+        self._pool.close()
+
+    def count_tokens(self, conversation: Conversation) -> int:
+        """Return the length of the rendered prompt."""
+        if self.chat is None:
+            raise ChatError(
+                f"{self.files.model_id} has no chat template, and a conversation needs one",
+                mend="use an instruct model, or pass token ids",
+            )
+        return len(self.chat.render(conversation))
+
+    def encode(self, text: str, *, special: bool = False) -> tuple[int, ...]:
+        """Return the tokens of a text; with ``special``, also those that the tokenizer puts around it."""
+        return tuple(self.files.tokenizer.encode(text, add_special_tokens=special))
+
+    def decode(self, tokens: tuple[int, ...]) -> str:
+        """Return the text of tokens, special ones left out."""
+        return str(self.files.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Generate a completion for every request, yielded as they come in.
+
+        Requests are read as workers have room for them. What a worker held when it died is run again.
+
+        Raises:
+            EngineError: If a request cannot be honoured, two have the same id, or workers keep dying.
+            ChatError: If a conversation cannot be rendered.
+        """
+        return self._fan("run", requests)
+
+    def score(self, requests: Iterable[ScoreRequest]) -> Iterator[Scored]:
+        """Return the log-probabilities of given continuations, in the order in which they come in.
+
+        Raises:
+            EngineError: As ``run``, and if a continuation is empty.
+            ChatError: If a conversation cannot be rendered.
+        """
+        return self._fan("score", requests)
+
+    def observe(
+        self,
+        conversation: Conversation,
+        *,
+        capture: Capture | None = None,
+        probes: tuple[Probe, ...] = (),
+        plan: Plan | None = None,
+    ) -> list[TurnActivations]:
+        """Pool the activations of every turn of an existing conversation, on one of the workers.
+
+        Raises:
+            EngineError: If a layer does not exist, a probe has another width, the plan cannot act on
+                this model or conversation, or workers keep dying.
+            ChatError: If the conversation cannot be rendered.
+        """
+        options = {"capture": capture, "probes": probes, "plan": plan}
+        return self._pool.call("observe", self._transcript, pickle.dumps((conversation, options), protocol=5))
+
+    def _fan(self, method: str, requests: Iterable[Any]) -> Iterator[Any]:
+        from personascope.engines._ray._fan import Fan
+
+        return Fan(
+            self._pool, method, requests, transcript=self._transcript, max_batch=self.max_batch
+        ).results()

@@ -1,0 +1,167 @@
+"""Dealing requests out to workers and taking their results in.
+
+A worker has one call under way at most, which brings it requests and comes back with results. What it holds
+is known exactly, therefore: all that it was given less all that came back. If it dies, that is run again,
+and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import uuid
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from personascope.chat import Message
+from personascope.engines._contract import Request, ScoreRequest
+from personascope.engines._ray import _pool
+from personascope.engines._ray._pool import Hand, LostError, Pool
+from personascope.engines._ray._worker import Reply
+from personascope.errors import EngineError
+
+WINDOW = 1024
+"""Requests read ahead, so that prompts that share a prefix go to the same worker."""
+
+
+class Fan:
+    """One ``run`` or ``score``, spread over the workers of a pool."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        method: str,
+        requests: Iterable[Request | ScoreRequest],
+        *,
+        transcript: bool,
+        max_batch: int,
+    ) -> None:
+        """Take the requests; nothing is read of them yet.
+
+        Args:
+            pool: The workers.
+            method: "run" or "score".
+            requests: What to do.
+            transcript: Whether conversations are written as a transcript.
+            max_batch: Requests that a worker runs side by side; it holds twice as many at most.
+        """
+        self.pool, self.method, self.transcript = pool, method, transcript
+        self.key = uuid.uuid4().hex
+        self.source = iter(requests)
+        self.most = 2 * max_batch
+        self.chunk = max(1, max_batch // 4)
+        self.waiting: deque[Request | ScoreRequest] = deque()
+        self.open: set[str] = set()
+        self.held: dict[int, dict[str, Request | ScoreRequest]] = {hand.number: {} for hand in pool.hands}
+        self.calls: dict[Any, tuple[Hand, Any]] = {}
+        self.deaths: Counter[str] = Counter()
+
+    def results(self) -> Iterator[Any]:
+        """Yield the results as they come.
+
+        Raises:
+            EngineError: If an id comes twice, a worker or a request's workers die too often, or a
+                request cannot be honoured.
+            PersonascopeError: Whatever an inner engine raises.
+        """
+        try:
+            while True:
+                self._read()
+                self._deal()
+                if not self.calls:
+                    return
+                ready, _ = self.pool.ray.wait(list(self.calls), num_returns=1)
+                hand, actor = self.calls.pop(ready[0])
+                try:
+                    reply = self.pool.reply(hand, actor, ready[0])
+                except LostError as lost:
+                    self._again(hand, str(lost))
+                    continue
+                yield from self._take(hand, reply)
+        finally:
+            self._end()
+
+    def _read(self) -> None:
+        if len(self.waiting) >= self.chunk * len(self.pool.hands):
+            return
+        ahead: list[Request | ScoreRequest] = []
+        for request in islice(self.source, WINDOW):
+            if request.id in self.open:
+                raise EngineError(
+                    f"two requests are called {request.id!r}", mend="give each request of a run its own id"
+                )
+            self.open.add(request.id)
+            ahead.append(request)
+        self.waiting.extend(sorted(ahead, key=_order))
+
+    def _deal(self) -> None:
+        """Give free workers what they have room for, the emptiest first, and call them."""
+        self.pool.check_open()
+        busy = {hand.number for hand, _ in self.calls.values()}
+        free = [hand for hand in self.pool.hands if hand.number not in busy]
+        # The last requests are spread, too.
+        share = -(-len(self.waiting) // len(self.pool.hands))
+        chunk = max(1, min(self.chunk, share))
+        given: dict[int, list[Request | ScoreRequest]] = {hand.number: [] for hand in free}
+        while self.waiting and free:
+            hand = min(free, key=lambda hand: len(self.held[hand.number]))
+            held = self.held[hand.number]
+            if len(held) + chunk > self.most:
+                break
+            for _ in range(min(chunk, len(self.waiting))):
+                request = self.waiting.popleft()
+                held[request.id] = request
+                given[hand.number].append(request)
+        for hand in free:
+            if self.held[hand.number]:
+                packed = pickle.dumps(given[hand.number], protocol=5)
+                ref = hand.actor.turn.remote(self.key, self.method, self.transcript, packed)
+                self.calls[ref] = (hand, hand.actor)
+
+    def _take(self, hand: Hand, reply: Reply) -> Iterator[Any]:
+        held = self.held[hand.number]
+        for result in reply.results:
+            if held.pop(result.id, None) is None:
+                raise EngineError(f"worker {hand.number} answered {result.id!r}, which it was not asked")
+            self.open.discard(result.id)
+            self.deaths.pop(result.id, None)
+        # Taken out of the books first: a consumer may stop at any of them.
+        yield from reply.results
+        if reply.error is not None:
+            raise reply.error
+        if reply.idle and held:
+            raise EngineError(
+                f"worker {hand.number} returned nothing for {len(held)} requests, such as {min(held)!r}",
+                mend="report this with the engine's name and version",
+            )
+
+    def _again(self, hand: Hand, cause: str) -> None:
+        """Put what a dead worker held in front of the queue."""
+        held = self.held[hand.number]
+        self.deaths.update(held.keys())
+        for name in held:
+            if self.deaths[name] > _pool.MAX_DEATHS:
+                raise EngineError(
+                    f"request {name!r} was on a worker that died, {self.deaths[name]} times: {cause}",
+                    mend="a shorter prompt, fewer new tokens or a smaller --max-batch need less memory",
+                )
+        self.waiting.extendleft(reversed(held.values()))
+        held.clear()
+
+    def _end(self) -> None:
+        """Tell the workers that nobody waits any more."""
+        self.calls.clear()
+        if self.pool.closed:
+            return
+        for hand in self.pool.hands:
+            with contextlib.suppress(self.pool.ray.exceptions.RayError):
+                hand.actor.drop.remote(self.key)
+
+
+def _order(request: Request | ScoreRequest) -> tuple[bool, tuple[Any, ...]]:
+    """Sort prompts by their beginnings: conversations by their texts, token ids by themselves."""
+    prompt = request.prompt
+    talk = tuple((m.role, m.content) for m in prompt if isinstance(m, Message))
+    return (True, talk) if talk else (False, tuple(prompt))

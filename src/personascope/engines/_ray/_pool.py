@@ -1,0 +1,308 @@
+"""The actors: starting Ray and them, and replacing those that die.
+
+A worker that died is replaced by a new actor. Ray could restart it in place, but then a call that was on its
+way may reach the old process, the new one or none; a new actor has seen nothing, and that is certain.
+"""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pickle
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from personascope.engines._contract import EngineInfo
+from personascope.engines._ray._worker import Order, Reply, Worker, check_same
+from personascope.errors import EngineError
+
+log = logging.getLogger(__name__)
+
+MAX_DEATHS = 5
+"""Times that a worker may die in a row without a result, and times that a request may see its worker die."""
+
+PATIENCE = 120.0
+"""Seconds after which it is said that a worker is still not there."""
+
+CALLS = 32
+"""Calls of one actor side by side: one for each run that is open, and a few more."""
+
+_started = 0
+"""Pools that use the Ray that was started here."""
+
+
+class LostError(Exception):
+    """A worker is gone, with all that it held."""
+
+
+@dataclass(slots=True, eq=False)
+class Hand:
+    """A worker's place, whichever actor fills it.
+
+    Attributes:
+        number: 0-based place.
+        actor: Ray's handle of the present actor.
+        pid: Its process, once it has answered; else 0.
+        deaths: Actors that died here since the last result.
+    """
+
+    number: int
+    actor: Any
+    pid: int = 0
+    deaths: int = 0
+
+
+class Pool:
+    """Workers with the same engine in each."""
+
+    def __init__(
+        self,
+        name: str,
+        options: Mapping[str, Any],
+        *,
+        workers: int,
+        address: str | None,
+        gpus_per_worker: float | None,
+        log_to_driver: bool,
+    ) -> None:
+        """Start Ray unless it runs, and the workers; returns when all models are loaded.
+
+        Raises:
+            EngineError: If Ray is not installed or not reachable, a local machine has too few GPUs, a
+                worker keeps dying, or workers differ.
+            PersonascopeError: Whatever the engines raise while they load.
+        """
+        self.ray = _import_ray()
+        self._own = _connect(self.ray, address, workers, log_to_driver)
+        self._lock = threading.Lock()
+        self._turn = count()
+        self.hands: list[Hand] = []
+        self.closed = False
+        try:
+            self._local = self._own and address is None
+            self._resources(options, workers, gpus_per_worker)
+            threads = self._threads(workers)
+            self.order = Order(name, dict(options), threads, str(Path.cwd()), 2 * options["max_batch"])
+            self.hands = [Hand(number, self._actor()) for number in range(workers)]
+            self.info = self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pids(self) -> list[int]:
+        """Processes of the workers that have answered."""
+        return [hand.pid for hand in self.hands if hand.pid]
+
+    def reply(self, hand: Hand, actor: Any, ref: Any) -> Reply:
+        """Wait for the answer of a call.
+
+        Raises:
+            LostError: If the actor is gone; it has been replaced then.
+            EngineError: If it died too often in a row, or the call itself failed.
+        """
+        errors = self.ray.exceptions
+        try:
+            reply: Reply = pickle.loads(self.ray.get(ref))
+        except errors.RayTaskError as error:
+            raise EngineError(
+                f"worker {hand.number} could not take a request: {_last_line(error)}",
+                mend="the version of personascope on that node may be another one",
+            ) from error
+        except errors.RayError as error:
+            self._replace(hand, actor, error)
+            raise LostError(_cause(error)) from error
+        if actor is hand.actor:
+            hand.pid = reply.pid
+            if reply.results:
+                hand.deaths = 0
+        return reply
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Call a method on one of the workers, in turn, and on its successor if it dies over it.
+
+        Raises:
+            EngineError: If workers keep dying.
+            PersonascopeError: Whatever the engine raises.
+        """
+        self.check_open()
+        for _ in range(MAX_DEATHS + 1):
+            hand = self.hands[next(self._turn) % len(self.hands)]
+            actor = hand.actor
+            with contextlib.suppress(LostError):
+                reply = self.reply(hand, actor, getattr(actor, method).remote(*arguments))
+                if reply.error is not None:
+                    raise reply.error
+                return reply.results[0]
+        raise EngineError(
+            f"{MAX_DEATHS + 1} workers died over one call of {method}",
+            mend="look at the memory of the nodes, and give the conversation to a local engine",
+        )
+
+    def check_open(self) -> None:
+        """Raise an EngineError if the workers are gone."""
+        if self.closed:
+            raise EngineError("the engine is closed", mend="load it again")
+
+    def close(self) -> None:
+        """End the workers, and Ray if it was started here and nobody else uses it."""
+        global _started
+        if self.closed:
+            return
+        self.closed = True
+        for hand in self.hands:
+            self._kill(hand.actor)
+        if self._own:
+            _started -= 1
+            if _started == 0:
+                self.ray.shutdown()
+
+    def _threads(self, workers: int) -> int:
+        """Return each worker's part of the cores; on this machine no more than OMP_NUM_THREADS allows."""
+        threads = max(1, int(self.ray.cluster_resources().get("CPU", 1) // workers))
+        allowed = os.environ.get("OMP_NUM_THREADS", "")
+        return min(threads, int(allowed)) if self._local and allowed.isdigit() else threads
+
+    def _resources(self, options: Mapping[str, Any], workers: int, gpus_per_worker: float | None) -> None:
+        there = self.ray.cluster_resources()
+        if gpus_per_worker is None:
+            cpu = str(options.get("device") or "").startswith("cpu")
+            one = there.get("GPU", 0) > 0 and not cpu
+            gpus_per_worker = float(options.get("tensor_parallel_size", 1)) if one else 0.0
+        self.gpus = gpus_per_worker
+        for kind, needed in (("GPU", gpus_per_worker * workers), ("CPU", float(workers))):
+            if there.get(kind, 0) >= needed:
+                continue
+            found = f"{workers} workers need {needed:g} {kind}s, and Ray has {there.get(kind, 0):g}"
+            if self._local:
+                raise EngineError(found, mend="take fewer workers, or a smaller share: gpus_per_worker=0.5")
+            # A cluster may grow on demand.
+            log.warning("%s; those without a place wait for one", found)
+
+    def _actor(self) -> Any:
+        remote = self.ray.remote(
+            # Two engines may share this machine; on a cluster a worker takes its place from others.
+            num_cpus=0 if self._local else 1,
+            num_gpus=self.gpus,
+            max_restarts=0,
+            max_task_retries=0,
+            max_concurrency=CALLS,
+            scheduling_strategy="SPREAD",
+        )(Worker)
+        return remote.remote(self.order)
+
+    def _start(self) -> EngineInfo:
+        infos: list[EngineInfo] = []
+        calls = [(hand, hand.actor, hand.actor.start.remote()) for hand in self.hands]
+        while calls:
+            hand, actor, ref = calls.pop(0)
+            while not self.ray.wait([ref], num_returns=1, timeout=PATIENCE)[0]:
+                log.warning(
+                    "worker %d is not ready yet: it loads, or waits for a place (ray status)", hand.number
+                )
+            try:
+                reply = self.reply(hand, actor, ref)
+            except LostError:
+                calls.append((hand, hand.actor, hand.actor.start.remote()))
+                continue
+            if reply.error is not None:
+                raise reply.error
+            infos += reply.results
+        for info in infos[1:]:
+            check_same(infos[0], info)
+        self.order = replace(self.order, expected=infos[0])
+        return infos[0]
+
+    def _replace(self, hand: Hand, actor: Any, error: Exception) -> None:
+        with self._lock:
+            # Another run may have seen the same death first.
+            if hand.actor is not actor or self.closed:
+                return
+            hand.deaths += 1
+            hand.pid = 0
+            log.warning("worker %d died (%s); it is started again", hand.number, _cause(error))
+            # It may only be out of reach.
+            self._kill(actor)
+            hand.actor = self._actor()
+        if hand.deaths > MAX_DEATHS:
+            raise EngineError(
+                f"worker {hand.number} died {hand.deaths} times in a row without a result: {_cause(error)}",
+                mend="look at that node's memory and at Ray's logs; a smaller --max-batch needs less",
+            ) from error
+
+    def _kill(self, actor: Any) -> None:
+        with contextlib.suppress(self.ray.exceptions.RayError, ValueError):
+            self.ray.kill(actor)
+
+
+def _import_ray() -> Any:
+    # What Ray reports about its use, and what it warns about, is not asked for.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+        import ray.exceptions
+    except ImportError as error:
+        raise EngineError(
+            f"Ray cannot be imported: {error}",
+            mend="pip install 'personascope[ray]', or take one worker and no address",
+        ) from error
+    return ray
+
+
+def _connect(ray: Any, address: str | None, workers: int, log_to_driver: bool) -> bool:
+    """Connect to Ray, starting it on this machine without an address; whether it is ours to stop."""
+    global _started
+    if ray.is_initialized():
+        if _started:
+            _started += 1
+        return _started > 0
+    common = {
+        "ignore_reinit_error": True,
+        "log_to_driver": log_to_driver,
+        "logging_level": logging.ERROR,
+    }
+    try:
+        if address is None:
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            # More workers than cores are slow, not impossible.
+            ray.init(address="local", include_dashboard=False, num_cpus=max(cores, workers), **common)
+        else:
+            _knock(address)
+            ray.init(address=address, **common)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise EngineError(
+            f"Ray cannot be reached at {address or 'this machine'}: {_last_line(error)}",
+            mend="ray start --head begins a cluster; --address auto finds it, or give ray://host:10001",
+        ) from error
+    _started += 1
+    return True
+
+
+def _knock(address: str) -> None:
+    """Raise an OSError if nobody listens at host:port: Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
+def _lines(error: BaseException) -> Iterator[str]:
+    return (line.strip() for line in str(error).splitlines() if line.strip())
+
+
+def _last_line(error: BaseException) -> str:
+    return (list(_lines(error)) or [type(error).__name__])[-1]
+
+
+def _cause(error: BaseException) -> str:
+    """Return the line of Ray's message that says why."""
+    lines = list(_lines(error)) or [type(error).__name__]
+    telling = [line for line in lines if "because" in line or "exit detail" in line]
+    return (telling or lines)[0].partition(" Some common causes")[0][:300]

@@ -1,0 +1,275 @@
+"""What runs inside an actor: an engine in a thread of its own, fed while it runs.
+
+An inner engine keeps its batch full as long as its source has more to give. So the actor does not hand it
+chunks, each of which would run empty before the next one: it runs ``engine.run`` on a feed, which new
+requests enter while the old ones are generated. Whoever asks for results takes what has ended so far.
+All that touches the engine happens in the one thread; the actor's calls only put in and take out.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from personascope.engines._contract import EngineInfo
+from personascope.errors import EngineError, PersonascopeError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a worker needs to make its engine.
+
+    Attributes:
+        name: Model, as `personascope.engines.load_engine` takes it.
+        options: Arguments of `load_engine` beside the name.
+        threads: Threads of the worker's arithmetic.
+        folder: Folder in which a relative path to a model begins.
+        turn: Requests that a session may bring in before others that wait have the engine.
+        expected: What the engine must be, if an earlier one is replaced.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    threads: int
+    folder: str
+    turn: int
+    expected: EngineInfo | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reply:
+    """What a worker answers.
+
+    Attributes:
+        pid: The worker's process.
+        results: Completions or scores that ended since the last answer, or the value asked for.
+        error: Why the work ended, if it failed.
+        idle: Whether nothing is left to do for the one who asks.
+    """
+
+    pid: int
+    results: list[Any]
+    error: PersonascopeError | None = None
+    idle: bool = True
+
+    def pack(self) -> bytes:
+        """Return it as bytes: as an object of Ray's store, its arrays would be read-only and pin memory."""
+        return pickle.dumps(self, protocol=5)
+
+
+@dataclass(slots=True, eq=False)
+class _Session:
+    """One ``run`` or ``score`` of the caller, as far as this worker has a part in it."""
+
+    method: str
+    transcript: bool
+    inbox: deque[Any] = field(default_factory=deque[Any])
+    done: list[Any] = field(default_factory=list[Any])
+    error: PersonascopeError | None = None
+    busy: bool = False
+    closed: bool = False
+
+
+class _Feed:
+    """The source of an inner engine: ends when nothing is there at the moment, and may go on after that.
+
+    Engines look again whenever they have room. A feed that waited for more would hold up those that run.
+    """
+
+    def __init__(self, worker: Worker, session: _Session) -> None:
+        self._worker, self._session = worker, session
+        self._left = worker.order.turn
+
+    def __iter__(self) -> _Feed:
+        return self
+
+    def __next__(self) -> Any:
+        worker, session = self._worker, self._session
+        with worker._changed:
+            # Whoever else waits for the engine gets it, once this one has had a fair part.
+            away = self._left <= 0 and bool(worker._jobs)
+            if session.closed or away or not session.inbox:
+                raise StopIteration
+            self._left -= 1
+            return session.inbox.popleft()
+
+
+class Worker:
+    """The actor. Its methods may be called side by side; each returns a packed `Reply`."""
+
+    def __init__(self, order: Order) -> None:
+        """Start the thread; the model is loaded by the first call that needs it.
+
+        A constructor that fails would leave an actor that can only say that it died.
+        """
+        self.order = order
+        self._changed = threading.Condition()
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._sessions: dict[str, _Session] = {}
+        self._engines: dict[bool, Any] = {}
+        threading.Thread(target=self._work, name="personascope-engine", daemon=True).start()
+
+    def start(self) -> bytes:
+        """Load the model; the result is the engine's info."""
+        return self._call(lambda: self._engine(False).info)
+
+    def observe(self, transcript: bool, packed: bytes) -> bytes:
+        """Call ``engine.observe``; the result is what it returns.
+
+        Args:
+            transcript: Whether conversations are written as a transcript.
+            packed: Pickled pair of the conversation and the keyword arguments.
+        """
+        conversation, options = pickle.loads(packed)
+        return self._call(lambda: self._engine(transcript).observe(conversation, **options))
+
+    def turn(self, key: str, method: str, transcript: bool, packed: bytes) -> bytes:
+        """Take in more requests of a session, wait until a result is there, and return all that are.
+
+        Args:
+            key: Name of the session; a new one begins it.
+            method: "run" or "score".
+            transcript: Whether conversations are written as a transcript.
+            packed: Pickled list of requests, which may be empty.
+        """
+        requests = pickle.loads(packed)
+        with self._changed:
+            session = self._sessions.setdefault(key, _Session(method, transcript))
+            session.inbox.extend(requests)
+            if session.inbox and not session.busy and session.error is None:
+                self._enter(session)
+            self._changed.wait_for(lambda: session.done or session.closed or not session.busy)
+            done, session.done = session.done, []
+            reply = Reply(os.getpid(), done, session.error, idle=not session.busy)
+        return reply.pack()
+
+    def drop(self, key: str) -> None:
+        """Forget a session; what of it runs is given up."""
+        with self._changed:
+            session = self._sessions.pop(key, None)
+            if session is not None:
+                session.closed = True
+                session.inbox.clear()
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Close the engine, as far as it can be closed."""
+
+        def end() -> None:
+            for engine in list(self._engines.values())[:1]:
+                if hasattr(engine, "close"):
+                    engine.close()
+
+        self._call(end)
+
+    def _enter(self, session: _Session) -> None:
+        session.busy = True
+        self._jobs.append(lambda: self._serve(session))
+        self._changed.notify_all()
+
+    def _call(self, what: Callable[[], Any]) -> bytes:
+        """Do something in the engine's thread."""
+        found: list[Reply] = []
+
+        def job() -> None:
+            try:
+                reply = Reply(os.getpid(), [what()])
+            except BaseException as error:
+                reply = Reply(os.getpid(), [], _as_ours(error))
+            with self._changed:
+                found.append(reply)
+                self._changed.notify_all()
+
+        with self._changed:
+            self._jobs.append(job)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: found)
+        return found[0].pack()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._jobs)
+                job = self._jobs.popleft()
+            job()
+
+    def _serve(self, session: _Session) -> None:
+        """Run a session until there is nothing more of it, or somebody else waits."""
+        failure: PersonascopeError | None = None
+        try:
+            made = getattr(self._engine(session.transcript), session.method)(_Feed(self, session))
+            with closing(cast("Generator[Any]", made)) as results:
+                for result in results:
+                    with self._changed:
+                        if session.closed:
+                            break
+                        session.done.append(result)
+                        self._changed.notify_all()
+        except BaseException as error:
+            failure = _as_ours(error)
+        with self._changed:
+            session.busy = False
+            session.error = failure
+            if session.inbox and failure is None:
+                self._enter(session)
+            self._changed.notify_all()
+
+    def _engine(self, transcript: bool) -> Any:
+        if not self._engines:
+            self._engines[False] = self._load()
+        if transcript not in self._engines:
+            self._engines[transcript] = self._engines[False].with_transcript()
+        return self._engines[transcript]
+
+    def _load(self) -> Any:
+        from personascope.engines._load import load_engine
+
+        order = self.order
+        if Path(order.folder).is_dir():
+            os.chdir(order.folder)
+        torch.set_num_threads(order.threads)
+        os.environ["OMP_NUM_THREADS"] = str(order.threads)
+        # Workers on one machine would all bind themselves to its first cores.
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+        engine = load_engine(order.name, **order.options)
+        check_same(order.expected, engine.info)
+        return engine
+
+
+def check_same(expected: EngineInfo | None, info: EngineInfo) -> None:
+    """Refuse a worker whose model or software is another one than the others'.
+
+    Raises:
+        EngineError: Naming what differs.
+    """
+    if expected is None or info == expected:
+        return
+    names = [name for name in EngineInfo.__slots__ if getattr(info, name) != getattr(expected, name)]
+    differs = ", ".join(f"{name} {getattr(info, name)!r} and {getattr(expected, name)!r}" for name in names)
+    raise EngineError(
+        f"workers differ: {differs}",
+        mend="give all nodes the same model and packages; a dtype can be set with --dtype",
+    )
+
+
+def _as_ours(error: BaseException) -> PersonascopeError:
+    if isinstance(error, PersonascopeError):
+        return error
+    log.error("the engine of this worker failed", exc_info=error)
+    lines = str(error).strip().splitlines()
+    return EngineError(
+        f"the engine of a worker failed: {type(error).__name__}: {lines[0] if lines else ''}",
+        mend="its traceback is in Ray's log folder (/tmp/ray/session_latest/logs on that node)",
+    )
