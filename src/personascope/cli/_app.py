@@ -10,7 +10,18 @@ from rich.logging import RichHandler
 from rich.markup import escape
 
 from personascope import __version__
-from personascope.cli import _calibrate, _corpus, _doctor, _evaluate, _interop, _map, _project, _show, _steer
+from personascope.cli import (
+    _calibrate,
+    _corpus,
+    _doctor,
+    _evaluate,
+    _interop,
+    _map,
+    _project,
+    _serve,
+    _show,
+    _steer,
+)
 from personascope.cli._console import err
 from personascope.errors import PersonascopeError
 
@@ -28,6 +39,7 @@ _steer.register(app)
 _evaluate.register(app)
 _calibrate.register(app)
 _interop.register(app)
+_serve.register(app)
 _corpus.register(app)
 _doctor.register(app)
 

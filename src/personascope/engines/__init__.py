@@ -17,6 +17,7 @@ from personascope.engines._contract import (
 from personascope.engines._load import ENGINES, LocalEngine, bulk_engine, load_engine, native_dtype
 from personascope.engines._ray import RayEngine
 from personascope.engines._transformers import TransformersEngine
+from personascope.engines._vllm import ProbeSet, ServeCommand, Spool, serve_command
 
 __all__ = [
     "ENGINES",
@@ -27,15 +28,19 @@ __all__ = [
     "FinishReason",
     "LocalEngine",
     "Probe",
+    "ProbeSet",
     "RayEngine",
     "Request",
     "Sampling",
     "ScoreRequest",
     "Scored",
+    "ServeCommand",
+    "Spool",
     "TransformersEngine",
     "TurnActivations",
     "bulk_engine",
     "load_engine",
     "native_dtype",
     "request_seed",
+    "serve_command",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, save
 
 from personascope.errors import InterventionError, StoreError
 from personascope.store import read_json, remove, sync, tmp_path, write_bytes
@@ -56,19 +56,29 @@ def write_plan(folder: Path, record: dict[str, Any], directions: list[np.ndarray
         ) from error
 
 
-def read_plan(folder: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """Return a plan's record and its directions.
+def read_plan(folder: Path) -> tuple[Any, bytes]:
+    """Return a plan's record and its tensor file, as they are.
 
     Raises:
         StoreError: If a file is missing or damaged.
-        InterventionError: If it is of another format.
     """
     record = read_json(folder / JSON)
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise InterventionError(f"{folder / JSON} holds no plan of format {FORMAT}", mend=_REMAKE)
     try:
-        tensors = load_file(folder / TENSORS)
-        directions = list(tensors["directions"])
-    except (OSError, SafetensorError, KeyError) as error:
+        return record, (folder / TENSORS).read_bytes()
+    except OSError as error:
         raise StoreError(f"{folder / TENSORS} cannot be read: {error}", mend=_REMAKE) from error
-    return record, directions
+
+
+def check_plan(record: Any, tensors: bytes, whose: str) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """Return a plan's record and its directions.
+
+    Raises:
+        StoreError: If the tensors are damaged.
+        InterventionError: If it is of another format.
+    """
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise InterventionError(f"{JSON} of {whose} holds no plan of format {FORMAT}", mend=_REMAKE)
+    try:
+        return record, list(load(tensors)["directions"])
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StoreError(f"{TENSORS} of {whose} cannot be read: {error}", mend=_REMAKE) from error

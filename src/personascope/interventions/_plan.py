@@ -15,7 +15,7 @@ import numpy as np
 
 from personascope.errors import InterventionError
 from personascope.interventions._caps import check_together
-from personascope.interventions._form import read_plan, write_plan
+from personascope.interventions._form import check_plan, read_plan, write_plan
 from personascope.interventions._ops import Ablate, Cap, Op, Steer, turn_of
 
 
@@ -196,20 +196,35 @@ class Plan:
             StoreError: If a file is missing or damaged.
             InterventionError: If what is in it is no plan, or not the one whose digest it names.
         """
-        record, directions = read_plan(Path(folder))
+        return cls.of_files(*read_plan(Path(folder)), whose=str(folder))
+
+    @classmethod
+    def of_files(cls, record: Any, tensors: bytes, *, whose: str = "the plan") -> Plan:
+        """Return the plan of what is in its two files, wherever they came from.
+
+        Args:
+            record: What is in ``plan.json``.
+            tensors: The bytes of ``plan.safetensors``.
+            whose: What an error calls it.
+
+        Raises:
+            StoreError: If the tensors are damaged.
+            InterventionError: If it is no plan, or not the one whose digest it names.
+        """
+        record, directions = check_plan(record, tensors, whose)
         try:
             ops = tuple(
                 _KINDS[item["op"]](direction=direction, **{k: v for k, v in item.items() if k != "op"})
                 for item, direction in zip(record["ops"], directions, strict=True)
             )
             model = None if record["model"] is None else PlanModel(**record["model"])
-            plan = cls(ops, model, record["name"])
+            plan = cls(ops, model, str(record["name"]))
             digest = record["digest"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise InterventionError(f"{folder} holds no plan: {error}", mend="save the plan again") from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InterventionError(f"{whose} holds no plan: {error}", mend="save the plan again") from error
         if plan.digest != digest:
             raise InterventionError(
-                f"the plan in {folder} has digest {plan.digest[:12]}, its record says {str(digest)[:12]}",
+                f"{whose} has digest {plan.digest[:12]}, its record says {str(digest)[:12]}",
                 mend="save the plan again; its files were changed or are of two plans",
             )
         return plan

@@ -23,6 +23,7 @@ class PluginConfig:
         flavour: "dynamic" touches only the tokens that are meant, and grows; "static" is for CUDA graphs:
             tables of fixed size and one Triton kernel a layer; "auto" is static where graphs are recorded.
         limits: Sizes of the static flavour's tables.
+        allow_upload: Whether plans may be uploaded over HTTP to a server that has no API key.
     """
 
     spool: str
@@ -31,6 +32,7 @@ class PluginConfig:
     revision: str = ""
     flavour: str = "auto"
     limits: Limits = field(default_factory=Limits)
+    allow_upload: bool = False
 
     def additional_config(self) -> dict[str, Any]:
         """Return the value of vLLM's ``additional_config``; it is part of the compile cache's key."""
@@ -41,6 +43,8 @@ class PluginConfig:
             value["limits"] = asdict(self.limits)
         if self.layers is not None:
             value["layers"] = sorted(self.layers)
+        if self.allow_upload:
+            value["allow_upload"] = True
         return {FIELD: value}
 
     @classmethod
@@ -54,7 +58,8 @@ class PluginConfig:
         value = (vllm_config.additional_config or {}).get(FIELD)
         if not isinstance(value, Mapping) or not isinstance(value.get("spool"), str):
             raise EngineError(f"additional_config has no {FIELD} with a spool folder", mend=mend)
-        unknown = sorted(set(value) - {"spool", "layers", "model_id", "revision", "flavour", "limits"})
+        known = {"spool", "layers", "model_id", "revision", "flavour", "limits", "allow_upload"}
+        unknown = sorted(set(value) - known)
         if unknown:
             raise EngineError(f"additional_config has an unknown {FIELD} field {unknown[0]!r}", mend=mend)
         layers = value.get("layers")
@@ -69,6 +74,11 @@ class PluginConfig:
             limits = Limits(**value.get("limits", {}))
         except TypeError as error:
             raise EngineError(f"{FIELD} has limits that are none: {error}", mend=mend) from error
+        upload = value.get("allow_upload", False)
+        if not isinstance(upload, bool):
+            raise EngineError(
+                f"additional_config has {FIELD} allow_upload {upload!r}", mend="give true or false"
+            )
         return cls(
             value["spool"],
             None if layers is None else frozenset(layers),
@@ -76,6 +86,7 @@ class PluginConfig:
             str(value.get("revision", "")),
             flavour,
             limits,
+            upload,
         )
 
     def static(self, vllm_config: Any, *, gpu: bool) -> bool:

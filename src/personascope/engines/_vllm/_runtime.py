@@ -10,7 +10,7 @@ import json
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -107,6 +107,7 @@ class Runtime:
         self.records: dict[str, _Record | None] = {}
         self.done: OrderedDict[str, tuple[dict[str, Any], dict[str, np.ndarray]]] = OrderedDict()
         self.dropped = 0
+        self._unwanted: OrderedDict[str, None] = OrderedDict()
         self.counters = FlatCounters(tokens, device)
         self.edits = FlatPass(self.counters, device)
         self._sums: dict[int, Tensor] = {}
@@ -327,9 +328,7 @@ class Runtime:
         spec = parse_spec(extra_args)
         if spec is None:
             return None
-        if spec.samples > 1:
-            # vLLM puts the sample's number before the request's id.
-            spec = replace(spec, key=f"{spec.key}#{name.split('_', 1)[0]}")
+        spec = spec.of_sample(name)
         record = _Record(
             spec=spec,
             extent=spec.extent(prompt),
@@ -385,8 +384,11 @@ class Runtime:
             return
         self.end_step_if_open()
         self._steady = None
-        self.done[record.spec.key] = self._harvest(record)
-        self.done.move_to_end(record.spec.key)
+        if record.spec.key in self._unwanted:
+            del self._unwanted[record.spec.key]
+        else:
+            self.done[record.spec.key] = self._harvest(record)
+            self.done.move_to_end(record.spec.key)
         self._free += record.slots
         if record.tally:
             self._free_tallies.append(record.tally)
@@ -460,12 +462,17 @@ class Runtime:
 
     @torch.inference_mode()
     def drop(self, keys: Sequence[str]) -> None:
-        """Forget the results of requests, whether or not they have ended."""
+        """Forget the results of requests, whether or not they have ended or begun."""
         by_key = {record.spec.key: name for name, record in self.records.items() if record is not None}
         for key in keys:
             if key in by_key:
                 self.finish(by_key[key])
                 self.records[by_key[key]] = None
+            elif key not in self.done:
+                # It waits in the scheduler, and may come here before its abortion does.
+                self._unwanted[key] = None
+                while len(self._unwanted) > KEEP_RESULTS:
+                    self._unwanted.popitem(last=False)
             self.done.pop(key, None)
 
     def stats(self) -> dict[str, int]:

@@ -10,18 +10,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from vllm.platforms import current_platform
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason
 from vllm.v1.request import Request
 
-from personascope.engines._vllm._config import PluginConfig
+from personascope.engines._vllm._gate import Gate
 from personascope.engines._vllm._spec import FIELD, Spec, parse_spec
 from personascope.engines._vllm._spool import Spool
-from personascope.errors import EngineError, InterventionError, PersonascopeError
-from personascope.interventions import Plan
+from personascope.errors import EngineError, PersonascopeError
 
 if TYPE_CHECKING:
     _Base = Scheduler
@@ -34,14 +31,9 @@ class _Mixin(_Base):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._config = PluginConfig.of(self.vllm_config)
-        self._spool = Spool(self._config.spool)
-        text = self.vllm_config.model_config.hf_text_config
-        self._shape = int(text.num_hidden_layers), int(text.hidden_size)
-        gpu = not current_platform.is_cpu()
-        # What the fixed tables cannot hold is refused here, before it runs.
-        self._limits = self._config.limits if self._config.static(self.vllm_config, gpu=gpu) else None
-        self._refused: list[tuple[Request, str]] = []
+        self._gate = Gate.of(self.vllm_config)
+        self._spool = Spool(self._gate.config.spool)
+        self._refused: list[tuple[Request, str, str | None]] = []
         self._keys: dict[str, str] = {}
         self._live: set[str] = set()
         self._held: dict[str, list[Any]] = {}
@@ -52,10 +44,9 @@ class _Mixin(_Base):
             spec = self._accept(request)
         except PersonascopeError as error:
             # It never enters a queue: its end goes out with the next step's outputs.
-            self._refused.append((request, str(error)))
+            self._refused.append((request, str(error), self._keys.pop(request.request_id, None)))
             return
         if spec is not None:
-            self._keys[request.request_id] = spec.key
             self._live.add(spec.key)
         super().add_request(request)
 
@@ -64,56 +55,17 @@ class _Mixin(_Base):
         spec = parse_spec(None if params is None else params.extra_args)
         if spec is None:
             return None
-        if spec.samples == 1 and spec.key in self._live:
+        spec = spec.of_sample(request.request_id)
+        # The end that is refused carries the key, so that the front end finds whose it is.
+        self._keys[request.request_id] = spec.key
+        if spec.key in self._live:
             raise EngineError(
                 f"a request with the key {spec.key!r} is under way",
                 mend="give every request its own key, and name the number of samples if there are several",
             )
-        n_layers, d_model = self._shape
-        armed = self._config.layers
-        layers = set(spec.layers or ())
-        if spec.probes is not None:
-            probes = self._spool.probes(spec.probes)
-            if self._limits is not None:
-                self._limits.check_probes(probes)
-            layers |= set(probes.layers)
-            if probes.directions.shape[1] != d_model or not np.isfinite(probes.directions).all():
-                raise EngineError(
-                    f"the probes are {probes.directions.shape[1]} wide or not finite; the model is {d_model}",
-                    mend="make them from this model's map",
-                )
-        if spec.plan is not None:
-            plan = self._spool.plan(spec.plan)
-            if self._limits is not None:
-                self._limits.check_plan(plan)
-            self._check_plan(plan, spec, request)
-            layers |= set(plan.layers)
-        outside = sorted(layer for layer in layers if layer >= n_layers or (armed and layer not in armed))
-        if outside:
-            raise EngineError(
-                f"layer {outside[0]} is not armed",
-                mend=f"the model has {n_layers} layers; the plugin was started with "
-                + ("all of them" if armed is None else ", ".join(map(str, sorted(armed)))),
-            )
-        return spec
-
-    def _check_plan(self, plan: Plan, spec: Spec, request: Request) -> None:
-        n_layers, d_model = self._shape
-        try:
-            plan.check_model(
-                model_id=self._config.model_id,
-                revision=self._config.revision,
-                n_layers=n_layers,
-                d_model=d_model,
-            )
-        except InterventionError as error:
-            raise EngineError(error.message, mend=error.mend) from error
-        for op in plan.ops:
-            if op.where.startswith("turn:") and int(op.where.removeprefix("turn:")) >= len(spec.turns):
-                raise EngineError(
-                    f"the plan acts from {op.where} on, and the request names {len(spec.turns)} turns",
-                    mend="send the turns' first positions, or a plan that acts elsewhere",
-                )
+        plan = self._gate.check(spec, self._spool)
+        if plan is None:
+            return spec
         if request.prompt_embeds is not None:
             raise EngineError("a prompt of embeddings has no tokens to act on", mend="send text or tokens")
         # Keys and values made under a plan never serve a request without it.
@@ -121,6 +73,7 @@ class _Mixin(_Base):
         request.cache_salt = f"{request.cache_salt}/{salt}" if request.cache_salt else salt
         request.block_hashes = []
         request.update_block_hashes()
+        return spec
 
     def _preempt_request(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         self.personascope_preemptions += 1
@@ -136,13 +89,14 @@ class _Mixin(_Base):
         self, scheduler_output: Any, model_runner_output: Any
     ) -> dict[int, EngineCoreOutputs]:
         outputs = super().update_from_output(scheduler_output, model_runner_output)
-        for request, message in self._refused:
+        for request, message, key in self._refused:
             outputs.setdefault(request.client_index, EngineCoreOutputs()).outputs.append(
                 EngineCoreOutput(
                     request_id=request.request_id,
                     new_token_ids=[],
                     finish_reason=FinishReason.ERROR,
                     stop_reason=message,
+                    kv_transfer_params=None if key is None else {FIELD: {"key": key, "refused": message}},
                 )
             )
         self._refused.clear()
@@ -157,9 +111,11 @@ class _Mixin(_Base):
         if self._held:
             for batch in outputs.values():
                 for output in batch.outputs:
-                    parts = self._held.pop(self._keys.get(output.request_id, ""), None)
+                    key = self._keys.get(output.request_id, "")
+                    parts = self._held.pop(key, None)
                     if parts is not None:
-                        output.kv_transfer_params = {**(output.kv_transfer_params or {}), FIELD: parts}
+                        sent = {FIELD: {"key": key, "parts": parts}}
+                        output.kv_transfer_params = {**(output.kv_transfer_params or {}), **sent}
         gone = [name for name in self._keys if name not in self.requests]
         for name in gone:
             key = self._keys.pop(name)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from personascope.errors import EngineError
@@ -55,6 +55,12 @@ class Spec:
         empty = Spec(self.key)
         return {FIELD: {k: v for k, v in asdict(self).items() if k == "key" or v != getattr(empty, k)}}
 
+    def of_sample(self, name: str) -> Spec:
+        """Return the spec of one of several samples, which vLLM names number_request."""
+        if self.samples == 1:
+            return self
+        return replace(self, key=f"{self.key}#{name.split('_', 1)[0]}")
+
     def extent(self, prompt: int) -> Extent:
         """Return where the parts of the sequence lie, for a prompt of so many tokens."""
         return Extent(prompt if self.response is None else self.response, self.turns)
@@ -73,6 +79,11 @@ class Spec:
         """
         where = "" if acts_everywhere else f"/{self.extent(prompt).prompt}/{','.join(map(str, self.turns))}"
         return f"{FIELD}/{self.plan}{where}"
+
+
+def sample_keys(key: str, samples: int) -> list[str]:
+    """Return the keys under which the results of a request's samples are kept."""
+    return [key] if samples == 1 else [f"{key}#{number}" for number in range(samples)]
 
 
 def parse_spec(extra_args: Mapping[str, Any] | None) -> Spec | None:

@@ -1,0 +1,83 @@
+"""``personascope serve``: vLLM's API server, with plans and projections per request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from personascope.cli._console import err, open_map
+from personascope.engines import Probe, ProbeSet, Spool, native_dtype, serve_command
+from personascope.errors import EngineError
+from personascope.interventions import Plan
+from personascope.models import ModelFiles, cache_root, open_files
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(serve)
+
+
+def serve(
+    model: str = typer.Argument(..., help="Hub id, local folder, GGUF file, or an embedded name."),
+    extra: list[str] = typer.Argument(None, help="After --: more flags of vLLM."),
+    plan: list[Path] = typer.Option(None, help="Folder of a plan that requests may name, repeatable."),
+    map_folder: Path = typer.Option(None, "--map", help="Run of a map: its axis is registered as a probe."),
+    host: str = typer.Option("127.0.0.1", help="Address to listen at; 0.0.0.0 is every one."),
+    port: int = typer.Option(8000, help="Port to listen at."),
+    api_key: str = typer.Option(None, help="Key that clients must send; VLLM_API_KEY does the same."),
+    spool: Path = typer.Option(
+        None, help="Folder that keeps plans and probes; one in the cache if not given."
+    ),
+    dtype: str = typer.Option("auto", help="auto (bfloat16 where the hardware computes in it), or a dtype."),
+    allow_upload: bool = typer.Option(False, help="Take uploads of plans without an API key."),
+    trust_remote_code: bool = typer.Option(False, help="Run code that comes with the model."),
+    print_command: bool = typer.Option(False, help="Print the command and stop."),
+) -> None:
+    """Serve a model by vLLM; every request may name a plan and probes by digest (docs/serving.md)."""
+    plans = [Plan.load(folder) for folder in plan or ()]
+    files = open_files(model, trust_remote_code=trust_remote_code)
+    kept = Spool((spool or cache_root() / "spool").resolve())
+    command = serve_command(
+        files,
+        spool=str(kept.folder),
+        dtype=native_dtype() if dtype == "auto" else dtype,
+        host=host,
+        port=port,
+        api_key=api_key,
+        allow_upload=allow_upload,
+        extra=[*(("--trust-remote-code",) if trust_remote_code else ()), *(extra or ())],
+    )
+    for value in plans:
+        value.check_model(
+            model_id=files.model_id, revision=files.revision, n_layers=files.n_layers, d_model=files.d_model
+        )
+    probes = None if map_folder is None else map_axis(map_folder, files)
+    for value in plans:
+        err.print(f"plan {kept.put(value)} {value.name}", soft_wrap=True, markup=False)
+    if probes is not None:
+        names = ", ".join(probes.names)
+        err.print(
+            f"probes {kept.put(probes)} {names}, layer {probes.layers[0]}", soft_wrap=True, markup=False
+        )
+    if print_command:
+        typer.echo(str(command))
+        return
+    command.execute()
+
+
+def map_axis(folder: Path, files: ModelFiles) -> ProbeSet:
+    """Return the unit axis of a map at its middle layer as a probe.
+
+    Raises:
+        EngineError: If the map is of another model.
+    """
+    found = open_map(folder)
+    mine = found.model
+    if (mine.revision, mine.n_layers, mine.d_model) != (files.revision, files.n_layers, files.d_model):
+        raise EngineError(
+            f"the map in {folder} is of {mine.id} ({mine.revision[:12]}), "
+            f"this is {files.model_id} ({files.revision[:12]})",
+            mend="serve the model that the map was made with, or map this one",
+        )
+    return ProbeSet.of((Probe("axis", found.middle_layer, found.unit_axis(found.middle_layer)),))
