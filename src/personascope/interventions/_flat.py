@@ -45,55 +45,51 @@ class Segment:
 
 
 class FlatCounters:
-    """Running counts of requests, in slots; slot 0 is for tokens that count nowhere."""
+    """Running counts of requests, in slots; slot 0 is for tokens that count nowhere.
+
+    What the layers of a step find is kept until its end, and counted for all of them together.
+    """
 
     def __init__(self, tokens: int, device: torch.device, slots: int = 64) -> None:
         """Make room for steps of so many tokens."""
         self.device = device
         self.slots = slots
-        self._fired: dict[int, Tensor] = {}
-        self._moved: dict[int, Tensor] = {}
+        self._rows: dict[int, int] = {}
+        self._fired = torch.zeros(0, slots, dtype=torch.int64, device=device)
+        self._moved = torch.zeros(0, slots, dtype=torch.float64, device=device)
         self._greatest = torch.zeros(slots, dtype=torch.float32, device=device)
         self._capped = torch.zeros(slots, dtype=torch.int64, device=device)
         self._any = torch.zeros(tokens, dtype=torch.bool, device=device)
         self._slot_of: Tensor | None = None
-        self._open = False
+        self._found: dict[int, list[tuple[int, Tensor | slice, Tensor, Tensor, Tensor]]] = {}
 
     def grow(self, slots: int) -> None:
         """Make room for so many slots."""
-        if slots <= self.slots:
-            return
         more = slots - self.slots
+        if more <= 0:
+            return
 
         def wider(counter: Tensor) -> Tensor:
-            return torch.cat([counter, counter.new_zeros(more)])
+            return torch.cat([counter, counter.new_zeros(*counter.shape[:-1], more)], dim=-1)
 
-        self._fired = {layer: wider(counter) for layer, counter in self._fired.items()}
-        self._moved = {layer: wider(counter) for layer, counter in self._moved.items()}
+        self._fired, self._moved = wider(self._fired), wider(self._moved)
         self._greatest, self._capped = wider(self._greatest), wider(self._capped)
         self.slots = slots
 
     def add(self, layer: int, rows: Tensor | slice, slots: Tensor, fired: Tensor, moved: Tensor) -> None:
-        """Count one layer of a step.
+        """Keep what one layer of a step found.
 
         Args:
             layer: Block index.
             rows: The tokens' rows.
-            slots: The tokens' slots.
+            slots: The tokens' slots; the same tensor for the layers that share their tokens.
             fired: [tokens] bool.
             moved: [tokens] float32, 0 where nothing fired.
         """
-        if layer not in self._fired:
-            self._fired[layer] = torch.zeros(self.slots, dtype=torch.int64, device=self.device)
-            self._moved[layer] = torch.zeros(self.slots, dtype=torch.float64, device=self.device)
-        self._fired[layer].index_add_(0, slots, fired.long())
-        self._moved[layer].index_add_(0, slots, moved.double())
-        self._greatest.scatter_reduce_(0, slots, moved, "amax")
-        self._any[rows] |= fired
-        self._open = True
+        self._found.setdefault(id(slots), []).append((layer, rows, slots, fired, moved))
 
     def add_all(self, layer: int, fired: Tensor, moved: Tensor) -> None:
-        """Count one layer of a step, given for all of its tokens."""
+        """Keep what one layer of a step found, given for all of its tokens."""
         assert self._slot_of is not None
         count = len(self._slot_of)
         self.add(layer, slice(0, count), self._slot_of, fired[:count], moved[:count])
@@ -103,25 +99,49 @@ class FlatCounters:
         self._slot_of = slot_of
 
     def finish(self) -> None:
-        """End a step: tokens on which several layers fired count once."""
-        if self._open and self._slot_of is not None:
-            fired = self._any[: len(self._slot_of)]
-            self._capped.index_add_(0, self._slot_of, fired.long())
-            fired.zero_()
-        self._open = False
+        """End a step and count; tokens on which several layers fired count once in ``capped``."""
+        if not self._found or self._slot_of is None:
+            return
+        for found in self._found.values():
+            _, rows, slots, _, _ = found[0]
+            places = [self._row(layer) for layer, *_ in found]
+            fired = torch.stack([hit for _, _, _, hit, _ in found])
+            moved = torch.stack([length for *_, length in found])
+            if places == list(range(places[0], places[0] + len(places))):
+                here = slice(places[0], places[0] + len(places))
+                self._fired[here].index_add_(1, slots, fired.long())
+                self._moved[here].index_add_(1, slots, moved.double())
+            else:
+                for place, hit, length in zip(places, fired, moved, strict=True):
+                    self._fired[place].index_add_(0, slots, hit.long())
+                    self._moved[place].index_add_(0, slots, length.double())
+            self._greatest.scatter_reduce_(0, slots, moved.amax(0), "amax")
+            self._any[rows] |= fired.any(0)
+        self._found = {}
+        fired = self._any[: len(self._slot_of)]
+        self._capped.index_add_(0, self._slot_of, fired.long())
+        fired.zero_()
+
+    def _row(self, layer: int) -> int:
+        if layer not in self._rows:
+            self._rows[layer] = len(self._rows)
+            self._fired = torch.cat([self._fired, self._fired.new_zeros(1, self.slots)])
+            self._moved = torch.cat([self._moved, self._moved.new_zeros(1, self.slots)])
+        return self._rows[layer]
 
     def clear(self, slot: int) -> None:
         """Begin a request at zero."""
-        for counter in (*self._fired.values(), *self._moved.values(), self._greatest, self._capped):
-            counter[slot] = 0
+        for counter in (self._fired, self._moved, self._greatest, self._capped):
+            counter[..., slot] = 0
 
     def tally(self, slot: int, tokens: int) -> Tally:
         """Return a request's counts; ``tokens`` is on how many tokens its plan acted."""
+        fired, moved = self._fired[:, slot].tolist(), self._moved[:, slot].tolist()
         return Tally(
             tokens,
             int(self._capped[slot]),
-            {layer: int(counter[slot]) for layer, counter in self._fired.items()},
-            {layer: float(counter[slot]) for layer, counter in self._moved.items()},
+            {layer: fired[row] for layer, row in self._rows.items()},
+            {layer: moved[row] for layer, row in self._rows.items()},
             float(self._greatest[slot]),
         )
 
@@ -138,11 +158,18 @@ class _Rows:
     def take(self, stream: Tensor) -> Tensor:
         return stream[self.index] if isinstance(self.index, slice) else stream.index_select(0, self.index)
 
-    def put(self, stream: Tensor, values: Tensor) -> None:
-        if isinstance(self.index, slice):
-            stream[self.index] = values
+    def put(self, stream: Tensor, part: Tensor, mask: Tensor, values: Tensor | None) -> None:
+        """Put values (None for 0) where the mask is set; ``part`` is what `take` returned."""
+        view = isinstance(self.index, slice)
+        if values is None:
+            part = part.masked_fill_(mask, 0) if view else part.masked_fill(mask, 0)
+        elif view:
+            torch.where(mask, values, part, out=part)
         else:
-            stream.index_copy_(0, self.index, values)
+            part = torch.where(mask, values, part)
+        if not view:
+            assert isinstance(self.index, Tensor)
+            stream.index_copy_(0, self.index, part)
 
 
 @dataclass(slots=True, eq=False)
@@ -298,10 +325,10 @@ class FlatPass:
             mask = hit[:, None]
             edited = edited.to(stream.dtype)
             if rest is None or residual is None:
-                rows.put(hidden, torch.where(mask, edited, part))
+                rows.put(hidden, part, mask, edited)
             else:
-                rows.put(residual, torch.where(mask, edited, rest))
-                rows.put(hidden, part.masked_fill(mask, 0))
+                rows.put(residual, rest, mask, edited)
+                rows.put(hidden, part, mask, None)
             if is_cap is None or not rows.counted:
                 continue
             hit = hit & is_cap
@@ -339,4 +366,8 @@ class FlatPass:
         shift = single.shift + torch.minimum(torch.maximum(along, single.low), single.high) - along
         if wide.device.type == "cpu" and not bool(shift.any()):
             return wide, None, None
-        return wide + shift[:, None] * single.direction, shift, single.is_cap if edit.caps else None
+        if edit.uniform:
+            edited = torch.addr(wide, shift, single.direction)
+        else:
+            edited = torch.addcmul(wide, shift[:, None], single.direction)
+        return edited, shift, single.is_cap if edit.caps else None

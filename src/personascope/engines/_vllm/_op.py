@@ -57,16 +57,17 @@ def _armed(cls: type[nn.Module]) -> type[nn.Module]:
         def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
             out = cls.forward(self, *args, **kwargs)
             if isinstance(out, Tensor):
-                torch.ops.personascope.single(out, self.personascope_runtime, self.personascope_layer)
+                single = torch.ops.personascope.single if torch.compiler.is_compiling() else _single
+                single(out, self.personascope_runtime, self.personascope_layer)
             elif (
                 isinstance(out, tuple)
                 and len(out) == 2
                 and isinstance(out[0], Tensor)
                 and isinstance(out[1], Tensor)
             ):
-                torch.ops.personascope.pair(
-                    out[0], out[1], self.personascope_runtime, self.personascope_layer
-                )
+                # Outside of a compiled graph the dispatcher would only cost time.
+                pair = torch.ops.personascope.pair if torch.compiler.is_compiling() else _pair
+                pair(out[0], out[1], self.personascope_runtime, self.personascope_layer)
             else:
                 raise EngineError(
                     f"{cls.__name__} returns neither its residual stream nor (hidden, residual)",
