@@ -107,6 +107,21 @@ def test_fixed_tables_refuse_what_they_cannot_hold():
         limits.check_probes(ProbeSet.of([Probe("a", 1, V[0]), Probe("b", 1, V[1])]))
 
 
+def test_full_tables_refuse_before_a_request_runs():
+    limits = Limits(plans=2, slots=3, probe_sets=1)
+    live = [Spec("a", plan="p"), Spec("b", plan="q", pool=True), Spec("c", pool=True, probes="x")]
+    limits.check_room(Spec("d", plan="p", pool=True, probes="x"), live)
+    with pytest.raises(EngineError, match="2 plans are under way"):
+        limits.check_room(Spec("d", plan="r"), live)
+    with pytest.raises(EngineError, match="1 probe sets are under way"):
+        limits.check_room(Spec("d", probes="y"), live)
+    with pytest.raises(EngineError, match="3 pooled spans are under way"):
+        limits.check_room(Spec("d", pool=True, spans=((0, 1), (2, 3))), live)
+    with pytest.raises(EngineError, match="3 requests with a plan are under way"):
+        limits.check_room(Spec("d", plan="p"), [*live, Spec("e", plan="q")])
+    limits.check_room(Spec("d"), [*live, Spec("e", plan="q")])
+
+
 def vllm_config(**changed):
     parts = {
         "additional_config": {"personascope": {"spool": "runs/spool"}},

@@ -105,6 +105,7 @@ class VLLMEngine:
         self.chat = chat or files.chat
         self.dtype = dtype
         self.max_batch = max_batch
+        self._cpu = cpu
         self.draws = sampler == "personascope" or (sampler == "auto" and cpu)
         self._scratch = tempfile.TemporaryDirectory(prefix="personascope-")
         self._spool = Spool(Path(self._scratch.name) / "spool")
@@ -139,6 +140,7 @@ class VLLMEngine:
                 mend="see the lines that it printed above; the transformers engine may know the model",
             ) from error
         self._engine: Any = self.llm.llm_engine
+        self._limits = config.limits if config.static(self._engine.vllm_config, gpu=not cpu) else None
         # Held until it is closed, also when nobody else holds it.
         _ALIVE.add(self.llm)
         self._names = count(1)
@@ -209,7 +211,7 @@ class VLLMEngine:
                     ahead = [self._rendered(request) for request in islice(source, WINDOW)]
                     waiting += sorted(ahead, key=lambda item: item[1])
                 # vLLM's own queue is kept short: what waits in it cannot be sorted any more.
-                while waiting and len(flying) < 2 * self.max_batch:
+                while waiting and len(flying) < 2 * self.max_batch and self._fits(waiting[0][0], flying):
                     name, flight = self._submit(*waiting.pop(0))
                     flying[name] = flight
                 if not flying:
@@ -220,6 +222,19 @@ class VLLMEngine:
                     yield self._completion(output, flight, readings)
         finally:
             self._abandon(flying)
+
+    def _fits(self, request: Request, flying: dict[str, _Flight]) -> bool:
+        """Return whether the tables of the static flavour have room for a request beside those in flight."""
+        limits = self._limits
+        if limits is None:
+            return True
+        specs = [flight.spec for flight in flying.values() if flight.spec is not None]
+        plans = {spec.plan for spec in specs} - {None}
+        probes = {spec.probes for spec in specs} - {None}
+        if request.plan is not None and len(plans | {request.plan.digest}) > limits.plans:
+            return False
+        asked = ProbeSet.of(request.probes).digest if request.probes else None
+        return asked is None or len(probes | {asked}) <= limits.probe_sets
 
     def _rendered(self, request: Request) -> tuple[Request, tuple[int, ...], tuple[int, ...]]:
         check_request(request, self.files)
@@ -256,6 +271,11 @@ class VLLMEngine:
         if self.draws and sampling.temperature > 0:
             own = {}
             extra["personascope_draw"] = {"seed": seed, "top_p": sampling.top_p}
+        elif self._cpu and sampling.temperature > 0:
+            raise EngineError(
+                f"request {request.id!r} is sampled, and vLLM's own sampler takes no seed on a CPU",
+                mend="leave the sampler of this engine at auto, or sample greedily",
+            )
         stops = list(self._stops(request))
         params = SamplingParams(
             temperature=sampling.temperature,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
+from personascope.engines._vllm._spec import Spec
 from personascope.engines._vllm._spool import ProbeSet
 from personascope.errors import EngineError
 from personascope.interventions import Cap, Plan
@@ -69,6 +71,31 @@ class Limits:
                 f"{len(probes.names)} probes, {most} at one layer; {self.columns} and {self.probes} fit",
                 mend="use fewer, or a larger personascope.limits in --additional-config",
             )
+
+    def check_room(self, spec: Spec, live: Collection[Spec]) -> None:
+        """Raise if a request does not fit beside those that are under way.
+
+        Raises:
+            EngineError: Naming the table that is full.
+        """
+        for what, new, held, most in (
+            ("plans", spec.plan, {other.plan for other in live}, self.plans),
+            ("probe sets", spec.probes, {other.probes for other in live}, self.probe_sets),
+        ):
+            if new is not None and len((held - {None}) | {new}) > most:
+                raise _full(most, what)
+        spans = [len(other.spans or ((0, 1),)) for other in (*live, spec) if other.pool]
+        if spec.pool and sum(spans) > self.slots:
+            raise _full(self.slots, "pooled spans")
+        if spec.plan is not None and sum(other.plan is not None for other in (*live, spec)) > self.slots:
+            raise _full(self.slots, "requests with a plan")
+
+
+def _full(most: int, what: str) -> EngineError:
+    return EngineError(
+        f"{most} {what} are under way, and no more fit",
+        mend="send it again later, or start with larger personascope.limits in --additional-config",
+    )
 
 
 def _orthogonal(caps: tuple[object, ...]) -> bool:

@@ -35,7 +35,7 @@ class _Mixin(_Base):
         self._spool = Spool(self._gate.config.spool)
         self._refused: list[tuple[Request, str, str | None]] = []
         self._keys: dict[str, str] = {}
-        self._live: set[str] = set()
+        self._live: dict[str, Spec] = {}
         self._held: dict[str, list[Any]] = {}
         self.personascope_preemptions = 0
 
@@ -47,7 +47,7 @@ class _Mixin(_Base):
             self._refused.append((request, str(error), self._keys.pop(request.request_id, None)))
             return
         if spec is not None:
-            self._live.add(spec.key)
+            self._live[spec.key] = spec
         super().add_request(request)
 
     def _accept(self, request: Request) -> Spec | None:
@@ -64,6 +64,8 @@ class _Mixin(_Base):
                 mend="give every request its own key, and name the number of samples if there are several",
             )
         plan = self._gate.check(spec, self._spool)
+        if self._gate.limits is not None:
+            self._gate.limits.check_room(spec, self._live.values())
         if plan is None:
             return spec
         if request.prompt_embeds is not None:
@@ -119,7 +121,7 @@ class _Mixin(_Base):
         gone = [name for name in self._keys if name not in self.requests]
         for name in gone:
             key = self._keys.pop(name)
-            self._live.discard(key)
+            self._live.pop(key, None)
             self._held.pop(key, None)
 
 
