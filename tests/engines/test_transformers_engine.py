@@ -75,7 +75,7 @@ def test_pooled_means_equal_a_teacher_forced_pass(name: str) -> None:
     done = list(engine.run(iter(asked.values())))
     assert sorted(c.id for c in done) == sorted(asked)
     for completion in done:
-        prompt = list(engine._render(asked[completion.id].prompt))  # pyright: ignore
+        prompt = list(engine._chat().render(asked[completion.id].prompt))  # pyright: ignore
         assert completion.prompt_tokens == len(prompt)
         assert completion.token_count == len(completion.token_ids)
         if completion.finish_reason == "length":
@@ -94,7 +94,7 @@ def test_greedy_tokens_are_those_of_the_plain_model(name: str) -> None:
     asked = requests(18, temperature=0.0)
     engine = TransformersEngine(loaded, max_batch=5)
     for completion in engine.run(asked):
-        prompt = list(engine._render(next(r.prompt for r in asked if r.id == completion.id)))  # pyright: ignore
+        prompt = list(engine._chat().render(next(r.prompt for r in asked if r.id == completion.id)))  # pyright: ignore
         _, logits = reference(loaded, prompt, completion.token_ids)
         assert tuple(logits.argmax(-1).tolist()) == completion.token_ids
 
@@ -125,7 +125,7 @@ def test_probes_equal_the_dot_product_of_every_token() -> None:
     engine = TransformersEngine(loaded, max_batch=4)
     for completion in engine.run(asked):
         request = next(r for r in asked if r.id == completion.id)
-        stream, _ = reference(loaded, list(engine._render(request.prompt)), completion.token_ids)  # pyright: ignore
+        stream, _ = reference(loaded, list(engine._chat().render(request.prompt)), completion.token_ids)  # pyright: ignore
         assert set(completion.projections) == {probe.name for probe in request.probes}
         for probe in request.probes:
             expected = stream[probe.layer] @ probe.direction

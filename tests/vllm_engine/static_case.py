@@ -40,10 +40,8 @@ def main(pair: bool) -> None:
         digests = [spool.put(plan) for plan in plans]
         asked = spool.put(ProbeSet.of(probes))
         common = {
-            "n_layers": LAYERS,
             "d_model": D,
             "tokens": TOKENS,
-            "dtype": torch.float32,
             "device": torch.device("cpu"),
             "spool": spool,
             "layers": range(LAYERS),

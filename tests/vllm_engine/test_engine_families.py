@@ -10,7 +10,8 @@ import pytest
 import transformers
 from vllm_case import check_equal, close, requests
 
-from personascope.engines import load_engine
+from personascope.engines import Capture, Request, Sampling, load_engine
+from personascope.errors import EngineError
 from tiny import TEMPLATE_OF, _build, _common, tiny_tokenizer
 
 pytest.importorskip("vllm", reason="vLLM is not installed here; make test has an environment with it")
@@ -101,5 +102,24 @@ def test_bfloat16_agrees_within_its_noise():
         for name in pooled:
             assert close(got[name].pooled, want[name].pooled, 2e-2)
             assert np.isfinite(got[name].pooled).all()
+    finally:
+        engine.close()
+
+
+def test_layers_that_are_not_armed_are_refused_by_name(tmp_path):
+    engine = load_engine(
+        str(_saved("llama", tmp_path / "llama")), engine="vllm", dtype="float32", max_batch=8, layers=[1, 2]
+    )
+    try:
+        first = engine.encode("Who are you?")
+        sampling = Sampling(temperature=0, max_new_tokens=4)
+        good = Request("good", first, sampling, capture=Capture((1, 2)))
+        for capture, layer in ((Capture((3,)), 3), (Capture(), 0)):
+            with pytest.raises(EngineError, match=f"'bad' was refused: layer {layer} is not armed"):
+                list(engine.run([good, Request("bad", first, sampling, capture=capture)]))
+        (completion,) = engine.run([good])
+        assert completion.pooled.shape == (2, 64)
+        stats = engine.stats()
+        assert stats["requests"] == stats["results"] == 0
     finally:
         engine.close()

@@ -139,6 +139,21 @@ def test_continuations_are_scored_alike(vllm_engine, reference):
         assert (got[want.id].greedy, got[want.id].plan_digest) == (want.greedy, want.plan_digest)
 
 
+def test_what_is_longer_than_the_engine_reads_is_refused(tight_engine):
+    most = tight_engine.max_length
+    assert most == 511
+    fits = ScoreRequest("fits", tuple(range(5, 4 + most)), (5,))
+    (scored,) = tight_engine.score([fits])
+    assert np.isfinite(scored.logprobs).all()
+    long = ScoreRequest("long", tuple(range(5, 5 + most)), (5,), plans(576, 30)[0])
+    with pytest.raises(EngineError, match="vLLM refuses request 'long'"):
+        list(tight_engine.score([replace(long, id="first", prompt=(5, 6, 7)), long]))
+    # What went before the refused one is taken back.
+    list(tight_engine.score([fits]))
+    stats = tight_engine.stats()
+    assert stats["requests"] == stats["results"] == 0
+
+
 def test_stop_texts_end_a_response_alike(vllm_engine, reference):
     kinds = (None, *plans(576, 30)[:2])
     asked = [(text, plan) for text in ("Who are you?", "Tell me of rain.") for plan in kinds]

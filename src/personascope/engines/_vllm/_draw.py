@@ -18,10 +18,7 @@ from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
 from vllm.v1.sample.logits_processor.interface import MoveDirectionality
 
 from personascope.engines._sampling import draw, uniforms
-from personascope.engines._vllm._spec import parse_spec
-
-DRAW = "personascope_draw"
-"""Key of ``extra_args``: {"seed": int, "top_p": float}."""
+from personascope.engines._vllm._spec import DRAW, parse_spec
 
 
 class _Row:

