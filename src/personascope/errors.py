@@ -72,3 +72,7 @@ class EvaluationError(PersonascopeError):
 
 class InteropError(PersonascopeError):
     """A file of another project is damaged, unsafe, or not of the format that it claims."""
+
+
+class DynamicsError(PersonascopeError):
+    """A conversation could not be simulated, followed or analysed."""

@@ -6,12 +6,14 @@ from personascope.engines._contract import (
     Engine,
     EngineInfo,
     FinishReason,
+    Gate,
     Probe,
     Request,
     Sampling,
     Scored,
     ScoreRequest,
     TurnActivations,
+    Watch,
     request_seed,
 )
 from personascope.engines._load import ENGINES, LocalEngine, bulk_engine, load_engine, native_dtype
@@ -38,6 +40,7 @@ __all__ = [
     "Spool",
     "TransformersEngine",
     "TurnActivations",
+    "Watch",
     "bulk_engine",
     "load_engine",
     "native_dtype",

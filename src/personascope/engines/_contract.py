@@ -8,7 +8,7 @@ number of them. It raises on a request that it cannot honour; it never runs it p
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -18,7 +18,14 @@ from jaxtyping import Float32
 from personascope.chat import Conversation, Message
 from personascope.interventions import Plan, Telemetry
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "alarm"]
+
+Watch = Callable[[int, Mapping[str, float]], "Plan | Literal['stop'] | None"]
+"""Sees each response token (its number, probe name -> projection) once it has passed through the model.
+
+Returns None to go on; "stop" to end the response after this token (``finish_reason`` "alarm"); or a
+plan that acts on every token of the response from the next one on, beside the request's own (a gate).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,7 @@ class Request:
         capture: What to pool, or None for text only.
         probes: Directions for per-token projections.
         seed: Seed of the run.
+        watch: Called with the projections of every token; may end the response or switch a plan on.
     """
 
     id: str
@@ -92,6 +100,22 @@ class Request:
     capture: Capture | None = None
     probes: tuple[Probe, ...] = ()
     seed: int = 0
+    watch: Watch | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gate:
+    """A plan that a watch switched on inside a response.
+
+    Attributes:
+        token: Number of the first response token on which it acts.
+        plan_digest: Its digest.
+        telemetry: What it did (together with the request's own plan, if there is one) from there on.
+    """
+
+    token: int
+    plan_digest: str
+    telemetry: Telemetry
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,7 +126,8 @@ class Completion:
         id: The request's id.
         text: The response, special tokens removed.
         token_ids: The response's tokens, without the end-of-turn token.
-        finish_reason: "stop" for an end-of-turn token, "length" for the limit.
+        finish_reason: "stop" for an end-of-turn token, "length" for the limit, "alarm" where the
+            request's watch ended the response.
         prompt_tokens: Number of tokens of the rendered prompt.
         pooled: Mean residual stream over the response's tokens, [layers, d] float32 in the order
             of ``Capture.layers``; None if nothing was captured or the response is empty.
@@ -111,6 +136,7 @@ class Completion:
         projections: Probe name -> projection of each response token, [tokens] float32.
         plan_digest: Digest of the plan that was applied, None for a plain run.
         telemetry: What the plan did, None for a plain run.
+        gate: The plan that the request's watch switched on, None if it did not.
     """
 
     id: str
@@ -123,6 +149,7 @@ class Completion:
     projections: Mapping[str, Float32[np.ndarray, "tokens"]] = field(default_factory=dict)
     plan_digest: str | None = None
     telemetry: Telemetry | None = None
+    gate: Gate | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -262,6 +289,7 @@ __all__ = [
     "Engine",
     "EngineInfo",
     "FinishReason",
+    "Gate",
     "Message",
     "Probe",
     "Request",
@@ -269,5 +297,6 @@ __all__ = [
     "ScoreRequest",
     "Scored",
     "TurnActivations",
+    "Watch",
     "request_seed",
 ]
