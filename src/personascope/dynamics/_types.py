@@ -79,7 +79,7 @@ class DriftRun:
 
     Attributes:
         path: The folder.
-        layer: Where ``Exchange.tokens`` and positions are read: the map's middle layer unless asked otherwise.
+        layer: Where ``Exchange.tokens`` and positions are read: the map's middle layer by default.
         turns: Exchanges asked for.
         dialogues: In the run's order; unfinished ones among them.
         zero: Projection of the mean role at every layer: position 0.

@@ -18,7 +18,7 @@ from personascope.engines._contract import (
 )
 from personascope.engines._load import ENGINES, LocalEngine, bulk_engine, load_engine, native_dtype
 from personascope.engines._ray import RayEngine
-from personascope.engines._transformers import TransformersEngine
+from personascope.engines._transformers import Follower, TransformersEngine
 from personascope.engines._vllm import ProbeSet, ServeCommand, Spool, serve_command
 
 __all__ = [
@@ -28,6 +28,8 @@ __all__ = [
     "Engine",
     "EngineInfo",
     "FinishReason",
+    "Follower",
+    "Gate",
     "LocalEngine",
     "Probe",
     "ProbeSet",

@@ -64,6 +64,10 @@ def check_request(request: Request, loaded: ModelShape) -> None:
                 f"{name}: probe {probe.name!r} has shape {probe.direction.shape} or a non-finite value",
                 mend=f"a direction of {loaded.model_id} is {loaded.d_model} finite numbers",
             )
+    if request.watch is not None and not request.probes:
+        raise EngineError(
+            f"{name} has a watch and no probe", mend="give it a probe, whose projections it sees"
+        )
     if len({probe.name for probe in request.probes}) < len(request.probes):
         raise EngineError(f"{name} has two probes of one name", mend="give each probe its own name")
     if not request.prompt:
@@ -103,3 +107,17 @@ def check_plan(name: str, plan: Plan, prompt: Conversation | tuple[int, ...], lo
                 f"{name} has a plan that acts from {where} on, and a conversation of {len(prompt)} messages",
                 mend=f"messages are counted from 0: name one up to turn:{len(prompt) - 1}, or response",
             )
+
+
+def refuse_watch(request: Request, engine: str) -> None:
+    """Raise on a watch, for an engine whose model runs where a watch cannot be called.
+
+    Raises:
+        EngineError: If the request has one.
+    """
+    if request.watch is not None:
+        raise EngineError(
+            f"request {request.id!r} has a watch, which {engine} cannot call between two tokens",
+            mend="use the transformers engine, or feed the monitor once a reply is there and give the plan "
+            "to the next request",
+        )

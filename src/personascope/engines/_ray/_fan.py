@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Any
 
 from personascope.chat import Message
+from personascope.engines._checks import refuse_watch
 from personascope.engines._contract import Request, ScoreRequest
 from personascope.engines._ray import _pool
 from personascope.engines._ray._pool import Hand, LostError, Pool
@@ -92,6 +93,8 @@ class Fan:
                 raise EngineError(
                     f"two requests are called {request.id!r}", mend="give each request of a run its own id"
                 )
+            if isinstance(request, Request):
+                refuse_watch(request, "a worker in another process")
             self.open.add(request.id)
             ahead.append(request)
         self.waiting.extend(sorted(ahead, key=_order))

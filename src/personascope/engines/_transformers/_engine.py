@@ -24,6 +24,7 @@ from personascope.engines._contract import (
     Completion,
     EngineInfo,
     FinishReason,
+    Gate,
     Probe,
     Request,
     Scored,
@@ -36,13 +37,15 @@ from personascope.engines._texts import Texts
 from personascope.engines._transformers._attention import use_grouped_attention
 from personascope.engines._transformers._cache import SlotCache
 from personascope.engines._transformers._capture import StepReader, layers_wanted
+from personascope.engines._transformers._follow import Follower
 from personascope.engines._transformers._observe import observe_turns, pool_span
 from personascope.engines._transformers._prefill import Entry, entry_of, plan_table, prefill
 from personascope.engines._transformers._rows import Queued, Row, new_row
 from personascope.engines._transformers._score import score_batches
 from personascope.engines._transformers._taps import Taps
+from personascope.engines._transformers._watch import ask_watches
 from personascope.errors import EngineError
-from personascope.interventions import Counters, Extent, Pass, Plan, PlanTable
+from personascope.interventions import Counters, Extent, Pass, Plan, PlanTable, acts_on_response
 from personascope.models import LoadedModel
 
 log = logging.getLogger(__name__)
@@ -171,6 +174,14 @@ class TransformersEngine(Texts[LoadedModel]):
                 self.loaded.stack, self._taps, self.loaded.device, rendered, capture, probes, plan
             )
 
+    def follow(self, *, capture: Capture | None = None, probes: tuple[Probe, ...] = ()) -> Follower:
+        """Return a reader of one conversation that grows, which reads every message once.
+
+        Raises:
+            EngineError: Later, from the reader, as ``observe``.
+        """
+        return Follower(self, capture, probes)
+
     def score(self, requests: Iterable[ScoreRequest]) -> Iterator[Scored]:
         """Return the log-probabilities of given continuations, in batches sorted by length.
 
@@ -295,9 +306,14 @@ class _Batch:
         self.counters.finish()
         for row in self.rows:
             row.fed += 1
-        going = [index for index, row in enumerate(self.rows) if not row.full]
-        ended: list[tuple[int, FinishReason]] = []
-        ended.extend((index, "length") for index, row in enumerate(self.rows) if row.full)
+        stopped, gated = ask_watches(self.rows, self.counters, self.loaded)
+        ended: list[tuple[int, FinishReason]] = [
+            (index, "alarm" if index in stopped else "length")
+            for index, row in enumerate(self.rows)
+            if row.full or index in stopped
+        ]
+        over = {index for index, _ in ended}
+        going = [index for index in range(len(self.rows)) if index not in over]
         if going:
             state = output.last_hidden_state
             if ended:
@@ -320,7 +336,7 @@ class _Batch:
             self.counters.move(last, index)
             self.rows[index] = self.rows[last]
             self.rows.pop()
-        if ended:
+        if ended or gated:
             self._rows_changed()
         return done
 
@@ -376,7 +392,7 @@ class _Batch:
                     self.stack,
                     self.engine._taps,
                     self.loaded.device,
-                    row.queued,
+                    row,
                     tuple(tokens),
                 )
         elif request.capture is not None and tokens and place is not None:
@@ -384,8 +400,13 @@ class _Batch:
             pooled = self.reader.mean(place, list(layers), len(tokens))
         plan = request.plan
         tally = row.tally
+        gate: Gate | None = None
         if row.plan is not None and place is not None:
-            tally = tally + self.counters.tally(place, row.fed)
+            newest = self.counters.tally(place, row.fed - row.gate_from)
+            if row.gate is not None:
+                gate = Gate(row.gate_from, row.gate.digest, newest.telemetry(row.plan))
+            if plan is not None and acts_on_response(plan):
+                tally = tally + newest
         return Completion(
             id=request.id,
             text=text,
@@ -400,6 +421,7 @@ class _Batch:
             },
             plan_digest=None if plan is None else plan.digest,
             telemetry=None if plan is None else tally.telemetry(plan),
+            gate=gate,
         )
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from personascope.chat import Rendered
+from personascope.chat import Rendered, TurnSpan
 from personascope.engines._contract import Capture, Probe, TurnActivations
 from personascope.engines._transformers._prefill import plan_table
-from personascope.engines._transformers._rows import Queued
-from personascope.engines._transformers._taps import Taps
+from personascope.engines._transformers._rows import Row
+from personascope.engines._transformers._taps import Enough, Taps
 from personascope.interventions import Counters, Extent, Pass, Plan
 from personascope.models import LayerStack
 
@@ -19,24 +23,59 @@ CHUNK = 1024
 """Tokens of one forward pass; the residual stream of no more than these is ever held, one layer at a time."""
 
 
-class _SpanReader:
+class SpanReader:
     """Sums over the spans of one sequence, chunk by chunk."""
 
     def __init__(
         self,
         spans: list[tuple[int, int]],
-        layers: frozenset[int],
+        layers: tuple[int, ...],
         probes: tuple[Probe, ...],
         *,
         norms: bool = False,
     ) -> None:
+        """Begin every span at zero.
+
+        Args:
+            spans: First position of each, and the one after its last.
+            layers: Layers of the sums, in the order of the means.
+            probes: Directions for each token.
+            norms: Also sum the tokens' norms.
+        """
         self.spans = spans
-        self.layers = layers
+        self.order = layers
+        self.layers = frozenset(layers)
         self.probes = probes
         self.norms: dict[tuple[int, int], float] | None = {} if norms else None
         self.offset = 0
         self.sums: dict[tuple[int, int], Tensor] = {}
         self.projections: dict[tuple[int, str], list[float]] = {}
+
+    @classmethod
+    def of(
+        cls, spans: Sequence[TurnSpan], n_layers: int, capture: Capture | None, probes: tuple[Probe, ...]
+    ) -> SpanReader:
+        """Return a reader of messages' spans."""
+        layers = () if capture is None else tuple(capture.layers or range(n_layers))
+        norms = capture is not None and capture.norms
+        return cls([(span.start, span.end) for span in spans], layers, probes, norms=norms)
+
+    def turns(self, spans: Sequence[TurnSpan]) -> list[TurnActivations]:
+        """Return what was read of each message; ``spans`` are those that the reader was made of."""
+        return [
+            TurnActivations(
+                index=span.index,
+                role=span.role,
+                pooled=self._mean(number) if self.order and span.end > span.start else None,
+                token_count=span.end - span.start,
+                projections={
+                    probe.name: np.array(self.projections.get((number, probe.name), []), dtype=np.float32)
+                    for probe in self.probes
+                },
+                norms=self._mean_norms(number),
+            )
+            for number, span in enumerate(spans)
+        ]
 
     def __call__(self, layer: int, hidden: Tensor) -> None:
         stop = self.offset + hidden.shape[1]
@@ -55,42 +94,58 @@ class _SpanReader:
                     values = part @ torch.from_numpy(probe.direction).float().to(part.device)
                     self.projections.setdefault((number, probe.name), []).extend(values.tolist())
 
-    def mean(self, number: int, layers: list[int]) -> np.ndarray:
+    def _mean(self, number: int) -> np.ndarray:
         begin, end = self.spans[number]
-        return np.stack([(self.sums[number, layer] / (end - begin)).cpu().numpy() for layer in layers])
+        return np.stack([(self.sums[number, layer] / (end - begin)).cpu().numpy() for layer in self.order])
 
-    def mean_norms(self, number: int, layers: list[int]) -> np.ndarray | None:
+    def _mean_norms(self, number: int) -> np.ndarray | None:
         begin, end = self.spans[number]
         if self.norms is None or end == begin:
             return None
-        return np.array([self.norms[number, layer] / (end - begin) for layer in layers], np.float32)
+        return np.array([self.norms[number, layer] / (end - begin) for layer in self.order], np.float32)
 
 
-def _read(
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Tokens of one sequence, from a position on, and the plan under which they pass through the model."""
+
+    ids: tuple[int, ...]
+    start: int
+    plan: Plan | None
+
+
+def read_parts(
     stack: LayerStack,
     taps: Taps,
     device: torch.device,
-    ids: tuple[int, ...],
-    reader: _SpanReader,
-    plan: Plan | None,
+    parts: Sequence[Part],
+    reader: SpanReader,
     extent: Extent,
+    cache: DynamicCache,
 ) -> None:
-    cache = DynamicCache()
-    table = plan_table([plan], response_only=False)
-    editor = None if table is None else Pass(table, [plan], Counters(1), [extent])
+    """Feed parts of a sequence that follow what is in the cache; the hooks must be set.
+
+    A pass ends with the highest layer that is read: the blocks above it do not run.
+    """
     # A reader and an editor of a run that is under way get their place back.
     before = taps.reader, taps.layers, taps.editor
-    taps.editor = editor
     taps.reader, taps.layers = reader, reader.layers | {probe.layer for probe in reader.probes}
+    taps.last = max(taps.layers, default=0)
     try:
-        for offset in range(0, len(ids), CHUNK):
-            reader.offset = offset
-            part = torch.tensor([ids[offset : offset + CHUNK]], device=device)
-            if editor is not None:
-                editor.at(torch.arange(offset, offset + part.shape[1])[None], None)
-            stack.backbone(input_ids=part, past_key_values=cache, use_cache=True)
+        for part in parts:
+            table = plan_table([part.plan], response_only=False)
+            editor = None if table is None else Pass(table, [part.plan], Counters(1), [extent])
+            taps.editor = editor
+            for offset in range(0, len(part.ids), CHUNK):
+                reader.offset = part.start + offset
+                ids = torch.tensor([part.ids[offset : offset + CHUNK]], device=device)
+                if editor is not None:
+                    editor.at(torch.arange(reader.offset, reader.offset + ids.shape[1])[None], None)
+                with suppress(Enough):
+                    stack.backbone(input_ids=ids, past_key_values=cache, use_cache=True)
     finally:
         taps.reader, taps.layers, taps.editor = before
+        taps.last = None
 
 
 def observe_turns(
@@ -103,37 +158,33 @@ def observe_turns(
     plan: Plan | None,
 ) -> list[TurnActivations]:
     """Pool each turn of a rendered conversation (see ``TransformersEngine.observe``)."""
-    layers = [] if capture is None else list(capture.layers or range(stack.n_layers))
-    spans = [(span.start, span.end) for span in rendered.spans]
-    norms = capture is not None and capture.norms
-    reader = _SpanReader(spans, frozenset(layers), probes, norms=norms)
-    replies = [span.start for span in rendered.spans if span.role == "assistant"]
-    extent = Extent(replies[-1] if replies else len(rendered.token_ids), tuple(start for start, _ in spans))
+    reader = SpanReader.of(rendered.spans, stack.n_layers, capture, probes)
+    part = Part(rendered.token_ids, 0, plan)
     with taps.attached():
-        _read(stack, taps, device, tuple(rendered.token_ids), reader, plan, extent)
-    return [
-        TurnActivations(
-            index=span.index,
-            role=span.role,
-            pooled=reader.mean(number, layers) if layers and span.end > span.start else None,
-            token_count=span.end - span.start,
-            projections={
-                probe.name: np.array(reader.projections.get((number, probe.name), []), dtype=np.float32)
-                for probe in probes
-            },
-            norms=reader.mean_norms(number, layers) if norms else None,
-        )
-        for number, span in enumerate(rendered.spans)
-    ]
+        read_parts(stack, taps, device, [part], reader, extent_of(rendered), DynamicCache())
+    return reader.turns(rendered.spans)
+
+
+def extent_of(rendered: Rendered) -> Extent:
+    """Return where the parts of an existing conversation lie: its last reply is the response."""
+    replies = [span.start for span in rendered.spans if span.role == "assistant"]
+    return Extent(
+        replies[-1] if replies else len(rendered.token_ids), tuple(span.start for span in rendered.spans)
+    )
 
 
 def pool_span(
-    stack: LayerStack, taps: Taps, device: torch.device, queued: Queued, response: tuple[int, ...]
+    stack: LayerStack, taps: Taps, device: torch.device, row: Row, response: tuple[int, ...]
 ) -> np.ndarray:
     """Return the means over a response by feeding it once more, [layers, d]; the hooks must be set."""
-    request, prompt = queued.request, queued.prompt
+    request, prompt = row.queued.request, row.queued.prompt
     assert request.capture is not None
-    layers = list(request.capture.layers or range(stack.n_layers))
-    reader = _SpanReader([(len(prompt), len(prompt) + len(response))], frozenset(layers), ())
-    _read(stack, taps, device, prompt + response, reader, request.plan, queued.extent)
-    return reader.mean(0, layers)
+    span = TurnSpan(0, "assistant", len(prompt), len(prompt) + len(response))
+    reader = SpanReader.of([span], stack.n_layers, request.capture, ())
+    ids = prompt + response
+    cut = len(ids) if row.gate is None else min(len(ids), len(prompt) + row.gate_from)
+    parts = [Part(ids[:cut], 0, request.plan), Part(ids[cut:], cut, row.plan)]
+    read_parts(stack, taps, device, parts, reader, row.queued.extent, DynamicCache())
+    pooled = reader.turns([span])[0].pooled
+    assert pooled is not None
+    return pooled

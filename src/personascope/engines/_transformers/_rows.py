@@ -36,7 +36,9 @@ class Row:
         tokens: Response tokens drawn so far, the end-of-turn token never among them.
         fed: How many of them have passed through the model (and so are in the sums).
         projections: For each token fed, the projections on the request's probes.
-        tally: What the plan did to the prompt.
+        tally: What the plan did to the prompt, and to the response before the gate.
+        gate: The plan that the request's watch switched on, if it did.
+        gate_from: Number of the first response token on which it acts.
     """
 
     queued: Queued
@@ -45,12 +47,24 @@ class Row:
     fed: int = 0
     projections: list[list[float]] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
+    gate: Plan | None = None
+    gate_from: int = 0
+    _both: Plan | None = None
 
     @property
     def plan(self) -> Plan | None:
-        """The plan, if it acts on the response."""
+        """What acts on the tokens that are fed next: the plan, if it acts on the response, and the gate's."""
+        if self.gate is not None:
+            return self._both
         plan = self.queued.request.plan
         return plan if plan is not None and acts_on_response(plan) else None
+
+    def open_gate(self, gate: Plan) -> None:
+        """Let a plan act from the next token on, after the request's own."""
+        plan = self.plan
+        self.gate, self.gate_from = gate, self.fed
+        # What acts on the prompt alone has nothing to do any more.
+        self._both = gate if plan is None else plan + gate
 
     @property
     def position(self) -> int:

@@ -15,6 +15,10 @@ from personascope.models import block_output, replace_block_output
 Reader = Callable[[int, Tensor], None]
 
 
+class Enough(Exception):  # noqa: N818 - it ends a forward pass and never leaves the engine
+    """The last layer that is to be read has run."""
+
+
 class Taps:
     """Forward hooks on every block: an editor changes the residual stream [rows, tokens, d], a reader reads.
 
@@ -24,6 +28,7 @@ class Taps:
         editor: The plans of the pass; None while nothing is to be changed.
         reader: Whom to pass (layer, residual stream) to; None while nothing is to be read.
         layers: The layers to pass on.
+        last: Layer after which a forward pass is broken off by `Enough`; None to let it run to its end.
     """
 
     def __init__(self, blocks: Sequence[nn.Module]) -> None:
@@ -32,6 +37,7 @@ class Taps:
         self.editor: Pass | None = None
         self.reader: Reader | None = None
         self.layers: frozenset[int] = frozenset()
+        self.last: int | None = None
         self._depth = 0
         self._handles: list[RemovableHandle] = []
 
@@ -58,6 +64,8 @@ class Taps:
                 output = replace_block_output(output, self.editor(layer, block_output(output)))
             if self.reader is not None and layer in self.layers:
                 self.reader(layer, block_output(output))
+            if layer == self.last:
+                raise Enough
             return output
 
         return hook

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from personascope.chat import ChatFormat, Conversation, Message, TranscriptFormat
-from personascope.engines._checks import check_request
+from personascope.engines._checks import check_request, refuse_watch
 from personascope.engines._contract import (
     Capture,
     Completion,
@@ -235,6 +235,7 @@ class VLLMEngine(Texts[ModelFiles]):
 
     def _rendered(self, request: Request) -> tuple[Request, tuple[int, ...], tuple[int, ...]]:
         check_request(request, self.files)
+        refuse_watch(request, "vLLM")
         prompt = request.prompt
         if not isinstance(prompt[0], Message):
             return request, tuple(prompt), ()  # pyright: ignore[reportReturnType]

@@ -1,0 +1,60 @@
+"""Asking each request's watch about the token that was just fed, and doing what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from personascope.engines._checks import ModelShape, check_plan
+from personascope.engines._transformers._rows import Row
+from personascope.errors import EngineError
+from personascope.interventions import Counters, Plan, acts_on_response
+
+
+def ask_watches(
+    rows: Sequence[Row], counters: Counters, model: ModelShape
+) -> tuple[frozenset[int], frozenset[int]]:
+    """Show the newest projections to the rows' watches; return the rows that end, and those with a new gate.
+
+    Raises:
+        EngineError: If a watch returns something else than it may, or a gate cannot act here.
+    """
+    stopped: set[int] = set()
+    gated: set[int] = set()
+    for place, row in enumerate(rows):
+        request = row.queued.request
+        if request.watch is None:
+            continue
+        values = dict(zip((probe.name for probe in request.probes), row.projections[-1], strict=True))
+        wish = request.watch(row.fed - 1, values)
+        if wish is None:
+            continue
+        if wish == "stop":
+            stopped.add(place)
+            continue
+        _check_gate(row, wish, model)
+        before = row.plan
+        if before is not None:
+            row.tally += counters.tally(place, row.fed - row.gate_from)
+        counters.clear(place)
+        row.open_gate(wish)
+        gated.add(place)
+    return frozenset(stopped), frozenset(gated)
+
+
+def _check_gate(row: Row, wish: object, model: ModelShape) -> None:
+    name = f"the watch of request {row.queued.request.id!r}"
+    if not isinstance(wish, Plan):
+        raise EngineError(
+            f"{name} returned {wish!r}"[:200], mend='a watch returns None, "stop" or a personascope Plan'
+        )
+    if row.gate is not None:
+        raise EngineError(
+            f"{name} switched on a second plan, at token {row.fed} after one at token {row.gate_from}",
+            mend="return a plan once in a response, and None from then on",
+        )
+    check_plan(name, wish, row.queued.request.prompt, model)
+    if not acts_on_response(wish):
+        raise EngineError(
+            f"{name} switched on a plan that acts on the prompt alone, which has passed",
+            mend="make its operations act on all tokens or on the response",
+        )
