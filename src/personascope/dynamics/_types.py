@@ -10,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-Ended = Literal["turns", "auditor", "context"]
-"""Why a dialogue is over: all exchanges made, the auditor ended it, or the model's context is full."""
+Ended = Literal["turns", "auditor", "context", "alarm"]
+"""Why a dialogue is over: all exchanges made, the auditor ended it, the model's context is full, or a monitor
+stopped it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,7 +32,9 @@ class Exchange:
         plan: Digest of the plan that was applied, None for a plain reply.
         plan_tokens: Tokens on which the plan acts.
         capped_tokens: Tokens on which a cap fired.
-        alarm: Token of the reply at which a monitor raised its alarm, None without one.
+        alarm: Token of the reply after which a monitor raised its first alarm, None without one; of a monitor
+            of turns, the reply's last.
+        prompt_tokens: Tokens of the prompt, which counts all messages before the reply.
     """
 
     turn: int
@@ -46,6 +49,7 @@ class Exchange:
     plan_tokens: int = 0
     capped_tokens: int = 0
     alarm: int | None = None
+    prompt_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

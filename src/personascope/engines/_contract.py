@@ -25,6 +25,7 @@ Watch = Callable[[int, Mapping[str, float]], "Plan | Literal['stop'] | None"]
 
 Returns None to go on; "stop" to end the response after this token (``finish_reason`` "alarm"); or a
 plan that acts on every token of the response from the next one on, beside the request's own (a gate).
+A response that is generated anew, because memory ran out, is shown again from token 0 on.
 """
 
 
@@ -211,7 +212,11 @@ class TurnActivations:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What a map must remember of the engine and model that it came from."""
+    """What a map must remember of the engine and model that it came from.
+
+    ``context`` is the number of tokens, prompt and response together, that it reads at most; None where
+    it does not say.
+    """
 
     engine: str
     model_id: str
@@ -221,6 +226,7 @@ class EngineInfo:
     dtype: str
     chat_digest: str
     versions: Mapping[str, str] = field(default_factory=dict)
+    context: int | None = None
 
 
 @runtime_checkable

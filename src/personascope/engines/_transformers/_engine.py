@@ -100,6 +100,9 @@ class TransformersEngine(Texts[LoadedModel]):
             chat_digest=chat.digest if chat else "",
             versions={name: version(name) for name in ("personascope", "torch", "transformers")}
             | {"python": platform.python_version()},
+            context=getattr(
+                loaded.model.config.get_text_config(decoder=True), "max_position_embeddings", None
+            ),
         )
 
     def with_transcript(self) -> TransformersEngine:

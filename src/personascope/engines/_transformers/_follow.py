@@ -21,8 +21,8 @@ class Follower:
     """Pools the messages of one conversation as they come, and keeps its keys and values between them.
 
     What is read equals ``observe`` of the whole conversation up to the rounding of the dtype. Where the
-    template writes an earlier part in another way than before (one that drops old reasoning, say), the
-    conversation is read anew, which costs time and nothing else; ``tokens_fed`` tells.
+    template writes the end of what was read in another way once a message follows (one that drops the marks
+    of reasoning from earlier replies, say), the part that changed is read again.
 
     Attributes:
         tokens_fed: Tokens that passed through the model so far.
@@ -51,9 +51,10 @@ class Follower:
         return self.read((*self._conversation, *messages))
 
     def read(self, conversation: Conversation) -> list[TurnActivations]:
-        """Read a conversation that goes on from what was read; return what is new, in order.
+        """Read a conversation that goes on from what was read; return what was read of it now, in order.
 
-        One that does not go on from it is read from its beginning, and all of it is returned.
+        That is the new messages, and before them those that are written in another way than before. One
+        that does not go on from what was read is read from its beginning, and all of it is returned.
 
         Raises:
             EngineError: If the conversation is empty, or a layer or probe does not fit the model.
@@ -63,16 +64,19 @@ class Follower:
         request = Request("follow", conversation, capture=self._capture, probes=self._probes)
         check_request(request, engine.loaded)
         rendered = engine._chat().render_with_spans(conversation, add_generation_prompt=False)
-        known = len(self._conversation)
-        fed = len(self._ids)
-        # A span that ends inside what was fed was read; the template may still write what follows it anew.
-        goes_on = (
-            conversation[:known] == self._conversation
-            and rendered.token_ids[:fed] == self._ids
-            and all(span.start >= fed for span in rendered.spans[known:] if span.end > span.start)
-        )
-        if not goes_on:
-            known = fed = 0
+        fed = _shared(rendered.token_ids, self._ids)
+        known = 0
+        if conversation[: len(self._conversation)] == self._conversation:
+            ends = (span.end if span.end > span.start else span.start for span in rendered.spans)
+            known = sum(1 for end in list(ends)[: len(self._turns)] if end <= fed)
+        if not known:
+            fed = 0
+        elif known < len(rendered.spans):
+            # A message of which a part was read would be read in two: its first token is where it begins.
+            fed = min(fed, rendered.spans[known].start)
+        if fed:
+            self._cache.crop(fed)
+        else:
             self._forget()
         spans = rendered.spans[known:]
         reader = SpanReader.of(spans, engine.loaded.n_layers, self._capture, self._probes)
@@ -95,8 +99,13 @@ class Follower:
         self.tokens_fed += len(part.ids)
         self._ids, self._conversation = rendered.token_ids, conversation
         new = reader.turns(spans)
-        self._turns += new
+        self._turns = [*self._turns[:known], *new]
         return new
 
     def _forget(self) -> None:
         self._cache, self._ids, self._conversation, self._turns = DynamicCache(), (), (), []
+
+
+def _shared(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+    """Return the length of the prefix that two sequences share."""
+    return next((place for place, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

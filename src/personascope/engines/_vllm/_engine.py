@@ -164,6 +164,7 @@ class VLLMEngine(Texts[ModelFiles]):
             chat_digest=chat.digest if chat else "",
             versions={name: version(name) for name in ("personascope", "torch", "transformers")}
             | {"vllm": vllm_version(), "python": platform.python_version()},
+            context=int(self._engine.vllm_config.model_config.max_model_len),
         )
 
     def with_transcript(self) -> VLLMEngine:

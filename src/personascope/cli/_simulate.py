@@ -1,0 +1,235 @@
+"""``personascope simulate`` and ``replay``: conversations with the model, and the same ones again."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from personascope.cli._bar import Bar
+from personascope.cli._console import err, out
+from personascope.cli._engine import ADDRESS, WORKERS, open_engine, run_folder
+from personascope.corpus.dialogues import DOMAINS, load_cases, load_domains
+from personascope.dynamics import (
+    AUDITORS,
+    Monitor,
+    ReplayAuditor,
+    Simulation,
+    SimulationProgress,
+    case_scenes,
+    cast_scenes,
+    parse_auditor,
+    parse_probes,
+    read_drift,
+    replay,
+    simulate,
+)
+from personascope.engines import ENGINES, Sampling
+from personascope.errors import UsageError
+from personascope.interventions import Plan
+
+PARTLY = 3
+
+RUN = typer.Argument(..., help="Run folder of the model's map.")
+PLAN = typer.Option(None, help="Plan under which the model replies; none if not given.")
+MONITOR = typer.Option(None, help="Drift monitor (monitor.json) that follows every conversation.")
+GATE = typer.Option(None, help="Plan that the monitor's alarm switches on.")
+STOP = typer.Option(False, "--stop-at-alarm", help="End a conversation at the monitor's alarm.")
+LAYER = typer.Option(None, help="Layer at which positions are read; the map's middle layer if not given.")
+PROBES = typer.Option(None, "--probe", help="Further direction: pc1, role:NAME, NAME=FILE; may be repeated.")
+MODEL = typer.Option(None, help="Model, if it lies elsewhere than when it was mapped.")
+ENGINE = typer.Option(
+    "auto",
+    "--engine",
+    help=f"{', '.join(ENGINES)}; auto is vllm where it is installed, and transformers under a monitor of tokens.",
+)
+DTYPE = typer.Option("auto", help="auto, bfloat16, float32 or float16.")
+BATCH = typer.Option(128, help="Replies that are generated side by side.")
+RESTART = typer.Option(False, help="Forget the run that is in the folder.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command("simulate")(simulate_talks)
+    app.command("replay")(replay_talks)
+
+
+def simulate_talks(
+    run: Path = RUN,
+    out_folder: Path = typer.Option(None, "--out", help="Folder of the conversations; <run>/drift/simulated."),
+    domains: str = typer.Option(
+        ",".join(DOMAINS), help="Domains with commas: built-in names, or YAML files of the same form."
+    ),
+    cases: bool = typer.Option(False, "--cases", help="Play the case studies instead of the domains."),
+    conversations: int = typer.Option(20, help="Conversations of each domain."),
+    turns: int = typer.Option(15, help="Exchanges of a conversation at most."),
+    min_turns: int = typer.Option(2, help="Exchanges before which a model may not end a conversation."),
+    auditor: str = typer.Option("scripted", help=f"Who plays the user: {AUDITORS}."),
+    plan: Path = PLAN,
+    monitor: Path = MONITOR,
+    gate: Path = GATE,
+    stop_at_alarm: bool = STOP,
+    layer: int = LAYER,
+    probes: list[str] = PROBES,
+    max_new_tokens: int = typer.Option(256, help="Length of a reply at most."),
+    temperature: float = typer.Option(0.7, help="Of the replies' draws; 0 takes the most likely token."),
+    model: str = MODEL,
+    engine_kind: str = ENGINE,
+    dtype: str = DTYPE,
+    max_batch: int = BATCH,
+    workers: int = WORKERS,
+    address: str = ADDRESS,
+    seed: int = typer.Option(0, help="Of everything that is drawn."),
+    restart: bool = RESTART,
+) -> None:
+    """Let an auditor talk with the model, and read where each reply lies on the axis (section 4)."""
+    follower = _monitor(monitor, gate, stop_at_alarm)
+    scenes = (
+        case_scenes(load_cases())
+        if cases
+        else cast_scenes(load_domains(tuple(part.strip() for part in domains.split(","))), conversations)
+    )
+    if cases:
+        turns = max(turns, max(len(scene.messages) for scene in scenes))
+    found, engine = open_engine(
+        run,
+        model=model,
+        kind=_kind(engine_kind, follower),
+        dtype=dtype,
+        max_batch=max_batch,
+        layer=layer,
+        workers=workers,
+        address=address,
+    )
+    at = found.middle_layer if layer is None else layer
+    with Bar() as bar:
+        done = simulate(
+            engine,
+            found,
+            scenes,
+            parse_auditor(auditor, target=engine, min_turns=min_turns, max_batch=max_batch),
+            out=_folder(run, out_folder, "cases" if cases else "simulated"),
+            turns=turns,
+            layer=at,
+            probes=[named.probe for named in parse_probes(found, probes or (), at)],
+            plan=None if plan is None else Plan.load(plan),
+            monitor=follower,
+            sampling=Sampling(temperature=temperature, max_new_tokens=max_new_tokens),
+            seed=seed,
+            progress=partial(_show, bar),
+            restart=restart,
+            command=shlex.join(["personascope", *sys.argv[1:]]),
+        )
+    _tell(done)
+
+
+def replay_talks(
+    run: Path = RUN,
+    source: Path = typer.Argument(..., help="Folder of the conversations to replay."),
+    out_folder: Path = typer.Option(None, "--out", help="Folder of the replay; <run>/drift/<source>_replayed."),
+    plan: Path = PLAN,
+    monitor: Path = MONITOR,
+    gate: Path = GATE,
+    stop_at_alarm: bool = STOP,
+    probes: list[str] = PROBES,
+    model: str = MODEL,
+    engine_kind: str = ENGINE,
+    dtype: str = DTYPE,
+    max_batch: int = BATCH,
+    workers: int = WORKERS,
+    address: str = ADDRESS,
+    restart: bool = RESTART,
+) -> None:
+    """Say the same messages again to the model under another plan, or under none."""
+    follower = _monitor(monitor, gate, stop_at_alarm)
+    before = read_drift(source)
+    found, engine = open_engine(
+        run,
+        model=model,
+        kind=_kind(engine_kind, follower),
+        dtype=dtype,
+        max_batch=max_batch,
+        workers=workers,
+        address=address,
+    )
+    with Bar() as bar:
+        done = replay(
+            engine,
+            found,
+            before,
+            ReplayAuditor(before),
+            out=_folder(run, out_folder, f"{source.name}_replayed"),
+            probes=[named.probe for named in parse_probes(found, probes or (), before.layer)],
+            plan=None if plan is None else Plan.load(plan),
+            monitor=follower,
+            progress=partial(_show, bar),
+            restart=restart,
+            command=shlex.join(["personascope", *sys.argv[1:]]),
+        )
+    _tell(done)
+
+
+def _monitor(path: Path | None, gate: Path | None, stop: bool) -> Monitor | None:
+    if path is None:
+        if gate is not None or stop:
+            raise UsageError(
+                "an alarm is to act, and there is no monitor to raise it",
+                mend="add --monitor FILE; `personascope monitor` makes one",
+            )
+        return None
+    if gate is not None and stop:
+        raise UsageError("--gate and --stop-at-alarm were both given", mend="an alarm does one of them")
+    return Monitor.load(path, on_alarm="stop" if stop else None if gate is None else Plan.load(gate))
+
+
+def _kind(kind: str, monitor: Monitor | None) -> str:
+    """Return the engine: a monitor of tokens is asked between two tokens, which Transformers alone can do."""
+    return "transformers" if kind == "auto" and monitor is not None and monitor.rule.level == "token" else kind
+
+
+def _folder(run: Path, given: Path | None, name: str) -> Path:
+    return given or run_folder(run) / "drift" / name
+
+
+def _show(bar: Bar, step: SimulationProgress) -> None:
+    bar.show("talk", step.done, step.total, step.tokens, f"{step.failed} waiting for the auditor")
+
+
+def _tell(done: Simulation) -> None:
+    run = read_drift(done.path)
+    table = Table(title=f"Positions at layer {run.layer}: 0 is the mean role, 1 the default Assistant")
+    for name in ("domain", "conversations", "exchanges", "first reply", "last reply", "alarms", "capped"):
+        table.add_column(name, justify="left" if name == "domain" else "right")
+    for domain in dict.fromkeys(dialogue.domain for dialogue in run.dialogues):
+        talks = [d for d in run.dialogues if d.domain == domain and d.exchanges]
+        every = [exchange for talk in talks for exchange in talk.exchanges]
+        first = [float(run.positions(talk)[0]) for talk in talks]
+        last = [float(run.positions(talk)[-1]) for talk in talks]
+        passed = sum(exchange.prompt_tokens + exchange.token_count for exchange in every)
+        capped = sum(exchange.capped_tokens for exchange in every)
+        table.add_row(
+            domain,
+            str(len(talks)),
+            str(len(every)),
+            _mean(first),
+            _mean(last),
+            str(sum(exchange.alarm is not None for exchange in every)),
+            f"{capped / passed:.1%}" if passed and any(e.plan for e in every) else "",
+        )
+    out.print(table)
+    out.print(f"{done.finished} of {done.dialogues} conversations are over, in {done.path}")
+    for name, problem in done.problems.items():
+        err.print(f"[yellow]left:[/] {escape(name)}: {escape(problem)}", soft_wrap=True)
+    if done.partial:
+        err.print("[yellow]partly done:[/] run the same command again to go on")
+        raise typer.Exit(PARTLY)
+
+
+def _mean(values: list[float]) -> str:
+    known = [value for value in values if value == value]
+    return f"{sum(known) / len(known):+.2f}" if known else "-"

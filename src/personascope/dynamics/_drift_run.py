@@ -1,0 +1,106 @@
+"""How conversations lie on the disk, and reading them back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from personascope.dynamics._types import Dialogue, DriftRun, Ended, Exchange
+from personascope.errors import StoreError
+from personascope.store import RunFolder
+
+EXCHANGE, OVER, FAILED = "exchange", "over", "failed"
+"""What a row is: an exchange, the end of a dialogue that came without one, or a message that was not had."""
+
+SCHEMA = pa.schema(
+    [
+        ("dialogue", pa.string()),
+        ("status", pa.string()),
+        ("turn", pa.int32()),
+        ("ended", pa.string()),
+        ("reason", pa.string()),
+        ("user", pa.string()),
+        ("reply", pa.string()),
+        ("token_count", pa.int32()),
+        ("finish_reason", pa.string()),
+        ("projections", pa.list_(pa.float32())),
+        ("tokens", pa.list_(pa.float32())),
+        ("probes", pa.map_(pa.string(), pa.float32())),
+        ("plan", pa.string()),
+        ("plan_tokens", pa.int64()),
+        ("capped_tokens", pa.int64()),
+        ("alarm", pa.int32()),
+        ("prompt_tokens", pa.int32()),
+    ]
+)
+"""Columns of rollouts.parquet."""
+
+
+def read_drift(path: Path) -> DriftRun:
+    """Read a run folder of simulated or replayed conversations; one under way is read as far as it is.
+
+    Raises:
+        StoreError: If there is no such run in the folder, or it is damaged.
+    """
+    folder = RunFolder.read(path)
+    identity, notes = folder.manifest.get("identity", {}), folder.manifest.get("notes", {})
+    if notes.get("kind") != "dialogues":
+        raise StoreError(f"{path} holds another kind of run", mend="give the folder of simulate or replay")
+    rows: dict[str, list[dict[str, Any]]] = {scene["id"]: [] for scene in notes["scenes"]}
+    for index in sorted(folder.units):
+        for row in folder.rows(index).to_pylist():
+            if row["dialogue"] not in rows:
+                raise StoreError(
+                    f"{path} has a row of {row['dialogue']!r}, which is not in its manifest",
+                    mend="run again with --restart",
+                )
+            rows[row["dialogue"]].append(row)
+    return DriftRun(
+        path=path,
+        layer=int(identity["layer"]),
+        turns=int(identity["turns"]),
+        dialogues=tuple(_dialogue(scene, rows[scene["id"]], path) for scene in notes["scenes"]),
+        zero=np.array(notes["zero"]),
+        one=np.array(notes["one"]),
+        manifest=folder.manifest,
+    )
+
+
+def _dialogue(scene: dict[str, Any], rows: list[dict[str, Any]], path: Path) -> Dialogue:
+    exchanges = tuple(exchange_of(row) for row in rows if row["status"] == EXCHANGE)
+    if [exchange.turn for exchange in exchanges] != list(range(len(exchanges))):
+        raise StoreError(f"{path}: exchanges of {scene['id']} are missing", mend="run again with --restart")
+    ended: Ended | None = next((row["ended"] for row in rows if row["ended"] is not None), None)
+    failed = bool(rows) and rows[-1]["status"] == FAILED
+    return Dialogue(
+        scene["id"],
+        scene["domain"],
+        scene["persona"],
+        scene["topic"],
+        int(scene["number"]),
+        exchanges,
+        ended,
+        rows[-1]["reason"] if failed else "",
+    )
+
+
+def exchange_of(row: dict[str, Any]) -> Exchange:
+    """Return the exchange of a row."""
+    return Exchange(
+        turn=row["turn"],
+        user=row["user"],
+        reply=row["reply"],
+        token_count=row["token_count"],
+        finish_reason=row["finish_reason"],
+        projections=np.array(row["projections"], np.float32),
+        tokens=np.array(row["tokens"], np.float32),
+        probes=dict(row["probes"] or ()),
+        plan=row["plan"],
+        plan_tokens=row["plan_tokens"],
+        capped_tokens=row["capped_tokens"],
+        alarm=row["alarm"],
+        prompt_tokens=row["prompt_tokens"],
+    )

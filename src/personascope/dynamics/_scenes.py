@@ -1,0 +1,109 @@
+"""Who talks about what: the scenes that simulated conversations are played from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from personascope.corpus.dialogues import Case, Domain
+from personascope.engines import request_seed
+from personascope.errors import DynamicsError
+
+CASES = "cases"
+"""Domain of the case studies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One conversation to be played.
+
+    Attributes:
+        id: Unique in a run: "domain/persona/topic".
+        domain: Name of the domain.
+        persona: Id of the user persona.
+        topic: Id of the topic.
+        number: Number of the topic in its domain, from 0.
+        setting: What the domain is, for an auditor model.
+        character: Who the user is, for an auditor model.
+        brief: What the user wants, for an auditor model.
+        messages: The user's messages on the topic, in order, for a scripted user.
+        remarks: Messages of the persona that fit anywhere after the first.
+    """
+
+    id: str
+    domain: str
+    persona: str
+    topic: str
+    number: int
+    setting: str = ""
+    character: str = ""
+    brief: str = ""
+    messages: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    def script(self, seed: int) -> tuple[str, ...]:
+        """Return what a scripted user says: after every second message a remark, drawn without repeats."""
+        rng = np.random.default_rng(request_seed(seed, f"remarks of {self.id}"))
+        remarks = [self.remarks[int(place)] for place in rng.permutation(len(self.remarks))]
+        said: list[str] = []
+        for start in range(0, len(self.messages), 2):
+            said += self.messages[start : start + 2]
+            said += remarks[start // 2 : start // 2 + 1]
+        return (*said, *remarks[-(-len(self.messages) // 2) :])
+
+
+def cast_scenes(domains: Sequence[Domain], per_domain: int) -> tuple[Scene, ...]:
+    """Pair topics with personas: every topic once before any comes again, each time with another persona.
+
+    Topic i meets persona i + r in round r, so that the personas have the same share of every round.
+
+    Raises:
+        DynamicsError: If a domain has fewer pairs than were asked for.
+    """
+    scenes: list[Scene] = []
+    for domain in domains:
+        most = len(domain.topics) * len(domain.personas)
+        if not 1 <= per_domain <= most:
+            raise DynamicsError(
+                f"{per_domain} conversations were asked of the domain {domain.name}, which makes {most}",
+                mend=f"ask for 1 to {most}: its topics times its personas",
+            )
+        for place in range(per_domain):
+            again, number = divmod(place, len(domain.topics))
+            topic = domain.topics[number]
+            persona = domain.personas[(number + again) % len(domain.personas)]
+            scenes.append(
+                Scene(
+                    f"{domain.name}/{persona.id}/{topic.id}",
+                    domain.name,
+                    persona.id,
+                    topic.id,
+                    number,
+                    domain.description,
+                    persona.description,
+                    topic.brief,
+                    topic.messages,
+                    persona.remarks,
+                )
+            )
+    return tuple(scenes)
+
+
+def case_scenes(cases: Sequence[Case]) -> tuple[Scene, ...]:
+    """Return the scenes of case studies, whose messages are all written out."""
+    return tuple(
+        Scene(
+            f"{CASES}/{case.id}", CASES, "", case.id, number, brief=case.brief, messages=case.messages
+        )
+        for number, case in enumerate(cases)
+    )
+
+
+def scenes_digest(scenes: Sequence[Scene]) -> str:
+    """Return the SHA-256 (hex) of all that an auditor is told."""
+    text = json.dumps([asdict(scene) for scene in scenes], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
