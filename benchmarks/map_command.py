@@ -61,7 +61,13 @@ class SecondPass:
             means = second_pass(self.transformers, prompts, done)
             for c in done:
                 yield Completion(
-                    c.id, c.text, c.token_ids, c.finish_reason, len(prompts[c.id]), means.get(c.id), len(c.token_ids)
+                    c.id,
+                    c.text,
+                    c.token_ids,
+                    c.finish_reason,
+                    len(prompts[c.id]),
+                    means.get(c.id),
+                    len(c.token_ids),
                 )
 
 
@@ -131,7 +137,9 @@ class Reread(SecondPass):
             ids = self.transformers.encode(row["text"])
             self.same += len(ids) == row["token_count"]
             self.other += len(ids) != row["token_count"]
-            done.append(Completion(request.id, row["text"], ids, row["finish_reason"], len(prompts[request.id])))
+            done.append(
+                Completion(request.id, row["text"], ids, row["finish_reason"], len(prompts[request.id]))
+            )
         return done
 
 
@@ -150,7 +158,13 @@ def main(folder: Path, profile: str) -> None:
             "--out",
             str(folder / "transformers"),
         ],
-        "stock vLLM, then a Transformers pass": [sys.executable, __file__, "--two", str(folder / "two"), profile],
+        "stock vLLM, then a Transformers pass": [
+            sys.executable,
+            __file__,
+            "--two",
+            str(folder / "two"),
+            profile,
+        ],
     }
     # A way that was timed is not run again.
     notes = folder / "seconds.json"

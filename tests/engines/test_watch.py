@@ -104,7 +104,10 @@ def test_a_stop_ends_the_response_after_the_token(at: int) -> None:
     assert ended.token_ids == plain.token_ids[: at + 1] and ended.token_count == at + 1
     assert len(ended.projections["axis"]) == at + 1
     streams = teacher(
-        loaded, (*loaded.chat.render(TALK), *ended.token_ids), ended.prompt_tokens, []  # pyright: ignore
+        loaded,
+        (*loaded.chat.render(TALK), *ended.token_ids),
+        ended.prompt_tokens,
+        [],  # pyright: ignore
     )
     expected = np.stack([streams[layer].mean(0).numpy() for layer in range(loaded.n_layers)])
     np.testing.assert_allclose(ended.pooled, expected, rtol=1e-4, atol=1e-5)  # pyright: ignore
@@ -155,7 +158,9 @@ def test_gates_of_one_batch_act_each_on_its_own_row() -> None:
 
     def wanted() -> list[Request]:
         return [
-            request(loaded, f"r{i}", watch=Script(found), sampling=Sampling(temperature=0.9, max_new_tokens=9 + i))
+            request(
+                loaded, f"r{i}", watch=Script(found), sampling=Sampling(temperature=0.9, max_new_tokens=9 + i)
+            )
             for i, found in enumerate(answers)
         ]
 

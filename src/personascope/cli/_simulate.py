@@ -14,6 +14,7 @@ from rich.table import Table
 from personascope.cli._bar import Bar
 from personascope.cli._console import err, out
 from personascope.cli._engine import ADDRESS, WORKERS, open_engine, run_folder
+from personascope.corpus import load_corpus
 from personascope.corpus.dialogues import DOMAINS, load_cases, load_domains
 from personascope.dynamics import (
     AUDITORS,
@@ -28,6 +29,7 @@ from personascope.dynamics import (
     read_drift,
     replay,
     simulate,
+    switched_scenes,
 )
 from personascope.engines import ENGINES, Sampling
 from personascope.errors import UsageError
@@ -61,11 +63,16 @@ def register(app: typer.Typer) -> None:
 
 def simulate_talks(
     run: Path = RUN,
-    out_folder: Path = typer.Option(None, "--out", help="Folder of the conversations; <run>/drift/simulated."),
+    out_folder: Path = typer.Option(
+        None, "--out", help="Folder of the conversations; <run>/drift/simulated."
+    ),
     domains: str = typer.Option(
         ",".join(DOMAINS), help="Domains with commas: built-in names, or YAML files of the same form."
     ),
     cases: bool = typer.Option(False, "--cases", help="Play the case studies instead of the domains."),
+    switch_at: int = typer.Option(
+        None, help="Exchange, from 0, in which the user asks the model to be a role of the corpus."
+    ),
     conversations: int = typer.Option(20, help="Conversations of each domain."),
     turns: int = typer.Option(15, help="Exchanges of a conversation at most."),
     min_turns: int = typer.Option(2, help="Exchanges before which a model may not end a conversation."),
@@ -94,6 +101,8 @@ def simulate_talks(
         if cases
         else cast_scenes(load_domains(tuple(part.strip() for part in domains.split(","))), conversations)
     )
+    if switch_at is not None:
+        scenes = switched_scenes(scenes, load_corpus(), switch_at, seed=seed)
     if cases:
         turns = max(turns, max(len(scene.messages) for scene in scenes))
     found, engine = open_engine(
@@ -131,7 +140,9 @@ def simulate_talks(
 def replay_talks(
     run: Path = RUN,
     source: Path = typer.Argument(..., help="Folder of the conversations to replay."),
-    out_folder: Path = typer.Option(None, "--out", help="Folder of the replay; <run>/drift/<source>_replayed."),
+    out_folder: Path = typer.Option(
+        None, "--out", help="Folder of the replay; <run>/drift/<source>_replayed."
+    ),
     plan: Path = PLAN,
     monitor: Path = MONITOR,
     gate: Path = GATE,
@@ -189,7 +200,9 @@ def _monitor(path: Path | None, gate: Path | None, stop: bool) -> Monitor | None
 
 def _kind(kind: str, monitor: Monitor | None) -> str:
     """Return the engine: a monitor of tokens is asked between two tokens, which Transformers alone can do."""
-    return "transformers" if kind == "auto" and monitor is not None and monitor.rule.level == "token" else kind
+    return (
+        "transformers" if kind == "auto" and monitor is not None and monitor.rule.level == "token" else kind
+    )
 
 
 def _folder(run: Path, given: Path | None, name: str) -> Path:

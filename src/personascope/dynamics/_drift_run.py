@@ -84,6 +84,7 @@ def _dialogue(scene: dict[str, Any], rows: list[dict[str, Any]], path: Path) -> 
         exchanges,
         ended,
         rows[-1]["reason"] if failed else "",
+        scene["switch"],
     )
 
 

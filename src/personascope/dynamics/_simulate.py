@@ -7,7 +7,7 @@ one that an undisturbed call would have made: every reply's draws depend on the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from personascope.chat import Conversation, Message
 from personascope.dynamics._auditor import Asked, Auditor, Failed, Over
-from personascope.dynamics._drift_run import EXCHANGE, FAILED, OVER, SCHEMA, exchange_of, read_drift
+from personascope.dynamics._drift_run import EXCHANGE, FAILED, OVER, SCHEMA, read_drift
 from personascope.dynamics._monitor import Monitor
 from personascope.dynamics._scenes import Scene, scenes_digest
 from personascope.dynamics._types import DriftRun, Ended, Exchange
@@ -29,6 +29,8 @@ from personascope.store import RunFolder
 
 AXIS = "axis"
 """Name of the probe along the unit axis."""
+
+_NOTED = ("id", "domain", "persona", "topic", "number", "brief", "switch")
 
 PATIENCE = 3
 """Times in a row that a conversation's auditor may fail before the call leaves it for the next one."""
@@ -164,13 +166,12 @@ def simulate(
         "engine": info.engine,
         "versions": dict(info.versions),
         "plan": None if plan is None else plan.explain(),
-        "gate": None if monitor is None or not isinstance(monitor.on_alarm, Plan) else monitor.on_alarm.explain(),
+        "gate": None
+        if monitor is None or not isinstance(monitor.on_alarm, Plan)
+        else monitor.on_alarm.explain(),
         "zero": [float(value) for value in found.stats.mean_projection],
         "one": [float(value) for value in found.stats.default_projection],
-        "scenes": [
-            {key: getattr(scene, key) for key in ("id", "domain", "persona", "topic", "number", "brief")}
-            for scene in scenes
-        ],
+        "scenes": [{key: getattr(scene, key) for key in _NOTED} for scene in scenes],
     }
     with RunFolder.open(out, identity, notes, restart=restart) as folder:
         played = _Play(engine, found, auditor, folder, turns, (axis, *probes), plan, how, seed, progress)

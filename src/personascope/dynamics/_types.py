@@ -65,6 +65,7 @@ class Dialogue:
         exchanges: In order.
         ended: Why it is over; None while it is not.
         problem: Why it did not go on, where an auditor's call failed; "" otherwise.
+        switch: Number of the exchange in which the user asks the model to be somebody else; None for never.
     """
 
     id: str
@@ -75,6 +76,7 @@ class Dialogue:
     exchanges: tuple[Exchange, ...]
     ended: Ended | None = None
     problem: str = ""
+    switch: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -108,4 +108,6 @@ class Follower:
 
 def _shared(a: tuple[int, ...], b: tuple[int, ...]) -> int:
     """Return the length of the prefix that two sequences share."""
-    return next((place for place, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    return next(
+        (place for place, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
+    )

@@ -1,0 +1,187 @@
+"""Simulated conversations: resumed, replayed, ended early, and with auditors that fail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from talk_case import FailingAuditor, FakeTarget, auditor_server, domain, scenes, tiny_map
+
+from eval_case import engine as tiny_engine
+from eval_case import tiny_run
+from personascope.dynamics import (
+    DriftRun,
+    LocalAuditor,
+    OpenAIAuditor,
+    ReplayAuditor,
+    ScriptedAuditor,
+    cast_scenes,
+    parse_auditor,
+    read_drift,
+    replay,
+    simulate,
+)
+from personascope.engines import Probe, Sampling
+from personascope.errors import DynamicsError, StoreError, UsageError
+from personascope.interventions import Plan, Steer
+
+SHORT = Sampling(temperature=0.8, max_new_tokens=8)
+
+
+def play(out: Path, auditor=None, *, target=None, **options):
+    found = tiny_map()
+    return simulate(
+        target or FakeTarget(),
+        found,
+        options.pop("scenes", scenes()),
+        auditor or ScriptedAuditor(),
+        out=out,
+        **{"turns": 4, "sampling": SHORT, **options},
+    )
+
+
+def content(run: DriftRun) -> list:
+    return [
+        (d.id, d.ended, [(e.turn, e.user, e.reply, e.tokens.tolist(), e.plan) for e in d.exchanges])
+        for d in run.dialogues
+    ]
+
+
+def test_positions_are_those_of_the_map(tmp_path: Path) -> None:
+    found, target = tiny_map(), FakeTarget()
+    probe = Probe("pc1", 2, found.components(2)[0].astype(np.float32))
+    done = play(tmp_path / "run", target=target, probes=(probe,))
+    assert not done.partial and done.exchanges == 32 and set(target.asked.values()) == {1}
+    run = read_drift(tmp_path / "run")
+    for dialogue in run.dialogues:
+        assert dialogue.ended == "turns" and len(dialogue.exchanges) == 4
+        for exchange, position in zip(dialogue.exchanges, run.positions(dialogue), strict=True):
+            at = run.layer
+            raw = exchange.projections[at]
+            assert raw == pytest.approx(exchange.tokens.mean(), rel=1e-4)
+            assert position == pytest.approx(float(found.to_units(raw, at)), rel=1e-5)
+            assert "pc1" in exchange.probes and exchange.prompt_tokens > 0
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("personascope.dynamics._simulate.ROWS", 3)
+    play(tmp_path / "whole")
+    times = 0
+    for dies_at in (5, 4, 9, None):
+        target = FakeTarget(dies_at=dies_at)
+        try:
+            play(tmp_path / "killed", target=target)
+        except KeyboardInterrupt:
+            times += 1
+    assert times == 3
+    assert content(read_drift(tmp_path / "killed")) == content(read_drift(tmp_path / "whole"))
+    with pytest.raises(StoreError, match="turns is 4 there and 5 here"):
+        play(tmp_path / "whole", turns=5)
+
+
+def test_a_replay_says_the_same_and_a_plan_is_on_every_reply(tmp_path: Path) -> None:
+    found = tiny_map()
+    play(tmp_path / "plain")
+    source = read_drift(tmp_path / "plain")
+    plan = Plan((Steer(1, np.ones(found.d_model), 1.0),))
+    replay(FakeTarget(), found, source, ReplayAuditor(source), out=tmp_path / "same")
+    replay(FakeTarget(), found, source, ReplayAuditor(source), out=tmp_path / "steered", plan=plan)
+    same, steered = read_drift(tmp_path / "same"), read_drift(tmp_path / "steered")
+    assert content(same) == content(source)
+    for before, after in zip(source.dialogues, steered.dialogues, strict=True):
+        assert [e.user for e in before.exchanges] == [e.user for e in after.exchanges]
+        assert {e.plan for e in after.exchanges} == {plan.digest}
+        assert (before.domain, before.topic, before.number) == (after.domain, after.topic, after.number)
+
+
+def test_conversations_end_where_the_user_or_the_context_does(tmp_path: Path) -> None:
+    few = scenes("coding")
+    play(tmp_path / "script", scenes=few, turns=40)
+    assert {(d.ended, len(d.exchanges)) for d in read_drift(tmp_path / "script").dialogues} == {
+        ("auditor", 20)
+    }
+    done = play(tmp_path / "context", target=FakeTarget(context=30), scenes=few)
+    run = read_drift(tmp_path / "context")
+    assert not done.partial
+    assert {d.ended for d in run.dialogues} == {"context"}
+    # 25 words of prompt and 8 tokens of reply do not fit in 30 at the fourth turn.
+    assert {len(d.exchanges) for d in run.dialogues} == {3}
+
+
+def test_a_message_that_is_not_had_is_reported_and_asked_for_again(tmp_path: Path) -> None:
+    stubborn = scenes()[2].id
+    broken = FailingAuditor(
+        lambda id, turn, times: (id == stubborn and turn == 2) or (turn == 1 and times < 2)
+    )
+    done = play(tmp_path / "run", broken)
+    assert done.partial and done.finished == 7
+    assert done.problems == {stubborn: "told to fail"}
+    (left,) = (d for d in read_drift(tmp_path / "run").dialogues if d.ended is None)
+    assert (left.id, left.problem, len(left.exchanges)) == (stubborn, "told to fail", 2)
+    again = play(tmp_path / "run", FailingAuditor(lambda *_: False))
+    assert not again.partial and not again.problems
+    play(tmp_path / "whole")
+    assert content(read_drift(tmp_path / "run")) == content(read_drift(tmp_path / "whole"))
+
+
+def test_two_hundred_conversations_with_a_server_that_fails_a_fifth_of_the_time(tmp_path: Path) -> None:
+    many = cast_scenes([domain(name, topics=10, personas=5) for name in ("a", "b", "c", "d")], 50)
+    with auditor_server(failing=0.2) as (address, counts):
+        # One attempt for a message, so that failures reach the run; the library repeats them otherwise.
+        auditor = OpenAIAuditor("m", address, attempts=1, min_turns=2)
+        calls = 0
+        while (done := play(tmp_path / "run", auditor, scenes=many, turns=3)).partial and calls < 20:
+            calls += 1
+            assert len(done.problems) == done.dialogues - done.finished
+            assert all(done.problems.values())
+    assert not done.partial and done.exchanges == 600
+    assert min(counts[how] for how in ("500", "garbage", "empty", "closed")) > 10
+    run = read_drift(tmp_path / "run")
+    assert all([e.turn for e in d.exchanges] == [0, 1, 2] for d in run.dialogues)
+    assert all(e.user.startswith("And then?") for d in run.dialogues for e in d.exchanges)
+
+
+def test_a_server_that_does_not_know_the_model_stops_the_run(tmp_path: Path) -> None:
+    with auditor_server(failing=0.0) as (address, counts):
+        with pytest.raises(DynamicsError, match="cannot be used"):
+            play(tmp_path / "run", OpenAIAuditor("other", address, attempts=1), turns=1)
+        assert counts["404"] > 0
+    with pytest.raises(UsageError, match="no HTTP address"):
+        OpenAIAuditor("m", "localhost:80")
+
+
+def test_a_server_that_is_gone_leaves_every_conversation(tmp_path: Path) -> None:
+    with auditor_server(failing=0.0) as (address, _):
+        pass
+    done = play(tmp_path / "run", OpenAIAuditor("m", address, attempts=1), turns=1)
+    assert done.partial and done.finished == 0 and len(done.problems) == 8
+    assert all("APIConnectionError" in problem for problem in done.problems.values())
+
+
+def test_a_local_model_plays_both_sides(tmp_path: Path) -> None:
+    engine, found = tiny_engine(), tiny_map()
+    auditor = LocalAuditor(engine, sampling=SHORT)
+    for name in ("one", "two"):
+        simulate(engine, found, scenes()[:3], auditor, out=tmp_path / name, turns=2, sampling=SHORT, seed=5)
+    one, two = read_drift(tmp_path / "one"), read_drift(tmp_path / "two")
+    assert content(one) == content(two)
+    assert all(exchange.user for dialogue in one.dialogues for exchange in dialogue.exchanges)
+
+
+def test_auditors_by_name() -> None:
+    target = FakeTarget()
+    assert parse_auditor("scripted", target=target).name == "scripted"
+    assert parse_auditor("self", target=target).name == f"local:{target.info.model_id}"
+    named = parse_auditor("openai:gpt@http://h/v1/", target=target)
+    assert named.name == "openai:gpt@http://h/v1"
+    for bad in ("openai:gpt", "scripted:x", "nobody", "local:"):
+        with pytest.raises(UsageError, match="no auditor"):
+            parse_auditor(bad, target=target)
+
+
+def test_another_kind_of_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="another kind of run"):
+        read_drift(tiny_run())
+    with pytest.raises(DynamicsError, match="0 conversations"):
+        play(tmp_path / "none", scenes=())
