@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from personascope.corpus._files import read_yaml
 from personascope.corpus._schema import Filled, Name, validate
-from personascope.corpus.evals import refuse_repeats
+from personascope.corpus.evals._data import refuse_repeats
 from personascope.errors import CorpusError, UsageError
 
 DATA = Path(__file__).parent / "data"
