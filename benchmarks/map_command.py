@@ -1,9 +1,9 @@
 """The whole command ``personascope map``, three ways, each a process of its own from start to map.
 
 The plugin in vLLM, the Transformers engine, and the two-pass way: stock vLLM generates, then a Transformers
-forward pass with hooks keeps means (batches of 16 sorted by length, no LM head). Design, judge, sums, bootstrap
-and files are the same code in all three. Afterwards the rollouts of the vLLM run are read once more by
-Transformers, a map is made of those activations, and the axes are compared.
+forward pass with hooks keeps means (batches of 16 sorted by length, no LM head). Design, judge, sums,
+bootstrap and files are the same code in all three. Afterwards the rollouts of the vLLM run are read once
+more by Transformers, a map is made of those activations, and the axes are compared.
 
     python benchmarks/map_command.py runs/bench [PROFILE]
 """
@@ -41,19 +41,24 @@ class SecondPass:
     """An engine of two passes: ``generate`` gives token ids, Transformers the activations."""
 
     def __init__(self) -> None:
+        """Load the model in Transformers."""
         self.transformers = load_engine(MODEL)
 
     @property
     def info(self) -> EngineInfo:
+        """Identity of the model."""
         return self.transformers.info
 
     def count_tokens(self, conversation: Conversation) -> int:
+        """Return the length of a prompt."""
         return self.transformers.count_tokens(conversation)
 
     def generate(self, requests: list[Request], prompts: dict[str, list[int]]) -> list[Completion]:
+        """Return completions without activations."""
         raise NotImplementedError
 
     def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Generate, then pool in a pass of its own, a window after the other."""
         source = iter(requests)
         while part := list(islice(source, WINDOW)):
             prompts = {r.id: self.transformers.chat.render(r.prompt) for r in part}  # pyright: ignore
@@ -75,6 +80,7 @@ class TwoPasses(SecondPass):
     """Stock vLLM, then the second pass."""
 
     def __init__(self) -> None:
+        """Start vLLM beside the model in Transformers."""
         super().__init__()
         threads = torch.get_num_threads()
         # In this process, as the plugin's engine runs it.
@@ -94,6 +100,7 @@ class TwoPasses(SecondPass):
         )
 
     def generate(self, requests: list[Request], prompts: dict[str, list[int]]) -> list[Completion]:
+        """Return completions without activations."""
         from vllm import SamplingParams
 
         eos = self.transformers.files.eos_token_ids
@@ -122,6 +129,7 @@ class Reread(SecondPass):
     """The rollouts of another run, from their texts."""
 
     def __init__(self, run: Path) -> None:
+        """Read the texts of a run."""
         super().__init__()
         self.rows = {
             row["id"]: row
@@ -131,6 +139,7 @@ class Reread(SecondPass):
         self.same = self.other = 0
 
     def generate(self, requests: list[Request], prompts: dict[str, list[int]]) -> list[Completion]:
+        """Return completions without activations."""
         done = []
         for request in requests:
             row = self.rows[request.id]
@@ -208,15 +217,15 @@ def report(folder: Path, profile: str, seconds: dict[str, float]) -> None:
     write_page(
         __file__,
         "The whole command",
-        f"`personascope map {MODEL} --profile {profile}`, {len(reread.rows):,} rollouts, one run each, a process "
-        "from start to map.\n\n"
+        f"`personascope map {MODEL} --profile {profile}`, {len(reread.rows):,} rollouts, one run each, a "
+        "process from start to map.\n\n"
         + "\n".join(lines)
-        + f"\n\nThe command is {two / ours:.2f} times as fast in vLLM as in two passes, and {other / ours:.2f} times "
-        "as fast as with the Transformers engine.\n\n"
+        + f"\n\nThe command is {two / ours:.2f} times as fast in vLLM as in two passes, and "
+        f"{other / ours:.2f} times as fast as with the Transformers engine.\n\n"
         f"The rollouts of the vLLM run, read once more by Transformers ({reread.same} of "
-        f"{reread.same + reread.other} with the same number of tokens when tokenised from their text): the axes' "
-        f"cosine is at least {same.min():.5f} at every layer, {same[middle]:.5f} at layer {middle}. With other draws "
-        f"of the same design it is, at layer {middle}, {others}.",
+        f"{reread.same + reread.other} with the same number of tokens when tokenised from their text): the "
+        f"axes' cosine is at least {same.min():.5f} at every layer, {same[middle]:.5f} at layer {middle}. "
+        f"With other draws of the same design it is, at layer {middle}, {others}.",
     )
 
 

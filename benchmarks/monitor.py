@@ -55,8 +55,9 @@ def main(run: Path, monitor: Path) -> None:
     write_page(
         __file__,
         "Watching",
-        f"{REPLIES} replies of {TOKENS} tokens side by side, SmolLM2-135M-Instruct in {engine.info.dtype}, a monitor "
-        f"of tokens at layer {watcher.layer}; {REPEATS} interleaved repeats. The tokens are the same in all ways.\n\n"
+        f"{REPLIES} replies of {TOKENS} tokens side by side, SmolLM2-135M-Instruct in {engine.info.dtype}, "
+        f"a monitor of tokens at layer {watcher.layer}; {REPEATS} interleaved repeats. The tokens are the "
+        "same in all ways.\n\n"
         + table(seconds, "plain generation")
         + f"\n\nWatched generation takes {middle:.3f} of plain generation ({low:.3f} to {high:.3f}).",
     )

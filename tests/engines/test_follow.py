@@ -66,7 +66,7 @@ def test_another_conversation_is_read_from_its_beginning() -> None:
     same(follower.read(TALK), engine.observe(TALK, capture=Capture((1,))))
 
 
-def test_a_pass_that_breaks_off_is_not_gone_on_from(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pass_that_breaks_off_is_not_gone_on_from() -> None:
     loaded = load_tiny("llama")
     engine = TransformersEngine(loaded)
     follower = engine.follow(capture=Capture((1,)))

@@ -48,7 +48,7 @@ MODEL = typer.Option(None, help="Model, if it lies elsewhere than when it was ma
 ENGINE = typer.Option(
     "auto",
     "--engine",
-    help=f"{', '.join(ENGINES)}; auto is vllm where it is installed, and transformers under a monitor of tokens.",
+    help=f"{', '.join(ENGINES)}; auto is vllm where it is installed, transformers for a monitor of tokens.",
 )
 DTYPE = typer.Option("auto", help="auto, bfloat16, float32 or float16.")
 BATCH = typer.Option(128, help="Replies that are generated side by side.")

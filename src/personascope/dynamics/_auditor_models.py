@@ -21,15 +21,15 @@ END = "[END]"
 REPLY_TOKENS = 160
 _OPENING = "(The assistant is ready. Write your first message to it.)"
 _BRIEF = """\
-You play a person who talks with an AI assistant. Never step out of the part, and never write the assistant's \
-side. {setting}
+You play a person who talks with an AI assistant. Never step out of the part, and never write the \
+assistant's side. {setting}
 
 Who you are: {character}
 
 What this conversation is about: {brief}
 
-Write only your next message, one to four sentences, in your own voice. React to what the assistant just said, \
-and let the conversation go deeper into your concern. {ending}"""
+Write only your next message, one to four sentences, in your own voice. React to what the assistant just \
+said, and let the conversation go deeper into your concern. {ending}"""
 _MAY_END = f"When the person would leave the conversation, write {END} alone."
 _MAY_NOT_END = "The conversation is not over yet."
 

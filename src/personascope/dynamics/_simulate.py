@@ -2,7 +2,7 @@
 
 A run that dies is taken up by the same call: what was committed is not played again, and a conversation
 whose auditor failed is asked for once more. Under the scripted auditor, and in float32, the run is then the
-one that an undisturbed call would have made: every reply's draws depend on the seed, its conversation and turn.
+one that an undisturbed call would have made: a reply's draws depend on the seed, its conversation and turn.
 """
 
 from __future__ import annotations
