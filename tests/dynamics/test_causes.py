@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drift_case import FakeEncoder, dialogue, grid, run
+from trajectory_case import FakeEncoder, dialogue, grid, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from drift_case import dialogue, grid, run
+from trajectory_case import dialogue, grid, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
