@@ -269,6 +269,7 @@ def test_a_list_is_read_as_json_reads_it_wherever_it_is_cut(
         ("", [], ""),
         ("[]", [], ""),
         ("[1,]", [1], ""),
+        ("[1, " + "9" * 5000 + "]", [1], "digits"),
     ],
 )
 def test_other_forms_and_broken_ones(
@@ -287,8 +288,18 @@ def test_other_forms_and_broken_ones(
         assert last is None
 
 
-def test_bytes_that_are_no_text_end_the_reading(tmp_path: Path) -> None:
+def test_a_byte_that_is_no_text_costs_its_own_entry(tmp_path: Path) -> None:
     path = tmp_path / "chats.json"
-    path.write_bytes(b"[" + json.dumps(OPENAI).encode() + b', {"messages": "\xff"}]')
-    with pytest.raises(CorpusError, match="not UTF-8"):
-        load_chats(path)
+    entry = json.dumps(OPENAI).encode()
+    path.write_bytes(b"[" + entry + b", " + entry.replace(b"Yes", b"Y\xffs") + b", " + entry + b"]")
+    found = load_chats(path)
+    assert (found.chats, found.skipped) == ((TEA, TEA), 1)
+    assert found.problems[0].startswith("entry 2: message 2 holds a byte that is not UTF-8")
+
+
+def test_a_number_too_long_for_python_is_a_problem_of_its_line(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "chats.jsonl", [OPENAI, OPENAI])
+    path.write_text(path.read_text() + "[" + "9" * 5000 + "]\n", encoding="utf-8")
+    found = load_chats(path)
+    assert (len(found.chats), found.skipped) == (2, 1)
+    assert found.problems[0].startswith("line 3: not valid JSON") and "digits" in found.problems[0]

@@ -3,10 +3,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from space_sums import PlantedSums
 
 from personascope.errors import SpaceError, StoreError, UsageError
 from personascope.space import (
+    PERCENTILES,
     MapMeta,
     MapModel,
     PersonaMap,
@@ -174,3 +177,35 @@ def test_quantiles_match_numpy_and_refuse_bad_samples(space):
         projection_quantiles(space.axis, [])
     with pytest.raises(SpaceError, match="do not fit"):
         projection_quantiles(space.axis, [x[:, :2]])
+
+
+def test_percentile_among_role_responses(folder, meta):
+    opened = PersonaMap.open(folder)
+    for layer in range(3):
+        stored = meta.quantiles.role[layer]
+        np.testing.assert_allclose(opened.percentile(stored, layer), PERCENTILES)
+        between = (stored[3] + stored[4]) / 2
+        assert opened.percentile(between, layer) == pytest.approx((25 + 50) / 2)
+        assert isinstance(opened.percentile(float(between), layer), float)
+        assert opened.percentile(stored[0] - 5, layer) == 1
+        assert opened.percentile(stored[-1] + 5, layer) == 99
+    assert np.isnan(opened.percentile(float("nan"), 0))
+    assert opened.percentile(np.zeros((2, 3)), 0).shape == (2, 3)
+    with pytest.raises(UsageError, match="layer 3 is not in the map"):
+        opened.percentile(0.0, 3)
+
+
+@settings(max_examples=50, deadline=None)
+@given(values=st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=20))
+def test_percentile_keeps_the_order_of_projections(kept, values):
+    found = kept.percentile(np.sort(values), 1)
+    assert (np.diff(found) >= 0).all() and found.min() >= 1 and found.max() <= 99
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory, space):
+    sample = [np.random.default_rng(3).normal(size=(9, 3, 24))]
+    found = projection_quantiles(space.axis, sample)
+    folder = tmp_path_factory.mktemp("kept") / "map"
+    PersonaMap.save(folder, space, MapMeta(MODEL, "c0", {}, "map x", np.ones(3), Quantiles(found, found)))
+    return PersonaMap.open(folder)

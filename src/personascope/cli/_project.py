@@ -1,24 +1,42 @@
-"""``personascope project``: where each turn of a conversation lies on the axis."""
+"""``personascope project``: where each turn of conversations lies on the axis."""
 
 from __future__ import annotations
 
 import csv
 import json
+import shlex
 import sys
+from collections.abc import Iterator
 from enum import StrEnum
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import typer
 from rich.table import Table
 
-from personascope.chat import Conversation, Message
-from personascope.cli._console import out
+from personascope.cli._bar import Bar
+from personascope.cli._console import err, out
 from personascope.cli._engine import open_engine
-from personascope.engines import Capture
+from personascope.dynamics import (
+    Counted,
+    Projected,
+    Projector,
+    ProjectProgress,
+    parse_probes,
+    run_projection,
+    table_columns,
+    table_rows,
+    token_values,
+    turn_row,
+)
 from personascope.errors import UsageError
+from personascope.interop import Transcript, TranscriptSource, Unreadable
+from personascope.interventions import Plan
 
-ROLES = ("system", "user", "assistant")
+PARTLY = 3
+_LISTED = 20
+_CSV_ENTRY = ("number", "id", "where", "status", "reason", "mended")
 
 
 class Form(StrEnum):
@@ -27,6 +45,7 @@ class Form(StrEnum):
     TABLE = "table"
     CSV = "csv"
     JSON = "json"
+    JSONL = "jsonl"
 
 
 def register(app: typer.Typer) -> None:
@@ -35,106 +54,219 @@ def register(app: typer.Typer) -> None:
 
 
 def project(
-    map_folder: Path = typer.Argument(..., help="Run folder or map folder."),
-    transcript: Path = typer.Argument(
+    map_folder: Path = typer.Argument(..., metavar="RUN", help="Run folder or map folder."),
+    source: str = typer.Argument(
         ...,
-        help="JSON messages, or text with 'User:' and 'Assistant:' turns; - for standard input.",
+        help="File of conversations (JSON, JSONL, Parquet, a log of Inspect, or text with 'User:' and "
+        "'Assistant:' turns), folder of such files, or - for standard input.",
+    ),
+    probe: list[str] = typer.Option(
+        None, help="Beside the axis: pc1, role:NAME, [NAME=]FILE of a vector, axis@LAYER; may be given again."
     ),
     model: str = typer.Option(None, help="Model, if it lies elsewhere than when it was mapped."),
     layer: int = typer.Option(None, help="Layer; the map's middle layer if not given."),
+    tokens: bool = typer.Option(
+        False, "--tokens", help="Keep the projection of every token (json, jsonl, --out)."
+    ),
     form: Form = typer.Option(Form.TABLE, "--format", help="Form of the output."),
+    out_folder: Path = typer.Option(
+        None, "--out", help="Run folder: what is done survives a kill, the same command goes on."
+    ),
+    limit: int = typer.Option(None, help="Conversations at most."),
+    max_tokens: int = typer.Option(
+        None, help="Cut longer conversations to the whole messages that have room; else they are reported."
+    ),
+    plan: Path = typer.Option(None, help="Read them under this plan."),
+    restart: bool = typer.Option(False, "--restart", help="Forget the run that is in the folder."),
     dtype: str = typer.Option("auto", help="auto, bfloat16, float32 or float16."),
 ) -> None:
-    """Project every turn of a conversation on the Assistant Axis."""
-    conversation = read_transcript(transcript)
+    """Project every turn of conversations on the Assistant Axis, and on any other direction."""
+    if tokens and out_folder is None and form in (Form.TABLE, Form.CSV):
+        raise UsageError(
+            f"--tokens has no place in --format {form}", mend="take --format json or jsonl, or --out FOLDER"
+        )
+    if restart and out_folder is None:
+        raise UsageError("--restart goes with --out", mend="name the run folder by --out")
+    opened = TranscriptSource.open(source)
+    # A source without a conversation is refused before the model is loaded.
+    _must_hold_some(opened, limit)
     found, engine = open_engine(map_folder, model=model, dtype=dtype, layer=layer)
     at = found.middle_layer if layer is None else layer
-    axis = found.unit_axis(at)
-    rows: list[dict[str, Any]] = []
-    for turn in engine.observe(conversation, capture=Capture((at,))):
-        value = None if turn.pooled is None else float(turn.pooled[0] @ axis)
-        rows.append(
-            {
-                "turn": turn.index,
-                "role": turn.role,
-                "tokens": turn.token_count,
-                "projection": value,
-                "position": None if value is None else float(found.to_units(value, at)),
-                "text": conversation[turn.index].content,
-            }
+    probes = parse_probes(found, probe or (), at)
+    applied = None if plan is None else Plan.load(plan)
+    counted = Counted(opened.name, at)
+    entries: Iterator[Projected]
+    if out_folder is None:
+        projector = Projector(
+            engine, found, layer=at, probes=probes, tokens=tokens, max_tokens=max_tokens, plan=applied
         )
-    _write(rows, form, at)
-
-
-def _write(rows: list[dict[str, Any]], form: Form, layer: int) -> None:
-    if form is Form.JSON:
-        json.dump({"layer": layer, "turns": rows}, sys.stdout, indent=1, ensure_ascii=False)
-        sys.stdout.write("\n")
-    elif form is Form.CSV:
-        writer = csv.DictWriter(sys.stdout, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+        names = [named.name for named in projector.probes]
+        read = enumerate(opened.read(limit=limit))
+        entries = (projector.project(entry, number) for number, entry in read)
     else:
-        table = Table(
-            title=f"Projection at layer {layer}; position 0 is the mean role, 1 the default Assistant"
-        )
-        for name in ("turn", "role", "tokens", "projection", "position", "text"):
-            table.add_column(name, justify="left" if name in ("role", "text") else "right")
-        for row in rows:
-            shown = ["-" if row[key] is None else f"{row[key]:+.3f}" for key in ("projection", "position")]
-            text = row["text"].replace("\n", " ")
-            table.add_row(
-                str(row["turn"]), row["role"], str(row["tokens"]), *shown, text[:60].replace("[", "\\[")
+        with Bar() as bar:
+
+            def show(state: ProjectProgress) -> None:
+                note = f"{state.problems} not projected" if state.problems else ""
+                bar.show("project", state.done, state.total, state.tokens, note)
+
+            run = run_projection(
+                engine,
+                found,
+                opened,
+                out=out_folder,
+                layer=at,
+                probes=probes,
+                tokens=tokens,
+                limit=limit,
+                max_tokens=max_tokens,
+                plan=applied,
+                progress=show if err.is_terminal else None,
+                restart=restart,
+                command=shlex.join(sys.argv),
             )
+        names, entries = list(run.probes), iter(run)
+    _write(entries, counted, form, names, tokens=tokens)
+    if out_folder is not None:
+        err.print(f"written to {out_folder}", markup=False, soft_wrap=True)
+    if counted.wrong:
+        _say_problems(counted)
+        raise typer.Exit(PARTLY)
+
+
+def _must_hold_some(opened: TranscriptSource, limit: int | None) -> None:
+    """Raise if nothing in a source is a conversation.
+
+    Raises:
+        UsageError: With the first reason.
+    """
+    problems = 0
+    first: Unreadable | None = None
+    for entry in opened.read(limit=limit):
+        if isinstance(entry, Transcript):
+            return
+        first = first or entry
+        problems += 1
+    more = f" ({problems - 1} more entries are none either)" if problems > 1 else ""
+    what = f"{first.where}: {first.reason}" if first else f"{opened.name} is empty"
+    raise UsageError(
+        f"{what}{more}", mend='give [{"role": "user", "content": "..."}, ...], one conversation or many'
+    )
+
+
+def _write(
+    entries: Iterator[Projected], counted: Counted, form: Form, names: list[str], *, tokens: bool
+) -> None:
+    """Write projected entries as they come, and count them."""
+    head = list(islice(entries, 2))
+    alone = len(head) == 1 and head[0].status == "projected"
+    passing = _counting(chain(head, entries), counted)
+    if form is Form.CSV:
+        left_out = _CSV_ENTRY if alone else ()
+        columns = [column for column in table_columns(names) if column not in left_out]
+        writer = csv.DictWriter(sys.stdout, columns, restval="", extrasaction="ignore")
+        writer.writeheader()
+        for entry in passing:
+            writer.writerows(table_rows(entry))
+    elif form is Form.JSONL:
+        for entry in passing:
+            _dump(_as_json(entry, counted.layer, tokens=tokens), indent=None)
+            sys.stdout.write("\n")
+    elif form is Form.JSON and alone:
+        (entry,) = passing
+        _dump(_as_json(entry, counted.layer, tokens=tokens))
+        sys.stdout.write("\n")
+    elif form is Form.JSON:
+        for number, entry in enumerate(passing):
+            sys.stdout.write(",\n" if number else f'{{"layer": {counted.layer}, "conversations": [\n')
+            _dump(_as_json(entry, counted.layer, tokens=tokens))
+        sys.stdout.write("]}\n")
+    elif alone:
+        (entry,) = passing
+        _print_turns(entry, names, counted.layer)
+    else:
+        for _ in passing:
+            pass
+        _print_summary(counted)
+
+
+def _dump(value: Any, *, indent: int | None = 1) -> None:
+    text = json.dumps(value, indent=indent, ensure_ascii=False, default=str)
+    # Metadata may hold half of a surrogate pair: spelt out it is JSON, and can be written.
+    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode())
+
+
+def _counting(entries: Iterator[Projected], counted: Counted) -> Iterator[Projected]:
+    for entry in entries:
+        counted.add(entry)
+        yield entry
+
+
+def _as_json(entry: Projected, layer: int, *, tokens: bool) -> dict[str, Any]:
+    said = {"id": entry.id, "where": entry.where, "status": entry.status, "reason": entry.reason}
+    turns = [turn_row(turn) | (token_values(turn) if tokens else {}) for turn in entry.turns]
+    metadata = dict(entry.metadata)
+    return {**said, "mended": entry.mended, "metadata": metadata, "layer": layer, "turns": turns}
+
+
+def _print_turns(entry: Projected, names: list[str], layer: int) -> None:
+    """Print one conversation, a line a turn."""
+    table = Table(title=f"Projection at layer {layer}; position 0 is the mean role, 1 the default Assistant")
+    skipped = ("number", "id", "where", "status", "reason", "mended")
+    columns = [column for column in table_columns(names) if column not in skipped]
+    for name in columns:
+        table.add_column(name, justify="left" if name in ("role", "text") else "right")
+    for turn in entry.turns:
+        row = turn_row(turn)
+        table.add_row(*(_cell(column, row[column]) for column in columns))
+    out.print(table)
+    if entry.mended:
+        err.print(f"mended: {entry.mended}", markup=False, soft_wrap=True)
+
+
+def _cell(column: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.0f}" if column.endswith("percentile") else f"{value:+.3f}"
+    return str(value).replace("\n", " ")[:60].replace("[", "\\[")
+
+
+def _print_summary(counted: Counted) -> None:
+    """Print what came of many conversations, and the lowest replies."""
+    found = counted.summary()
+    mean = found["reply_position"]
+    out.print(
+        f"{found['projected']} conversations of {found['entries']} entries, {found['turns']} turns, "
+        f"{found['tokens']:,} tokens at layer {counted.layer}"
+        + (f"; {found['mended']} mended" if found["mended"] else "")
+    )
+    if mean["estimate"] is not None:
+        limits = "" if mean["low"] is None else f" [{mean['low']:+.3f}, {mean['high']:+.3f}]"
+        out.print(
+            f"mean position of {mean['n']} replies in {mean['n_clusters']} conversations: "
+            f"{mean['estimate']:+.3f}{limits} (0 is the mean role, 1 the default Assistant)",
+            markup=False,
+        )
+    table = Table(title=f"The {len(counted.lowest)} lowest replies")
+    for name in ("conversation", "turn", "position", "percentile", "text"):
+        table.add_column(name, justify="left" if name in ("conversation", "text") else "right")
+    for low in counted.lowest:
+        table.add_row(
+            _cell("id", low.id),
+            str(low.turn),
+            _cell("position", low.position),
+            _cell("percentile", low.percentile),
+            _cell("text", low.text),
+        )
+    if counted.lowest:
         out.print(table)
 
 
-def read_transcript(path: Path) -> Conversation:
-    """Read a conversation from JSON or from text with ``User:`` and ``Assistant:`` turns.
-
-    Raises:
-        UsageError: If the file cannot be read or holds no conversation.
-    """
-    try:
-        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}", mend="name a JSON or text file, or -") from error
-    try:
-        data = json.loads(text)
-    except ValueError:
-        return _from_text(text, path)
-    if isinstance(data, dict):
-        data = data.get("conversation", data.get("messages"))
-    if not isinstance(data, list) or not data:
-        raise UsageError(
-            f"{path} holds no list of messages", mend='give [{"role": "user", "content": "..."}, ...]'
-        )
-    for number, item in enumerate(data):
-        if (
-            not isinstance(item, dict)
-            or item.get("role") not in ROLES
-            or not isinstance(item.get("content"), str)
-        ):
-            raise UsageError(
-                f"{path}: message {number} is {str(item)[:80]!r}",
-                mend=f"a message has a role ({', '.join(ROLES)}) and a text as content",
-            )
-    return tuple(Message(item["role"], item["content"]) for item in data)
-
-
-def _from_text(text: str, path: Path) -> Conversation:
-    turns: list[tuple[str, list[str]]] = []
-    for line in text.splitlines():
-        head, colon, rest = line.partition(":")
-        if colon and head.strip().lower() in ROLES:
-            turns.append((head.strip().lower(), [rest.strip()]))
-        elif turns:
-            turns[-1][1].append(line)
-        elif line.strip():
-            raise UsageError(
-                f"{path} begins with {line[:60]!r}",
-                mend="begin every turn with 'User:', 'Assistant:' or 'System:', or give JSON",
-            )
-    if not turns:
-        raise UsageError(f"{path} is empty", mend="give at least one turn")
-    return tuple(Message(role, "\n".join(lines).strip()) for role, lines in turns)  # pyright: ignore[reportArgumentType]
+def _say_problems(counted: Counted) -> None:
+    kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(counted.status.items()) if kind != "projected")
+    err.print(f"[yellow]not projected:[/] {kinds}")
+    for where, status, reason in counted.problems[:_LISTED]:
+        err.print(f"  {where}: {status}: {reason}", markup=False, soft_wrap=True)
+    if counted.wrong > _LISTED:
+        err.print(f"  and {counted.wrong - _LISTED} more; --out or --format jsonl lists them all")

@@ -2,9 +2,31 @@
 
 from personascope.dynamics._causes import Prediction, Shuffled, predict_from_messages
 from personascope.dynamics._clusters import Cluster, Clusters, cluster_messages
+from personascope.dynamics._context import context_length
 from personascope.dynamics._contrasts import MEASURES, Contrast, ContrastTest, contrasts
 from personascope.dynamics._find_causes import Causes, find_causes
 from personascope.dynamics._messages import Encoder, Messages, embed_messages, messages_of
+from personascope.dynamics._probes import AXIS, NamedProbe, axis_probe, parse_probes
+from personascope.dynamics._project import (
+    UNIT,
+    Projector,
+    ProjectProgress,
+    project_transcripts,
+    run_projection,
+    table_columns,
+    table_rows,
+)
+from personascope.dynamics._projected import (
+    Projected,
+    ProjectedTurn,
+    Projections,
+    Reading,
+    Status,
+    read_projections,
+    token_values,
+    turn_row,
+)
+from personascope.dynamics._projection_summary import Counted, Low
 from personascope.dynamics._replays import ReplayPair, Replays, ReplayTurn, compare_replays
 from personascope.dynamics._trajectories import (
     MIN_DIALOGUES,
@@ -16,33 +38,55 @@ from personascope.dynamics._trajectories import (
 from personascope.dynamics._types import Dialogue, DriftRun, Ended, Exchange
 
 __all__ = [
+    "AXIS",
     "MEASURES",
     "MIN_DIALOGUES",
+    "UNIT",
     "Causes",
     "Cluster",
     "Clusters",
     "Contrast",
     "ContrastTest",
+    "Counted",
     "Dialogue",
     "DomainTrajectory",
     "DriftRun",
     "Encoder",
     "Ended",
     "Exchange",
+    "Low",
     "Messages",
+    "NamedProbe",
     "Prediction",
+    "ProjectProgress",
+    "Projected",
+    "ProjectedTurn",
+    "Projections",
+    "Projector",
+    "Reading",
     "ReplayPair",
     "ReplayTurn",
     "Replays",
     "Shuffled",
+    "Status",
     "Trajectories",
     "TurnMean",
+    "axis_probe",
     "cluster_messages",
     "compare_replays",
+    "context_length",
     "contrasts",
     "embed_messages",
     "find_causes",
     "messages_of",
+    "parse_probes",
     "predict_from_messages",
+    "project_transcripts",
+    "read_projections",
+    "run_projection",
+    "table_columns",
+    "table_rows",
+    "token_values",
     "trajectories",
+    "turn_row",
 ]

@@ -1,4 +1,4 @@
-"""The artefacts of others in and out: the authors' ``.pt`` files, the hub dataset, llama.cpp control vectors.
+"""The files of others in and out: the authors' ``.pt`` files, control vectors, transcripts.
 
 Nothing that is read is ever run: a file with a pickled object is refused. Every import ends in this
 project's orientation (the axis points toward the Assistant, layer l is the output of block l) and says
@@ -13,6 +13,8 @@ from personascope.interop._capping import (
     import_capping_config,
     read_capping_config,
 )
+from personascope.interop._directions import read_direction
+from personascope.interop._entries import Transcript, Unreadable
 from personascope.interop._experiment import ExperimentId, is_experiment_id, parse_experiment_id
 from personascope.interop._export import export_released
 from personascope.interop._gguf import export_control_vector
@@ -21,6 +23,7 @@ from personascope.interop._pt import DtypeName, read_pt
 from personascope.interop._released import Released
 from personascope.interop._source import import_source
 from personascope.interop._steering import axis_plan
+from personascope.interop._transcripts import TranscriptSource, read_transcripts
 
 __all__ = [
     "PARTS",
@@ -30,6 +33,9 @@ __all__ = [
     "DtypeName",
     "ExperimentId",
     "Released",
+    "Transcript",
+    "TranscriptSource",
+    "Unreadable",
     "axis_plan",
     "export_capping_config",
     "export_control_vector",
@@ -42,5 +48,7 @@ __all__ = [
     "is_experiment_id",
     "parse_experiment_id",
     "read_capping_config",
+    "read_direction",
     "read_pt",
+    "read_transcripts",
 ]

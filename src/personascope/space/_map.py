@@ -159,6 +159,11 @@ class PersonaMap:
         return str(self._record["corpus_digest"])
 
     @property
+    def digest(self) -> str:
+        """SHA-256, in hex, of the map's tensors: two maps with the same one are the same map."""
+        return str(self._record["sha256"])
+
+    @property
     def versions(self) -> dict[str, str]:
         """Versions of the software that made the map."""
         return dict(self._record["versions"])
@@ -274,6 +279,26 @@ class PersonaMap:
         stats, layer = self.stats, self._layer(layer)
         zero, one = stats.mean_projection[layer], stats.default_projection[layer]
         return (projection - zero) / (one - zero)
+
+    @cached_property
+    def _role_quantiles(self) -> Float[np.ndarray, "L 9"]:
+        return self._get("quantiles.role").astype(np.float64)
+
+    def percentile(self, projection: Float[np.ndarray, "*batch"] | float, layer: int) -> Any:
+        """Return the percentage of single responses in a role whose projection lies below.
+
+        Between the stored percentiles (1, 5, 10, 25, 50, 75, 90, 95, 99) it is interpolated. Outside
+        of them nothing is known: 1 means at most 1, and 99 at least 99.
+
+        Args:
+            projection: Mean projections of responses on the unit axis; NaN gives NaN.
+            layer: Their layer.
+
+        Raises:
+            UsageError: The layer is not in the map.
+        """
+        found = np.interp(projection, self._role_quantiles[self._layer(layer)], self._record["percentiles"])
+        return float(found) if np.ndim(found) == 0 else found
 
     def check_model(
         self, *, model_id: str, revision: str, n_layers: int, d_model: int, chat_digest: str

@@ -19,6 +19,8 @@ from personascope.corpus.evals._questions import (
     load_basics,
     load_sums,
 )
+from personascope.corpus.evals._shapes import HOLDERS, ROLE_OF, content, in_turn, no_text, speaker
+from personascope.corpus.evals._sources import Record, read_records, text_records
 from personascope.corpus.evals._susceptibility import (
     IntrospectiveQuestion,
     RoleTemplate,
@@ -31,6 +33,8 @@ from personascope.corpus.evals._susceptibility import (
 
 __all__ = [
     "CHAT_LIMIT",
+    "HOLDERS",
+    "ROLE_OF",
     "TASKS",
     "ChatSet",
     "ChoiceQuestion",
@@ -39,9 +43,12 @@ __all__ = [
     "JailbreakSet",
     "Opening",
     "Persona",
+    "Record",
     "RoleTemplate",
     "SumQuestion",
     "Susceptibility",
+    "content",
+    "in_turn",
     "lm_eval_task_folder",
     "load_basics",
     "load_chats",
@@ -50,7 +57,11 @@ __all__ = [
     "load_personas",
     "load_sums",
     "load_susceptibility",
+    "no_text",
+    "read_records",
     "role_phrase",
+    "speaker",
     "susceptibility_prompts",
     "susceptibility_questions",
+    "text_records",
 ]

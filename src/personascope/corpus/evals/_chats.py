@@ -2,44 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from personascope.chat import Conversation, Message, Role
+from personascope.chat import Conversation, Message
 from personascope.corpus._schema import short
 from personascope.corpus.evals._data import BUILTIN, DATA
+from personascope.corpus.evals._shapes import HOLDERS, ROLE_OF, content, in_turn, no_text, speaker
 from personascope.corpus.evals._sources import Record, read_records
 from personascope.errors import CorpusError, UsageError
 
 CHAT_LIMIT = 10_000
 """Chats that are read at most unless said otherwise: the paper's number for the norms."""
 
-_HOLDERS = ("messages", "conversation", "conversations")
-_SPEAKERS = ("role", "from")
-_TEXTS = ("content", "value")
-_ROLES: dict[str, Role] = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "prompter": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bing": "assistant",
-    "bard": "assistant",
-    "claude": "assistant",
-    "model": "assistant",
-    "bot": "assistant",
-    "ai": "assistant",
-}
 _PATIENCE = 1000
 _KEPT = 200
-# Half of a surrogate pair: no tokenizer takes it, and JSON can spell it.
-_LONE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +70,7 @@ def load_chats(source: str | Path | None = None, *, limit: int | None = CHAT_LIM
     problems: list[str] = []
     skipped, mended, stopped = 0, 0, ""
     where = DATA / "chats.jsonl" if source is None else source
-    for record in read_records(where, columns=_HOLDERS):
+    for record in read_records(where, columns=HOLDERS):
         try:
             chat, in_order = _chat(record)
         except _Unusable as error:
@@ -130,9 +109,9 @@ def _chat(record: Record) -> tuple[Conversation, bool]:
     value = record.value
     if isinstance(value, Mapping):
         entry = cast("Mapping[object, object]", value)
-        holder = next((name for name in _HOLDERS if entry.get(name) is not None), None)
+        holder = next((name for name in HOLDERS if entry.get(name) is not None), None)
         if holder is None:
-            raise _Unusable(f"has none of {', '.join(_HOLDERS)}, but {short(sorted(map(str, entry)))}")
+            raise _Unusable(f"has none of {', '.join(HOLDERS)}, but {short(sorted(map(str, entry)))}")
         value = entry[holder]
     if not isinstance(value, list):
         raise _Unusable(f"holds {short(value)}, not a list of messages")
@@ -151,47 +130,39 @@ def _message(value: object, number: int) -> Message:
     if not isinstance(value, Mapping):
         raise _Unusable(f"message {number} is {short(value)}, not a mapping")
     entry = cast("Mapping[object, object]", value)
-    speaker = next((entry[name] for name in _SPEAKERS if entry.get(name) is not None), None)
-    role = _ROLES.get(speaker.strip().lower()) if isinstance(speaker, str) else None
+    said_by = speaker(entry)
+    role = ROLE_OF.get(said_by.strip().lower()) if isinstance(said_by, str) else None
     if role is None:
-        raise _Unusable(f"message {number} is by {short(speaker)}, not by a user, an assistant or the system")
-    content = next((entry[name] for name in _TEXTS if entry.get(name) is not None), None)
-    text = _text(content, number).strip()
-    if _LONE.search(text):
-        raise _Unusable(f"message {number} holds half of a surrogate pair, which is no text")
+        raise _Unusable(f"message {number} is by {short(said_by)}, not by a user, an assistant or the system")
+    text = _text(content(entry), number).strip()
+    broken = no_text(text)
+    if broken:
+        raise _Unusable(f"message {number} holds {broken}")
     return Message(role, text)
 
 
-def _text(content: object, number: int) -> str:
+def _text(found: object, number: int) -> str:
     """Return a message's text; parts of text are joined, any other part has no place in a norm of text."""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        raise _Unusable(f"message {number} has {short(content)} for its text")
+    if isinstance(found, str):
+        return found
+    if not isinstance(found, list):
+        raise _Unusable(f"message {number} has {short(found)} for its text")
     texts: list[str] = []
-    for part in cast("list[object]", content):
-        found = part
+    for part in cast("list[object]", found):
+        held = part
         if isinstance(part, Mapping):
-            found = cast("Mapping[object, object]", part).get("text")
-        if not isinstance(found, str):
+            held = cast("Mapping[object, object]", part).get("text")
+        if not isinstance(held, str):
             raise _Unusable(f"message {number} has a part that is no text: {short(cast('object', part))}")
-        texts.append(found)
+        texts.append(held)
     return "\n".join(texts)
 
 
 def _in_turn(said: list[Message]) -> tuple[Conversation, bool]:
-    """Return the messages as turns that alternate, which is all that most chat templates take."""
-    system = [message for message in said if message.role == "system"]
-    turns = said[len(system) :]
-    asked = next((index for index, message in enumerate(turns) if message.role == "user"), None)
-    if asked is None:
+    """Return the messages as turns that alternate, and whether they did so before."""
+    turns, mended = in_turn(said)
+    if not turns:
         raise _Unusable("has no message of a user" if said else "has no messages")
-    joined: list[Message] = []
-    for message in turns[asked:]:
-        if joined and joined[-1].role == message.role:
-            joined[-1] = Message(message.role, f"{joined[-1].content}\n\n{message.content}")
-        else:
-            joined.append(message)
-    if len(joined) < 2:
+    if all(message.role != "assistant" for message in turns):
         raise _Unusable("has no answer of an assistant after the user's message")
-    return (*system, *joined), len(joined) == len(turns)
+    return turns, not mended

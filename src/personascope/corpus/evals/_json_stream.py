@@ -34,10 +34,7 @@ class _Window:
         At the file's end nothing moves, so that places in the text stay what they are.
         """
         held = self._text[self._at :]
-        try:
-            read = self._file.read(max(_CHUNK, len(held)))
-        except UnicodeDecodeError as error:
-            raise Broken(f"a byte is not UTF-8: {error.reason}") from None
+        read = self._file.read(max(_CHUNK, len(held)))
         if read:
             self._text, self._at = held + read, 0
         return bool(read)
@@ -76,6 +73,9 @@ class _Window:
                         f"the file ends in the middle of it ({error.msg.removesuffix(' starting at')})"
                     ) from None
                 continue
+            except ValueError as error:
+                # A number of more digits than Python takes.
+                raise Broken(str(error)) from None
             # A number near the end may go on in the part that is not read yet, past its point or exponent.
             if end >= len(self._text) - _TAIL and self._text[end - 1] not in '}]"' and self._more():
                 continue
@@ -86,40 +86,46 @@ class _Window:
 def stream_values(path: Path) -> Iterator[object | Broken]:
     """Yield the entries of a JSON list, or the values of a file that holds one after another.
 
-    When the text breaks, the error comes as the last item: what stands after it cannot be told apart.
+    When the text breaks, the error comes as the last item: what stands after it cannot be told apart. A
+    byte that is not UTF-8 becomes half of a surrogate pair, so that it costs its own entry alone.
 
     Raises:
         CorpusError: The file cannot be opened.
     """
     try:
-        file = path.open(encoding="utf-8-sig")
+        file = path.open(encoding="utf-8-sig", errors="surrogateescape")
     except OSError as error:
         raise CorpusError(
             f"{path}: cannot be read ({error.strerror})", mend="name a file that you may read"
         ) from error
     with file:
-        window = _Window(file)
-        try:
-            listed = window.peek() == "["
-            if not listed:
-                while window.peek():
-                    yield window.value()
-                return
+        yield from stream_text(file)
+
+
+def stream_text(file: TextIO) -> Iterator[object | Broken]:
+    """Yield the values of an open text, as `stream_values` does of a file."""
+    window = _Window(file)
+    try:
+        listed = window.peek() == "["
+        if not listed:
+            while window.peek():
+                yield window.value()
+            return
+        window.step()
+        if window.peek() == "]":
             window.step()
-            if window.peek() == "]":
+        else:
+            closed = False
+            while not closed:
+                yield window.value()
+                mark = window.peek()
+                if mark not in {",", "]"}:
+                    raise Broken("a comma is missing after it" if mark else "the file ends after it")
+                closed = mark == "]"
                 window.step()
-            else:
-                closed = False
-                while not closed:
-                    yield window.value()
-                    mark = window.peek()
-                    if mark not in {",", "]"}:
-                        raise Broken("a comma is missing after it" if mark else "the file ends after it")
-                    closed = mark == "]"
-                    window.step()
-                    if not closed:
-                        window.peek()
-            if window.peek():
-                raise Broken("there is text after the end of the list")
-        except Broken as error:
-            yield error
+                if not closed:
+                    window.peek()
+        if window.peek():
+            raise Broken("there is text after the end of the list")
+    except Broken as error:
+        yield error

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from personascope.corpus._files import read_text
-from personascope.corpus.evals._json_stream import Broken, stream_values
+from personascope.corpus.evals._json_stream import Broken, stream_text, stream_values
 from personascope.errors import CorpusError, EvaluationError
 
 HUB = "hub:"
@@ -110,26 +110,60 @@ def _jsonl(path: Path) -> Iterator[Record]:
         ) from error
     with file:
         for number, line in enumerate(file, start=1):
-            where = f"line {number}"
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                if text.strip():
-                    yield Record(where, json.loads(text))
             except UnicodeDecodeError as error:
-                yield Record(where, None, f"byte {error.start + 1} is not UTF-8")
-            except json.JSONDecodeError as error:
-                yield Record(where, None, f"not valid JSON ({error.msg})")
-            except RecursionError:
-                yield Record(where, None, "nested too deeply")
+                yield Record(f"line {number}", None, f"byte {error.start + 1} is not UTF-8")
+                continue
+            yield from _line(number, text)
+
+
+def _line(number: int, text: str) -> Iterator[Record]:
+    """Yield what a line of JSON lines holds; nothing for a blank one."""
+    where = f"line {number}"
+    if not text.strip():
+        return
+    try:
+        yield Record(where, json.loads(text))
+    except json.JSONDecodeError as error:
+        yield Record(where, None, f"not valid JSON ({error.msg})")
+    except ValueError as error:
+        # A number of more digits than Python takes.
+        yield Record(where, None, f"not valid JSON ({error})")
+    except RecursionError:
+        yield Record(where, None, "nested too deeply")
 
 
 def _json(path: Path) -> Iterator[Record]:
-    for number, value in enumerate(stream_values(path), start=1):
+    return _entries(stream_values(path))
+
+
+def _entries(values: Iterator[object | Broken]) -> Iterator[Record]:
+    for number, value in enumerate(values, start=1):
         where = f"entry {number}"
         if isinstance(value, Broken):
             yield _last(where, f"not valid JSON: {value}")
         else:
             yield Record(where, value)
+
+
+def text_records(text: str) -> Iterator[Record]:
+    """Yield the entries of a text: JSON, or JSON lines where its first line looks whole and others follow."""
+    lines = text.split("\n")
+    filled = [line.strip() for line in lines if line.strip()]
+    if len(filled) < 2 or not filled[0].endswith(("}", "]")) or _is_json(text):
+        yield from _entries(stream_text(io.StringIO(text)))
+        return
+    for number, line in enumerate(lines, start=1):
+        yield from _line(number, line)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _parquet(path: Path, columns: Sequence[str]) -> Iterator[Record]:

@@ -1,0 +1,161 @@
+"""Directions on which conversations are projected, by name: the axis, components, roles, files of vectors."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from personascope.engines import Probe
+from personascope.errors import UsageError
+from personascope.interop import read_direction
+from personascope.space import PersonaMap
+
+AXIS = "axis"
+_COMPONENT = re.compile(r"pc(\d+)")
+_AT = re.compile(r"(?P<what>.+)@(?P<layer>[^@/\\.=#]*)")
+_ROLE = "role:"
+_KNOWN = "axis, pc1, pc2, ..., role:NAME, or [NAME=]FILE of a vector, each with @LAYER behind it if wanted"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NamedProbe:
+    """A unit direction at a layer, and what it is.
+
+    Attributes:
+        name: "axis", "pc1", "role:poet", the name of a file; with "@LAYER" where one was given.
+        probe: What an engine projects on: as long as 1.
+    """
+
+    name: str
+    probe: Probe
+
+    @property
+    def layer(self) -> int:
+        """The layer at which it is read."""
+        return self.probe.layer
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hex, of the direction."""
+        return hashlib.sha256(self.probe.direction.astype("<f4").tobytes()).hexdigest()
+
+
+def in_units(name: str) -> bool:
+    """Whether projections on the probe of a name have a position and a percentile: on the axis alone."""
+    return name.partition("@")[0] == AXIS
+
+
+def axis_probe(found: PersonaMap, layer: int, name: str = AXIS) -> NamedProbe:
+    """Return the probe of the map's axis at a layer.
+
+    Raises:
+        UsageError: If the map has no such layer.
+    """
+    return NamedProbe(name, Probe(name, layer, found.unit_axis(layer)))
+
+
+def parse_probes(found: PersonaMap, specs: Sequence[str], layer: int) -> tuple[NamedProbe, ...]:
+    """Find the directions that a user names.
+
+    Each has the length 1, so that its projections are the coordinate along it:
+
+    - ``axis``: toward the Assistant (section 2).
+    - ``pc1`` ...: a principal component of the map, with the map's sign.
+    - ``role:NAME``: from the default Assistant's vector to the role's.
+    - ``FILE`` or ``NAME=FILE``: a trait's or a control vector, as `read_direction` takes it;
+      ``FILE.safetensors#TENSOR`` for one of several.
+
+    ``@LAYER`` behind any of them reads it at that layer, ``axis@20``.
+
+    Args:
+        found: The map.
+        specs: What was named.
+        layer: Where no layer is named.
+
+    Raises:
+        UsageError: If something is not there, two have one name, or a direction has no length.
+        InteropError: If a file is unsafe, damaged or of another model's shape.
+    """
+    probes: list[NamedProbe] = []
+    for spec in specs:
+        at = _AT.fullmatch(spec)
+        chosen = layer if at is None else _layer(spec, at["layer"], found.n_layers)
+        probe = _probe(found, spec if at is None else at["what"], chosen, "" if at is None else f"@{chosen}")
+        if any(probe.name == other.name for other in probes):
+            raise UsageError(
+                f"two probes are called {probe.name!r}", mend="leave one out, or name a file by NAME=FILE"
+            )
+        probes.append(probe)
+    return tuple(probes)
+
+
+def _layer(spec: str, text: str, n_layers: int) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) >= n_layers:
+        raise UsageError(
+            f"the probe {spec!r} names the layer {text!r}",
+            mend=f"give 0 to {n_layers - 1}: layers are 0-based",
+        )
+    return int(text)
+
+
+def _probe(found: PersonaMap, what: str, layer: int, suffix: str) -> NamedProbe:
+    component = _COMPONENT.fullmatch(what)
+    if what == AXIS:
+        return axis_probe(found, layer, AXIS + suffix)
+    if component is not None:
+        components = found.components(layer)
+        number = int(component[1])
+        if not 1 <= number <= len(components):
+            raise UsageError(
+                f"the map has no component {what}", mend=f"it has pc1 to pc{len(components)} at layer {layer}"
+            )
+        return _made(what + suffix, layer, components[number - 1])
+    if what.startswith(_ROLE):
+        name = what.removeprefix(_ROLE)
+        if name not in found.roles:
+            raise UsageError(f"the map has no vector of a role {name!r}", mend=_close(name, found.roles))
+        return _made(what + suffix, layer, found.role_vector(name)[layer] - found.default_vector[layer])
+    return _of_file(found, what, layer, suffix)
+
+
+def _of_file(found: PersonaMap, what: str, layer: int, suffix: str) -> NamedProbe:
+    name, equals, rest = what.partition("=")
+    # A path may hold a "=" of its own, before which a folder stands.
+    named = bool(equals) and "/" not in name
+    path_text, _, key = (rest if named else what).partition("#")
+    path = Path(path_text).expanduser()
+    if not named:
+        name = key or path.stem
+    if not path.suffix and not path.exists():
+        raise UsageError(f"there is no probe {what!r}", mend=_close(what, (AXIS, *_roles(found))))
+    if not name or name == AXIS or _COMPONENT.fullmatch(name) or name.startswith(_ROLE) or "@" in name:
+        raise UsageError(
+            f"the vector in {path} cannot be called {name!r}", mend="choose another name by NAME=FILE"
+        )
+    vector = read_direction(path, layer, n_layers=found.n_layers, d_model=found.d_model, key=key or None)
+    return _made(name + suffix, layer, vector)
+
+
+def _made(name: str, layer: int, direction: Float[np.ndarray, "d"]) -> NamedProbe:
+    wide = direction.astype(np.float64)
+    length = float(np.linalg.norm(wide))
+    if not length > 0:
+        raise UsageError(f"the direction {name!r} is zero at layer {layer}", mend="choose another layer")
+    return NamedProbe(name, Probe(name, layer, (wide / length).astype(np.float32)))
+
+
+def _roles(found: PersonaMap) -> tuple[str, ...]:
+    return tuple(f"{_ROLE}{name}" for name in found.roles)
+
+
+def _close(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near += [one for one in known if one.removeprefix(_ROLE) == name and one not in near]
+    return f"did you mean {' or '.join(near)}?" if near else f"a probe is {_KNOWN}"

@@ -1,0 +1,230 @@
+"""One entry of a file of conversations, in any of the usual shapes, as a conversation of ours."""
+
+from __future__ import annotations
+
+import re
+import reprlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from personascope.chat import Conversation, Message, Role
+from personascope.corpus.evals import HOLDERS, ROLE_OF, content, in_turn, no_text, speaker
+
+ROLES = ("system", "user", "assistant")
+_TOOLS = {"tool", "function", "ipython", "observation", "tool_response", "tool_result", "function_response"}
+_CALLS = {"function_call", "tool_call"}
+_IDS = ("id", "conversation_id", "uuid")
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 60
+_MENDS = {
+    "tool": ("1 tool message left out", "{} tool messages left out"),
+    "calls": ("the tool calls of 1 message left out", "the tool calls of {} messages left out"),
+    "reasoning": ("the reasoning of 1 message left out", "the reasoning of {} messages left out"),
+    "part": ("1 part that is no text left out", "{} parts that are no text left out"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """A conversation that was held somewhere.
+
+    Attributes:
+        id: The file's name and the entry's own id, or its number; the name alone where the file is one
+            conversation. The same source gives the same ids.
+        conversation: Its turns: user and assistant alternate, the user first; their texts are as they
+            stood there.
+        metadata: What else the entry says, as plain values.
+        where: File and entry, for people.
+        mended: What was done to make turns of it, such as tool messages left out; "" for nothing.
+    """
+
+    id: str
+    conversation: Conversation
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    where: str = ""
+    mended: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An entry, or a whole file, that holds no conversation.
+
+    Attributes:
+        where: File and entry, for people.
+        reason: Why.
+    """
+
+    where: str
+    reason: str
+
+
+class _Refused(Exception):  # noqa: N818 - never leaves this module
+    """An entry is no conversation; the text says why."""
+
+
+def is_message(value: object) -> bool:
+    """Whether an entry is a message by itself, and the file so one conversation."""
+    return isinstance(value, Mapping) and speaker(value) is not None and _holder(value) is None
+
+
+def is_conversation(value: object) -> bool:
+    """Whether an entry has the outer shape of a conversation."""
+    return isinstance(value, list) or (isinstance(value, Mapping) and _holder(value) is not None)
+
+
+def read_entry(
+    value: object, *, file: str, where: str = "", number: str = "", more: Mapping[str, Any] | None = None
+) -> Transcript | Unreadable:
+    """Read an entry: a list of messages, or a mapping with one under `HOLDERS`.
+
+    Args:
+        value: What the file holds.
+        file: The file's name.
+        where: The entry's place in the file, such as "line 3"; empty where the file is the entry.
+        number: Its number, for the id where it has none of its own.
+        more: Metadata beside what the entry says; "id" in it is the entry's own.
+    """
+    place = clean(f"{file}: {where}" if where else file)
+    try:
+        entry: Mapping[Any, Any] = value if isinstance(value, Mapping) else {}
+        holder = _holder(entry)
+        if isinstance(value, Mapping):
+            if holder is None:
+                known = [name for name in HOLDERS if value.get(name) is not None]
+                what = (
+                    f"{known[0]} is {_short(value[known[0]])}"
+                    if known
+                    else f"has {_short(sorted(map(str, value)))}"
+                )
+                raise _Refused(f"{what}, and no list of messages under {', '.join(HOLDERS)}")
+            value = value[holder]
+        if not isinstance(value, list):
+            raise _Refused(f"{_short(value)} holds no list of messages")
+        conversation, mended = _conversation(value)
+    except _Refused as refused:
+        return Unreadable(place, clean(str(refused)))
+    metadata = {str(key): item for key, item in entry.items() if key != holder} | dict(more or {})
+    own = next((metadata[key] for key in _IDS if _is_id(metadata.get(key))), number)
+    return Transcript(
+        clean(f"{file}:{own}" if str(own) else file), conversation, metadata, where=place, mended=mended
+    )
+
+
+def read_text(text: str, *, file: str) -> Transcript | Unreadable:
+    """Read a text with ``User:``, ``Assistant:`` and ``System:`` at the beginning of each turn."""
+    turns: list[tuple[Role, list[str]]] = []
+    place = clean(file)
+    for line in text.splitlines():
+        head, colon, rest = line.partition(":")
+        role = head.strip().lower()
+        if colon and role in ROLES:
+            turns.append((role, [rest.strip()]))
+        elif turns:
+            turns[-1][1].append(line)
+        elif line.strip():
+            return Unreadable(
+                place,
+                clean(f"begins with {line[:60]!r}, and neither JSON nor 'User:', 'Assistant:' or 'System:'"),
+            )
+    broken = no_text(text)
+    if broken or not turns:
+        return Unreadable(place, f"holds {broken}" if broken else "is empty")
+    conversation, mended = in_turn([Message(role, "\n".join(lines).strip()) for role, lines in turns])
+    if not conversation:
+        return Unreadable(place, "has no message of a user")
+    return Transcript(place, conversation, where=place, mended=mended)
+
+
+def clean(text: str) -> str:
+    r"""Spell out halves of surrogate pairs (``\udcff``): a name may hold them, no file takes them."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _holder(entry: Mapping[Any, Any]) -> str | None:
+    return next((name for name in HOLDERS if isinstance(entry.get(name), list)), None)
+
+
+def _is_id(value: object) -> bool:
+    return (isinstance(value, str) and bool(value.strip())) or type(value) is int
+
+
+def _short(value: object) -> str:
+    """Return a value's representation, cut to what fits on a line; entries may be huge."""
+    return _REPR.repr(value)
+
+
+def _conversation(items: list[Any]) -> tuple[Conversation, str]:
+    """Return the turns of a list of messages, and what was done to make them."""
+    if not items:
+        raise _Refused("has no messages")
+    said: list[Message] = []
+    left: Counter[str] = Counter()
+    for number, item in enumerate(items):
+        message = _message(item, number, left)
+        if message is not None:
+            said.append(message)
+    conversation, turned = in_turn(said)
+    if not conversation:
+        raise _Refused("has no message of a user")
+    done = [
+        (one if left[kind] == 1 else many.format(left[kind]))
+        for kind, (one, many) in _MENDS.items()
+        if left[kind]
+    ]
+    return conversation, "; ".join([*done, turned] if turned else done)
+
+
+def _message(item: object, number: int, left: Counter[str]) -> Message | None:
+    """Return a message, or None for one of tools alone, which is counted in ``left``."""
+    if not isinstance(item, Mapping):
+        raise _Refused(f"message {number} is {_short(item)}, not a mapping")
+    said_by = speaker(item)
+    name = said_by.strip().lower() if isinstance(said_by, str) else ""
+    if name in _TOOLS or name in _CALLS:
+        left["tool" if name in _TOOLS else "calls"] += 1
+        return None
+    role = ROLE_OF.get(name)
+    if role is None:
+        raise _Refused(f"message {number} is by {_short(said_by)}, not by {', '.join(ROLES)} or a tool")
+    if any(item.get(key) for key in ("reasoning", "reasoning_content")):
+        left["reasoning"] += 1
+    found = content(item)
+    if found is None and isinstance(item.get("refusal"), str):
+        found = item["refusal"]
+    called = bool(item.get("tool_calls") or item.get("function_call"))
+    if called:
+        left["calls"] += 1
+        if found is None:
+            return None
+    text = found if isinstance(found, str) else _parts(found, item, number, left)
+    if called and not text.strip():
+        return None
+    broken = no_text(text)
+    if broken:
+        raise _Refused(f"message {number} holds {broken}")
+    return Message(role, text)
+
+
+def _parts(found: object, item: Mapping[Any, Any], number: int, left: Counter[str]) -> str:
+    """Join the parts of text of a message; parts of other kinds are counted in ``left``."""
+    if found is None:
+        raise _Refused(f"message {number} is {_short(dict(item))}, without a text")
+    if not isinstance(found, list):
+        raise _Refused(f"message {number} has {_short(found)} for its text")
+    texts: list[str] = []
+    for part in found:
+        held, kind = part, ""
+        if isinstance(part, Mapping):
+            kind = str(part.get("type", ""))
+            held = part.get("text", part.get("refusal"))
+        if isinstance(held, str):
+            texts.append(held)
+        elif re.search("reasoning|thinking", kind):
+            left["reasoning"] += 1
+        elif kind and "text" not in kind:
+            left["part"] += 1
+        else:
+            raise _Refused(f"message {number} has the part {_short(part)}, which is no text")
+    return "\n".join(texts)
