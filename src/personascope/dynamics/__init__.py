@@ -1,9 +1,22 @@
 """Persona dynamics: conversations, their trajectories along the axis, and what moves them (section 4)."""
 
+from personascope.dynamics._auditor import (
+    Answer,
+    Asked,
+    Auditor,
+    Failed,
+    Over,
+    ReplayAuditor,
+    Said,
+    ScriptedAuditor,
+)
+from personascope.dynamics._auditor_models import LocalAuditor, OpenAIAuditor
+from personascope.dynamics._auditor_spec import AUDITORS, parse_auditor
 from personascope.dynamics._causes import Prediction, Shuffled, predict_from_messages
 from personascope.dynamics._clusters import Cluster, Clusters, cluster_messages
 from personascope.dynamics._context import context_length
 from personascope.dynamics._contrasts import MEASURES, Contrast, ContrastTest, contrasts
+from personascope.dynamics._drift_run import read_drift
 from personascope.dynamics._find_causes import Causes, find_causes
 from personascope.dynamics._messages import Encoder, Messages, embed_messages, messages_of
 from personascope.dynamics._probes import AXIS, NamedProbe, axis_probe, parse_probes
@@ -28,6 +41,8 @@ from personascope.dynamics._projected import (
 )
 from personascope.dynamics._projection_summary import Counted, Low
 from personascope.dynamics._replays import ReplayPair, Replays, ReplayTurn, compare_replays
+from personascope.dynamics._scenes import CASES, Scene, case_scenes, cast_scenes, switched_scenes
+from personascope.dynamics._simulate import Simulation, SimulationProgress, from_message, replay, simulate
 from personascope.dynamics._trajectories import (
     MIN_DIALOGUES,
     DomainTrajectory,
@@ -38,10 +53,15 @@ from personascope.dynamics._trajectories import (
 from personascope.dynamics._types import Dialogue, DriftRun, Ended, Exchange
 
 __all__ = [
+    "AUDITORS",
     "AXIS",
+    "CASES",
     "MEASURES",
     "MIN_DIALOGUES",
     "UNIT",
+    "Answer",
+    "Asked",
+    "Auditor",
     "Causes",
     "Cluster",
     "Clusters",
@@ -54,9 +74,13 @@ __all__ = [
     "Encoder",
     "Ended",
     "Exchange",
+    "Failed",
+    "LocalAuditor",
     "Low",
     "Messages",
     "NamedProbe",
+    "OpenAIAuditor",
+    "Over",
     "Prediction",
     "ProjectProgress",
     "Projected",
@@ -64,26 +88,40 @@ __all__ = [
     "Projections",
     "Projector",
     "Reading",
+    "ReplayAuditor",
     "ReplayPair",
     "ReplayTurn",
     "Replays",
+    "Said",
+    "Scene",
+    "ScriptedAuditor",
     "Shuffled",
+    "Simulation",
+    "SimulationProgress",
     "Status",
     "Trajectories",
     "TurnMean",
     "axis_probe",
+    "case_scenes",
+    "cast_scenes",
     "cluster_messages",
     "compare_replays",
     "context_length",
     "contrasts",
     "embed_messages",
     "find_causes",
+    "from_message",
     "messages_of",
+    "parse_auditor",
     "parse_probes",
     "predict_from_messages",
     "project_transcripts",
+    "read_drift",
     "read_projections",
+    "replay",
     "run_projection",
+    "simulate",
+    "switched_scenes",
     "table_columns",
     "table_rows",
     "token_values",
