@@ -19,7 +19,6 @@ from personascope.dynamics import (
     ProjectedTurn,
     Projector,
     Reading,
-    context_length,
     parse_probes,
     project_transcripts,
     read_projections,
@@ -158,7 +157,7 @@ def test_a_turn_lies_where_its_mean_activation_does(engine: TransformersEngine, 
 def test_what_cannot_be_projected_is_said_in_its_place(
     engine: TransformersEngine, found: PersonaMap, tmp_path: Path
 ) -> None:
-    assert context_length(engine) == 1024
+    assert engine.info.context == 1024
     done = list(project_transcripts(engine, found, chats(tmp_path)))
     assert [entry.number for entry in done] == list(range(10))
     wrong = {entry.number: entry for entry in done if entry.status != "projected"}

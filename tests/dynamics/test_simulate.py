@@ -65,7 +65,7 @@ def test_positions_are_those_of_the_map(tmp_path: Path) -> None:
 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("personascope.dynamics._simulate.ROWS", 3)
+    monkeypatch.setattr("personascope.dynamics._play.ROWS", 3)
     play(tmp_path / "whole")
     times = 0
     for dies_at in (5, 4, 9, None):

@@ -17,9 +17,11 @@ from personascope.cli import (
     _evaluate,
     _interop,
     _map,
+    _monitor,
     _project,
     _serve,
     _show,
+    _simulate,
     _steer,
 )
 from personascope.cli._console import err
@@ -36,6 +38,8 @@ _map.register(app)
 _show.register(app)
 _project.register(app)
 _steer.register(app)
+_simulate.register(app)
+_monitor.register(app)
 _evaluate.register(app)
 _calibrate.register(app)
 _interop.register(app)

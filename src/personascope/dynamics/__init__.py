@@ -14,11 +14,11 @@ from personascope.dynamics._auditor_models import LocalAuditor, OpenAIAuditor
 from personascope.dynamics._auditor_spec import AUDITORS, parse_auditor
 from personascope.dynamics._causes import Prediction, Shuffled, predict_from_messages
 from personascope.dynamics._clusters import Cluster, Clusters, cluster_messages
-from personascope.dynamics._context import context_length
 from personascope.dynamics._contrasts import MEASURES, Contrast, ContrastTest, contrasts
 from personascope.dynamics._drift_run import read_drift
 from personascope.dynamics._find_causes import Causes, find_causes
 from personascope.dynamics._messages import Encoder, Messages, embed_messages, messages_of
+from personascope.dynamics._play import SimulationProgress, from_message
 from personascope.dynamics._probes import AXIS, NamedProbe, axis_probe, parse_probes
 from personascope.dynamics._project import (
     UNIT,
@@ -42,7 +42,7 @@ from personascope.dynamics._projected import (
 from personascope.dynamics._projection_summary import Counted, Low
 from personascope.dynamics._replays import ReplayPair, Replays, ReplayTurn, compare_replays
 from personascope.dynamics._scenes import CASES, Scene, case_scenes, cast_scenes, switched_scenes
-from personascope.dynamics._simulate import Simulation, SimulationProgress, from_message, replay, simulate
+from personascope.dynamics._simulate import Simulation, replay, simulate
 from personascope.dynamics._trajectories import (
     MIN_DIALOGUES,
     DomainTrajectory,
@@ -106,7 +106,6 @@ __all__ = [
     "cast_scenes",
     "cluster_messages",
     "compare_replays",
-    "context_length",
     "contrasts",
     "embed_messages",
     "find_causes",

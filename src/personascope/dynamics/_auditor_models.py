@@ -193,7 +193,13 @@ class OpenAIAuditor:
             ) from error
         except wrong.OpenAIError as error:
             return Failed(f"{type(error).__name__}: {_line(error)}")
-        text = reply.choices[0].message.content if reply.choices else None
+        except ValueError as error:
+            # The library passes on what its JSON decoder says of a body that is none.
+            return Failed(f"the server's answer is no JSON: {_line(error)}")
+        choices = getattr(reply, "choices", None)
+        if not choices or choices[0].message is None:
+            return Failed("the server's answer is no chat completion")
+        text = choices[0].message.content
         return read_message(text or "", asked, self._min_turns)
 
 

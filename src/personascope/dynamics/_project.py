@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from personascope.chat import Conversation
-from personascope.dynamics._context import context_length, cut_to
+from personascope.dynamics._cut import cut_to
 from personascope.dynamics._probes import AXIS, NamedProbe, axis_probe, in_units
 from personascope.dynamics._projected import (
     KIND,
@@ -113,7 +113,7 @@ class Projector:
         self.probes = (axis, *(probe for probe in probes if probe.name != AXIS))
         self.tokens = tokens
         self.plan = plan
-        self.limit = context_length(engine)
+        self.limit = engine.info.context
         self.max_tokens = max_tokens
         if max_tokens is not None and not 1 <= max_tokens <= (self.limit or max_tokens):
             raise UsageError(

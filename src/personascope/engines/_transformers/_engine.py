@@ -100,9 +100,7 @@ class TransformersEngine(Texts[LoadedModel]):
             chat_digest=chat.digest if chat else "",
             versions={name: version(name) for name in ("personascope", "torch", "transformers")}
             | {"python": platform.python_version()},
-            context=getattr(
-                loaded.model.config.get_text_config(decoder=True), "max_position_embeddings", None
-            ),
+            context=_context(loaded),
         )
 
     def with_transcript(self) -> TransformersEngine:
@@ -426,6 +424,13 @@ class _Batch:
             telemetry=None if plan is None else tally.telemetry(plan),
             gate=gate,
         )
+
+
+def _context(loaded: LoadedModel) -> int | None:
+    """Return the tokens that a model was made to read, by whichever name its configuration has for it."""
+    config = loaded.model.config.get_text_config(decoder=True)
+    names = ("max_position_embeddings", "n_positions", "n_ctx")
+    return next((int(getattr(config, name)) for name in names if getattr(config, name, None)), None)
 
 
 def _out_of_memory(error: Exception) -> bool:

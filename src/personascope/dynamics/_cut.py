@@ -1,28 +1,9 @@
-"""How much a model reads, and keeping a conversation within it."""
+"""Keeping a conversation within what a model reads."""
 
 from __future__ import annotations
 
 from personascope.chat import Conversation
 from personascope.engines import Engine
-
-_LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx")
-
-
-def context_length(engine: Engine) -> int | None:
-    """Return the tokens that an engine's model reads at most, None where it does not say.
-
-    A serving engine may keep less than the model was made for.
-    """
-    files = getattr(engine, "files", None)
-    for holder in (engine, files):
-        found = getattr(holder, "max_length", None)
-        if found:
-            return int(found)
-    config = getattr(getattr(files, "model", None), "config", None)
-    if config is None:
-        return None
-    config = config.get_text_config(decoder=True)
-    return next((int(getattr(config, name)) for name in _LENGTHS if getattr(config, name, None)), None)
 
 
 def cut_to(engine: Engine, conversation: Conversation, max_tokens: int) -> tuple[Conversation, int]:

@@ -1,0 +1,196 @@
+"""``personascope drift``: trajectories, contrasts, what moves the model, and replays side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from personascope.cli._console import err, out
+from personascope.corpus.dialogues import load_cases
+from personascope.dynamics import (
+    CASES,
+    Causes,
+    Contrast,
+    DriftRun,
+    Replays,
+    Trajectories,
+    compare_replays,
+    contrasts,
+    find_causes,
+    read_drift,
+    trajectories,
+)
+from personascope.evals import Interval
+from personascope.judge import Embedder
+from personascope.report import (
+    ClusterData,
+    PredictionData,
+    ReplayData,
+    TrajectoryData,
+    cluster_figure,
+    prediction_figure,
+    replay_figure,
+    trajectory_figure,
+    write_cases_page,
+)
+from personascope.store import write_json
+
+PARTLY = 3
+RESULTS = "results.json"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(drift)
+
+
+def drift(
+    talks: Path = typer.Argument(..., help="Folder of simulate or replay."),
+    against: Path = typer.Option(None, help="A replay of it, which is set side by side."),
+    layer: int = typer.Option(None, help="Layer of the positions; the run's if not given."),
+    causes: bool = typer.Option(True, help="Search the user's messages for what moves the model."),
+    embedding: str = typer.Option(None, help="Embedding model; sentence-transformers/all-MiniLM-L6-v2."),
+    shuffles: int = typer.Option(100, help="Times that the regressions are repeated on shuffled targets."),
+    seed: int = typer.Option(0, help="Of folds, shuffles and bootstrap draws."),
+) -> None:
+    """Analyse conversations: where each domain goes, whether they differ, and which messages do it."""
+    run = read_drift(talks)
+    at = run.layer if layer is None else layer
+    title = f"{run.manifest['identity']['model']['id']}, layer {at}"
+    if against is not None:
+        _side_by_side(run, read_drift(against), at, title, seed)
+        return
+    record: dict[str, object] = {"layer": at}
+    found = trajectories(run, layer=at, seed=seed)
+    _print_trajectories(found)
+    record["trajectories"] = found.record()
+    trajectory_figure(talks / "trajectories.png", TrajectoryData.of(found, f"Positions of replies: {title}"))
+    if len(found.domains) > 1:
+        differences = contrasts(run, layer=at, seed=seed)
+        _print_contrasts(differences)
+        record["contrasts"] = [one.record() for one in differences]
+    if causes:
+        encoder = Embedder() if embedding is None else Embedder(embedding)
+        why = find_causes(run, encoder, layer=at, shuffles=shuffles, seed=seed)
+        _print_causes(why)
+        record["causes"] = why.record(rows=False)
+        name = f"{title}, messages by {why.embedding.rpartition('/')[2]}"
+        shown = [why.prediction("position"), why.prediction("change")]
+        prediction_figure(talks / "prediction.png", PredictionData.of(shown, f"Held-out prediction: {name}"))
+        cluster_figure(talks / "clusters.png", ClusterData.of(why.clusters, f"Kinds of messages: {name}"))
+    write_json(talks / RESULTS, record)
+    out.print(f"figures and {RESULTS} in {talks}")
+    left = [dialogue for dialogue in run.dialogues if dialogue.ended is None]
+    if left:
+        err.print(
+            f"[yellow]partly done:[/] {len(left)} of {len(run.dialogues)} conversations are not over; their "
+            "exchanges so far were counted",
+            soft_wrap=True,
+        )
+        raise typer.Exit(PARTLY)
+
+
+def _side_by_side(run: DriftRun, other: DriftRun, layer: int, title: str, seed: int) -> None:
+    few = len(run.dialogues) <= 6
+    found = compare_replays(run, other, by="dialogue" if few else "domain", layer=layer, seed=seed)
+    _print_replays(found)
+    folder = other.path
+    write_json(folder / "replay.json", found.record())
+    replay_figure(folder / "replay.png", ReplayData.of(found, f"The same user turns again: {title}"))
+    briefs = {f"{CASES}/{case.id}": case.brief for case in load_cases()}
+    write_cases_page(folder / "replay.html", run, other, briefs)
+    out.print(f"replay.json, replay.png and replay.html in {folder}")
+    for id in found.missing:
+        err.print(f"[yellow]in one run alone:[/] {escape(id)}")
+
+
+def _print_trajectories(found: Trajectories) -> None:
+    table = Table(title=f"Mean position at layer {found.layer}: 0 is the mean role, 1 the default Assistant")
+    for name in ("domain", "exchange", "n", "position", "95%"):
+        table.add_column(name, justify="left" if name == "domain" else "right")
+    for one in found.domains:
+        for number, turn in enumerate(one.turns):
+            table.add_row(one.domain if number == 0 else "", str(turn.turn + 1), *_interval(turn.position))
+        table.add_row("", "last - first", *_interval(one.change), end_section=True)
+    out.print(table)
+    for note in found.notes():
+        out.print(note)
+
+
+def _print_contrasts(found: tuple[Contrast, ...]) -> None:
+    table = Table(title="Differences between domains; null: shuffled labels of whole topics, middle 95%")
+    for name in ("domains", "measure", "difference", "95%", "null", "p", "n", "paired p"):
+        table.add_column(name, justify="left" if name in ("domains", "measure") else "right")
+    for one in found:
+        for number, test in enumerate(one.tests):
+            table.add_row(
+                f"{one.first} - {one.second}" if number == 0 else "",
+                test.measure,
+                f"{test.estimate:+.2f}",
+                f"{test.low:+.2f} to {test.high:+.2f}",
+                f"{test.null_low:+.2f} to {test.null_high:+.2f}",
+                f"{test.p_value:.4f}",
+                f"{test.n[0]} and {test.n[1]}",
+                "-" if test.paired is None else f"{test.paired.p_value:.4f}",
+                end_section=number == len(one.tests) - 1,
+            )
+    out.print(table)
+
+
+def _print_causes(found: Causes) -> None:
+    table = Table(title=f"R2 of ridge regression on the user's messages ({found.embedding})")
+    for name in ("target", "held out by", "held-out R2", "95%", "shuffled", "beyond domain", "in sample"):
+        table.add_column(name, justify="left" if name in ("target", "held out by") else "right")
+    for one in found.predictions:
+        table.add_row(
+            one.target,
+            one.group,
+            f"{one.held_out.estimate:+.2f}",
+            f"{one.held_out.low:+.2f} to {one.held_out.high:+.2f}",
+            f"{one.shuffled.low:+.2f} to {one.shuffled.high:+.2f}",
+            f"{one.within_domain.estimate:+.2f} ({one.within_domain.low:+.2f} to {one.within_domain.high:+.2f})",
+            f"{one.in_sample:+.2f}",
+        )
+    out.print(table)
+    kinds = Table(title=f"Kinds of messages (k-means, k = {found.clusters.k} by silhouette)")
+    for name in ("change", "95%", "n", "domains", "nearest the centre"):
+        kinds.add_column(name, justify="right" if name in ("change", "n") else "left")
+    for cluster in found.clusters.clusters:
+        shares = sorted(cluster.domains.items(), key=lambda item: -item[1])
+        kinds.add_row(
+            f"{cluster.change.estimate:+.2f}",
+            f"{cluster.change.low:+.2f} to {cluster.change.high:+.2f}",
+            str(cluster.change.n),
+            ", ".join(f"{domain} {share:.0%}" for domain, share in shares[:2]),
+            escape(cluster.nearest[0]) if cluster.nearest else "",
+        )
+    out.print(kinds)
+
+
+def _print_replays(found: Replays) -> None:
+    table = Table(title=f"Positions at layer {found.layer}, plain and replayed")
+    for name in ("conversations", "exchange", "n", "plain", "replayed", "difference", "95%", "capped"):
+        table.add_column(name, justify="left" if name == "conversations" else "right")
+    for pair in found.pairs:
+        for number, turn in enumerate(pair.turns):
+            gap = turn.difference
+            table.add_row(
+                pair.name if number == 0 else "",
+                str(turn.turn + 1),
+                str(turn.plain.n),
+                f"{turn.plain.estimate:+.2f}",
+                f"{turn.planned.estimate:+.2f}",
+                f"{gap.estimate:+.2f}",
+                "" if gap.low != gap.low else f"{gap.low:+.2f} to {gap.high:+.2f}",
+                "" if turn.fired is None else f"{turn.fired:.0%}",
+                end_section=number == len(pair.turns) - 1,
+            )
+    out.print(table)
+
+
+def _interval(found: Interval) -> tuple[str, str, str]:
+    limits = "" if found.low != found.low else f"{found.low:+.2f} to {found.high:+.2f}"
+    return str(found.n), f"{found.estimate:+.2f}", limits
