@@ -26,6 +26,7 @@ from personascope.dynamics import (
 from personascope.evals import Interval
 from personascope.judge import Embedder
 from personascope.report import (
+    Brief,
     ClusterData,
     PredictionData,
     ReplayData,
@@ -100,11 +101,16 @@ def _side_by_side(run: DriftRun, other: DriftRun, layer: int, title: str, seed: 
     folder = other.path
     write_json(folder / "replay.json", found.record())
     replay_figure(folder / "replay.png", ReplayData.of(found, f"The same user turns again: {title}"))
-    briefs = {f"{CASES}/{case.id}": case.brief for case in load_cases()}
-    write_cases_page(folder / "replay.html", run, other, briefs)
+    write_cases(folder / "replay.html", run, other)
     out.print(f"replay.json, replay.png and replay.html in {folder}")
     for id in found.missing:
         err.print(f"[yellow]in one run alone:[/] {escape(id)}")
+
+
+def write_cases(path: Path, plain: DriftRun, again: DriftRun) -> None:
+    """Write a run and its replay side by side; what is known of the case studies stands above them."""
+    briefs = {f"{CASES}/{case.id}": Brief(case.title, case.brief) for case in load_cases()}
+    write_cases_page(path, plain, again, briefs)
 
 
 def _print_trajectories(found: Trajectories) -> None:
@@ -145,13 +151,14 @@ def _print_causes(found: Causes) -> None:
     for name in ("target", "held out by", "held-out R2", "95%", "shuffled", "beyond domain", "in sample"):
         table.add_column(name, justify="left" if name in ("target", "held out by") else "right")
     for one in found.predictions:
+        within = one.within_domain
         table.add_row(
             one.target,
             one.group,
             f"{one.held_out.estimate:+.2f}",
             f"{one.held_out.low:+.2f} to {one.held_out.high:+.2f}",
             f"{one.shuffled.low:+.2f} to {one.shuffled.high:+.2f}",
-            f"{one.within_domain.estimate:+.2f} ({one.within_domain.low:+.2f} to {one.within_domain.high:+.2f})",
+            f"{within.estimate:+.2f} ({within.low:+.2f} to {within.high:+.2f})",
             f"{one.in_sample:+.2f}",
         )
     out.print(table)

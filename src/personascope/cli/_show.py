@@ -10,6 +10,10 @@ from rich import box
 from rich.table import Table
 
 from personascope.cli._console import open_map, out
+from personascope.cli._drift import write_cases
+from personascope.cli._engine import run_folder
+from personascope.cli._simulate import PLAYED, REPLAYED
+from personascope.dynamics import read_drift
 from personascope.space import PersonaMap
 
 
@@ -126,9 +130,17 @@ def report(
         None, "--out", help="Where to write; report.html in the folder if not given."
     ),
 ) -> None:
-    """Write the map as one self-contained HTML page that works offline."""
+    """Write the map as one self-contained HTML page that works offline.
+
+    Case studies that were played and replayed get a page beside it, both versions next to each other.
+    """
     from personascope.report import write_report
 
     target = out_file or folder / "report.html"
     write_report(open_map(folder), folder if (folder / "units").is_dir() else None, target)
     out.print(f"report: {target}")
+    plain, again = (run_folder(folder) / "drift" / name for name in (PLAYED, REPLAYED))
+    if plain.is_dir() and again.is_dir():
+        beside = target.with_name(f"{target.stem}_cases{target.suffix}")
+        write_cases(beside, read_drift(plain), read_drift(again))
+        out.print(f"case studies: {beside}")

@@ -36,6 +36,8 @@ from personascope.errors import UsageError
 from personascope.interventions import Plan
 
 PARTLY = 3
+PLAYED, REPLAYED = "cases", "cases_replayed"
+"""Folders of the case studies and of their replay, below <run>/drift."""
 
 RUN = typer.Argument(..., help="Run folder of the model's map.")
 PLAN = typer.Option(None, help="Plan under which the model replies; none if not given.")
@@ -122,7 +124,7 @@ def simulate_talks(
             found,
             scenes,
             parse_auditor(auditor, target=engine, min_turns=min_turns, max_batch=max_batch),
-            out=_folder(run, out_folder, "cases" if cases else "simulated"),
+            out=_folder(run, out_folder, PLAYED if cases else "simulated"),
             turns=turns,
             layer=at,
             probes=[named.probe for named in parse_probes(found, probes or (), at)],
