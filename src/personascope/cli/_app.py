@@ -15,6 +15,7 @@ from personascope.cli import (
     _corpus,
     _doctor,
     _evaluate,
+    _evaluate_harm,
     _interop,
     _map,
     _project,
@@ -37,6 +38,7 @@ _show.register(app)
 _project.register(app)
 _steer.register(app)
 _evaluate.register(app)
+_evaluate_harm.register()
 _calibrate.register(app)
 _interop.register(app)
 _serve.register(app)
