@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 
 WIDTH, HEIGHT = 720, 230
-LEFT, RIGHT, TOP, BOTTOM = 118, 14, 26, 34
+LEFT, RIGHT, TOP, BOTTOM = 126, 14, 26, 34
 _SIDES = ("plain", "planned")
 _LABELS = 15
 
