@@ -15,6 +15,7 @@ from personascope.cli import (
     _corpus,
     _doctor,
     _evaluate,
+    _evaluate_harm,
     _interop,
     _map,
     _monitor,
@@ -41,6 +42,7 @@ _steer.register(app)
 _simulate.register(app)
 _monitor.register(app)
 _evaluate.register(app)
+_evaluate_harm.register()
 _calibrate.register(app)
 _interop.register(app)
 _serve.register(app)

@@ -1,6 +1,8 @@
 """Evaluations: role susceptibility, persona jailbreaks, base models' self-description, capability."""
 
 from personascope.evals._basics import BasicsRows, run_basics
+from personascope.evals._batcher import check_applied
+from personascope.evals._coherence import coherence, is_incoherent
 from personascope.evals._conditions import (
     PLAIN,
     Condition,
@@ -29,6 +31,7 @@ from personascope.evals._stats import (
     pareto_front,
     share_interval,
 )
+from personascope.evals._stats_clusters import limits
 from personascope.evals._tables import (
     INCOHERENT,
     ODD,
@@ -36,6 +39,7 @@ from personascope.evals._tables import (
     Measure,
     Result,
     Table,
+    json_values,
     label_measure,
     make_table,
 )
@@ -71,9 +75,14 @@ __all__ = [
     "Trial",
     "Trials",
     "against_draws",
+    "check_applied",
+    "coherence",
     "evaluation_table",
+    "is_incoherent",
     "jailbreak_trials",
+    "json_values",
     "label_measure",
+    "limits",
     "make_table",
     "mean_interval",
     "nearest_roles",

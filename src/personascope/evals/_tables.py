@@ -138,7 +138,7 @@ class Table:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the table as JSON values; what is not known is null."""
-        return _plain(asdict(self))
+        return json_values(asdict(self))
 
 
 def make_table(
@@ -225,11 +225,12 @@ def _health(condition: ConditionRows, seed: int) -> Health:
     )
 
 
-def _plain(value: Any) -> Any:
+def json_values(value: Any) -> Any:
+    """Return plain JSON values of nested results; numbers that are not finite are null."""
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: json_values(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [json_values(item) for item in value]
     if isinstance(value, float | np.floating):
         return float(value) if np.isfinite(value) else None
     return value

@@ -1,5 +1,6 @@
-"""What a person sees: the HTML report of a persona map, and the figures of evaluations."""
+"""What a person sees: the HTML report of a persona map, pages of conversations, and figures."""
 
+from personascope.report._cases_page import Brief, write_cases_page
 from personascope.report._collect import collect
 from personascope.report._data import Curves, Figure, ReportData, Role, Sample
 from personascope.report._evaluations import save_calibration_figure, save_evaluation_figure
@@ -19,10 +20,12 @@ from personascope.report._figures import (
     pareto_figure,
     susceptibility_figure,
 )
+from personascope.report._harm_figure import save_harm_figure
 from personascope.report._page import payload, render
 from personascope.report._write import write_report
 
 __all__ = [
+    "Brief",
     "CompletionsData",
     "ConditionRow",
     "ConditionsData",
@@ -44,6 +47,8 @@ __all__ = [
     "render",
     "save_calibration_figure",
     "save_evaluation_figure",
+    "save_harm_figure",
     "susceptibility_figure",
+    "write_cases_page",
     "write_report",
 ]

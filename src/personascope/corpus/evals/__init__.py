@@ -8,7 +8,12 @@ capability task a user can name another file or dataset.
 from __future__ import annotations
 
 from personascope.corpus.evals._chats import CHAT_LIMIT, ChatSet, load_chats
-from personascope.corpus.evals._jailbreak import JailbreakItem, JailbreakSet, load_jailbreak_set
+from personascope.corpus.evals._jailbreak import (
+    JailbreakItem,
+    JailbreakSet,
+    load_harmful_questions,
+    load_jailbreak_set,
+)
 from personascope.corpus.evals._openings import Opening, load_openings
 from personascope.corpus.evals._personas import Persona, load_personas
 from personascope.corpus.evals._questions import (
@@ -52,6 +57,7 @@ __all__ = [
     "lm_eval_task_folder",
     "load_basics",
     "load_chats",
+    "load_harmful_questions",
     "load_jailbreak_set",
     "load_openings",
     "load_personas",

@@ -151,6 +151,45 @@ def load_jailbreak_set(
     return _built(ordered, alone, read.problems, str(source), limit)
 
 
+def load_harmful_questions(source: str | Path | None = None, *, limit: int | None = None) -> JailbreakSet:
+    """Load the requests of a set alone, each once and without a persona, as drift and harm needs them.
+
+    Args:
+        source: As for `load_jailbreak_set`; system prompts in it are left aside, and need not be there.
+        limit: Questions at most, categories in turn; None for all.
+
+    Returns:
+        A set whose ``items`` are empty and whose ``plain`` are the questions.
+
+    Raises:
+        CorpusError: The source cannot be read, has no column of questions, or no usable row.
+        EvaluationError: A hub dataset is named and ``datasets`` is not installed.
+        UsageError: The limit is below 1.
+    """
+    if source is None:
+        return _questions_alone(load_jailbreak_set().plain, (), BUILTIN, limit)
+    read = _Reader(str(source), None)
+    for record in read_records(source):
+        read.add(record)
+    if not read.rows:
+        first = f", the first at {read.problems[0]}" if read.problems else ""
+        raise CorpusError(
+            f"{source}: has no usable row ({len(read.problems)} malformed{first})",
+            mend="a row needs a question",
+        )
+    found = _built([], read.rows, read.problems, str(source), None)
+    return _questions_alone(found.plain, found.problems, found.source, limit)
+
+
+def _questions_alone(
+    plain: Sequence[JailbreakItem], problems: tuple[str, ...], source: str, limit: int | None
+) -> JailbreakSet:
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit is {limit}", mend="give a number from 1, or None for all questions")
+    ordered = by_turns(plain, [item.category for item in plain])
+    return JailbreakSet((), tuple(ordered[:limit]), problems, source)
+
+
 def _cross(rows: list[_Row], personas: str | Path | Sequence[Persona] | None) -> list[_Row]:
     chosen = load_personas(personas) if personas is None or isinstance(personas, (str, Path)) else personas
     if not chosen:
@@ -184,8 +223,11 @@ def _built(
 class _Reader:
     """Collects the rows of a source, and the problems of the others."""
 
-    def __init__(self, source: str, personas_named: bool) -> None:
-        """Start with nothing; the first row that can be read says which columns there are."""
+    def __init__(self, source: str, personas_named: bool | None) -> None:
+        """Start with nothing; the first row that can be read says which columns there are.
+
+        ``personas_named`` is None where the questions are wanted alone.
+        """
         self._source = source
         self._personas_named = personas_named
         self._columns: dict[str, str] = {}
@@ -276,7 +318,7 @@ class _Reader:
                 mend="leave personas out, or remove that column to cross the questions with them",
             )
         published = any(names <= set(plain) for names in _PUBLISHED)
-        if "system_prompt" not in found and not self._personas_named and not published:
+        if "system_prompt" not in found and self._personas_named is False and not published:
             raise CorpusError(
                 f"{self._source}: has the columns {', '.join(columns)}, and none is the system prompt",
                 mend="name it system_prompt, or name personas to cross the questions with",
