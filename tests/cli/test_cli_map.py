@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import typer
-from click.testing import Result
 from cli_case import personascope, save_model, tree, write_corpus
+from click.testing import Result
 from typer.testing import CliRunner
 
 from personascope.cli._project import register
