@@ -277,6 +277,8 @@ def test_another_run_is_refused_by_what_differs(
     with pytest.raises(StoreError, match="source is"):
         run_projection(engine, found, source, out=out, limit=2)
     assert len(list(run_projection(engine, found, source, out=out, limit=3, restart=True))) == 4
+    with pytest.raises(UsageError, match="its own source"):
+        run_projection(engine, found, tmp_path, out=tmp_path / "new")
     (tmp_path / "other").mkdir()
     with pytest.raises(StoreError):
         read_projections(tmp_path / "other")

@@ -6,7 +6,7 @@ from personascope.chat import Conversation
 from personascope.engines import Engine
 
 
-def cut_to(engine: Engine, conversation: Conversation, max_tokens: int) -> tuple[Conversation, int]:
+def cut_to(engine: Engine, conversation: Conversation, max_tokens: int) -> Conversation:
     """Keep as many whole messages, from the first on, as have room.
 
     Args:
@@ -15,22 +15,19 @@ def cut_to(engine: Engine, conversation: Conversation, max_tokens: int) -> tuple
         max_tokens: Tokens of the rendered conversation at most.
 
     Returns:
-        The messages that are kept, none where not even the first question has room, and the number of
-        their tokens.
+        The messages that are kept; none where not even the first question has room.
 
     Raises:
         ChatError: If the template refuses the conversation.
     """
-    total = engine.count_tokens(conversation)
-    if total <= max_tokens:
-        return conversation, total
+    if engine.count_tokens(conversation) <= max_tokens:
+        return conversation
     asked = next((index for index, message in enumerate(conversation) if message.role == "user"), 0)
-    least, most, held = asked + 1, len(conversation) - 1, 0
+    kept, least, most = 0, asked + 1, len(conversation) - 1
     while least <= most:
         middle = (least + most) // 2
-        count = engine.count_tokens(conversation[:middle])
-        if count <= max_tokens:
-            least, held = middle + 1, count
+        if engine.count_tokens(conversation[:middle]) <= max_tokens:
+            kept, least = middle, middle + 1
         else:
             most = middle - 1
-    return conversation[: least - 1] if held else (), held
+    return conversation[:kept]

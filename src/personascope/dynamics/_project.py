@@ -117,7 +117,8 @@ class Projector:
         self.max_tokens = max_tokens
         if max_tokens is not None and not 1 <= max_tokens <= (self.limit or max_tokens):
             raise UsageError(
-                f"max_tokens is {max_tokens}", mend=f"give 1 to {self.limit}, what the model reads"
+                f"max_tokens is {max_tokens}",
+                mend=f"give 1 or more, and no more than the model reads ({self.limit or 'unknown'})",
             )
         self._last_turn = _last_turn(plan)
 
@@ -160,7 +161,7 @@ class Projector:
             if self.limit and count > self.limit:
                 return (), "too long", f"{count} tokens, and the model reads {self.limit}"
             return conversation, "projected", ""
-        kept, _ = cut_to(self.engine, conversation, self.max_tokens)
+        kept = cut_to(self.engine, conversation, self.max_tokens)
         if not kept or self._last_turn >= len(kept):
             return (), "too long", f"nothing that can be read alone has room in {self.max_tokens} tokens"
         if len(kept) == len(conversation):
@@ -265,11 +266,16 @@ def run_projection(
         command: Recorded in the manifest.
 
     Raises:
-        UsageError: If there is no such source or layer.
+        UsageError: If there is no such source or layer, or the run folder lies in the source.
         StoreError: If the folder holds another run or cannot be written.
         EngineError: If the engine fails.
     """
     opened = source if isinstance(source, TranscriptSource) else TranscriptSource.open(source)
+    if opened.files and out.resolve().is_relative_to(Path(opened.name).resolve()):
+        raise UsageError(
+            f"{out} lies in {opened.name}, which is read: it would be its own source",
+            mend="name a folder elsewhere",
+        )
     projector = Projector(
         engine, found, layer=layer, probes=probes, tokens=tokens, max_tokens=max_tokens, plan=plan
     )

@@ -196,12 +196,13 @@ def to_rows(entry: Projected, *, tokens: bool) -> list[dict[str, Any]]:
     return [base | turn_row(turn) | (token_values(turn) if tokens else {}) for turn in entry.turns]
 
 
-def read_projections(path: Path) -> Projections:
+def read_projections(path: Path | str) -> Projections:
     """Open a folder that `run_projection` wrote, finished or not.
 
     Raises:
         StoreError: If there is no such run in the folder, or it is damaged.
     """
+    path = Path(path)
     folder = RunFolder.read(path)
     identity = folder.manifest["identity"]
     if identity.get("kind") != KIND:
