@@ -1,0 +1,28 @@
+"""The trend of a monitor's last values."""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from collections import deque
+from collections.abc import Sequence
+
+
+def slope(numbers: deque[int], values: deque[float]) -> float:
+    """Return the least-squares slope of values on their numbers; NaN of fewer than three."""
+    count = len(values)
+    if count < 3:
+        return math.nan
+    begin = numbers[0]
+    whole = numbers[-1] - begin == count - 1
+    weights = _weights(range(count) if whole else tuple(number - begin for number in numbers))
+    return sum(map(operator.mul, weights, values))
+
+
+@functools.lru_cache(maxsize=256)
+def _weights(numbers: Sequence[int]) -> tuple[float, ...]:
+    """Return what each value counts for in the slope; the same for every full window without a gap."""
+    mean = sum(numbers) / len(numbers)
+    below = sum((number - mean) ** 2 for number in numbers)
+    return tuple((number - mean) / below for number in numbers)
