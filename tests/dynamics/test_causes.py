@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from trajectory_case import FakeEncoder, dialogue, grid, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
@@ -26,6 +25,7 @@ from personascope.dynamics import (
 from personascope.dynamics._causes import _shuffle
 from personascope.dynamics._ridge import ALPHAS, folds_of, held_out_ridge, in_sample_r2, means_by
 from personascope.errors import DynamicsError
+from trajectory_case import FakeEncoder, dialogue, grid, run
 
 WIDTH = 12
 FEW = {"shuffles": 20, "n_boot": 200}

@@ -7,13 +7,13 @@ import math
 
 import numpy as np
 import pytest
-from trajectory_case import dialogue, grid, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personascope.dynamics import compare_replays, contrasts, trajectories
 from personascope.dynamics._contrasts import _slope
 from personascope.errors import DynamicsError
+from trajectory_case import dialogue, grid, run
 
 TURNS = 8
 

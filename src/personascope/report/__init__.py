@@ -1,7 +1,23 @@
-"""What a person sees: the HTML report of a persona map, and the figures of evaluations."""
+"""What a person sees: the HTML report of a persona map, and the figures of evaluations and dynamics."""
 
 from personascope.report._collect import collect
 from personascope.report._data import Curves, Figure, ReportData, Role, Sample
+from personascope.report._drift_data import (
+    ClusterData,
+    ClusterRow,
+    PredictionData,
+    PredictionPanel,
+    ReplayData,
+    ReplayPanel,
+    TrajectoryData,
+    TrajectoryLine,
+)
+from personascope.report._drift_figures import (
+    cluster_figure,
+    prediction_figure,
+    replay_figure,
+    trajectory_figure,
+)
 from personascope.report._evaluations import save_calibration_figure, save_evaluation_figure
 from personascope.report._figure_data import (
     CompletionsData,
@@ -23,6 +39,8 @@ from personascope.report._page import payload, render
 from personascope.report._write import write_report
 
 __all__ = [
+    "ClusterData",
+    "ClusterRow",
     "CompletionsData",
     "ConditionRow",
     "ConditionsData",
@@ -31,19 +49,29 @@ __all__ = [
     "Figure",
     "ParetoData",
     "ParetoPoint",
+    "PredictionData",
+    "PredictionPanel",
+    "ReplayData",
+    "ReplayPanel",
     "ReportData",
     "Role",
     "Sample",
     "Series",
     "SusceptibilityData",
+    "TrajectoryData",
+    "TrajectoryLine",
+    "cluster_figure",
     "collect",
     "completions_figure",
     "conditions_figure",
     "pareto_figure",
     "payload",
+    "prediction_figure",
     "render",
+    "replay_figure",
     "save_calibration_figure",
     "save_evaluation_figure",
     "susceptibility_figure",
+    "trajectory_figure",
     "write_report",
 ]
