@@ -14,6 +14,7 @@ from personascope.cli import (
     _calibrate,
     _corpus,
     _doctor,
+    _drift,
     _evaluate,
     _evaluate_harm,
     _interop,
@@ -41,6 +42,7 @@ _project.register(app)
 _steer.register(app)
 _simulate.register(app)
 _monitor.register(app)
+_drift.register(app)
 _evaluate.register(app)
 _evaluate_harm.register()
 _calibrate.register(app)

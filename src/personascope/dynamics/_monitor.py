@@ -105,7 +105,7 @@ class Monitor:
             layer=at,
             probe=probe,
             units=units_of(found, at),
-            source=MonitorSource(found.model.id, found.model.revision, found.sha256),
+            source=MonitorSource(found.model.id, found.model.revision, found.digest),
             on_alarm=on_alarm,
             window=window,
         )
@@ -348,10 +348,10 @@ class Monitor:
         Raises:
             DynamicsError: If the monitor remembers another map.
         """
-        if self.source is not None and self.source.map_sha256 not in ("", found.sha256):
+        if self.source is not None and self.source.map_sha256 not in ("", found.digest):
             raise DynamicsError(
                 f"the monitor was made in units of the map {self.source.map_sha256[:12]}, the one in "
-                f"{found.folder} is {found.sha256[:12]}",
+                f"{found.folder} is {found.digest[:12]}",
                 mend="give the map that it was calibrated with, or calibrate it again",
             )
 

@@ -118,7 +118,7 @@ def simulate(
         "auditor": auditor.name,
         "turns": turns,
         "layer": at,
-        "map": found.sha256,
+        "map": found.digest,
         "probes": [[probe.name, probe.layer] for probe in probes],
         "plan": None if plan is None else plan.digest,
         "monitor": None if monitor is None else _monitor_identity(monitor),

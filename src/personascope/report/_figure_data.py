@@ -248,7 +248,7 @@ class CompletionsData:
         check_draws(self.random, self.random_strengths or self.strengths, self.lines)
 
 
-def same_length(what: str, count: int, rows: Mapping[str, Sequence[float]]) -> None:
+def same_length(what: str, count: int, rows: Mapping[str, Sequence[object]]) -> None:
     """Refuse rows that do not have ``count`` values.
 
     Raises:

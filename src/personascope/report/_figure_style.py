@@ -7,6 +7,7 @@ the default style, whatever a notebook has set.
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from personascope.errors import UsageError
-from personascope.report._figure_data import Series
+from personascope.report._figure_data import Estimate, Series
 from personascope.store import write_bytes
 
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -100,6 +101,19 @@ def drawing(path: Path | str, size: tuple[float, float]) -> Iterator[Figure]:
         unset = {".png": "Software", ".svg": "Date", ".pdf": "CreationDate"}[kind]
         figure.savefig(data, format=kind[1:], metadata={unset: None}, facecolor="white")
     write_bytes(path, data.getvalue())
+
+
+def heading(figure: Figure, title: str, below: str) -> None:
+    """Write the title over a figure, and under it what its numbers rest on, wrapped to its width."""
+    width = round(11.5 * figure.get_size_inches()[0])
+    lines = [part for line in (title, *below.splitlines()) for part in textwrap.wrap(line, width)]
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10.5)
+
+
+def bars(found: Sequence[Estimate]) -> np.ndarray:
+    """Return the lengths of error bars, [2, n]; limits that are not there have none."""
+    table = np.array([[e.estimate - e.low, e.high - e.estimate] for e in found], float).T
+    return np.nan_to_num(np.maximum(table, 0))
 
 
 def percent(axes: Axes, *, along: str = "y", full: bool = False) -> None:

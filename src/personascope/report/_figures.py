@@ -20,7 +20,6 @@ from personascope.report._figure_data import (
     CompletionsData,
     ConditionRow,
     ConditionsData,
-    Estimate,
     ParetoData,
     ParetoPoint,
     SusceptibilityData,
@@ -33,9 +32,11 @@ from personascope.report._figure_style import (
     LINES,
     PALE,
     VERMILION,
+    bars,
     draw_random,
     draw_series,
     drawing,
+    heading,
     looks,
     percent,
 )
@@ -56,7 +57,7 @@ def susceptibility_figure(path: Path | str, data: SusceptibilityData) -> None:
         StoreError: The file could not be written.
     """
     with drawing(path, (10.4, 4.7)) as figure:
-        _title(
+        heading(
             figure,
             data.title,
             f"n = {data.n:,} answers of {data.n_roles} roles at each strength; {_bands(bool(data.random))}",
@@ -135,7 +136,7 @@ def pareto_figure(path: Path | str, data: ParetoData) -> None:
         star = "  (recommended)" if index == data.recommended else ""
         texts += textwrap.wrap(f"{number}  {data.points[index].name}{star}", 40, subsequent_indent="    ")
     with drawing(path, (9.8, max(5.0, 1.2 + 0.19 * len(texts)))) as figure:
-        _title(figure, data.title, f"n = {data.n} for each plan; bars: 95%")
+        heading(figure, data.title, f"n = {data.n} for each plan; bars: 95%")
         axes, side = figure.subplots(1, 2, width_ratios=(2.1, 1))
         for value in (0, 1):
             (axes.axhline, axes.axvline)[value](0, color=GREY, linewidth=0.7)
@@ -173,7 +174,7 @@ def conditions_figure(path: Path | str, data: ConditionsData) -> None:
     """
     rows = len(data.rows)
     with drawing(path, (8.4, 1.0 + 1.12 * rows)) as figure:
-        _title(figure, data.title, f"plan: {data.plan}; bars: 95%")
+        heading(figure, data.title, f"plan: {data.plan}; bars: 95%")
         panels = figure.subplots(rows, 1, squeeze=False)[:, 0]
         for axes, row in zip(panels, data.rows, strict=True):
             _condition(axes, row)
@@ -193,7 +194,7 @@ def completions_figure(path: Path | str, data: CompletionsData) -> None:
     columns = min(3, len(data.lines))
     rows = -(-len(data.lines) // columns)
     with drawing(path, (max(3.3 * columns, 5.0), 1.6 + 2.1 * rows)) as figure:
-        _title(
+        heading(
             figure,
             data.title,
             f"n = {data.n:,} {data.noun} at each strength; {_bands(bool(data.random))}\n{SIGNS}",
@@ -220,12 +221,6 @@ def completions_figure(path: Path | str, data: CompletionsData) -> None:
         figure.legend(*entries, loc="outside lower center", ncols=2)
 
 
-def _title(figure: Figure, title: str, below: str) -> None:
-    width = round(11.5 * figure.get_size_inches()[0])
-    lines = [part for line in (title, *below.splitlines()) for part in textwrap.wrap(line, width)]
-    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10.5)
-
-
 def _bands(random: bool) -> str:
     return "filled bands: 95% intervals" + (", hatched: range of the random directions" if random else "")
 
@@ -236,12 +231,6 @@ def _signed(strength: float) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _bars(found: Sequence[Estimate]) -> np.ndarray:
-    """Lengths of error bars, [2, n]; limits that are not there have none."""
-    table = np.array([[e.estimate - e.low, e.high - e.estimate] for e in found], float).T
-    return np.nan_to_num(np.maximum(table, 0))
 
 
 def _cloud(
@@ -259,8 +248,8 @@ def _cloud(
     axes.errorbar(
         [p.change.estimate for p in points],
         [p.benefit.estimate for p in points],
-        xerr=_bars([p.change for p in points]),
-        yerr=_bars([p.benefit for p in points]),
+        xerr=bars([p.change for p in points]),
+        yerr=bars([p.benefit for p in points]),
         fmt=marker,
         color=colour,
         markerfacecolor=face,
@@ -305,7 +294,7 @@ def _condition(axes: Axes, row: ConditionRow) -> None:
             axes.errorbar(
                 one.estimate,
                 height,
-                xerr=_bars([one]),
+                xerr=bars([one]),
                 fmt=marker,
                 color=colour,
                 markerfacecolor=face,

@@ -154,11 +154,6 @@ class PersonaMap:
         return int(self._record["min_fully"]), int(self._record["min_somewhat"])
 
     @property
-    def sha256(self) -> str:
-        """Digest of the tensors' file, which tells maps apart."""
-        return str(self._record["sha256"])
-
-    @property
     def corpus_digest(self) -> str:
         """Digest of the corpus of roles and questions."""
         return str(self._record["corpus_digest"])
