@@ -19,7 +19,7 @@ from personascope.mapping import MAP
 from personascope.space import PersonaMap
 
 FLOAT = ("--dtype", "float32", "--engine", "transformers")
-SHORT = ("--turns", "3", "--max-new-tokens", "6", *FLOAT)
+SHORT = ("--turns", "3", "--max-new-tokens", "24", *FLOAT)
 
 
 def call(*args: str | Path) -> Result:

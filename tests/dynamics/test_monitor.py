@@ -268,7 +268,7 @@ def test_a_map_gives_units_and_source(tmp_path: Path) -> None:
     found = save_monitor_map(tmp_path / "map")
     monitor = Monitor.for_map(RULES["plain tokens"], found)
     at = found.middle_layer
-    assert monitor.layer == at and monitor.source == MonitorSource("tiny/llama", "tiny-llama", found.sha256)
+    assert monitor.layer == at and monitor.source == MonitorSource("tiny/llama", "tiny-llama", found.digest)
     assert monitor.to_position(3.25) == pytest.approx(found.to_units(3.25, at))
     other = save_monitor_map(tmp_path / "other", n_layers=4)
     monitor.check_map(found)
