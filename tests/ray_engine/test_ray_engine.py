@@ -13,7 +13,16 @@ import pytest
 from ray_case import by_id, check_same, requests
 
 from personascope.chat import Message
-from personascope.engines import Capture, Engine, RayEngine, Request, Sampling, ScoreRequest, load_engine
+from personascope.engines import (
+    Capture,
+    Engine,
+    Probe,
+    RayEngine,
+    Request,
+    Sampling,
+    ScoreRequest,
+    load_engine,
+)
 from personascope.errors import ChatError, EngineError, ModelError, UsageError
 
 pytest.importorskip("ray", reason="Ray is not installed here; make test has an environment with it")
@@ -171,3 +180,10 @@ def test_an_address_where_nobody_is_says_so(model):
 def test_ray_is_imported_by_nobody_who_does_not_use_it():
     code = "import sys, personascope.engines, personascope.cli; sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_watch_is_refused_by_name(spread):
+    probe = Probe("p", 0, np.ones(spread.info.d_model, np.float32))
+    watched = Request("r", (Message("user", "Hi."),), probes=(probe,), watch=lambda *_: None)
+    with pytest.raises(EngineError, match="another process cannot call"):
+        list(spread.run([watched]))

@@ -17,8 +17,8 @@ from personascope.dynamics import (
     MonitorEvaluation,
     calibrate_monitor,
     evaluate_monitor,
-    positions_of,
     read_drift,
+    switched_of,
 )
 from personascope.errors import UsageError
 from personascope.evals import Interval
@@ -86,15 +86,13 @@ def monitor(
             table.add_row(domain, name, *_share(share), "")
     if switched is not None:
         record["switched"] = {}
-        other = read_drift(switched)
-        cases = [d for d in other.dialogues if d.switch is not None and len(d.exchanges) > d.switch]
-        if not cases:
+        pairs = switched_of(read_drift(switched), level.value)
+        if not pairs:
             raise UsageError(
                 f"{switched} holds no conversation that switches",
                 mend="make some with personascope simulate RUN --switch-at N",
             )
         for name, each in report.rules.items():
-            pairs = [(positions_of(other, d, level.value), d.switch or 0) for d in cases]
             measured = evaluate_monitor(each, [], pairs)
             table.add_row("switched, before the switch", name, *_share(measured.early), "")
             table.add_row("switched, from the switch on", name, *_share(measured.detected), _delay(measured))
