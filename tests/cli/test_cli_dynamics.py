@@ -95,15 +95,15 @@ def test_a_monitor_is_calibrated_loaded_and_acts(run: Path, talks: Path, tmp_pat
     told = done("simulate", run, "--domains", "coding", "--conversations", "6", "--switch-at", "1", "--out",
                 tmp_path / "switched", *SHORT)  # fmt: skip
     assert {d.switch for d in read_drift(tmp_path / "switched").dialogues} == {1}
-    told = done("monitor", run, talks, "--switched", tmp_path / "switched", "--false-alarms", "0.2", "--out",
-                tmp_path)  # fmt: skip
+    told = done("monitor", run, talks, "--rule", "threshold", "--switched", tmp_path / "switched",
+                "--false-alarms", "0.2", "--out", tmp_path)  # fmt: skip
     assert "held out, Assistant-like" in told and "switched, from the switch on" in told
     report = json.loads((tmp_path / "monitor_report.json").read_text())
     assert set(report["switched"]) == {"cusum", "threshold"}
     # A cap as the gate, and a rule that any token sets off.
     loaded = Monitor.load(tmp_path / "monitor.json")
     record = loaded.record()
-    record["rule"]["threshold"] = -1e6
+    record["rule"] |= {"limit": 1e6, "window": 1}
     (tmp_path / "eager.json").write_text(json.dumps(record))
     Plan((Cap(at, found.unit_axis(at), floor=50.0),)).save(tmp_path / "cap")
     done("replay", run, talks, "--monitor", tmp_path / "eager.json", "--gate", tmp_path / "cap", "--out",

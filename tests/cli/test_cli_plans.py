@@ -47,6 +47,11 @@ def test_plans_are_made_explained_and_applied(mapped: Path) -> None:
     other = personascope(*cap, "--out", mapped / "p3", "--released-percentile", "25")
     assert (one.code, other.code) == (0, 0), one.err + other.err
     assert Plan.load(mapped / "p2").digest == Plan.load(mapped / "p3").digest
+    control = personascope("plan", "random", run, mapped / "p2", "--out", mapped / "p4", "--draw", "1")
+    assert control.code == 0, control.err
+    own, other = Plan.load(mapped / "p2"), Plan.load(mapped / "p4")
+    assert other.layers == own.layers and other.digest != own.digest
+    assert len({op.direction.tobytes() for op in other.ops}) == 1
     told = personascope("plan", "explain", mapped / "p2")
     assert told.code == 0
     assert told.out.count("hold the projection on the direction at or above") == 3

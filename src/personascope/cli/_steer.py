@@ -13,6 +13,7 @@ from personascope.calibration import (
     axis_percentile_of_released,
     cap_plan,
     default_windows,
+    matching_floors,
     norms_for,
     parse_window,
 )
@@ -22,8 +23,8 @@ from personascope.cli._engine import numbers, open_engine, run_folder
 from personascope.corpus.evals import load_chats
 from personascope.engines import Completion, Request, Sampling
 from personascope.errors import UsageError
-from personascope.evals import PLAIN, Condition, random_unit, steering_plan
-from personascope.interventions import Plan
+from personascope.evals import PLAIN, Condition, random_unit, randomised, steering_plan
+from personascope.interventions import Cap, Plan
 
 plan_app = typer.Typer(help="Make a plan, or say what one does.", no_args_is_help=True)
 
@@ -158,6 +159,21 @@ def plan_cap(
     n_layers = sample.found.n_layers
     window: Window = default_windows(n_layers)[-1] if layers is None else parse_window(layers, n_layers)
     _write(cap_plan(sample, window, axis_percentile=axis_percentile, mean_plus_sd=mean_plus_sd), out_folder)
+
+
+@plan_app.command("random")
+def plan_random(
+    run: Path = typer.Argument(..., help="Run folder of a map that kept responses (the default)."),
+    plan: Path = typer.Argument(..., help="Folder of the plan whose control it is."),
+    out_folder: Path = typer.Option(..., "--out", help="Folder of the control."),
+    draw: int = typer.Option(0, help="Number of the random direction."),
+    seed: int = typer.Option(0, help="Of the draw."),
+) -> None:
+    """Make the control of a plan: the same on a random direction, caps with floors that fire as often."""
+    whole = Plan.load(plan)
+    caps = [op for op in whole.ops if isinstance(op, Cap)]
+    floors = matching_floors(Sample.open(run_folder(run)), caps, draw, seed=seed) if caps else None
+    _write(randomised(whole, draw, seed=seed, floors=floors), out_folder)
 
 
 @plan_app.command("explain")
