@@ -124,16 +124,8 @@ def _by_role(axes: Axes, found: HarmResult) -> None:
     ordered = sorted(found.roles, key=lambda role: (-role.harmful, role.position))
     named = [role.role.replace("_", " ") for role in ordered[:_NAMED] if role.harmful > 0]
     if named:
-        axes.text(
-            0.99,
-            0.97,
-            f"most harm: {', '.join(named)}",
-            transform=axes.transAxes,
-            ha="right",
-            va="top",
-            fontsize=8.6,
-            color=GREY,
-        )
+        # Under the axis: above it a role with much harm would lie beneath the words.
+        axes.set_xlabel(f"{axes.get_xlabel()}\nmost harm: {', '.join(named)}")
     axes.set(title=f"b  Role means: {_told(_of(found, 'role'))}", ylabel="Harmful share of a role's replies")
 
 
