@@ -48,7 +48,7 @@ def save_harm_figure(path: Path, found: HarmResult, *, title: str = "") -> Path:
         _binned(left, found)
         _by_role(right, found)
         for axes in (left, right):
-            axes.set_xlabel(POSITION)
+            axes.set_xlabel(axes.get_xlabel() or POSITION)
             axes.grid(axis="y")
             percent(axes)
             for value in (0.0, 1.0):
@@ -125,7 +125,7 @@ def _by_role(axes: Axes, found: HarmResult) -> None:
     named = [role.role.replace("_", " ") for role in ordered[:_NAMED] if role.harmful > 0]
     if named:
         # Under the axis: above it a role with much harm would lie beneath the words.
-        axes.set_xlabel(f"{axes.get_xlabel()}\nmost harm: {', '.join(named)}")
+        axes.set_xlabel(f"{POSITION}\nmost harm: {', '.join(named)}")
     axes.set(title=f"b  Role means: {_told(_of(found, 'role'))}", ylabel="Harmful share of a role's replies")
 
 
