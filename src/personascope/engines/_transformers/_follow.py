@@ -74,10 +74,10 @@ class Follower:
         elif known < len(rendered.spans):
             # A message of which a part was read would be read in two: its first token is where it begins.
             fed = min(fed, rendered.spans[known].start)
-        if fed:
-            self._cache.crop(fed)
-        else:
+        if not fed:
             self._forget()
+        elif fed < len(self._ids):
+            self._cache.crop(fed - len(self._ids))
         spans = rendered.spans[known:]
         reader = SpanReader.of(spans, engine.loaded.n_layers, self._capture, self._probes)
         part = Part(rendered.token_ids[fed:], fed, None)
