@@ -13,9 +13,9 @@ from personascope.engines import Completion, Probe, Request, Sampling, load_engi
 from personascope.mapping import MAP
 from personascope.space import PersonaMap
 
-REPEATS = 7
+REPEATS = 11
 REPLIES = 64
-TOKENS = 128
+TOKENS = 48
 
 
 def main(run: Path, monitor: Path) -> None:
