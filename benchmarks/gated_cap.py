@@ -77,8 +77,8 @@ def main(folder: Path) -> None:
         f"alarm in {len(turns)}, and {len(later)} of them have replies after it. Positions at layer "
         f"{runs['gated'].layer}, 95% intervals and sign flips over topics.\n\n"
         + "\n".join(lines)
-        + f"\n\nInside the reply of the alarm ({len(inside)} conversations): {before:+.2f} over the 32 tokens "
-        f"up to it, {then:+.2f} over those after it.",
+        + f"\n\nInside the reply of the alarm ({len(inside)} conversations): {before:+.2f} over the 32 "
+        f"tokens up to it, {then:+.2f} over those after it.",
     )
 
 

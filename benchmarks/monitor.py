@@ -25,7 +25,7 @@ from personascope.space import PersonaMap
 
 REPEATS = 5
 REPLIES = 64
-TOKENS = 128
+TOKENS = 64
 
 
 class Clock:
