@@ -60,7 +60,13 @@ def test_a_plan_acts_on_an_adapted_model(tmp_path: Path) -> None:
     base = _saved("llama", tmp_path / "base")
     _adapted(base, tmp_path / "adapter", tmp_path / "merged")
     engine = load_engine(
-        str(base), engine="vllm", dtype="float32", max_batch=8, enable_lora=True, max_lora_rank=RANK
+        str(base),
+        engine="vllm",
+        dtype="float32",
+        max_batch=8,
+        enable_lora=True,
+        max_lora_rank=RANK,
+        kv_cache_memory_bytes=256 << 20,
     )
     reference = load_engine(str(tmp_path / "merged"), dtype="float32")
     plain = load_engine(str(base), dtype="float32")
