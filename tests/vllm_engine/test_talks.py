@@ -1,7 +1,7 @@
 """Conversations in vLLM: the same as with the Transformers engine, and no watch that it could not call.
 
-The name comes after those of the tests with engines of their own: while the session's engine lives, the memory
-of engines that were closed is not given back.
+The name comes after those of the tests with engines of their own: while the session's engine lives, the
+memory of engines that were closed is not given back.
 """
 
 from __future__ import annotations
