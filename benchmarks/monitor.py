@@ -23,7 +23,6 @@ from personascope.engines._transformers._capture import StepReader
 from personascope.mapping import MAP
 from personascope.space import PersonaMap
 
-REPEATS = 5
 REPLIES = 64
 TOKENS = 64
 
@@ -48,7 +47,7 @@ class Clock:
         return timed
 
 
-def main(run: Path, monitor: Path) -> None:
+def main(run: Path, monitor: Path, repeats: int) -> None:
     found = PersonaMap.open(run / MAP)
     engine = load_engine(found.model.id)
     watcher = Monitor.load(monitor)
@@ -70,9 +69,9 @@ def main(run: Path, monitor: Path) -> None:
         )
 
     assert {c.id: c.token_ids for c in plain()} == {c.id: c.token_ids for c in watched()}
-    seconds = interleave({"plain generation": plain, "watched by a monitor": watched}, REPEATS)
+    seconds = interleave({"plain generation": plain, "watched by a monitor": watched}, repeats)
     shares = []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         clock = Clock()
         kept = _engine.ask_watches, StepReader.__call__, StepReader.finish_step
         _engine.ask_watches, StepReader.__call__, StepReader.finish_step = map(clock.around, kept)  # pyright: ignore
@@ -85,16 +84,16 @@ def main(run: Path, monitor: Path) -> None:
         __file__,
         "Watching",
         f"{REPLIES} replies of {TOKENS} tokens side by side, SmolLM2-135M-Instruct in {engine.info.dtype}, "
-        f"a monitor of tokens at layer {watcher.layer}; {REPEATS} interleaved repeats. The tokens are the "
+        f"a monitor of tokens at layer {watcher.layer}; {repeats} interleaved repeats. The tokens are the "
         "same in both ways; a watched reply's last token passes through the model too, which is one token in "
         f"{TOKENS}.\n\n"
         + table(seconds, "plain generation")
         + f"\n\nWatched generation takes {middle:.3f} of plain generation ({low:.3f} to {high:.3f}). "
         "Inside a watched run, reading the layer and asking the monitors take "
         f"{statistics.median(shares):.2%} of the time ({min(shares):.2%} to {max(shares):.2%}, "
-        f"{REPEATS} runs).",
+        f"{repeats} runs).",
     )
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 5)
