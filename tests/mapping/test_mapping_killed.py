@@ -78,10 +78,16 @@ def test_killed_at_20_random_moments(engine: TransformersEngine, tmp_path: Path)
     whole = time.monotonic() - begun
     rng, out = random.Random(11), tmp_path / "killed"
     killed, units_seen = 0, set()
-    for _ in range(KILLS):
-        # Short enough that the last of them still interrupts work.
-        killed += in_a_child(engine, out, kill_after=rng.uniform(0.0, whole / 4))
+    # Short enough that the last of them still interrupts work; a machine with other work gets less far in the
+    # same time, and the limit grows.
+    limit = whole / 4
+    for number in range(3 * KILLS):
+        if number >= KILLS and len(units_seen) >= 3:
+            break
+        killed += in_a_child(engine, out, kill_after=rng.uniform(0.0, limit))
         units_seen.add(len(RunFolder.read(out).units) if (out / "manifest.json").exists() else -1)
+        if number >= KILLS // 2 and len(units_seen) < 3:
+            limit *= 1.3
     assert killed >= KILLS // 2 and len(units_seen) >= 3
     in_a_child(engine, out)
     calm = rows(tmp_path / "calm")
