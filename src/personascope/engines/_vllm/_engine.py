@@ -164,7 +164,8 @@ class VLLMEngine(Texts[ModelFiles]):
             chat_digest=chat.digest if chat else "",
             versions={name: version(name) for name in ("personascope", "torch", "transformers")}
             | {"vllm": vllm_version(), "python": platform.python_version()},
-            context=int(self._engine.vllm_config.model_config.max_model_len),
+            # vLLM keeps room for one token more than it is asked for.
+            context=int(self._engine.vllm_config.model_config.max_model_len) - 1,
         )
 
     def with_transcript(self) -> VLLMEngine:
@@ -521,11 +522,6 @@ class VLLMEngine(Texts[ModelFiles]):
         For who drives ``self.llm`` without this class; ``run`` and its like do it themselves.
         """
         return self._spool.put(value)
-
-    @property
-    def max_length(self) -> int:
-        """Tokens of a prompt at most: vLLM keeps room for one more."""
-        return int(self._engine.vllm_config.model_config.max_model_len) - 1
 
     def stats(self) -> dict[str, int]:
         """Return what the plugin holds in the worker: requests, slots, plans, results."""

@@ -12,7 +12,6 @@ from personascope.errors import UsageError
 from personascope.evals._opening import LOADING, open_engine, open_plan
 from personascope.interventions import Plan, Telemetry
 
-_LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx")
 _MODEL = ("max_length", "max_gen_toks", "seed")
 
 
@@ -52,8 +51,7 @@ class Context:
                 mend="pass tokenizer=... to PersonascopeLM",
             )
         if max_length is None:
-            # A serving engine may keep less than the model could read.
-            max_length = getattr(engine, "max_length", None) or _context_length(loaded, tokenizer)
+            max_length = engine.info.context or _length_of(tokenizer)
         if max_length is None or max_length < 2:
             raise UsageError(
                 f"how much {engine.info.model_id} reads is not known ({max_length})",
@@ -71,13 +69,7 @@ class Context:
         )
 
 
-def _context_length(loaded: Any, tokenizer: Any) -> int | None:
-    config = getattr(getattr(loaded, "model", None), "config", None)
-    if config is not None:
-        config = config.get_text_config(decoder=True)
-        for name in _LENGTHS:
-            if getattr(config, name, None):
-                return int(getattr(config, name))
+def _length_of(tokenizer: Any) -> int | None:
     length = getattr(tokenizer, "model_max_length", None)
     # Transformers writes a number beyond all reason where nothing is known.
     return int(length) if length and length < 10**12 else None
