@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +14,19 @@ from eval_case import tiny_run
 from personascope.dynamics import (
     DriftRun,
     LocalAuditor,
+    Monitor,
     OpenAIAuditor,
     ReplayAuditor,
     ScriptedAuditor,
+    Threshold,
     cast_scenes,
     parse_auditor,
+    parse_probes,
     read_drift,
     replay,
     simulate,
 )
-from personascope.engines import Probe, Sampling
+from personascope.engines import Sampling
 from personascope.errors import DynamicsError, StoreError, UsageError
 from personascope.interventions import Plan, Steer
 
@@ -50,7 +54,7 @@ def content(run: DriftRun) -> list:
 
 def test_positions_are_those_of_the_map(tmp_path: Path) -> None:
     found, target = tiny_map(), FakeTarget()
-    probe = Probe("pc1", 2, found.components(2)[0].astype(np.float32))
+    (probe,) = parse_probes(found, ["pc1"], 2)
     done = play(tmp_path / "run", target=target, probes=(probe,))
     assert not done.partial and done.exchanges == 32 and set(target.asked.values()) == {1}
     run = read_drift(tmp_path / "run")
@@ -93,6 +97,44 @@ def test_a_replay_says_the_same_and_a_plan_is_on_every_reply(tmp_path: Path) -> 
         assert [e.user for e in before.exchanges] == [e.user for e in after.exchanges]
         assert {e.plan for e in after.exchanges} == {plan.digest}
         assert (before.domain, before.topic, before.number) == (after.domain, after.topic, after.number)
+
+
+def test_an_empty_reply_counts_as_a_reply_of_its_monitor(tmp_path: Path) -> None:
+    class Silent(FakeTarget):
+        """Says nothing at first, and then shows its tokens to the watch."""
+
+        def run(self, requests):
+            for request in requests:
+                for done in super().run([request]):
+                    if request.id.endswith("#0"):
+                        empty = {probe.name: np.zeros(0, np.float32) for probe in request.probes}
+                        yield replace(
+                            done, text="", token_ids=(), pooled=None, token_count=0, projections=empty
+                        )
+                        continue
+                    assert request.watch is not None
+                    for token, value in enumerate(done.projections["axis"]):
+                        request.watch(token, {"axis": float(value)})
+                    yield done
+
+    replies: list[int] = []
+    found = tiny_map()
+    # Any token sets it off.
+    rule = Threshold("token", limit=1e9, window=1)
+    monitor = Monitor.for_map(rule, found, on_alarm=lambda state: replies.append(state.reply))
+    play(tmp_path / "run", target=Silent(), monitor=monitor)
+    assert replies == [1] * 8
+    assert {e.turn for d in read_drift(tmp_path / "run").dialogues for e in d.exchanges if e.alarm == 0} == {
+        1
+    }
+
+
+def test_another_direction_of_the_same_name_is_another_run(tmp_path: Path) -> None:
+    (probe,) = parse_probes(tiny_map(), ["pc1"], 2)
+    play(tmp_path / "run", probes=(probe,))
+    other = replace(probe, probe=replace(probe.probe, direction=-probe.probe.direction))
+    with pytest.raises(StoreError, match="probes"):
+        play(tmp_path / "run", probes=(other,))
 
 
 def test_conversations_end_where_the_user_or_the_context_does(tmp_path: Path) -> None:

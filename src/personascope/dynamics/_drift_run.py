@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -88,20 +89,15 @@ def _dialogue(scene: dict[str, Any], rows: list[dict[str, Any]], path: Path) -> 
     )
 
 
+def row_of(exchange: Exchange) -> dict[str, Any]:
+    """Return the columns of an exchange."""
+    row = {one.name: getattr(exchange, one.name) for one in fields(Exchange)}
+    return row | {"probes": list(exchange.probes.items())}
+
+
 def exchange_of(row: dict[str, Any]) -> Exchange:
     """Return the exchange of a row."""
-    return Exchange(
-        turn=row["turn"],
-        user=row["user"],
-        reply=row["reply"],
-        token_count=row["token_count"],
-        finish_reason=row["finish_reason"],
-        projections=np.array(row["projections"], np.float32),
-        tokens=np.array(row["tokens"], np.float32),
-        probes=dict(row["probes"] or ()),
-        plan=row["plan"],
-        plan_tokens=row["plan_tokens"],
-        capped_tokens=row["capped_tokens"],
-        alarm=row["alarm"],
-        prompt_tokens=row["prompt_tokens"],
-    )
+    values: dict[str, Any] = {one.name: row[one.name] for one in fields(Exchange)}
+    values |= {name: np.array(row[name], np.float32) for name in ("projections", "tokens")}
+    values["probes"] = dict(row["probes"] or ())
+    return Exchange(**values)

@@ -11,13 +11,14 @@ import pyarrow as pa
 
 from personascope.chat import Conversation, Message
 from personascope.dynamics._auditor import Asked, Auditor, Failed, Over
-from personascope.dynamics._drift_run import EXCHANGE, FAILED, OVER, SCHEMA
+from personascope.dynamics._drift_run import EXCHANGE, FAILED, OVER, SCHEMA, row_of
 from personascope.dynamics._monitor import Monitor
 from personascope.dynamics._probes import AXIS
 from personascope.dynamics._scenes import Scene
 from personascope.dynamics._types import DriftRun, Ended, Exchange
 from personascope.engines import Capture, Completion, Engine, Probe, Request, Sampling
 from personascope.errors import EngineError
+from personascope.evals import check_applied
 from personascope.interventions import Plan
 from personascope.space import PersonaMap
 from personascope.store import RunFolder
@@ -181,11 +182,7 @@ class Play:
         )
 
     def _take(self, talk: Talk, request: Request, completion: Completion) -> None:
-        if completion.plan_digest != (None if request.plan is None else request.plan.digest):
-            raise EngineError(
-                f"the reply {completion.id} came back under the plan {completion.plan_digest}",
-                mend="report this; the reply was not kept",
-            )
+        check_applied(completion.id, request.plan, completion.plan_digest)
         assert isinstance(request.prompt[-1], Message)
         exchange = self._exchange(talk, request.prompt[-1].content, completion)
         talk.exchanges.append(exchange)
@@ -228,7 +225,8 @@ class Play:
         if monitor is None:
             return exchange
         before = talk.alarmed is not None
-        if monitor.rule.level == "turn":
+        if monitor.rule.level == "turn" or not exchange.token_count:
+            # A watch is not called in an empty reply, which is a reply all the same.
             feed(monitor, exchange, self.probes[0].layer)
         if before or monitor.alarmed_at is None:
             return exchange
@@ -250,9 +248,7 @@ class Play:
             "reason": reason,
         }
         if exchange is not None:
-            row |= {name: getattr(exchange, name) for name in _COPIED} | {
-                "probes": list(exchange.probes.items())
-            }
+            row |= row_of(exchange)
         self.rows.append(row)
 
     def _commit(self) -> None:
@@ -268,21 +264,6 @@ class Play:
             done = sum(self.turns if talk.ended else len(talk.exchanges) for talk in self.talks)
             failed = sum(talk.failures > 0 for talk in self.talks)
             self.progress(SimulationProgress(done, self.turns * len(self.talks), self.tokens, failed))
-
-
-_COPIED = (
-    "user",
-    "reply",
-    "token_count",
-    "finish_reason",
-    "projections",
-    "tokens",
-    "plan",
-    "plan_tokens",
-    "capped_tokens",
-    "alarm",
-    "prompt_tokens",
-)
 
 
 def feed(monitor: Monitor | None, exchange: Exchange, layer: int) -> None:

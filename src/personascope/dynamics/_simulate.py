@@ -16,10 +16,10 @@ from personascope.dynamics._auditor import Auditor
 from personascope.dynamics._drift_run import read_drift
 from personascope.dynamics._monitor import Monitor
 from personascope.dynamics._play import Play, SimulationProgress
-from personascope.dynamics._probes import AXIS
+from personascope.dynamics._probes import AXIS, NamedProbe, axis_probe
 from personascope.dynamics._scenes import Scene, scenes_digest
 from personascope.dynamics._types import DriftRun
-from personascope.engines import Engine, Probe, Sampling
+from personascope.engines import Engine, Sampling
 from personascope.errors import DynamicsError
 from personascope.interventions import Plan
 from personascope.space import PersonaMap
@@ -61,7 +61,7 @@ def simulate(
     out: Path,
     turns: int = 15,
     layer: int | None = None,
-    probes: Sequence[Probe] = (),
+    probes: Sequence[NamedProbe] = (),
     plan: Plan | None = None,
     monitor: Monitor | None = None,
     sampling: Sampling | None = None,
@@ -82,7 +82,8 @@ def simulate(
         out: The run folder, new or of an earlier call with the same arguments.
         turns: Exchanges of a conversation at most; the paper's 15.
         layer: Where positions are read; the map's middle layer by default.
-        probes: Directions beside the axis.
+        probes: Directions beside the axis (`parse_probes`); an "axis" among them is the one that is there
+            anyway.
         plan: Acts on every reply.
         monitor: A fresh copy of it follows each conversation. A plan that its alarm switches on acts from
             the next token on (from the next message on, for a monitor of turns) and stays for the later
@@ -102,7 +103,7 @@ def simulate(
     if not scenes or turns < 1:
         raise DynamicsError(f"{len(scenes)} conversations of {turns} exchanges", mend="ask for one or more")
     at = found.middle_layer if layer is None else layer
-    axis = Probe(AXIS, at, found.unit_axis(at))
+    read = (axis_probe(found, at), *(named for named in probes if named.name != AXIS))
     how = sampling or Sampling(max_new_tokens=256)
     if monitor is not None:
         monitor.check_map(found)
@@ -119,7 +120,7 @@ def simulate(
         "turns": turns,
         "layer": at,
         "map": found.digest,
-        "probes": [[probe.name, probe.layer] for probe in probes],
+        "probes": [[named.name, named.layer, named.digest] for named in read],
         "plan": None if plan is None else plan.digest,
         "monitor": None if monitor is None else _monitor_identity(monitor),
         "sampling": [how.temperature, how.top_p, how.max_new_tokens, how.min_new_tokens, list(how.stop)],
@@ -145,7 +146,8 @@ def simulate(
         "scenes": [{key: getattr(scene, key) for key in _NOTED} for scene in scenes],
     }
     with RunFolder.open(out, identity, notes, restart=restart) as folder:
-        played = Play(engine, found, auditor, folder, turns, (axis, *probes), plan, how, seed, progress)
+        directions = tuple(named.probe for named in read)
+        played = Play(engine, found, auditor, folder, turns, directions, plan, how, seed, progress)
         played.take_up(scenes, monitor, read_drift(out))
         played.run()
         talks = played.talks
