@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from personascope.dynamics import (
     switched_of,
 )
 from personascope.errors import UsageError
-from personascope.evals import Interval
+from personascope.evals import Interval, json_values
 from personascope.store import write_json
 
 REPORT = "monitor_report.json"
@@ -96,11 +97,8 @@ def monitor(
             measured = evaluate_monitor(each, [], pairs)
             table.add_row("switched, before the switch", name, *_share(measured.early), "")
             table.add_row("switched, from the switch on", name, *_share(measured.detected), _delay(measured))
-            record["switched"][name] = {
-                "early": _record(measured.early),
-                "detected": _record(measured.detected),
-                "delay": [value if math.isfinite(value) else None for value in measured.delay],
-            }
+            told = {key: asdict(getattr(measured, key)) for key in ("early", "detected")}
+            record["switched"][name] = json_values(told | {"delay": measured.delay})
     out.print(table)
     folder = out_folder or run_folder(run)
     folder.mkdir(parents=True, exist_ok=True)
@@ -114,15 +112,6 @@ def _share(share: Interval) -> tuple[str, str, str]:
     if share.n == 0:
         return "-", "", "0"
     return f"{share.estimate:.0%}", f"{share.low:.0%} to {share.high:.0%}", str(share.n)
-
-
-def _record(share: Interval) -> dict[str, float | int | None]:
-    return {
-        "estimate": share.estimate if share.n else None,
-        "low": share.low if share.n else None,
-        "high": share.high if share.n else None,
-        "n": share.n,
-    }
 
 
 def _delay(found: MonitorEvaluation) -> str:

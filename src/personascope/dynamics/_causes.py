@@ -14,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from personascope.dynamics._json import as_json
 from personascope.dynamics._messages import Group, Messages
 from personascope.dynamics._ridge import (
     ALPHAS,
@@ -27,7 +26,7 @@ from personascope.dynamics._ridge import (
     splits,
 )
 from personascope.errors import DynamicsError
-from personascope.evals import Interval
+from personascope.evals import Interval, json_values
 
 Array = np.ndarray
 Target = Literal["position", "change"]
@@ -131,7 +130,7 @@ class Prediction:
                     strict=True,
                 )
             ]
-        return as_json(found)
+        return json_values(found)
 
 
 def predict_from_messages(

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from personascope.dynamics._json import as_json
 from personascope.dynamics._messages import Group, Messages
 from personascope.errors import DynamicsError
-from personascope.evals import Interval, mean_interval
+from personascope.evals import Interval, json_values, mean_interval
 
 Array = np.ndarray
 
@@ -77,7 +76,7 @@ class Clusters:
 
     def record(self) -> dict[str, Any]:
         """Return all but the rows as JSON; what cannot be said is null."""
-        return as_json(
+        return json_values(
             {
                 "clusters": [asdict(one) for one in self.clusters],
                 "k": self.k,

@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from personascope.dynamics._json import as_json
 from personascope.dynamics._messages import topic_key
 from personascope.dynamics._trajectories import by_domain, first_to_last
 from personascope.dynamics._types import Dialogue, DriftRun
 from personascope.errors import DynamicsError
-from personascope.evals import Difference, mean_interval, paired_difference
+from personascope.evals import Difference, json_values, mean_interval, paired_difference
 
 
 def _mean(path: Float[np.ndarray, "turns"]) -> float:
@@ -103,7 +102,7 @@ class Contrast:
 
     def record(self) -> dict[str, Any]:
         """Return all of it as JSON; what cannot be said is null."""
-        return as_json(asdict(self))
+        return json_values(asdict(self))
 
 
 def contrasts(

@@ -7,9 +7,9 @@ from typing import Any, get_args
 
 from personascope.dynamics._causes import Prediction, Target, predict_from_messages
 from personascope.dynamics._clusters import Clusters, cluster_messages
-from personascope.dynamics._json import as_json
 from personascope.dynamics._messages import Encoder, Group, embed_messages, messages_of
 from personascope.dynamics._types import DriftRun
+from personascope.evals import json_values
 from personascope.judge import Embedder
 
 
@@ -35,7 +35,7 @@ class Causes:
 
     def record(self, *, rows: bool = True) -> dict[str, Any]:
         """Return all of it as JSON, with each row's target and prediction unless ``rows`` is False."""
-        return as_json(
+        return json_values(
             {
                 "embedding": self.embedding,
                 "layer": self.layer,

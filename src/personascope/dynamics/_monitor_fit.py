@@ -15,7 +15,7 @@ from personascope.dynamics._monitor_baseline import Level, MonitorBaseline, Posi
 from personascope.dynamics._monitor_types import MonitorSource, OnAlarm
 from personascope.dynamics._types import Dialogue, DriftRun
 from personascope.errors import DynamicsError
-from personascope.evals import Interval, share_interval
+from personascope.evals import Interval, json_values, share_interval
 
 ASSISTANT_LIKE = ("coding", "writing")
 """Domains whose conversations stay with the Assistant (section 4 of the paper)."""
@@ -149,17 +149,14 @@ class MonitorReport:
                 for name, rule in self.rules.items()
                 if rule.calibration is not None
             },
-            "false_alarms": {name: _plain(one.false_alarms) for name, one in self.evaluations.items()},
+            "false_alarms": {
+                name: json_values(asdict(one.false_alarms)) for name, one in self.evaluations.items()
+            },
             "others": {
-                name: {domain: _plain(share) for domain, share in shares.items()}
+                name: {domain: json_values(asdict(share)) for domain, share in shares.items()}
                 for name, shares in self.others.items()
             },
         }
-
-
-def _plain(share: Interval) -> dict[str, Any]:
-    """Return an interval as JSON values; of nothing, its estimate is null."""
-    return {name: None if value != value else value for name, value in asdict(share).items()}
 
 
 def positions_of(run: DriftRun, dialogue: Dialogue, level: Level, layer: int | None = None) -> Positions:

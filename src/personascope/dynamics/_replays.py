@@ -9,12 +9,11 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from personascope.dynamics._json import as_json
 from personascope.dynamics._messages import topic_key
 from personascope.dynamics._trajectories import MIN_DIALOGUES
 from personascope.dynamics._types import Dialogue, DriftRun, Exchange
 from personascope.errors import DynamicsError
-from personascope.evals import Difference, Interval, mean_interval, paired_difference
+from personascope.evals import Difference, Interval, json_values, mean_interval, paired_difference
 
 Array = np.ndarray
 By = Literal["domain", "dialogue"]
@@ -72,7 +71,7 @@ class Replays:
 
     def record(self) -> dict[str, Any]:
         """Return all of it as JSON; what cannot be said is null."""
-        return as_json(asdict(self))
+        return json_values(asdict(self))
 
 
 def compare_replays(

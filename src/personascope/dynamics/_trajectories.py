@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from personascope.dynamics._json import as_json
 from personascope.dynamics._messages import topic_key
 from personascope.dynamics._types import Dialogue, DriftRun
 from personascope.errors import DynamicsError
-from personascope.evals import Interval, mean_interval
+from personascope.evals import Interval, json_values, mean_interval
 
 MIN_DIALOGUES = 10
 """A turn that fewer dialogues reach is dropped, as in the paper."""
@@ -90,7 +89,7 @@ class Trajectories:
 
     def record(self) -> dict[str, Any]:
         """Return all of it as JSON, with the notes; what cannot be said is null."""
-        return as_json({**asdict(self), "notes": self.notes()})
+        return json_values({**asdict(self), "notes": self.notes()})
 
 
 def trajectories(

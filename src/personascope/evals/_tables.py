@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -226,11 +227,11 @@ def _health(condition: ConditionRows, seed: int) -> Health:
 
 
 def json_values(value: Any) -> Any:
-    """Return plain JSON values of nested results; numbers that are not finite are null."""
+    """Return results as JSON has them: lists for tuples and arrays, null for numbers that are not finite."""
     if isinstance(value, Mapping):
-        return {key: json_values(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+        return {str(key): json_values(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
         return [json_values(item) for item in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
-    return value
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
