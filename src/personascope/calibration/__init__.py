@@ -2,7 +2,7 @@
 
 from personascope.calibration._caps import Window, cap_conditions, cap_plan, default_windows, parse_window
 from personascope.calibration._kept_norms import NORMS, keep_norms, norms_for, read_norms
-from personascope.calibration._matching import matching_floors
+from personascope.calibration._matching import matching_floors, random_control
 from personascope.calibration._norms import Norms, residual_norms
 from personascope.calibration._sweep import (
     AXIS_PERCENTILES,
@@ -37,6 +37,7 @@ __all__ = [
     "matching_floors",
     "norms_for",
     "parse_window",
+    "random_control",
     "read_norms",
     "residual_norms",
     "summarise",

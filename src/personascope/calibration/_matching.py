@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from personascope.calibration._thresholds import Sample
 from personascope.errors import UsageError
-from personascope.evals import random_unit
-from personascope.interventions import Cap
+from personascope.evals import random_unit, randomised
+from personascope.interventions import Cap, Plan
 
 
 def matching_floors(sample: Sample, caps: Sequence[Cap], draw: int, *, seed: int = 0) -> dict[int, float]:
@@ -42,3 +43,20 @@ def matching_floors(sample: Sample, caps: Sequence[Cap], draw: int, *, seed: int
         percentile = float((along.values[:, cap.layer] < cap.floor).mean() * 100)
         floors[cap.layer] = random.floor_at_axis_percentile(percentile, cap.layer)
     return floors
+
+
+def random_control(run: Path, plan: Plan, draw: int, *, seed: int = 0) -> Plan:
+    """Return a plan on a random direction instead of its own; its caps' floors are `matching_floors`.
+
+    Args:
+        run: Run folder of the model's map; its kept responses are read if the plan has caps.
+        plan: A plan of steering, or of caps with a floor, one a layer.
+        draw: Number of the random direction.
+        seed: Of the draw.
+
+    Raises:
+        UsageError: If the plan has no such control, or no response was kept.
+    """
+    caps = [op for op in plan.ops if isinstance(op, Cap)]
+    floors = matching_floors(Sample.open(run), caps, draw, seed=seed) if caps else None
+    return randomised(plan, draw, seed=seed, floors=floors)

@@ -19,20 +19,19 @@ from personascope.calibration import (
     parse_window,
 )
 from personascope.cli._bar import Bar
-from personascope.cli._console import err, out
-from personascope.cli._engine import ADDRESS, WORKERS, numbers, open_engine, run_folder
-from personascope.cli._evaluate import (
-    BATCH,
+from personascope.cli._console import PARTLY, err, out, this_command
+from personascope.cli._engine import (
+    ADDRESS,
     DTYPE,
-    ENGINE,
-    JUDGE,
     MODEL,
-    PARTLY,
     RESTART,
     SEED,
-    show_progress,
-    this_command,
+    WORKERS,
+    numbers,
+    open_engine,
+    run_folder,
 )
+from personascope.cli._evaluate import BATCH, ENGINE, JUDGE, show_progress
 from personascope.corpus import load_corpus
 from personascope.corpus.evals import load_jailbreak_set
 from personascope.errors import UsageError

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from personascope.cli._console import err, out
+from personascope.cli._console import PARTLY, err, out
 from personascope.corpus.dialogues import load_cases
 from personascope.dynamics import (
     CASES,
@@ -39,7 +39,6 @@ from personascope.report import (
 )
 from personascope.store import write_json
 
-PARTLY = 3
 RESULTS = "results.json"
 
 

@@ -14,6 +14,10 @@ from personascope.space import PersonaMap
 
 WORKERS = typer.Option(1, help="Engines that share the requests; more than one need Ray.")
 ADDRESS = typer.Option(None, help="Ray cluster of the workers: auto, ray://HOST:10001; else this machine.")
+MODEL = typer.Option(None, help="Model, if it lies elsewhere than when it was mapped.")
+DTYPE = typer.Option("auto", help="auto, bfloat16, float32 or float16.")
+SEED = typer.Option(0, help="Of everything that is drawn.")
+RESTART = typer.Option(False, help="Forget the run that is in the folder.")
 
 
 def run_folder(folder: Path) -> Path:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,14 +10,20 @@ from typing import TYPE_CHECKING
 import typer
 from rich.table import Table as Grid
 
-from personascope.calibration import (
-    Sample,
-    matching_floors,
-    norms_for,
-)
+from personascope.calibration import norms_for, random_control
 from personascope.cli._bar import Bar
-from personascope.cli._console import err, out
-from personascope.cli._engine import ADDRESS, WORKERS, numbers, open_engine, run_folder
+from personascope.cli._console import PARTLY, err, out, this_command
+from personascope.cli._engine import (
+    ADDRESS,
+    DTYPE,
+    MODEL,
+    RESTART,
+    SEED,
+    WORKERS,
+    numbers,
+    open_engine,
+    run_folder,
+)
 from personascope.corpus import load_corpus
 from personascope.corpus.evals import load_chats, load_jailbreak_set
 from personascope.engines import ENGINES, LocalEngine, RayEngine, load_engine
@@ -37,12 +41,11 @@ from personascope.evals import (
     ordinary_trials,
     paired_difference,
     plan_model,
-    randomised,
     run_evaluation,
     steering_conditions,
     susceptibility_trials,
 )
-from personascope.interventions import Cap, Plan, PlanModel
+from personascope.interventions import Plan, PlanModel
 from personascope.judge import parse_judge
 from personascope.report import save_evaluation_figure
 from personascope.space import PersonaMap
@@ -51,7 +54,6 @@ from personascope.store import write_json
 if TYPE_CHECKING:
     from personascope.evals.harness import Capability, CapabilityTask
 
-PARTLY = 3
 app = typer.Typer(help="Measure what a plan does, with its controls.", no_args_is_help=True)
 
 RUN = typer.Argument(..., help="Run folder of the model's map.")
@@ -61,12 +63,8 @@ PLANS = typer.Option(None, "--plan", help="Evaluate this plan instead of steerin
 DRAWS = typer.Option(3, help="Random directions beside the axis, of the same length.")
 LAYER = typer.Option(None, help="Layer that is steered; the map's middle layer if not given.")
 JUDGE = typer.Option("rules", help="rules (offline), openai:MODEL@BASE_URL, local:MODEL or none.")
-MODEL = typer.Option(None, help="Model, if it lies elsewhere than when it was mapped.")
 ENGINE = typer.Option("auto", "--engine", help=f"{', '.join(ENGINES)}; auto is vllm where it is installed.")
-DTYPE = typer.Option("auto", help="auto, bfloat16, float32 or float16.")
 BATCH = typer.Option(128, help="Responses that are generated side by side.")
-SEED = typer.Option(0, help="Of everything that is drawn.")
-RESTART = typer.Option(False, help="Forget the run that is in the folder.")
 
 
 def register(main: typer.Typer) -> None:
@@ -348,26 +346,13 @@ def _with_controls(plans: Sequence[Path], draws: int, run: Path, seed: int) -> l
         name = plan.name or path.name
         conditions.append(Condition(name, "plan", plan))
         for draw in range(draws):
-            control = randomised(plan, draw, seed=seed, floors=_floors(plan, draw, run, seed))
+            control = random_control(run_folder(run), plan, draw, seed=seed)
             conditions.append(Condition(f"random {draw} of {name}", "random", control, draw=draw, of=(name,)))
     return conditions
 
 
-def _floors(plan: Plan, draw: int, run: Path, seed: int) -> dict[int, float] | None:
-    """Return floors on a random direction at which it would fire as often as the plan's own caps."""
-    caps = [op for op in plan.ops if isinstance(op, Cap)]
-    if not caps:
-        return None
-    return matching_floors(Sample.open(run_folder(run)), caps, draw, seed=seed)
-
-
 def _folder(run: Path, out_folder: Path | None, name: str) -> Path:
     return out_folder or run_folder(run) / "evals" / name
-
-
-def this_command() -> str:
-    """Return the command line, as it is recorded in run folders."""
-    return shlex.join(["personascope", *sys.argv[1:]])
 
 
 def _evaluate(

@@ -10,22 +10,9 @@ import typer
 from rich.table import Table as Grid
 
 from personascope.cli._bar import Bar
-from personascope.cli._console import err, out
-from personascope.cli._engine import ADDRESS, WORKERS, open_engine, run_folder
-from personascope.cli._evaluate import (
-    BATCH,
-    DTYPE,
-    ENGINE,
-    JUDGE,
-    MODEL,
-    OUT,
-    PARTLY,
-    RESTART,
-    RUN,
-    SEED,
-    show_progress,
-    this_command,
-)
+from personascope.cli._console import PARTLY, err, out, this_command
+from personascope.cli._engine import ADDRESS, DTYPE, MODEL, RESTART, SEED, WORKERS, open_engine, run_folder
+from personascope.cli._evaluate import BATCH, ENGINE, JUDGE, OUT, RUN, show_progress
 from personascope.cli._evaluate import app as group
 from personascope.corpus import load_corpus
 from personascope.corpus.evals import load_harmful_questions

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -11,7 +9,7 @@ from pathlib import Path
 import typer
 
 from personascope.cli._bar import Bar
-from personascope.cli._console import err, out
+from personascope.cli._console import PARTLY, err, out, this_command
 from personascope.cli._engine import ADDRESS, WORKERS
 from personascope.cli._show import print_map
 from personascope.corpus import load_corpus
@@ -22,8 +20,6 @@ from personascope.mapping import MAP, PROFILES, RunEstimate, estimate, plan_run,
 from personascope.mapping import Progress as Step
 from personascope.models import EMBEDDED
 from personascope.space import PersonaMap
-
-PARTLY = 3
 
 
 def register(app: typer.Typer) -> None:
@@ -101,7 +97,7 @@ def map_model(
             judge=scorer,
             progress=partial(_show, bar),
             restart=restart,
-            command=shlex.join(["personascope", *sys.argv[1:]]),
+            command=this_command(),
             **common,  # pyright: ignore[reportArgumentType]
         )
     got = result.collected

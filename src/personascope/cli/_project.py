@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shlex
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
@@ -16,7 +15,7 @@ import typer
 from rich.table import Table
 
 from personascope.cli._bar import Bar
-from personascope.cli._console import err, out
+from personascope.cli._console import PARTLY, err, out, this_command
 from personascope.cli._engine import open_engine
 from personascope.dynamics import (
     Counted,
@@ -34,7 +33,6 @@ from personascope.errors import UsageError
 from personascope.interop import Transcript, TranscriptSource, Unreadable
 from personascope.interventions import Plan
 
-PARTLY = 3
 _LISTED = 20
 _CSV_ENTRY = ("number", "id", "where", "status", "reason", "mended")
 
@@ -123,7 +121,7 @@ def project(
                 plan=applied,
                 progress=show if err.is_terminal else None,
                 restart=restart,
-                command=shlex.join(sys.argv),
+                command=this_command(),
             )
         names, entries = list(run.probes), iter(run)
     _write(entries, counted, form, names, tokens=tokens)

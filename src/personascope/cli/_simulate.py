@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -12,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from personascope.cli._bar import Bar
-from personascope.cli._console import err, out
-from personascope.cli._engine import ADDRESS, WORKERS, open_engine, run_folder
+from personascope.cli._console import PARTLY, err, out, this_command
+from personascope.cli._engine import ADDRESS, DTYPE, MODEL, RESTART, SEED, WORKERS, open_engine, run_folder
 from personascope.corpus import load_corpus
 from personascope.corpus.dialogues import DOMAINS, load_cases, load_domains
 from personascope.dynamics import (
@@ -35,7 +33,6 @@ from personascope.engines import ENGINES, Sampling
 from personascope.errors import UsageError
 from personascope.interventions import Plan
 
-PARTLY = 3
 PLAYED, REPLAYED = "cases", "cases_replayed"
 """Folders of the case studies and of their replay, below <run>/drift."""
 
@@ -46,15 +43,12 @@ GATE = typer.Option(None, help="Plan that the monitor's alarm switches on.")
 STOP = typer.Option(False, "--stop-at-alarm", help="End a conversation at the monitor's alarm.")
 LAYER = typer.Option(None, help="Layer at which positions are read; the map's middle layer if not given.")
 PROBES = typer.Option(None, "--probe", help="Further direction: pc1, role:NAME, NAME=FILE; may be repeated.")
-MODEL = typer.Option(None, help="Model, if it lies elsewhere than when it was mapped.")
 ENGINE = typer.Option(
     "auto",
     "--engine",
     help=f"{', '.join(ENGINES)}; auto is vllm where it is installed, transformers for a monitor of tokens.",
 )
-DTYPE = typer.Option("auto", help="auto, bfloat16, float32 or float16.")
 BATCH = typer.Option(128, help="Replies that are generated side by side.")
-RESTART = typer.Option(False, help="Forget the run that is in the folder.")
 
 
 def register(app: typer.Typer) -> None:
@@ -93,7 +87,7 @@ def simulate_talks(
     max_batch: int = BATCH,
     workers: int = WORKERS,
     address: str = ADDRESS,
-    seed: int = typer.Option(0, help="Of everything that is drawn."),
+    seed: int = SEED,
     restart: bool = RESTART,
 ) -> None:
     """Let an auditor talk with the model, and read where each reply lies on the axis (section 4)."""
@@ -134,7 +128,7 @@ def simulate_talks(
             seed=seed,
             progress=partial(_show, bar),
             restart=restart,
-            command=shlex.join(["personascope", *sys.argv[1:]]),
+            command=this_command(),
         )
     _tell(done)
 
@@ -182,7 +176,7 @@ def replay_talks(
             monitor=follower,
             progress=partial(_show, bar),
             restart=restart,
-            command=shlex.join(["personascope", *sys.argv[1:]]),
+            command=this_command(),
         )
     _tell(done)
 

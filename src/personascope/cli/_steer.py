@@ -13,9 +13,9 @@ from personascope.calibration import (
     axis_percentile_of_released,
     cap_plan,
     default_windows,
-    matching_floors,
     norms_for,
     parse_window,
+    random_control,
 )
 from personascope.chat import Conversation, Message
 from personascope.cli._console import err, out
@@ -23,8 +23,8 @@ from personascope.cli._engine import numbers, open_engine, run_folder
 from personascope.corpus.evals import load_chats
 from personascope.engines import Completion, Request, Sampling
 from personascope.errors import UsageError
-from personascope.evals import PLAIN, Condition, random_unit, randomised, steering_plan
-from personascope.interventions import Cap, Plan
+from personascope.evals import PLAIN, Condition, random_unit, steering_plan
+from personascope.interventions import Plan
 
 plan_app = typer.Typer(help="Make a plan, or say what one does.", no_args_is_help=True)
 
@@ -170,10 +170,7 @@ def plan_random(
     seed: int = typer.Option(0, help="Of the draw."),
 ) -> None:
     """Make the control of a plan: the same on a random direction, caps with floors that fire as often."""
-    whole = Plan.load(plan)
-    caps = [op for op in whole.ops if isinstance(op, Cap)]
-    floors = matching_floors(Sample.open(run_folder(run)), caps, draw, seed=seed) if caps else None
-    _write(randomised(whole, draw, seed=seed, floors=floors), out_folder)
+    _write(random_control(run_folder(run), Plan.load(plan), draw, seed=seed), out_folder)
 
 
 @plan_app.command("explain")

@@ -105,12 +105,7 @@ def run_harm(
         "design": design.digest,
         "layer": at,
         "plan": None if plan is None else [plan.digest, plan_on],
-        "model": {
-            "id": engine.info.model_id,
-            "revision": engine.info.model_revision,
-            "dtype": engine.info.dtype,
-            "chat": engine.info.chat_digest,
-        },
+        "model": engine.info.identity,
         "seed": design.seed,
     }
     notes = {

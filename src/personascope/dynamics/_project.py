@@ -284,12 +284,7 @@ def run_projection(
         "kind": KIND,
         "source": opened.digest(),
         "map": found.digest,
-        "model": {
-            "id": info.model_id,
-            "revision": info.model_revision,
-            "dtype": info.dtype,
-            "chat": info.chat_digest,
-        },
+        "model": info.identity,
         "layer": projector.layer,
         "probes": [[named.name, named.layer, named.digest] for named in projector.probes],
         "tokens": tokens,

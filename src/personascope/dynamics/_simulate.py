@@ -124,12 +124,7 @@ def simulate(
         "plan": None if plan is None else plan.digest,
         "monitor": None if monitor is None else _monitor_identity(monitor),
         "sampling": [how.temperature, how.top_p, how.max_new_tokens, how.min_new_tokens, list(how.stop)],
-        "model": {
-            "id": info.model_id,
-            "revision": info.model_revision,
-            "dtype": info.dtype,
-            "chat": info.chat_digest,
-        },
+        "model": info.identity,
         "seed": seed,
     }
     notes = {

@@ -228,6 +228,16 @@ class EngineInfo:
     versions: Mapping[str, str] = field(default_factory=dict)
     context: int | None = None
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """What must be the same for a run to be taken up again: model, revision, dtype, chat format."""
+        return {
+            "id": self.model_id,
+            "revision": self.model_revision,
+            "dtype": self.dtype,
+            "chat": self.chat_digest,
+        }
+
 
 @runtime_checkable
 class Engine(Protocol):

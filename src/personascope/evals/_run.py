@@ -135,12 +135,7 @@ def run_evaluation(
         "evaluation": trials.name,
         "trials": trials.digest,
         "conditions": [[c.name, c.plan.digest if c.plan else None] for c in conditions],
-        "model": {
-            "id": engine.info.model_id,
-            "revision": engine.info.model_revision,
-            "dtype": engine.info.dtype,
-            "chat": engine.info.chat_digest,
-        },
+        "model": engine.info.identity,
         "seed": seed,
     }
     notes = {
