@@ -16,7 +16,6 @@ from personascope.dynamics import (
     LocalAuditor,
     Monitor,
     OpenAIAuditor,
-    ReplayAuditor,
     ScriptedAuditor,
     Threshold,
     cast_scenes,
@@ -89,8 +88,8 @@ def test_a_replay_says_the_same_and_a_plan_is_on_every_reply(tmp_path: Path) -> 
     play(tmp_path / "plain")
     source = read_drift(tmp_path / "plain")
     plan = Plan((Steer(1, np.ones(found.d_model), 1.0),))
-    replay(FakeTarget(), found, source, ReplayAuditor(source), out=tmp_path / "same")
-    replay(FakeTarget(), found, source, ReplayAuditor(source), out=tmp_path / "steered", plan=plan)
+    replay(FakeTarget(), found, source, out=tmp_path / "same")
+    replay(FakeTarget(), found, source, out=tmp_path / "steered", plan=plan)
     same, steered = read_drift(tmp_path / "same"), read_drift(tmp_path / "steered")
     assert content(same) == content(source)
     for before, after in zip(source.dialogues, steered.dialogues, strict=True):

@@ -17,7 +17,6 @@ from personascope.corpus.dialogues import DOMAINS, load_cases, load_domains
 from personascope.dynamics import (
     AUDITORS,
     Monitor,
-    ReplayAuditor,
     Simulation,
     SimulationProgress,
     case_scenes,
@@ -169,7 +168,6 @@ def replay_talks(
             engine,
             found,
             before,
-            ReplayAuditor(before),
             out=_folder(run, out_folder, f"{source.name}_replayed"),
             probes=parse_probes(found, probes or (), before.layer),
             plan=None if plan is None else Plan.load(plan),

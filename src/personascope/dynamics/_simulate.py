@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from personascope.dynamics._auditor import Auditor
+from personascope.dynamics._auditor import Auditor, ReplayAuditor
 from personascope.dynamics._drift_run import read_drift
 from personascope.dynamics._monitor import Monitor
 from personascope.dynamics._play import Play, SimulationProgress
@@ -159,7 +159,6 @@ def replay(
     engine: Engine,
     found: PersonaMap,
     source: DriftRun,
-    auditor: Auditor,
     **options: Any,
 ) -> Simulation:
     """Say to the model what the user said in an earlier run, under another plan or none.
@@ -168,7 +167,6 @@ def replay(
         engine: The target.
         found: Its map.
         source: The earlier run; layer, turns and sampling are its own unless given.
-        auditor: A `ReplayAuditor` of the run.
         options: As for `simulate`.
 
     Raises:
@@ -182,7 +180,7 @@ def replay(
     options.setdefault("turns", source.turns)
     options.setdefault("sampling", Sampling(temperature, top_p, longest, least, tuple(stop)))
     options.setdefault("seed", source.manifest["identity"]["seed"])
-    return simulate(engine, found, scenes, auditor, **options)
+    return simulate(engine, found, scenes, ReplayAuditor(source), **options)
 
 
 def _monitor_identity(monitor: Monitor) -> dict[str, Any]:
