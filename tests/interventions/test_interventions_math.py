@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from plan_case import apply_plainly, nearest, random_op, random_plan, unit
 
@@ -65,8 +65,22 @@ def cases(draw: st.DrawFn) -> tuple[list[Cap], torch.Tensor]:
     return caps, hidden
 
 
+NEARLY_PARALLEL = [
+    Cap(0, np.array([0.8442492, 0.43561333, 0.11942866, 0.2884808]), -1.5717559, -0.80695997),
+    Cap(0, np.array([0.8729387, 0.3520035, -0.01583716, 0.33737335]), floor=1.0734233),
+    Cap(0, np.array([0.87149674, 0.35008654, -0.03470722, 0.34165516]), 0.45878207, 1.1105727),
+]
+"""The nearest point takes coefficients of some thousands that nearly cancel; float32 sums miss the bounds."""
+
+
 @settings(max_examples=150, deadline=None)
 @given(cases())
+@example(
+    (
+        NEARLY_PARALLEL,
+        torch.tensor([[[-0.1985, 1.1663, -0.0912, -1.1608], [1.5185, -1.8241, 0.7463, 1.3358]]]),
+    )
+)
 def test_caps_hold_touch_nothing_else_and_go_the_shortest_way(case: tuple[list[Cap], torch.Tensor]) -> None:
     caps, hidden = case
     out, counters = run([Plan(tuple(caps))] * hidden.shape[0], hidden.clone(), 0)
@@ -88,12 +102,10 @@ def test_caps_hold_touch_nothing_else_and_go_the_shortest_way(case: tuple[list[C
     move = after - before
     across = move - move @ basis @ basis.T
     assert (np.linalg.norm(across, axis=-1) <= room + 1e-6).all()
-    # Where directions are nearly parallel, rounding moves the corner of their bounds far along.
-    skew = max(1.0, float(np.linalg.cond(directions)) / 5)
     for place in np.ndindex(hidden.shape[:2]):
         wanted = nearest(before[place], caps)
         error = np.linalg.norm(after[place] - wanted)
-        assert error <= (room[place] * 4 + 2e-5 * (1 + np.linalg.norm(wanted))) * skew
+        assert error <= room[place] * 4 + 2e-5 * (1 + np.linalg.norm(wanted))
     total = sum(counters.tally(row, 0).capped for row in range(hidden.shape[0]))
     assert total >= (np.linalg.norm(move, axis=-1) > room).sum()
 
@@ -175,3 +187,17 @@ def test_tokens_acted_on_counts_overlapping_parts_once() -> None:
 def test_the_firing_share_of_nothing_is_zero() -> None:
     assert Telemetry(0).firing_share == 0.0
     assert Telemetry(8, 2).firing_share == 0.25
+
+
+def test_two_copies_of_a_direction_that_differ_by_rounding_still_hold_together() -> None:
+    rng = np.random.default_rng(3)
+    v = unit(rng, 64)
+    copy = v + 1e-7 * unit(rng, 64)
+    caps = (Cap(0, v, floor=1.0), Cap(0, copy / np.linalg.norm(copy), ceiling=1.0))
+    # Far out both bounds cannot hold to rounding at once: the least miss is taken, never no move at all.
+    hidden = torch.from_numpy(rng.normal(size=(1, 16, 64)) * 1e4).float()
+    out, counters = run([Plan(caps)], hidden.clone(), 0)
+    along = out.double().numpy() @ v
+    room = ROUNDOFF[torch.float32] * 8 * np.linalg.norm(hidden.numpy(), axis=-1)
+    assert (np.abs(along - 1.0) <= room + 1e-6).all()
+    assert counters.tally(0, 16).capped == 16

@@ -140,7 +140,7 @@ def test_continuations_are_scored_alike(vllm_engine, reference):
 
 
 def test_what_is_longer_than_the_engine_reads_is_refused(tight_engine):
-    most = tight_engine.max_length
+    most = tight_engine.info.context
     assert most == 511
     fits = ScoreRequest("fits", tuple(range(5, 4 + most)), (5,))
     (scored,) = tight_engine.score([fits])

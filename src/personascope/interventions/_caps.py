@@ -1,10 +1,12 @@
 """Caps that hold together: the shortest way to a point where all bounds are satisfied.
 
-For unit directions V [k, d], bounds low and high [k] and projections p = V h, the shortest move is
-h + V^T c, where c minimises c^T G c (G = V V^T) under low <= p + G c <= high. The bounds that hold with
-equality at the minimum are one of 3^k choices; each choice gives a linear system, and the choice whose
-solution keeps all bounds, with multipliers of the right sign, is the answer. k is small: few caps share
-a layer. The search is exact, where cyclic projections would only converge.
+Unit directions V [k, d] are V = L Q, with orthonormal rows Q [r, d] of their span. For bounds low and
+high [k] and projections p = V h, the shortest move is h + Q^T y, where y is the shortest vector under
+low <= p + L y <= high. The bounds that hold with equality at the minimum are one of 3^k choices; each
+choice gives a linear system, and the choice whose solution keeps all bounds, with multipliers of the
+right sign, is the answer. k is small: few caps share a layer. The search is exact, where cyclic
+projections would only converge, and stays so for nearly parallel directions: a sum of V's rows would
+take huge coefficients that cancel, y does not.
 """
 
 from __future__ import annotations
@@ -22,12 +24,19 @@ from personascope.interventions._ops import Cap
 MAX_TOGETHER = 6
 """Caps of one layer that may hold together: 3^6 choices are still solved at once."""
 
-_SINGULAR = 1e-5
+_DEPENDENT = 1e-6
+"""Singular value below which directions depend on each other: float32 knows them to 1e-7."""
+
 _SLACK = 1e-7
 
 
 class JointCaps:
-    """The solver for one set of directions; bounds may differ from token to token."""
+    """The solver for one set of directions; bounds may differ from token to token.
+
+    Attributes:
+        directions: V, [k, d] float64.
+        basis: Q, [r, d] float32, orthonormal rows that span the directions.
+    """
 
     def __init__(self, directions: np.ndarray) -> None:
         """Factor every choice of active bounds.
@@ -35,20 +44,21 @@ class JointCaps:
         Args:
             directions: Unit directions, [k, d].
         """
-        unit = directions.astype(np.float64)
-        self.k = len(unit)
-        self.gram = torch.from_numpy(unit @ unit.T)
-        self.gram.fill_diagonal_(1.0)
+        self.directions = torch.from_numpy(directions.astype(np.float64))
+        _, sizes, rows = torch.linalg.svd(self.directions, full_matrices=False)
+        basis = rows[sizes > _DEPENDENT]
+        self.basis = basis.float()
+        self._loads = self.directions @ basis.T
         self._choices: list[tuple[list[int], Tensor]] = []
-        for size in range(1, self.k + 1):
-            for chosen in itertools.combinations(range(self.k), size):
-                part = self.gram[list(chosen)][:, list(chosen)]
+        for size in range(1, len(self.directions) + 1):
+            for chosen in itertools.combinations(range(len(self.directions)), size):
+                part = self._loads[list(chosen)]
                 # Dependent directions need no choice of their own: an independent subset attains the minimum.
-                if float(torch.linalg.eigvalsh(part)[0]) > _SINGULAR:
-                    self._choices.append((list(chosen), torch.linalg.inv(part)))
+                if float(torch.linalg.svdvals(part)[-1]) > _DEPENDENT and size <= len(basis):
+                    self._choices.append((list(chosen), torch.linalg.pinv(part, rtol=0.0)))
 
     def solve(self, projections: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the coefficients c of the move, and whether a solution was found.
+        """Return the move in coordinates of ``basis``, and whether it keeps all bounds.
 
         Args:
             projections: [tokens, k] float64.
@@ -56,34 +66,34 @@ class JointCaps:
             high: Ceilings [tokens, k], inf where there is none.
 
         Returns:
-            c [tokens, k] float64, 0 for tokens within all bounds; found [tokens] bool.
+            y [tokens, r] float64, 0 for tokens within all bounds; found [tokens] bool. Where no move keeps
+            all bounds to rounding, y is the one that misses them least.
         """
-        scale = 1.0 + projections.abs().amax(-1, keepdim=True)
-        slack = _SLACK * scale
-        best = torch.zeros_like(projections)
-        cost = torch.full(projections.shape[:1], torch.inf, dtype=projections.dtype)
+        slack = _SLACK * (1.0 + projections.abs().amax(-1))
+        tokens = len(projections)
+        best = projections.new_zeros(tokens, len(self.basis))
         inside = ((projections >= low) & (projections <= high)).all(-1)
-        cost[inside] = 0.0
+        missed = torch.where(inside, 0.0, torch.inf).to(projections)
+        length = torch.where(inside, 0.0, torch.inf).to(projections)
         for chosen, inverse in self._choices:
             below, above = low[:, chosen] - projections[:, chosen], high[:, chosen] - projections[:, chosen]
             for signs in itertools.product((0, 1), repeat=len(chosen)):
                 at = torch.tensor(signs, dtype=torch.bool)
                 gap = torch.where(at, above, below)
-                part = torch.nan_to_num(gap, nan=0.0, posinf=0.0, neginf=0.0) @ inverse
-                # A floor pushes up, a ceiling down; any other sign would not be a minimum.
-                right = torch.where(at, part <= 0, part >= 0).all(-1) & torch.isfinite(gap).all(-1)
+                move = torch.nan_to_num(gap, nan=0.0, posinf=0.0, neginf=0.0) @ inverse.T
+                # Multipliers: a floor pushes up, a ceiling down; any other sign would not be a minimum.
+                push = move @ inverse
+                right = torch.where(at, push <= 0, push >= 0).all(-1) & torch.isfinite(gap).all(-1)
                 if not bool(right.any()):
                     continue
-                moved = projections + part @ self.gram[chosen]
-                fits = ((moved >= low - slack) & (moved <= high + slack)).all(-1)
-                price = ((part @ self.gram[chosen][:, chosen]) * part).sum(-1)
-                better = right & fits & (price < cost)
-                if bool(better.any()):
-                    whole = torch.zeros_like(projections)
-                    whole[:, chosen] = part
-                    best = torch.where(better[:, None], whole, best)
-                    cost = torch.where(better, price, cost)
-        return best, torch.isfinite(cost)
+                moved = projections + move @ self._loads.T
+                miss = (torch.maximum(low - moved, moved - high).amax(-1) - slack).clamp(min=0)
+                far = torch.linalg.vector_norm(move, dim=-1)
+                better = right & ((miss < missed) | ((miss == missed) & (far < length)))
+                best = torch.where(better[:, None], move, best)
+                missed = torch.where(better, miss, missed)
+                length = torch.where(better, far, length)
+        return best, missed == 0
 
 
 def bounds_of(caps: Sequence[Cap]) -> tuple[Tensor, Tensor]:

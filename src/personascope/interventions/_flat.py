@@ -348,15 +348,12 @@ class FlatPass:
         """Return the edited tokens, how far each moved (None if none did), and whether a cap moved it."""
         if edit.joint is not None:
             assert edit.low is not None and edit.high is not None
-            directions = edit.joint.directions.to(wide.device)
-            along = (wide.double() @ directions.double().T).cpu()
-            coefficients, _ = edit.joint.solver.solve(along, edit.low, edit.high)
-            length = ((coefficients @ edit.joint.solver.gram) * coefficients).sum(-1).clamp(min=0).sqrt()
-            # A length that rounds to 0 is still a move.
-            length = torch.where((coefficients != 0).any(-1), length.clamp(min=1e-30), 0.0)
-            move = coefficients.float().to(wide.device) @ directions
-            shift = length.float().to(wide.device)
-            return wide + move, shift, torch.ones_like(shift, dtype=torch.bool)
+            solver = edit.joint.solver
+            along = (wide.double() @ solver.directions.to(wide.device).T).cpu()
+            move = solver.solve(along, edit.low, edit.high)[0].float().to(wide.device)
+            shift = torch.linalg.vector_norm(move, dim=-1)
+            edited = wide + move @ solver.basis.to(wide.device)
+            return edited, shift, torch.ones_like(shift, dtype=torch.bool)
         single = edit.single
         assert single is not None
         if edit.uniform:

@@ -84,7 +84,6 @@ class _Joint:
     plan: int
     caps: list[Cap]
     solver: JointCaps
-    directions: Tensor
     low: Tensor
     high: Tensor
 
@@ -156,7 +155,7 @@ def _step(stages: list[tuple[Op, ...]], d_model: int) -> _Step:
             caps = [op for op in stage if isinstance(op, Cap)]
             directions = np.stack([cap.direction for cap in caps])
             low, high = bounds_of(caps)
-            joint.append(_Joint(plan, caps, JointCaps(directions), torch.from_numpy(directions), low, high))
+            joint.append(_Joint(plan, caps, JointCaps(directions), low, high))
     if not any(ops):
         return _Step(None, ops, joint)
     zero = np.zeros(d_model, np.float32)
@@ -288,8 +287,7 @@ class Pass:
         self, joint: _Joint, rows: Tensor, bounds: tuple[Tensor, Tensor] | None, hidden: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         part = hidden[rows]
-        directions = joint.directions.to(hidden.device)
-        along = (part.double() @ directions.double().T).cpu()
+        along = (part.double() @ joint.solver.directions.to(hidden.device).T).cpu()
         low, high = joint.low.expand_as(along), joint.high.expand_as(along)
         if bounds is not None:
             assert self._positions is not None
@@ -297,19 +295,17 @@ class Pass:
             acts = (place >= bounds[0][:, None]) & (place < bounds[1][:, None])
             low, high = torch.where(acts, low, -torch.inf), torch.where(acts, high, torch.inf)
         shape = along.shape
-        coefficients, _ = joint.solver.solve(
-            along.reshape(-1, shape[-1]), low.reshape(-1, shape[-1]), high.reshape(-1, shape[-1])
-        )
-        hit_here = (coefficients != 0).any(-1).reshape(shape[:-1])
-        length = ((coefficients @ joint.solver.gram) * coefficients).sum(-1).clamp(min=0).sqrt()
-        move = coefficients.reshape(shape).float().to(hidden.device) @ directions
-        edited = (part.float() + move).to(hidden.dtype)
+        move, _ = joint.solver.solve(*(one.reshape(-1, shape[-1]) for one in (along, low, high)))
+        move = move.float().reshape(*shape[:-1], -1).to(hidden.device)
+        length = torch.linalg.vector_norm(move, dim=-1)
+        hit_here = length > 0
+        edited = (part.float() + move @ joint.solver.basis.to(hidden.device)).to(hidden.dtype)
         hidden = hidden.clone()
-        hidden[rows] = torch.where(hit_here.to(hidden.device)[..., None], edited, part)
+        hidden[rows] = torch.where(hit_here[..., None], edited, part)
         hit = torch.zeros(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
-        hit[rows] = hit_here.to(hidden.device)
+        hit[rows] = hit_here
         moved = torch.zeros(hidden.shape[:2], dtype=torch.float32, device=hidden.device)
-        moved[rows] = length.reshape(shape[:-1]).float().to(hidden.device)
+        moved[rows] = length
         return hidden, hit, moved
 
     def _inside(self, bounds: tuple[Tensor, Tensor], device: torch.device) -> Tensor:
