@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from paired import table, write_page
+from paired import interleave, table, write_page
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from vllm_overhead import REQUESTS, measure, ratios
+from vllm_overhead import REQUESTS, ratios, ways_of
 
 from personascope.engines import Capture, Probe, Request, Sampling, load_engine
 from personascope.interventions import Cap, Plan, Steer
@@ -114,8 +114,6 @@ def one(folder: str, setting: dict) -> None:
     small = setting["small"]
     options: dict = {"max_model_len": 2048, "async_scheduling": setting["async"]}
     memory: dict = {} if small else {"gpu_memory_utilization": 0.35}
-    if setting["async"]:
-        options["scheduler_cls"] = "personascope.engines._vllm._scheduler.PersonascopeAsyncScheduler"
     found: dict = {"setting": setting, "parity": parity(folder, options | memory)}
     dtype = "float32" if small else "bfloat16"
     ours = load_engine(folder, engine="vllm", dtype=dtype, max_batch=REQUESTS, **options, **memory)
@@ -132,7 +130,8 @@ def one(folder: str, setting: dict) -> None:
     )
     text = "The keeper of the light counts the ships that pass, and writes each into a book. "
     prompts = [ours.encode(text * 2)[n : n + 80] for n in range(REQUESTS)]
-    found["seconds"], found["fired"] = measure(ours, stock, prompts, 2 if small else 9, first=0)
+    ways, found["fired"] = ways_of(ours, [stock], prompts, first=0)
+    found["seconds"] = interleave(ways, 2 if small else 9)
     print("RESULT " + json.dumps(found))
 
 

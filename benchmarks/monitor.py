@@ -1,19 +1,17 @@
 """What it costs to watch every token of every reply at one layer, beside plain generation.
 
-Two measures: whole runs in turn, and the time inside the watched run that goes into reading the layer and
-asking the monitors, which a noisy host disturbs less.
+Two measures: whole runs in turn, with plain generation a second time for how far equal ways come out apart;
+and the share of a watched run that goes into reading the layer, asking the monitors, and the pass of the last
+tokens, which plain generation does without.
 """
 
 from __future__ import annotations
 
 import statistics
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from paired import interleave, ratio, table, write_page
+from paired import interleave, interval, ratio, shares, table, write_page
 
 from personascope.corpus.evals import load_chats
 from personascope.dynamics import Monitor
@@ -24,27 +22,7 @@ from personascope.mapping import MAP
 from personascope.space import PersonaMap
 
 REPLIES = 64
-TOKENS = 64
-
-
-class Clock:
-    """Adds up the time spent in some functions."""
-
-    def __init__(self) -> None:
-        """Begin at zero."""
-        self.seconds = 0.0
-
-    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function with its time taken."""
-
-        def timed(*args: Any, **options: Any) -> Any:
-            begun = time.perf_counter()
-            try:
-                return function(*args, **options)
-            finally:
-                self.seconds += time.perf_counter() - begun
-
-        return timed
+TOKENS = 128
 
 
 def main(run: Path, monitor: Path, repeats: int) -> None:
@@ -69,29 +47,30 @@ def main(run: Path, monitor: Path, repeats: int) -> None:
         )
 
     assert {c.id: c.token_ids for c in plain()} == {c.id: c.token_ids for c in watched()}
-    seconds = interleave({"plain generation": plain, "watched by a monitor": watched}, repeats)
-    shares = []
-    for _ in range(repeats):
-        clock = Clock()
-        kept = _engine.ask_watches, StepReader.__call__, StepReader.finish_step
-        _engine.ask_watches, StepReader.__call__, StepReader.finish_step = map(clock.around, kept)  # pyright: ignore
-        begun = time.perf_counter()
-        watched()
-        shares.append(clock.seconds / (time.perf_counter() - begun))
-        _engine.ask_watches, StepReader.__call__, StepReader.finish_step = kept
-    middle, low, high = ratio(seconds, "watched by a monitor", "plain generation")
+    seconds = interleave(
+        {"plain generation": plain, "plain, once more": plain, "watched by a monitor": watched}, repeats
+    )
+    read = [(StepReader, "__call__"), (StepReader, "finish_step"), (_engine, "ask_watches")]
+    inside = shares(watched, read, repeats)
+    again, watching = (
+        (ratio(seconds, name, "plain generation")[0], *interval(seconds, name, "plain generation"))
+        for name in ("plain, once more", "watched by a monitor")
+    )
     write_page(
         __file__,
         "Watching",
         f"{REPLIES} replies of {TOKENS} tokens side by side, SmolLM2-135M-Instruct in {engine.info.dtype}, "
-        f"a monitor of tokens at layer {watcher.layer}; {repeats} interleaved repeats. The tokens are the "
-        "same in both ways; a watched reply's last token passes through the model too, which is one token in "
-        f"{TOKENS}.\n\n"
+        f"a monitor of tokens at layer {watcher.layer} of {engine.info.n_layers}; {repeats} interleaved "
+        "repeats. The tokens are the same in both ways. A watched reply's last token passes through the "
+        f"layers up to the monitor's too: {(watcher.layer + 1) / engine.info.n_layers / TOKENS:.2%} more "
+        "work. (A reply that the model ends by itself has no such pass: its last token was passed to find "
+        "its end.)\n\n"
         + table(seconds, "plain generation")
-        + f"\n\nWatched generation takes {middle:.3f} of plain generation ({low:.3f} to {high:.3f}). "
-        "Inside a watched run, reading the layer and asking the monitors take "
-        f"{statistics.median(shares):.2%} of the time ({min(shares):.2%} to {max(shares):.2%}, "
-        f"{repeats} runs).",
+        + f"\n\nWatched generation takes {watching[0]:.3f} of plain generation (95% interval of the median "
+        f"{watching[1]:.3f} to {watching[2]:.3f}); plain generation measured a second time takes "
+        f"{again[0]:.3f} ({again[1]:.3f} to {again[2]:.3f}). Inside a watched run, reading the layer and "
+        f"asking the monitors take {statistics.median(inside):.2%} of the time ({min(inside):.2%} to "
+        f"{max(inside):.2%}, {repeats} runs).",
     )
 
 

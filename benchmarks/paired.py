@@ -1,15 +1,23 @@
-"""Paired, interleaved timing of several ways to do the same work, and a page with the result."""
+"""Paired, interleaved timing of several ways to do the same work, and a page with the result.
+
+A host that other work shares makes whole runs differ by more than what is measured. Two things help: the
+same way once more under another name, whose ratio says how far two equal ways come out apart, and the time
+that a run spends inside some functions (`Clock`), which such a host disturbs as it does the whole run.
+"""
 
 from __future__ import annotations
 
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
+from scipy import stats
 
 
 def machine() -> str:
@@ -48,6 +56,63 @@ def ratio(seconds: Mapping[str, list[float]], name: str, to: str) -> tuple[float
     """Return median, lowest and highest ratio of one way to another, pair by pair."""
     pairs = [a / b for a, b in zip(seconds[name], seconds[to], strict=True)]
     return statistics.median(pairs), min(pairs), max(pairs)
+
+
+def interval(seconds: Mapping[str, list[float]], name: str, to: str) -> tuple[float, float]:
+    """Return a 95% interval of the median ratio from order statistics, whatever the distribution."""
+    pairs = [a / b for a, b in zip(seconds[name], seconds[to], strict=True)]
+    found = stats.quantile_test(pairs, q=1.0, p=0.5).confidence_interval(0.95)
+    return float(found.low), float(found.high)
+
+
+class Clock:
+    """Adds up the time that is spent inside some functions, not counting one inside another twice."""
+
+    def __init__(self) -> None:
+        """Begin at zero."""
+        self.seconds = 0.0
+        self._depth = 0
+
+    @contextmanager
+    def inside(self, places: Sequence[tuple[Any, str]]) -> Iterator[None]:
+        """Time functions while the context lasts.
+
+        Args:
+            places: Module or class, and the name of a function in it.
+        """
+        kept = [vars(owner)[name] for owner, name in places]
+        for (owner, name), function in zip(places, kept, strict=True):
+            setattr(owner, name, self._timed(function))
+        try:
+            yield
+        finally:
+            for (owner, name), function in zip(places, kept, strict=True):
+                setattr(owner, name, function)
+
+    def _timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **options: Any) -> Any:
+            self._depth += 1
+            begun = time.perf_counter()
+            try:
+                return function(*args, **options)
+            finally:
+                self._depth -= 1
+                if self._depth == 0:
+                    self.seconds += time.perf_counter() - begun
+
+        return timed
+
+
+def shares(run: Callable[[], object], places: Sequence[tuple[Any, str]], repeats: int) -> list[float]:
+    """Return the share of each run's time that is spent inside some functions (see `Clock.inside`)."""
+    found: list[float] = []
+    for _ in range(repeats):
+        clock = Clock()
+        with clock.inside(places):
+            begun = time.perf_counter()
+            run()
+            found.append(clock.seconds / (time.perf_counter() - begun))
+    return found
 
 
 def table(seconds: Mapping[str, list[float]], to: str) -> str:

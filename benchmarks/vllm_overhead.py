@@ -1,18 +1,21 @@
 """What the plugin costs inside vLLM: idle, pooling, caps, all together, and 64 plans in one batch.
 
 One stock engine and one with the plugin, in one process, in turn; 64 requests of 64 tokens each that nobody
-ends early, greedy. Every way of the plugin fetches its results.
+ends early, greedy. Every way of the plugin fetches its results. A second stock engine says how far two equal
+engines come out apart; the time inside the plugin's functions is measured too, in runs of its own.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
+import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from paired import interleave, ratio, table, write_page
+from paired import interleave, interval, ratio, shares, table, write_page
 
 from personascope.corpus import load_corpus
 from personascope.engines import Probe, load_engine
@@ -32,21 +35,23 @@ LIMITS = {
 """What each way may cost against which other one."""
 
 
-def measure(
-    ours: Any, stock: Any, prompts: Sequence[Sequence[int]], repeats: int, first: int = 100
-) -> tuple[dict[str, list[float]], dict[str, float]]:
-    """Run every way in turn.
+SECOND = "stock vLLM, engine 2"
+
+
+def ways_of(
+    ours: Any, stock: Sequence[Any], prompts: Sequence[Sequence[int]], first: int = 100
+) -> tuple[dict[str, Callable[[], None]], dict[str, float]]:
+    """Return every way to run the prompts.
 
     Args:
         ours: The engine with the plugin.
-        stock: A ``vllm.LLM`` without it.
+        stock: One ``vllm.LLM`` without it, or several.
         prompts: Token ids.
-        repeats: Of each way.
         first: Token ids from this one on are put before the prompts, another one each time: a prefix
             cache that is hit would leave the prompts out of what is measured.
 
     Returns:
-        Seconds of each run, and the share of tokens on which caps fired, by way.
+        The ways by name, and the share of tokens on which caps fired, filled in as ways run.
     """
     from vllm import SamplingParams
 
@@ -94,43 +99,64 @@ def measure(
         generate(ours.llm, specs, name)
 
     nothing: list[Spec | None] = [None] * len(prompts)
-    ways = {
-        "stock vLLM": lambda: generate(stock, nothing),
+    names = ["stock vLLM", *(f"stock vLLM, engine {n}" for n in range(2, len(stock) + 1))]
+    ways: dict[str, Callable[[], None]] = {
+        name: functools.partial(generate, llm, nothing) for name, llm in zip(names, stock, strict=True)
+    }
+    return ways | {
         "plugin, idle": lambda: generate(ours.llm, nothing),
         "all layers pooled": lambda: with_plugin("pool", pool=True),
         "cap at 8 layers": lambda: with_plugin("one", (one,)),
         "cap, pooled, 4 probes": lambda: with_plugin("all", (one,), pool=True, probes=probes),
         "64 caps, a plan each": lambda: with_plugin("many", many),
-    }
-    return interleave(ways, repeats), fired
+    }, fired
 
 
 def ratios(seconds: dict[str, list[float]]) -> str:
     """Return a Markdown table of what each way costs against another, and what it may."""
-    lines = ["| way | against | ratio, median | range | asked for |", "|---|---|---|---|---|"]
+    lines = [
+        "| way | against | ratio, median | 95% interval of the median | range | asked for |",
+        "|---|---|---|---|---|---|",
+    ]
     for (name, to), limit in LIMITS.items():
-        middle, low, high = ratio(seconds, name, to)
-        lines.append(f"| {name} | {to} | {middle:.3f} | {low:.3f} to {high:.3f} | {limit:.2f} |")
+        middle, least, most = ratio(seconds, name, to)
+        low, high = interval(seconds, name, to)
+        lines.append(
+            f"| {name} | {to} | {middle:.3f} | {low:.3f} to {high:.3f} | {least:.3f} to {most:.3f} "
+            f"| {limit:.2f} |"
+        )
     return "\n".join(lines)
 
 
 def main(repeats: int) -> None:
     from vllm import LLM
 
+    from personascope.engines._vllm._runtime import Runtime
+    from personascope.engines._vllm._scheduler import _Mixin
+
     # Without our logits processor, as a server runs: what drawing costs is in vllm_map.md.
     ours = load_engine("smollm2-135m", engine="vllm", max_batch=REQUESTS, sampler="vllm")
-    stock = LLM(
-        model=ours.files.place,
-        dtype=ours.info.dtype,
-        max_num_seqs=REQUESTS,
-        max_model_len=8192,
-        disable_log_stats=True,
-        enforce_eager=True,
-        kv_cache_memory_bytes=2 << 30,
-        block_size=32,
-    )
+    stock = [
+        LLM(
+            model=ours.files.place,
+            dtype=ours.info.dtype,
+            max_num_seqs=REQUESTS,
+            max_model_len=8192,
+            disable_log_stats=True,
+            enforce_eager=True,
+            kv_cache_memory_bytes=2 << 30,
+            block_size=32,
+        )
+        for _ in range(2)
+    ]
     prompts = [ours.encode(question.text) for question in load_corpus().questions[:REQUESTS]]
-    seconds, fired = measure(ours, stock, prompts, repeats)
+    ways, fired = ways_of(ours, stock, prompts)
+    seconds = interleave(ways, repeats)
+    names = ("begin_step", "layer", "end_step", "finish", "fetch")
+    plugin = [*((Runtime, name) for name in names), (_Mixin, "_accept"), (_Mixin, "_send")]
+    inside = {name: shares(way, plugin, 3) for name, way in ways.items() if not name.startswith("stock")}
+    equal, _, _ = ratio(seconds, SECOND, "stock vLLM")
+    low, high = interval(seconds, SECOND, "stock vLLM")
     write_page(
         __file__,
         "What the plugin costs inside vLLM",
@@ -139,7 +165,14 @@ def main(repeats: int) -> None:
         f"of the tokens (one plan), {fired['many']:.0%} (64 plans).\n\n"
         + table(seconds, "stock vLLM")
         + "\n\n"
-        + ratios(seconds),
+        + ratios(seconds)
+        + f"\n\nA second stock engine takes {equal:.3f} of the first ({low:.3f} to {high:.3f}): so far apart "
+        "two equal engines come out here.\n\n"
+        "| way | share of the time inside the plugin, median | range |\n|---|---|---|\n"
+        + "\n".join(
+            f"| {name} | {statistics.median(found):.2%} | {min(found):.2%} to {max(found):.2%} |"
+            for name, found in inside.items()
+        ),
     )
 
 

@@ -218,3 +218,34 @@ def test_what_a_watch_may_not_do_is_refused() -> None:
     assert one(engine, request(loaded)).finish_reason == "length"
     with pytest.raises(EngineError, match="cannot call"):
         refuse_watch(request(loaded, watch=Script({})), "vLLM")
+
+
+def test_the_last_token_passes_only_the_layers_that_are_read_or_acted_on() -> None:
+    loaded = load_tiny("llama")
+    engine = TransformersEngine(loaded, max_batch=2)
+    passed = [0] * loaded.n_layers
+    for layer, block in enumerate(loaded.stack.blocks):
+        block.register_forward_hook(lambda *_, layer=layer: passed.__setitem__(layer, passed[layer] + 1))
+    probes = (Probe("axis", 1, direction(loaded, 1)),)
+    steps = LENGTH.max_new_tokens
+    plain = one(engine, request(loaded, capture=None, probes=()))
+    # The prompt's pass draws the first token; the last token is never fed.
+    assert passed == [steps] * loaded.n_layers
+    passed[:] = [0] * loaded.n_layers
+    probed = one(engine, request(loaded, capture=None, probes=probes))
+    assert passed == [steps + 1] * 2 + [steps] * (loaded.n_layers - 2)
+    assert probed.token_ids == plain.token_ids
+    assert len(probed.projections["axis"]) == steps
+    cap = Plan((Cap(2, direction(loaded, 3), floor=1e3, where="response"),))
+    passed[:] = [0] * loaded.n_layers
+    capped = one(engine, request(loaded, capture=None, probes=probes, plan=cap))
+    assert passed == [steps + 1] * 3 + [steps] * (loaded.n_layers - 3)
+    assert capped.telemetry is not None
+    assert (capped.telemetry.tokens, capped.telemetry.capped_tokens) == (steps, steps)
+    # Beside a row that goes on, a last token passes as the others do.
+    longer = replace(LENGTH, max_new_tokens=steps + 3, min_new_tokens=steps + 3)
+    passed[:] = [0] * loaded.n_layers
+    pair = [request(loaded, capture=None, probes=probes), request(loaded, "b", probes=(), capture=None)]
+    done = {each.id: each for each in engine.run([pair[0], replace(pair[1], sampling=longer)])}
+    assert passed == [steps + 3] * loaded.n_layers
+    np.testing.assert_allclose(done["r"].projections["axis"], probed.projections["axis"], atol=1e-5)

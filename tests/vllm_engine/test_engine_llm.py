@@ -17,10 +17,10 @@ pytest.importorskip("vllm", reason="vLLM is not installed here; make test has an
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory):
-    from test_engine_families import _saved
+    from folder_case import saved
 
     made = load_engine(
-        str(_saved("llama", tmp_path_factory.mktemp("llama"))), engine="vllm", dtype="float32", max_batch=128
+        str(saved("llama", tmp_path_factory.mktemp("llama"))), engine="vllm", dtype="float32", max_batch=128
     )
     yield made
     made.close()

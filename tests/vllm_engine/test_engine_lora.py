@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from folder_case import saved
 from safetensors.torch import save_file
-from test_engine_families import _saved
 
 from personascope.chat import Message
 from personascope.engines import Capture, Request, Sampling, load_engine
@@ -57,7 +57,7 @@ def test_a_plan_acts_on_an_adapted_model(tmp_path: Path) -> None:
 
     from personascope.engines._vllm._results import read_results
 
-    base = _saved("llama", tmp_path / "base")
+    base = saved("llama", tmp_path / "base")
     _adapted(base, tmp_path / "adapter", tmp_path / "merged")
     engine = load_engine(
         str(base),

@@ -11,6 +11,7 @@ import logging
 import platform
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from importlib.metadata import version
 from itertools import islice
 
@@ -42,7 +43,7 @@ from personascope.engines._transformers._observe import observe_turns, pool_span
 from personascope.engines._transformers._prefill import Entry, entry_of, plan_table, prefill
 from personascope.engines._transformers._rows import Queued, Row, new_row
 from personascope.engines._transformers._score import score_batches
-from personascope.engines._transformers._taps import Taps
+from personascope.engines._transformers._taps import Enough, Taps
 from personascope.engines._transformers._watch import ask_watches
 from personascope.errors import EngineError
 from personascope.interventions import Counters, Extent, Pass, Plan, PlanTable, acts_on_response
@@ -246,10 +247,10 @@ class _Batch:
                     waiting.extend(sorted(ahead, key=lambda queued: queued.prompt))
             if not self.rows:
                 continue
-            taps.reader, taps.editor = self.reader, self.editor
+            taps.reader, taps.editor, taps.last = self.reader, self.editor, self._last_layer()
             with torch.inference_mode():
                 done = self._step()
-            taps.reader = taps.editor = None
+            taps.reader = taps.editor = taps.last = None
             yield from done
 
     def _admit(self) -> list[Completion]:
@@ -295,13 +296,15 @@ class _Batch:
         self.cache.prepare_step()
         ids = torch.tensor([[row.tokens[-1]] for row in self.rows], device=device)
         places = torch.tensor([[row.position] for row in self.rows], device=device)
-        output = self.stack.backbone(
-            input_ids=ids,
-            attention_mask=self.cache.mask(device),
-            position_ids=places,
-            past_key_values=self.cache,
-            use_cache=True,
-        )
+        state: torch.Tensor | None = None
+        with suppress(Enough):
+            state = self.stack.backbone(
+                input_ids=ids,
+                attention_mask=self.cache.mask(device),
+                position_ids=places,
+                past_key_values=self.cache,
+                use_cache=True,
+            ).last_hidden_state
         self.cache.advance()
         self.reader.finish_step()
         self.counters.finish()
@@ -316,7 +319,7 @@ class _Batch:
         over = {index for index, _ in ended}
         going = [index for index in range(len(self.rows)) if index not in over]
         if going:
-            state = output.last_hidden_state
+            assert state is not None
             if ended:
                 state = state[torch.tensor(going, device=state.device)]
             drawn = self._draw([self.rows[index] for index in going], self.stack.logits(state[:, -1:])[:, 0])
@@ -340,6 +343,13 @@ class _Batch:
         if ended or gated:
             self._rows_changed()
         return done
+
+    def _last_layer(self) -> int | None:
+        """Return where the next step may break off: nobody draws from a pass of last tokens alone."""
+        if not all(row.full for row in self.rows):
+            return None
+        acting = frozenset[int]() if self.editor is None else self.editor.layers
+        return max(self.engine._taps.layers | acting)
 
     def _rows_changed(self) -> None:
         self.reader.set_rows(self.rows)

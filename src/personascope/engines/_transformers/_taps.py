@@ -54,7 +54,7 @@ class Taps:
         finally:
             self._depth -= 1
             if self._depth == 0:
-                self.reader = self.editor = None
+                self.reader = self.editor = self.last = None
                 for handle in self._handles:
                     handle.remove()
 

@@ -96,7 +96,7 @@ class VLLMEngine(Texts[ModelFiles]):
                 request; "vllm" leaves it to vLLM, with a seed of the request's own; "auto" is the first
                 on a CPU, where it is the faster one too, else the second.
             flavour: "dynamic", "static" (for CUDA graphs) or "auto".
-            options: More arguments for ``vllm.LLM``.
+            options: More arguments for ``vllm.LLM``; ``async_scheduling`` is off if nothing is said.
 
         Raises:
             EngineError: If vLLM is not installed, or cannot be started with this model.
@@ -129,7 +129,7 @@ class VLLMEngine(Texts[ModelFiles]):
             "max_model_len": min(files.max_length or 8192, 8192),
             "disable_log_stats": True,
             "enable_prefix_caching": True,
-            **plugin_options(config, asynchronous=False, draws=self._draws),
+            **plugin_options(config, asynchronous=bool(options.get("async_scheduling")), draws=self._draws),
         }
         if cpu:
             settings |= CPU_SETTINGS

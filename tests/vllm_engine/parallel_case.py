@@ -1,0 +1,17 @@
+"""Run by a test in a process of its own: one model over two workers, held to the Transformers engine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from folder_case import compare
+
+
+def two_workers(engine) -> None:
+    assert len(engine._engine.collective_rpc("personascope_stats")) == 2
+
+
+if __name__ == "__main__":
+    compare(Path(sys.argv[1]), two_workers, tensor_parallel_size=2)
+    print("2 workers, equal")
