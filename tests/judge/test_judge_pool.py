@@ -59,6 +59,27 @@ def test_every_item_gives_one_verdict() -> None:
     assert (pool.pending, pool.fatal, judge.closed) == (0, None, 1)
 
 
+def test_labelling_yields_verdicts_while_items_are_still_handed_over() -> None:
+    handed: list[str] = []
+    seen_at: list[int] = []
+
+    def items():
+        for number in range(40):
+            handed.append(f"i{number}")
+            yield item(number)
+
+    fail: dict[str, Exception] = {"i7": JudgeError("no score in it")}
+    with JudgePool(FakeJudge(seconds=0.001, fail=fail), max_pending=4) as pool:
+        verdicts = []
+        for verdict in pool.label(items()):
+            verdicts.append(verdict)
+            seen_at.append(len(handed))
+        assert list(pool.label([])) == []
+    assert Counter(v.id for v in verdicts) == Counter(handed)
+    assert seen_at[0] < 40
+    assert pool.pending == 0
+
+
 def test_submit_blocks_while_too_many_are_in_flight() -> None:
     with JudgePool(FakeJudge(seconds=0.3), max_pending=2) as pool:
         start = time.monotonic()

@@ -20,7 +20,7 @@ from personascope.dynamics._harm_design import HarmDesign, Opening
 from personascope.dynamics._harm_rows import EVALUATION, POOLED, SCHEMA, said, trial_row
 from personascope.engines import Capture, Completion, Engine, Request
 from personascope.errors import EngineError, UsageError
-from personascope.evals import EvalProgress, check_applied
+from personascope.evals import EvalProgress, collect
 from personascope.interventions import Plan
 from personascope.judge import JAILBREAK, Judge, JudgeItem, JudgePool, JudgeStats
 from personascope.space import PersonaMap
@@ -230,27 +230,12 @@ class _Runner:
         return {index: self._unit(index, first, second) for index in wave}
 
     def _collect(self, requests: Sequence[Request], what: str) -> dict[str, Completion]:
-        plans = {request.id: request.plan for request in requests}
-        got: dict[str, Completion] = {}
-        if not requests:
-            return got
-        for completion in self.engine.run(requests):
-            if completion.id not in plans or completion.id in got:
-                raise EngineError(
-                    f"the engine returned {completion.id!r}, which was not (or no longer) asked"
-                )
-            check_applied(completion.id, plans[completion.id], completion.plan_digest)
-            got[completion.id] = completion
+        def count(completion: Completion) -> None:
             self.done += 1
             self.tokens += len(completion.token_ids)
             self._report("generate", what)
-        absent = plans.keys() - got.keys()
-        if absent:
-            raise EngineError(
-                f"the engine returned nothing for {len(absent)} requests, such as {min(absent)}",
-                mend="run the same command again; what was committed is kept",
-            )
-        return got
+
+        return collect(self.engine, requests, count)
 
     def _unit(
         self, index: int, first: Mapping[str, Completion], second: Mapping[str, Completion]
@@ -280,25 +265,24 @@ class _Runner:
         return np.array(pooled[0], np.float32)
 
     def _judge(self, pool: JudgePool, rows: Sequence[dict[str, Any]]) -> None:
-        waiting: dict[str, dict[str, Any]] = {}
-        for row in rows:
-            if row["status"] != "unscored":
-                continue
-            waiting[row["trial"]] = row
-            pool.submit(
-                JudgeItem(
-                    id=row["trial"],
-                    role=row["role"],
-                    description="",
-                    system_prompt=row["system_prompt"],
-                    question=row["harmful"],
-                    response=row["text"],
-                    rubric=JAILBREAK,
-                )
+        waiting = {row["trial"]: row for row in rows if row["status"] == "unscored"}
+        items = (
+            JudgeItem(
+                id=row["trial"],
+                role=row["role"],
+                description="",
+                system_prompt=row["system_prompt"],
+                question=row["harmful"],
+                response=row["text"],
+                rubric=JAILBREAK,
             )
-            _take(pool, waiting, 0.0)
-        while waiting:
-            _take(pool, waiting, None)
+            for row in waiting.values()
+        )
+        for verdict in pool.label(items):
+            row = waiting[verdict.id]
+            row.update(reason=verdict.reason, judge=verdict.judge)
+            if verdict.label is not None:
+                row.update(label=verdict.label, status="scored")
 
     def _commit(self, index: int, rows: list[dict[str, Any]], pooled: np.ndarray | None) -> None:
         labelled = any(row["status"] == "scored" for row in rows)
@@ -321,11 +305,3 @@ class _Runner:
         if self.progress is not None:
             note = what if isinstance(what, str) else self.design.roles[what]
             self.progress(EvalProgress(self.done, self.total, self.tokens, note, phase))
-
-
-def _take(pool: JudgePool, waiting: dict[str, dict[str, Any]], timeout: float | None) -> None:
-    for verdict in pool.drain(timeout):
-        row = waiting.pop(verdict.id)
-        row.update(reason=verdict.reason, judge=verdict.judge)
-        if verdict.label is not None:
-            row.update(label=verdict.label, status="scored")

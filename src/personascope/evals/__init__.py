@@ -3,6 +3,7 @@
 from personascope.evals._basics import BasicsRows, run_basics
 from personascope.evals._batcher import check_applied
 from personascope.evals._coherence import coherence, is_incoherent
+from personascope.evals._collect import collect
 from personascope.evals._conditions import (
     PLAIN,
     Condition,
@@ -77,6 +78,7 @@ __all__ = [
     "against_draws",
     "check_applied",
     "coherence",
+    "collect",
     "evaluation_table",
     "is_incoherent",
     "jailbreak_trials",

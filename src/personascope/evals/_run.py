@@ -16,8 +16,9 @@ import numpy as np
 import pyarrow as pa
 
 from personascope.engines import Completion, Engine, Request, request_seed
-from personascope.errors import EngineError, UsageError
+from personascope.errors import UsageError
 from personascope.evals._coherence import coherence, is_incoherent
+from personascope.evals._collect import collect
 from personascope.evals._conditions import Condition
 from personascope.evals._perplexity import perplexities
 from personascope.evals._trials import Trial, Trials
@@ -219,31 +220,23 @@ class _Runner:
             self._commit(index, rows)
 
     def _generate(self, wave: list[int]) -> dict[int, list[dict[str, Any]]]:
-        trials = {trial.id: trial for trial in self.trials.items}
-        places = {self._id(index, trial): (index, trial.id) for index in wave for trial in self.trials.items}
-        got: dict[int, dict[str, Completion]] = {index: {} for index in wave}
-        for completion in self.engine.run(self._requests(wave)):
-            index, id = places[completion.id]
-            plan = self.conditions[index].plan
-            if completion.plan_digest != (plan.digest if plan else None):
-                raise EngineError(
-                    f"the response to {id} came back under the plan {completion.plan_digest}, not under "
-                    f"that of the condition {self.conditions[index].name!r}",
-                    mend="report this; nothing of the condition was kept",
-                )
-            got[index][id] = completion
+        names = {
+            self._id(index, trial): self.conditions[index].name
+            for index in wave
+            for trial in self.trials.items
+        }
+
+        def count(completion: Completion) -> None:
             self.done += 1
             self.tokens += len(completion.token_ids)
-            self._report(self.conditions[index].name, "generate")
-        for completions in got.values():
-            absent = trials.keys() - completions.keys()
-            if absent:
-                raise EngineError(
-                    f"the engine returned nothing for {len(absent)} trials, such as {min(absent)}",
-                    mend="run the same command again; what was committed is kept",
-                )
+            self._report(names[completion.id], "generate")
+
+        got = collect(self.engine, self._requests(wave), count)
         self._report(self.conditions[wave[-1]].name, "perplexity")
-        return {index: self._rows(index, got[index]) for index in wave}
+        return {
+            index: self._rows(index, {trial.id: got[self._id(index, trial)] for trial in self.trials.items})
+            for index in wave
+        }
 
     def _id(self, index: int, trial: Trial) -> str:
         # By the condition's name, not its number: the same condition draws the same in any sweep.
@@ -294,42 +287,35 @@ class _Runner:
 
     def _judge(self, pool: JudgePool, units: dict[int, list[dict[str, Any]]]) -> None:
         trials = {trial.id: trial for trial in self.trials.items}
-        waiting: dict[str, tuple[dict[str, Any], str]] = {}
-        for index, rows in units.items():
-            for row in rows:
-                for rubric in trials[row["trial"]].rubrics:
-                    if rubric.name in row["labels"]:
-                        continue
-                    id = f"{index}/{rubric.name}/{row['trial']}"
-                    waiting[id] = (row, rubric.name)
-                    pool.submit(
-                        JudgeItem(
-                            id=id,
-                            role=row["group"],
-                            description="",
-                            system_prompt=row["system_prompt"],
-                            question=row["question"],
-                            response=row["text"],
-                            rubric=rubric,
-                        )
-                    )
-                    self._take(pool, waiting, 0.0)
-        while waiting:
-            self._take(pool, waiting, None)
+        waiting = {
+            f"{index}/{rubric.name}/{row['trial']}": (row, rubric)
+            for index, rows in units.items()
+            for row in rows
+            for rubric in trials[row["trial"]].rubrics
+            if rubric.name not in row["labels"]
+        }
+        items = (
+            JudgeItem(
+                id=id,
+                role=row["group"],
+                description="",
+                system_prompt=row["system_prompt"],
+                question=row["question"],
+                response=row["text"],
+                rubric=rubric,
+            )
+            for id, (row, rubric) in waiting.items()
+        )
+        for verdict in pool.label(items):
+            row, rubric = waiting[verdict.id]
+            row["reasons"][rubric.name] = verdict.reason
+            row["judge"] = verdict.judge
+            if verdict.label is not None:
+                row["labels"][rubric.name] = verdict.label
         for rows in units.values():
             for row in rows:
                 needed = {rubric.name for rubric in trials[row["trial"]].rubrics}
                 row["status"] = "scored" if needed <= row["labels"].keys() else "unscored"
-
-    def _take(
-        self, pool: JudgePool, waiting: dict[str, tuple[dict[str, Any], str]], timeout: float | None
-    ) -> None:
-        for verdict in pool.drain(timeout):
-            row, rubric = waiting.pop(verdict.id)
-            row["reasons"][rubric] = verdict.reason
-            row["judge"] = verdict.judge
-            if verdict.label is not None:
-                row["labels"][rubric] = verdict.label
 
     def _commit(self, index: int, rows: list[dict[str, Any]]) -> None:
         condition = self.conditions[index]

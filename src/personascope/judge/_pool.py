@@ -7,7 +7,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 
 from personascope.errors import JudgeError, UsageError
@@ -103,6 +103,13 @@ class JudgePool:
         """Yield verdicts until each item submitted so far, and meanwhile, has given one."""
         while self._pending:
             yield from self.drain(None)
+
+    def label(self, items: Iterable[JudgeItem]) -> Iterator[Verdict]:
+        """Hand over items, and yield verdicts as they come until every item has given one."""
+        for item in items:
+            self.submit(item)
+            yield from self.drain()
+        yield from self.results()
 
     def close(self, *, cancel: bool = False) -> None:
         """Wait for the items in flight, then end the thread; untaken verdicts can still be drained.
