@@ -1,14 +1,17 @@
 """Interventions on the residual stream: steer, ablate, cap; the Plan that gathers them; their math."""
 
 from personascope.interventions._flat import FlatCounters, FlatPass, Segment
+from personascope.interventions._fused import add_rows
 from personascope.interventions._ops import Ablate, Cap, Op, Steer, unit_direction
 from personascope.interventions._plan import Plan, PlanModel
 from personascope.interventions._program import (
     Extent,
     Pass,
     PlanTable,
+    acting_spans,
     acts_on_prompt,
     acts_on_response,
+    overlap,
     tokens_acted_on,
 )
 from personascope.interventions._tally import Counters, Tally
@@ -30,8 +33,11 @@ __all__ = [
     "Steer",
     "Tally",
     "Telemetry",
+    "acting_spans",
     "acts_on_prompt",
     "acts_on_response",
+    "add_rows",
+    "overlap",
     "tokens_acted_on",
     "unit_direction",
 ]

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from personascope.interventions._fused import edit_rows
 from personascope.interventions._ops import Cap
 from personascope.interventions._plan import Plan
 from personascope.interventions._program import Extent, PlanTable, _Joint, _Single
@@ -148,9 +149,10 @@ class FlatCounters:
 
 @dataclass(slots=True, eq=False)
 class _Rows:
-    """Tokens of a step: their rows, their slots, and their positions on the host."""
+    """Tokens of a step: their rows (``numbers`` on the host), their slots, and how many of each segment."""
 
     index: Tensor | slice
+    numbers: np.ndarray
     slots: Tensor
     counted: bool
     lengths: list[int]
@@ -174,7 +176,18 @@ class _Rows:
 
 @dataclass(slots=True, eq=False)
 class _Edit:
-    """One stage of a layer: a formula for rows, or caps that hold together."""
+    """One stage of a layer: a formula for rows, or caps that hold together.
+
+    Attributes:
+        rows: The tokens.
+        single: The formula.
+        uniform: Whether it is one for all of them.
+        caps: Whether there are caps among the operations.
+        joint: Caps that hold together.
+        low: Their floors, for each token.
+        high: Their ceilings.
+        loop: The formula as `edit_rows` takes it, on a CPU.
+    """
 
     rows: _Rows
     single: _Single | None = None
@@ -183,6 +196,16 @@ class _Edit:
     joint: _Joint | None = None
     low: Tensor | None = None
     high: Tensor | None = None
+    loop: tuple[np.ndarray, ...] | None = None
+
+
+def _of_single(rows: _Rows, single: _Single, caps: Sequence[bool], *, uniform: bool) -> _Edit:
+    loop = None
+    if single.direction.device.type == "cpu":
+        numbers = (single.shift, single.low, single.high, single.is_cap)
+        directions = single.direction.numpy()
+        loop = (np.atleast_2d(directions), *(np.atleast_1d(number.numpy()) for number in numbers))
+    return _Edit(rows, single, uniform, any(caps), loop=loop)
 
 
 class FlatPass:
@@ -240,7 +263,7 @@ class FlatPass:
         step = self.table.steps(layer)[at]
         ranges: list[tuple[int, int, int]] = []
         chosen: list[int] = []
-        caps = False
+        caps: list[bool] = []
         for number, segment in enumerate(segments):
             op = step.ops[places[number]]
             if op is None:
@@ -250,16 +273,17 @@ class FlatPass:
             if low < high:
                 ranges.append((number, low, high))
                 chosen.append(places[number])
-                caps = caps or isinstance(op, Cap)
+                caps.append(isinstance(op, Cap))
         single = self.table.single(layer, at, self.device)
         if not ranges or single is None:
             return None
         rows = self._of(tuple(ranges), segments)
         if len(set(chosen)) == 1:
             only = chosen[0]
-            return _Edit(rows, single.map(lambda tensor: tensor[only]), uniform=True, caps=caps)
+            return _of_single(rows, single.map(lambda tensor: tensor[only]), caps, uniform=True)
         place = torch.from_numpy(np.repeat(chosen, rows.lengths)).to(self.device)
-        return _Edit(rows, single.map(lambda tensor: tensor.index_select(0, place)), caps=caps)
+        each = single.map(lambda tensor: tensor.index_select(0, place))
+        return _of_single(rows, each, caps, uniform=False)
 
     def _joint(self, joint: _Joint, number: int, segment: Segment) -> _Edit:
         positions = np.arange(segment.start, segment.start + segment.tokens)[:, None]
@@ -268,6 +292,7 @@ class FlatPass:
         rows = self._of(((number, segment.start, segment.start + segment.tokens),), [segment], offset=number)
         return _Edit(
             rows,
+            caps=True,
             joint=joint,
             low=torch.where(acts, joint.low, -torch.inf),
             high=torch.where(acts, joint.high, torch.inf),
@@ -293,6 +318,7 @@ class FlatPass:
             slice(int(index[0]), int(index[-1]) + 1)
             if int(index[-1]) - int(index[0]) + 1 == len(index)
             else torch.from_numpy(index).to(self.device),
+            index,
             torch.from_numpy(slot).to(self.device),
             bool(slot.any()),
             [high - low for _, low, high in ranges],
@@ -315,24 +341,10 @@ class FlatPass:
         moved: Tensor | None = None
         for edit in edits:
             rows = edit.rows
-            part = rows.take(hidden)
-            rest = None if residual is None else rows.take(residual)
-            stream = part if rest is None else part + rest
-            edited, shift, is_cap = self._shift(edit, stream.float())
-            if shift is None:
+            found = self._edit(edit, hidden, residual)
+            if found is None or not edit.caps or not rows.counted:
                 continue
-            hit = shift != 0
-            mask = hit[:, None]
-            edited = edited.to(stream.dtype)
-            if rest is None or residual is None:
-                rows.put(hidden, part, mask, edited)
-            else:
-                rows.put(residual, rest, mask, edited)
-                rows.put(hidden, part, mask, None)
-            if is_cap is None or not rows.counted:
-                continue
-            hit = hit & is_cap
-            length = torch.where(hit, shift.abs(), 0.0)
+            hit, length = found
             if len(edits) == 1:
                 self.counters.add(layer, rows.index, rows.slots, hit, length)
                 continue
@@ -344,27 +356,48 @@ class FlatPass:
         if fired is not None and moved is not None:
             self.counters.add_all(layer, fired, moved)
 
-    def _shift(self, edit: _Edit, wide: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Return the edited tokens, how far each moved (None if none did), and whether a cap moved it."""
+    def _edit(self, edit: _Edit, hidden: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor] | None:
+        """Move tokens; return on which of them a cap fired, and how far it moved them; None if none moved."""
+        rows = edit.rows
+        if edit.loop is not None:
+            found = edit_rows(hidden, residual, rows.numbers, *edit.loop)
+            if found is not None:
+                return found
+        part = rows.take(hidden)
+        rest = None if residual is None else rows.take(residual)
+        stream = part if rest is None else part + rest
+        edited, shift = self._shift(edit, stream.float())
+        if shift is None:
+            return None
+        hit, length = shift != 0, shift.abs()
+        mask = hit[:, None]
+        edited = edited.to(stream.dtype)
+        if rest is None or residual is None:
+            rows.put(hidden, part, mask, edited)
+        else:
+            rows.put(residual, rest, mask, edited)
+            rows.put(hidden, part, mask, None)
+        if edit.single is None:
+            return hit, length
+        return hit & edit.single.is_cap, torch.where(edit.single.is_cap, length, 0.0)
+
+    def _shift(self, edit: _Edit, wide: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the edited tokens, and how far each moved (None if none did)."""
         if edit.joint is not None:
             assert edit.low is not None and edit.high is not None
             solver = edit.joint.solver
             along = (wide.double() @ solver.directions.to(wide.device).T).cpu()
             move = solver.solve(along, edit.low, edit.high)[0].float().to(wide.device)
-            shift = torch.linalg.vector_norm(move, dim=-1)
-            edited = wide + move @ solver.basis.to(wide.device)
-            return edited, shift, torch.ones_like(shift, dtype=torch.bool)
+            return wide + move @ solver.basis.to(wide.device), torch.linalg.vector_norm(move, dim=-1)
         single = edit.single
         assert single is not None
         if edit.uniform:
             along = wide @ single.direction
         else:
             along = torch.bmm(wide[:, None], single.direction[:, :, None])[:, 0, 0]
-        shift = single.shift + torch.minimum(torch.maximum(along, single.low), single.high) - along
+        shift = single.shift + (along.clamp(single.low, single.high) - along)
         if wide.device.type == "cpu" and not bool(shift.any()):
-            return wide, None, None
+            return wide, None
         if edit.uniform:
-            edited = torch.addr(wide, shift, single.direction)
-        else:
-            edited = torch.addcmul(wide, shift[:, None], single.direction)
-        return edited, shift, single.is_cap if edit.caps else None
+            return torch.addr(wide, shift, single.direction), shift
+        return torch.addcmul(wide, shift[:, None], single.direction), shift

@@ -268,18 +268,20 @@ class Pass:
         wide = hidden.float()
         if step.uniform:
             along = wide @ single.direction
-            shift = single.shift + along.clamp(single.low, single.high) - along
+            shift = single.shift + (along.clamp(single.low, single.high) - along)
             direction = single.direction
         else:
             direction = single.direction[:, None]
             along = torch.bmm(wide, single.direction[:, :, None])[..., 0]
-            clamped = torch.minimum(torch.maximum(along, single.low[:, None]), single.high[:, None])
-            shift = single.shift[:, None] + clamped - along
+            shift = single.shift[:, None] + (along.clamp(single.low[:, None], single.high[:, None]) - along)
         if step.bounds is not None:
             shift = torch.where(self._inside(step.bounds, hidden.device), shift, 0.0)
-        if hidden.device.type == "cpu" and not bool(shift.any()):
+        moved = int(torch.count_nonzero(shift)) if hidden.device.type == "cpu" else None
+        if moved == 0:
             return hidden, shift
         edited = (wide + shift[..., None] * direction).to(hidden.dtype)
+        if moved == shift.numel():
+            return edited, shift
         # Adding 0 would turn -0.0 into 0.0: an unmoved token keeps its bits.
         return torch.where((shift != 0)[..., None], edited, hidden), shift
 
@@ -349,13 +351,21 @@ class Pass:
         return torch.tensor(starts)[:, None], torch.tensor(stops)[:, None]
 
 
+def acting_spans(plan: Plan, extent: Extent) -> tuple[tuple[int, int], ...]:
+    """Return the positions on which some operation acts: first and end of spans that do not overlap."""
+    merged: list[tuple[int, int]] = []
+    for low, high in sorted(extent.bounds(op.where) for op in plan.ops):
+        low = max(low, merged[-1][1] if merged else low)
+        if low < high:
+            merged.append((low, high))
+    return tuple(merged)
+
+
+def overlap(spans: Sequence[tuple[int, int]], start: int, stop: int) -> int:
+    """Return how many of the positions from start to stop lie in the spans."""
+    return sum(max(0, min(high, stop) - max(low, start)) for low, high in spans)
+
+
 def tokens_acted_on(plan: Plan, extent: Extent, start: int, stop: int) -> int:
     """Return how many of the positions from start to stop some operation acts on."""
-    spans = sorted(extent.bounds(op.where) for op in plan.ops)
-    count, reached = 0, start
-    for low, high in spans:
-        low, high = max(low, reached), min(high, stop)
-        if low < high:
-            count += high - low
-            reached = high
-    return count
+    return overlap(acting_spans(plan, extent), start, stop)

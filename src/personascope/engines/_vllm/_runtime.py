@@ -20,7 +20,17 @@ from torch import Tensor
 from personascope.engines._vllm._spec import Spec, parse_spec
 from personascope.engines._vllm._spool import ProbeSet, Spool
 from personascope.errors import EngineError
-from personascope.interventions import Extent, FlatCounters, FlatPass, Plan, Segment, Tally, tokens_acted_on
+from personascope.interventions import (
+    Extent,
+    FlatCounters,
+    FlatPass,
+    Plan,
+    Segment,
+    Tally,
+    acting_spans,
+    add_rows,
+    overlap,
+)
 
 KEEP_RESULTS = 8192
 """Results that wait to be fetched; the oldest are dropped, and fetching those is an error."""
@@ -42,7 +52,8 @@ class _Record:
         slots: Where each span is summed, if it is pooled.
         tally: Where its plan's counts are kept; 0 without a plan.
         seen: Position after the last token that was counted; what passes again is not counted again.
-        acted: Tokens on which its plan acted.
+        acting: Positions on which its plan acts.
+        acted: Tokens on which it did.
         counts: Tokens of each span that were read.
         rows: For each span, the projections of its tokens.
     """
@@ -55,6 +66,7 @@ class _Record:
     slots: list[int] = field(default_factory=list[int])
     tally: int = 0
     seen: int = 0
+    acting: tuple[tuple[int, int], ...] = ()
     acted: int = 0
     counts: list[int] = field(default_factory=list[int])
     rows: list[list[list[float]]] = field(default_factory=list[list[list[float]]])
@@ -62,10 +74,12 @@ class _Record:
 
 @dataclass(slots=True, eq=False)
 class _Read:
-    """Tokens of a step that are pooled or projected."""
+    """Tokens of a step that are pooled or projected, with the rows and slots on the host too."""
 
     rows: Tensor
-    slots: Tensor | None = None
+    numbers: np.ndarray
+    slots: Tensor
+    slot_numbers: np.ndarray
     probes: ProbeSet | None = None
     home: list[tuple[_Record, int, int]] = field(default_factory=list[tuple["_Record", int, int]])
 
@@ -167,7 +181,7 @@ class Runtime:
         if low >= high:
             return
         if record.plan is not None:
-            record.acted += tokens_acted_on(record.plan, record.extent, low, high)
+            record.acted += overlap(record.acting, low, high)
         for number, (first, stop) in enumerate(record.spans):
             record.counts[number] += max(0, min(stop, high) - max(first, low))
         record.seen = high
@@ -209,9 +223,8 @@ class Runtime:
         for found in probed.values():
             probes = found[0][0].probes
             assert probes is not None
-            rows, _ = self._index([(low, high, 0) for _, _, low, high in found])
             read = _Read(
-                rows,
+                *self._index([(low, high, 0) for _, _, low, high in found]),
                 probes=probes,
                 home=[(record, number, high - low) for record, number, low, high in found],
             )
@@ -231,10 +244,12 @@ class Runtime:
     def _layers_of(self, layers: tuple[int, ...] | None) -> list[int]:
         return sorted(self.armed if layers is None else self.armed & set(layers))
 
-    def _index(self, ranges: list[tuple[int, int, int]]) -> tuple[Tensor, Tensor]:
+    def _index(self, ranges: list[tuple[int, int, int]]) -> tuple[Tensor, np.ndarray, Tensor, np.ndarray]:
+        """Return the rows of ranges (first, end, slot) and their slots, for the device and for the host."""
         rows = np.concatenate([np.arange(low, high) for low, high, _ in ranges])
         slots = np.repeat([slot for _, _, slot in ranges], [high - low for low, high, _ in ranges])
-        return torch.from_numpy(rows).to(self.device), torch.from_numpy(slots).to(self.device)
+        device = self.device
+        return torch.from_numpy(rows).to(device), rows, torch.from_numpy(slots).to(device), slots
 
     def layer(self, layer: int, hidden: Tensor, residual: Tensor | None) -> None:
         """Edit and read the residual stream after a block; called from inside the forward pass."""
@@ -248,9 +263,9 @@ class Runtime:
             )
         self.edits(layer, hidden, residual)
         for read in self._pools.get(layer, ()):
-            assert read.slots is not None
-            stream = _take(hidden, residual, read.rows).float()
-            self._sum(layer).index_add_(0, read.slots, stream)
+            sums = self._sum(layer)
+            if not add_rows(hidden, residual, read.numbers, sums, read.slot_numbers):
+                sums.index_add_(0, read.slots, _take(hidden, residual, read.rows).float())
         if self._norm_reads is not None:
             self._add_norms(layer, hidden, residual)
         for read in self._projects.get(layer, ()):
@@ -258,14 +273,14 @@ class Runtime:
             columns, vectors = self._vectors(read.probes, layer)
             into = self._open.get(id(read))
             if into is None:
-                into = torch.empty(len(read.rows), len(read.probes.names), device=self.device)
+                into = torch.empty(len(read.numbers), len(read.probes.names), device=self.device)
                 self._open[id(read)] = into
                 self._projected.append((read, into))
             into[:, columns] = _take(hidden, residual, read.rows).float() @ vectors
 
     def _add_norms(self, layer: int, hidden: Tensor, residual: Tensor | None) -> None:
         read = self._norm_reads
-        assert read is not None and read.slots is not None
+        assert read is not None
         norms = _take(hidden, residual, read.rows).float().norm(dim=-1)
         if layer not in self._norms or len(self._norms[layer]) < self._slots:
             self._norms[layer] = _grown(self._norms.get(layer), (self._slots,), self.device, torch.float64)
@@ -336,6 +351,7 @@ class Runtime:
         if spec.pool:
             record.slots = [self._slot() for _ in record.spans]
         if record.plan is not None:
+            record.acting = acting_spans(record.plan, record.extent)
             record.tally = self._free_tallies.pop() if self._free_tallies else self._new_tally()
             self._clear_tally(record.tally)
         return record

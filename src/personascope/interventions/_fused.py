@@ -1,0 +1,222 @@
+"""Loops over the tokens of a step on a CPU, each of which does in one call what takes torch twenty.
+
+A decoding step holds a few dozen tokens: there the calls cost more than the arithmetic. The loops are
+compiled by numba, which vLLM brings along on a CPU; without it, and for dtypes that are not here, torch does
+the same.
+"""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def edit_rows(
+    hidden: Tensor,
+    residual: Tensor | None,
+    rows: np.ndarray,
+    directions: np.ndarray,
+    shifts: np.ndarray,
+    lows: np.ndarray,
+    highs: np.ndarray,
+    caps: np.ndarray,
+) -> tuple[Tensor, Tensor] | None:
+    """Move tokens along directions, in place: h + (s + clamp(<h, v>, low, high) - <h, v>) v.
+
+    The sum is put into residual and hidden becomes 0, where there is a residual; a token that is not moved
+    keeps the bits of both. The numbers are those of torch up to the order of the sum in <h, v>.
+
+    Args:
+        hidden: [tokens, d].
+        residual: The same, or None.
+        rows: The tokens that are meant, [rows] int64.
+        directions: One for all rows, [1, d] float32, or one for each, [rows, d].
+        shifts: s, [1] or [rows] float32.
+        lows: Lower bounds, likewise.
+        highs: Upper bounds, likewise.
+        caps: Whether that is a cap, whose work is counted; likewise, bool.
+
+    Returns:
+        On which of the rows a cap fired, [rows] bool, and how far it moved them, [rows] float32; None, and
+        nothing done, if there is no loop for this.
+    """
+    loops = _loops_for(hidden, residual)
+    if loops is None:
+        return None
+    fired, moved = np.empty(len(rows), np.bool_), np.empty(len(rows), np.float32)
+    at = hidden.data_ptr()
+    other = at if residual is None else residual.data_ptr()
+    loops[0](at, other, rows, directions, shifts, lows, highs, caps, fired, moved)
+    return torch.from_numpy(fired), torch.from_numpy(moved)
+
+
+def add_rows(
+    hidden: Tensor, residual: Tensor | None, rows: np.ndarray, sums: Tensor, slots: np.ndarray
+) -> bool:
+    """Add tokens to float32 sums, in place.
+
+    Args:
+        hidden: [tokens, d].
+        residual: The same, or None.
+        rows: The tokens that are meant, [rows] int64.
+        sums: [slots, d] float32, contiguous.
+        slots: To which sum each token goes, [rows] int64.
+
+    Returns:
+        Whether there is a loop for this; if not, nothing was done.
+    """
+    loops = _loops_for(hidden, residual)
+    if loops is None:
+        return False
+    at = hidden.data_ptr()
+    other = at if residual is None else residual.data_ptr()
+    loops[1](at, other, rows, sums.data_ptr(), slots, sums.shape[1])
+    return True
+
+
+def _loops_for(hidden: Tensor, residual: Tensor | None) -> tuple[Any, Any] | None:
+    """Return the loops for tensors, or None; few calls, since in a step these take most of the time."""
+    dtype = hidden.dtype
+    loops = _loops().get(dtype)
+    if loops is None or not hidden.is_cpu or not hidden.is_contiguous():
+        return None
+    if residual is not None and (residual.dtype != dtype or not residual.is_contiguous()):
+        return None
+    return loops
+
+
+def _pointer(kind: Any) -> Any:
+    """Return what turns an address into a pointer to numbers of a kind, inside a loop."""
+    from numba import types
+    from numba.extending import intrinsic
+
+    def pointer(_typing: Any, address: Any) -> Any:
+        def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+        return types.CPointer(kind)(address), build
+
+    return intrinsic(pointer)
+
+
+@functools.cache
+def _loops() -> dict[torch.dtype, tuple[Any, Any]]:
+    """Return the compiled loops that edit and that add, by dtype; none without numba."""
+    try:
+        from llvmlite.binding import ffi
+        from numba import carray, njit, types
+    except ImportError:
+        return {}
+    # An engine of vLLM that starts on a CPU looks into the __dict__ of every object of every module, and this
+    # library takes any name that it has not for a function of its own. Now it has this one.
+    functions = getattr(ffi.lib, "_fntab", None)
+    if isinstance(functions, dict):
+        functions.setdefault("__dict__", {})
+    pointer16, pointer32 = _pointer(types.uint16), _pointer(types.float32)
+    # Sums may be taken in another order, which lets them be vectorised; nothing else is loosened.
+    fast = njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
+    sixteen, one = np.uint32(16), np.uint32(1)
+    half, upper = np.uint32(0x7FFF), np.uint32(0xFFFF0000)
+
+    @fast
+    def read_bfloat16(h: Any, r: Any, pair: bool, bits: Any, wide: Any, other: Any, rest: Any) -> None:
+        """Put the float32 numbers of one token into ``wide``; ``bits`` is the same memory."""
+        for j in range(len(h)):
+            bits[j] = np.uint32(h[j]) << sixteen
+        if not pair:
+            return
+        for j in range(len(h)):
+            other[j] = np.uint32(r[j]) << sixteen
+        for j in range(len(h)):
+            wide[j] += rest[j]
+        # The sum of two bfloat16 numbers is one: rounded to nearest, ties to even.
+        for j in range(len(h)):
+            bits[j] = (bits[j] + half + ((bits[j] >> sixteen) & one)) & upper
+
+    @fast
+    def moved_by(wide: Any, direction: Any, shift: Any, low: Any, high: Any) -> Any:
+        along = np.float32(0)
+        for j in range(len(wide)):
+            along += wide[j] * direction[j]
+        return shift + (min(max(along, low), high) - along)
+
+    @fast
+    def edit_bfloat16(
+        at: int, other_at: int, rows: Any, directions: Any, shifts: Any, lows: Any, highs: Any, caps: Any,
+        fired: Any, moved: Any,
+    ) -> None:  # fmt: skip
+        shape = (rows.max() + 1, directions.shape[1])
+        hidden, residual = carray(pointer16(at), shape), carray(pointer16(other_at), shape)
+        pair = at != other_at
+        bits, other = np.empty(shape[1], np.uint32), np.empty(shape[1], np.uint32)
+        wide, rest = bits.view(np.float32), other.view(np.float32)
+        for i in range(len(rows)):
+            h, r = hidden[rows[i]], residual[rows[i]]
+            k = i if len(directions) > 1 else 0
+            read_bfloat16(h, r, pair, bits, wide, other, rest)
+            by = moved_by(wide, directions[k], shifts[k], lows[k], highs[k])
+            fired[i] = by != 0 and caps[k]
+            moved[i] = abs(by) if caps[k] else np.float32(0)
+            if by == 0:
+                continue
+            for j in range(len(wide)):
+                wide[j] += by * directions[k, j]
+            for j in range(len(wide)):
+                r[j] = np.uint16((bits[j] + half + ((bits[j] >> sixteen) & one)) >> sixteen)
+            if pair:
+                h[:] = 0
+
+    @fast
+    def edit_float32(
+        at: int, other_at: int, rows: Any, directions: Any, shifts: Any, lows: Any, highs: Any, caps: Any,
+        fired: Any, moved: Any,
+    ) -> None:  # fmt: skip
+        shape = (rows.max() + 1, directions.shape[1])
+        hidden, residual = carray(pointer32(at), shape), carray(pointer32(other_at), shape)
+        pair = at != other_at
+        wide = np.empty(shape[1], np.float32)
+        for i in range(len(rows)):
+            h, r = hidden[rows[i]], residual[rows[i]]
+            k = i if len(directions) > 1 else 0
+            wide[:] = h
+            if pair:
+                wide += r
+            by = moved_by(wide, directions[k], shifts[k], lows[k], highs[k])
+            fired[i] = by != 0 and caps[k]
+            moved[i] = abs(by) if caps[k] else np.float32(0)
+            if by == 0:
+                continue
+            for j in range(len(wide)):
+                r[j] = wide[j] + by * directions[k, j]
+            if pair:
+                h[:] = 0
+
+    @fast
+    def add_bfloat16(at: int, other_at: int, rows: Any, sums_at: int, slots: Any, d: int) -> None:
+        shape = (rows.max() + 1, d)
+        hidden, residual = carray(pointer16(at), shape), carray(pointer16(other_at), shape)
+        sums = carray(pointer32(sums_at), (slots.max() + 1, d))
+        bits, other = np.empty(d, np.uint32), np.empty(d, np.uint32)
+        wide, rest = bits.view(np.float32), other.view(np.float32)
+        for i in range(len(rows)):
+            read_bfloat16(hidden[rows[i]], residual[rows[i]], at != other_at, bits, wide, other, rest)
+            into = sums[slots[i]]
+            for j in range(d):
+                into[j] += wide[j]
+
+    @fast
+    def add_float32(at: int, other_at: int, rows: Any, sums_at: int, slots: Any, d: int) -> None:
+        shape = (rows.max() + 1, d)
+        hidden, residual = carray(pointer32(at), shape), carray(pointer32(other_at), shape)
+        sums = carray(pointer32(sums_at), (slots.max() + 1, d))
+        for i in range(len(rows)):
+            h, r, into = hidden[rows[i]], residual[rows[i]], sums[slots[i]]
+            for j in range(d):
+                into[j] += h[j] + r[j] if at != other_at else h[j]
+
+    return {torch.bfloat16: (edit_bfloat16, add_bfloat16), torch.float32: (edit_float32, add_float32)}

@@ -1,0 +1,96 @@
+"""The loops over a step's tokens against torch: the same numbers, and every bit of what is left alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from personascope.interventions import add_rows
+from personascope.interventions._fused import edit_rows
+
+pytest.importorskip("numba", reason="numba is not installed here; vLLM brings it along on a CPU")
+
+ROUNDOFF = {torch.float32: 1e-6, torch.bfloat16: 2.0**-8}
+
+
+def streams(rng: np.random.Generator, dtype: torch.dtype, *, pair: bool):
+    hidden, residual = (torch.from_numpy(rng.normal(size=(23, 96)) * 3).to(dtype) for _ in range(2))
+    # Bits that arithmetic would not keep.
+    hidden[:, :2], residual[:, :2] = -0.0, -0.0
+    return hidden, residual if pair else None
+
+
+@pytest.mark.parametrize("dtype", list(ROUNDOFF))
+@pytest.mark.parametrize("pair", [True, False])
+@pytest.mark.parametrize("each", [True, False])
+def test_tokens_move_as_in_torch_and_others_keep_every_bit(dtype, pair, each):
+    rng = np.random.default_rng(5)
+    hidden, residual = streams(rng, dtype, pair=pair)
+    before = hidden.clone(), None if residual is None else residual.clone()
+    rows = np.sort(rng.choice(23, 14, replace=False)).astype(np.int64)
+    count = len(rows) if each else 1
+    directions = rng.normal(size=(count, 96)).astype(np.float32)
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    shifts = np.zeros(count, np.float32)
+    lows, highs = np.full(count, -1.0, np.float32), np.full(count, 2.0, np.float32)
+    caps = np.ones(count, bool)
+    if each:
+        # A steering, an ablation and caps in one batch.
+        shifts[0], lows[0], highs[0], caps[0] = 1.5, -np.inf, np.inf, False
+        lows[1], highs[1], caps[1] = 0.0, 0.0, False
+    fired, moved = edit_rows(hidden, residual, rows, directions, shifts, lows, highs, caps)
+    stream = before[0] if before[1] is None else before[0] + before[1]
+    wide = stream[torch.from_numpy(rows)].float()
+    v, low, high, shift = (torch.from_numpy(x) for x in (directions, lows, highs, shifts))
+    along = (wide * v).sum(-1)
+    by = shift + (torch.minimum(torch.maximum(along, low), high) - along)
+    want = wide + by[:, None] * v
+    assert 0 < int((by == 0).sum()) < len(rows)
+    after = hidden if residual is None else residual
+    for place, row in enumerate(rows):
+        if by[place] == 0:
+            continue
+        torch.testing.assert_close(
+            after[row].float(), want[place], rtol=ROUNDOFF[dtype], atol=ROUNDOFF[dtype] * 3
+        )
+        assert residual is None or not bool(hidden[row].any())
+    is_cap = torch.from_numpy(np.broadcast_to(caps, len(rows)).copy())
+    assert torch.equal(fired, (by != 0) & is_cap)
+    torch.testing.assert_close(moved, torch.where(is_cap, by.abs(), 0.0), rtol=1e-4, atol=1e-5)
+    still = sorted(set(range(23)) - {int(row) for row, b in zip(rows, by, strict=True) if b != 0})
+    kind = torch.int16 if dtype == torch.bfloat16 else torch.int32
+    for now, then in ((hidden, before[0]), (residual, before[1])):
+        if now is not None and then is not None:
+            assert torch.equal(now[still].view(kind), then[still].view(kind))
+
+
+@pytest.mark.parametrize("dtype", list(ROUNDOFF))
+@pytest.mark.parametrize("pair", [True, False])
+def test_tokens_are_added_to_their_slots(dtype, pair):
+    rng = np.random.default_rng(6)
+    hidden, residual = streams(rng, dtype, pair=pair)
+    sums = torch.from_numpy(rng.normal(size=(9, 96))).float()
+    rows = np.array([0, 3, 4, 11, 22], np.int64)
+    slots = np.array([2, 2, 8, 0, 2], np.int64)
+    stream = hidden if residual is None else hidden + residual
+    want = sums.clone().index_add_(0, torch.from_numpy(slots), stream[torch.from_numpy(rows)].float())
+    assert add_rows(hidden, residual, rows, sums, slots)
+    torch.testing.assert_close(sums, want, rtol=1e-6, atol=1e-6)
+
+
+def test_what_has_no_loop_is_left_to_torch():
+    hidden = torch.ones(4, 8)
+    one = np.ones(1, np.float32)
+    rest = (np.arange(4), np.ones((1, 8), np.float32), one, one, one, np.ones(1, bool))
+    assert edit_rows(hidden.half(), None, *rest) is None
+    assert edit_rows(hidden.t(), None, *rest) is None
+    assert not add_rows(hidden.half(), None, np.arange(4), torch.zeros(4, 8), np.arange(4))
+    assert torch.equal(hidden, torch.ones(4, 8))
+
+
+def test_a_process_with_loops_can_still_start_engines():
+    from llvmlite.binding import ffi
+
+    test_what_has_no_loop_is_left_to_torch()
+    assert vars(ffi.lib).get("kernel") is None
