@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from paired import interleave, table, write_page
+from paired import interleave, table, whole, write_page
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from vllm_overhead import REQUESTS, ratios, ways_of
 
@@ -130,8 +130,8 @@ def one(folder: str, setting: dict) -> None:
     )
     text = "The keeper of the light counts the ships that pass, and writes each into a book. "
     prompts = [ours.encode(text * 2)[n : n + 80] for n in range(REQUESTS)]
-    ways, found["fired"] = ways_of(ours, [stock], prompts, first=0)
-    found["seconds"] = interleave(ways, 2 if small else 9)
+    ways, found["fired"] = ways_of([ours], [stock], prompts, first=0)
+    found["seconds"] = interleave({name: whole(way) for name, way in ways.items()}, 2 if small else 9)
     print("RESULT " + json.dumps(found))
 
 

@@ -1,8 +1,9 @@
 """Paired, interleaved timing of several ways to do the same work, and a page with the result.
 
-A host that other work shares makes whole runs differ by more than what is measured. Two things help: the
-same way once more under another name, whose ratio says how far two equal ways come out apart, and the time
-that a run spends inside some functions (`Clock`), which such a host disturbs as it does the whole run.
+A host that other work shares makes whole runs differ by more than what is measured. Three things help: taking
+turns step by step instead of run by run (`interleave_steps`), so that what disturbs one way disturbs the
+others too; the same way once more under another name, whose ratio says how far two equal ways come out apart;
+and the share of a run that is spent inside some functions (`shares`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import platform
 import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -50,6 +52,41 @@ def interleave(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[s
             seconds[name].append(time.perf_counter() - begun)
             print(f"{repeat + 1}/{repeats} {name}: {seconds[name][-1]:.1f} s", flush=True)
     return seconds
+
+
+def interleave_steps(
+    ways: Mapping[str, Callable[[], Iterator[object]]], repeats: int
+) -> dict[str, list[float]]:
+    """As `interleave`, for ways that yield after every step of theirs: all take turns step by step.
+
+    Every way needs an engine of its own, since all of them are under way at the same time.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for repeat in range(-1, repeats):
+        spent = dict.fromkeys(ways, 0.0)
+        running = {name: way() for name, way in ways.items()}
+        turn = 0
+        while running:
+            for name in list(running)[:: 1 if turn % 2 == 0 else -1]:
+                begun = time.perf_counter()
+                try:
+                    next(running[name])
+                except StopIteration:
+                    del running[name]
+                spent[name] += time.perf_counter() - begun
+            turn += 1
+        # The first run warms up.
+        if repeat >= 0:
+            for name, found in spent.items():
+                seconds[name].append(found)
+            shown = ", ".join(f"{name} {found:.2f}" for name, found in spent.items())
+            print(f"{repeat + 1}/{repeats} {shown} s", flush=True)
+    return seconds
+
+
+def whole(way: Callable[[], Iterator[object]]) -> Callable[[], None]:
+    """Return a way that yields step by step as one that runs to its end."""
+    return lambda: deque(way(), maxlen=0).clear()
 
 
 def ratio(seconds: Mapping[str, list[float]], name: str, to: str) -> tuple[float, float, float]:

@@ -1,21 +1,22 @@
 """What the plugin costs inside vLLM: idle, pooling, caps, all together, and 64 plans in one batch.
 
-One stock engine and one with the plugin, in one process, in turn; 64 requests of 64 tokens each that nobody
-ends early, greedy. Every way of the plugin fetches its results. A second stock engine says how far two equal
-engines come out apart; the time inside the plugin's functions is measured too, in runs of its own.
+Stock engines and engines with the plugin in one process, which take turns step by step; 64 requests of 64
+tokens each that nobody ends early, greedy. Every way of the plugin fetches its results. A second stock engine
+says how far two equal engines come out apart; the time inside the plugin's functions is measured too, in runs
+of its own.
 """
 
 from __future__ import annotations
 
-import functools
 import itertools
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from paired import interleave, interval, ratio, shares, table, write_page
+from paired import interleave_steps, interval, ratio, shares, table, whole, write_page
 
 from personascope.corpus import load_corpus
 from personascope.engines import Probe, load_engine
@@ -38,14 +39,19 @@ LIMITS = {
 SECOND = "stock vLLM, engine 2"
 
 
+Way = Callable[[], Iterator[None]]
+"""Runs all prompts, and yields after each step."""
+
+
 def ways_of(
-    ours: Any, stock: Sequence[Any], prompts: Sequence[Sequence[int]], first: int = 100
-) -> tuple[dict[str, Callable[[], None]], dict[str, float]]:
+    plugin: Sequence[Any], stock: Sequence[Any], prompts: Sequence[Sequence[int]], first: int = 100
+) -> tuple[dict[str, Way], dict[str, float]]:
     """Return every way to run the prompts.
 
     Args:
-        ours: The engine with the plugin.
-        stock: One ``vllm.LLM`` without it, or several.
+        plugin: Engines with the plugin: one for each of its five ways, or one for all. From run to run
+            they change places, as two equal engines of a process are not equally fast.
+        stock: One ``vllm.LLM`` without it, or several, which change places too.
         prompts: Token ids.
         first: Token ids from this one on are put before the prompts, another one each time: a prefix
             cache that is hit would leave the prompts out of what is measured.
@@ -55,60 +61,84 @@ def ways_of(
     """
     from vllm import SamplingParams
 
-    d_model, n_layers = ours.info.d_model, ours.info.n_layers
+    d_model, n_layers = plugin[0].info.d_model, plugin[0].info.n_layers
     layers = range(n_layers // 2 - 1, n_layers // 2 + 7)
     numbers = itertools.count()
+    turns: dict[int, int] = {}
     rng = np.random.default_rng(0)
     axis = rng.standard_normal(d_model).astype(np.float32)
     at = [n_layers * part // 6 for part in (1, 3, 4, 5)]
-    probes = ours.register(ProbeSet.of([Probe(f"layer {layer}", layer, axis) for layer in at]))
+    probes = ProbeSet.of([Probe(f"layer {layer}", layer, axis) for layer in at])
 
-    def cap(direction: np.ndarray) -> str:
-        return ours.register(Plan(tuple(Cap(layer, direction, floor=0.0) for layer in layers)))
+    def cap(direction: np.ndarray) -> Plan:
+        return Plan(tuple(Cap(layer, direction, floor=0.0) for layer in layers))
 
     one = cap(axis)
     many = [cap(axis + 0.3 * rng.standard_normal(d_model).astype(np.float32)) for _ in prompts]
-    assert len(set(many)) == len(prompts)
+    assert len({plan.digest for plan in many}) == len(prompts)
     fired: dict[str, float] = {}
 
-    def generate(llm: Any, specs: Sequence[Spec | None], name: str = "") -> None:
-        turn = next(numbers)
-        given = [{"prompt_token_ids": [first + turn % 150, *prompt]} for prompt in prompts]
-        params = [
-            SamplingParams(
-                temperature=0,
-                max_tokens=TOKENS,
-                ignore_eos=True,
-                detokenize=False,
-                extra_args=None if spec is None else spec.extra_args(),
+    def generate(llm: Any, specs: Sequence[Spec | None], name: str) -> Iterator[None]:
+        turn = turns[id(llm)] = turns.get(id(llm), -1) + 1
+        engine = llm.llm_engine
+        for prompt, spec in zip(prompts, specs, strict=True):
+            engine.add_request(
+                f"{name}{next(numbers)}",
+                {"prompt_token_ids": [first + turn % 150, *prompt]},
+                SamplingParams(
+                    temperature=0,
+                    max_tokens=TOKENS,
+                    ignore_eos=True,
+                    detokenize=False,
+                    extra_args=None if spec is None else spec.extra_args(),
+                ),
             )
-            for spec in specs
-        ]
-        done = llm.generate(given, params, use_tqdm=False)
-        assert sum(len(output.outputs[0].token_ids) for output in done) == len(prompts) * TOKENS
+        tokens = 0
+        while engine.has_unfinished_requests():
+            for output in engine.step():
+                tokens += len(output.outputs[0].token_ids) if output.finished else 0
+            yield
+        assert tokens == len(prompts) * TOKENS
         keys = [spec.key for spec in specs if spec is not None]
         if keys:
-            found = read_results(llm.collective_rpc("personascope_fetch", args=(keys,)))
+            found = read_results(engine.collective_rpc("personascope_fetch", args=(keys,)))
             tallies = [reading.tally for reading in found.values()]
             if sum(tally.tokens for tally in tallies):
                 fired[name] = sum(t.capped for t in tallies) / sum(t.tokens for t in tallies)
 
-    def with_plugin(name: str, plans: Sequence[str | None] = (None,), **fields: Any) -> None:
-        plan = itertools.cycle(plans)
-        specs = [Spec(f"{name}{next(numbers)}", plan=next(plan), **fields) for _ in prompts]
-        generate(ours.llm, specs, name)
+    runs: Counter[int] = Counter()
 
-    nothing: list[Spec | None] = [None] * len(prompts)
-    names = ["stock vLLM", *(f"stock vLLM, engine {n}" for n in range(2, len(stock) + 1))]
-    ways: dict[str, Callable[[], None]] = {
-        name: functools.partial(generate, llm, nothing) for name, llm in zip(names, stock, strict=True)
-    }
-    return ways | {
-        "plugin, idle": lambda: generate(ours.llm, nothing),
-        "all layers pooled": lambda: with_plugin("pool", pool=True),
-        "cap at 8 layers": lambda: with_plugin("one", (one,)),
-        "cap, pooled, 4 probes": lambda: with_plugin("all", (one,), pool=True, probes=probes),
-        "64 caps, a plan each": lambda: with_plugin("many", many),
+    def choose(engines: Sequence[Any], place: int) -> Any:
+        """Return the engine of a way's next run."""
+        runs[place] += 1
+        return engines[(place + runs[place]) % len(engines)]
+
+    def with_stock(place: int) -> Way:
+        return lambda: generate(choose(stock, place), [None] * len(prompts), "stock")
+
+    def with_plugin(
+        place: int, plans: Sequence[Plan] = (), *, probed: bool = False, pool: bool = False
+    ) -> Way:
+        def run() -> Iterator[None]:
+            ours = choose(plugin, place)
+            digest = itertools.cycle([ours.register(plan) for plan in plans] or [None])
+            asked = ours.register(probes) if probed else None
+            planned = bool(plans) or probed or pool
+            specs = [
+                Spec(f"{next(numbers)}", plan=next(digest), pool=pool, probes=asked) if planned else None
+                for _ in prompts
+            ]
+            return generate(ours.llm, specs, f"{len(plans)} plans")
+
+        return run
+
+    names = ["stock vLLM", SECOND][: len(stock)]
+    return {name: with_stock(place) for place, name in enumerate(names)} | {
+        "plugin, idle": with_plugin(10),
+        "all layers pooled": with_plugin(11, pool=True),
+        "cap at 8 layers": with_plugin(12, (one,)),
+        "cap, pooled, 4 probes": with_plugin(13, (one,), pool=True, probed=True),
+        "64 caps, a plan each": with_plugin(14, many),
     }, fired
 
 
@@ -134,35 +164,45 @@ def main(repeats: int) -> None:
     from personascope.engines._vllm._runtime import Runtime
     from personascope.engines._vllm._scheduler import _Mixin
 
-    # Without our logits processor, as a server runs: what drawing costs is in vllm_map.md.
-    ours = load_engine("smollm2-135m", engine="vllm", max_batch=REQUESTS, sampler="vllm")
-    stock = [
-        LLM(
+    memory = {"kv_cache_memory_bytes": 1 << 29}
+
+    def with_plugin() -> Any:
+        # Without our logits processor, as a server runs: what drawing costs is in vllm_map.md.
+        return load_engine("smollm2-135m", engine="vllm", max_batch=REQUESTS, sampler="vllm", **memory)
+
+    def without() -> Any:
+        return LLM(
             model=ours.files.place,
             dtype=ours.info.dtype,
             max_num_seqs=REQUESTS,
             max_model_len=8192,
             disable_log_stats=True,
             enforce_eager=True,
-            kv_cache_memory_bytes=2 << 30,
             block_size=32,
+            **memory,
         )
-        for _ in range(2)
-    ]
+
+    # The first engine of a process is the slowest, whichever it is: it is not measured.
+    ours = with_plugin()
+    stock = [without()]
+    plugin = [with_plugin() for _ in range(5)]
+    stock.append(without())
     prompts = [ours.encode(question.text) for question in load_corpus().questions[:REQUESTS]]
-    ways, fired = ways_of(ours, stock, prompts)
-    seconds = interleave(ways, repeats)
+    ways, fired = ways_of(plugin, stock, prompts)
+    seconds = interleave_steps(ways, repeats)
     names = ("begin_step", "layer", "end_step", "finish", "fetch")
-    plugin = [*((Runtime, name) for name in names), (_Mixin, "_accept"), (_Mixin, "_send")]
-    inside = {name: shares(way, plugin, 3) for name, way in ways.items() if not name.startswith("stock")}
+    functions = [*((Runtime, name) for name in names), (_Mixin, "_accept"), (_Mixin, "_send")]
+    inside = {
+        name: shares(whole(way), functions, 5) for name, way in ways.items() if not name.startswith("stock")
+    }
     equal, _, _ = ratio(seconds, SECOND, "stock vLLM")
     low, high = interval(seconds, SECOND, "stock vLLM")
     write_page(
         __file__,
         "What the plugin costs inside vLLM",
         f"vLLM {ours.info.versions['vllm']}, SmolLM2-135M-Instruct in {ours.info.dtype}, eager; {REQUESTS} "
-        f"requests of {TOKENS} tokens, {repeats} interleaved repeats. The caps fired on {fired['one']:.0%} "
-        f"of the tokens (one plan), {fired['many']:.0%} (64 plans).\n\n"
+        f"requests of {TOKENS} tokens, {repeats} repeats; all ways take turns step by step. The caps fired "
+        f"on {fired['1 plans']:.0%} of the tokens (one plan), {fired['64 plans']:.0%} (64 plans).\n\n"
         + table(seconds, "stock vLLM")
         + "\n\n"
         + ratios(seconds)
@@ -177,4 +217,4 @@ def main(repeats: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 7)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10)
