@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 import torch
+from folder_case import saved
 
+from personascope.engines import Request, Sampling, load_engine
 from personascope.interventions import add_rows
 from personascope.interventions._fused import edit_rows
 
-pytest.importorskip("numba", reason="numba is not installed here; vLLM brings it along on a CPU")
+pytestmark = pytest.mark.skipif(
+    find_spec("numba") is None, reason="numba is not installed here; vLLM brings it along on a CPU"
+)
 
 ROUNDOFF = {torch.float32: 1e-6, torch.bfloat16: 2.0**-8}
 
@@ -89,8 +95,14 @@ def test_what_has_no_loop_is_left_to_torch():
     assert torch.equal(hidden, torch.ones(4, 8))
 
 
-def test_a_process_with_loops_can_still_start_engines():
-    from llvmlite.binding import ffi
+def test_an_engine_starts_where_numba_was_imported_before(tmp_path):
+    import numba  # noqa: F401
 
-    test_what_has_no_loop_is_left_to_torch()
-    assert vars(ffi.lib).get("kernel") is None
+    folder = saved("llama", tmp_path / "llama")
+    engine = load_engine(str(folder), engine="vllm", dtype="float32", max_batch=4)
+    try:
+        sampling = Sampling(temperature=0, max_new_tokens=2)
+        (done,) = engine.run([Request("r", engine.encode("Who are you?"), sampling)])
+        assert len(done.token_ids) == 2
+    finally:
+        engine.close()

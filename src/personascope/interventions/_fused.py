@@ -9,6 +9,7 @@ the same.
 from __future__ import annotations
 
 import functools
+import sys
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,19 @@ def _loops_for(hidden: Tensor, residual: Tensor | None) -> tuple[Any, Any] | Non
     return loops
 
 
+def keep_llvmlite_readable() -> None:
+    """Let an engine of vLLM start on a CPU after numba was imported, by whomever.
+
+    vLLM then looks into the ``__dict__`` of every object of every module, and numba's library takes any name
+    that it does not know for a function of its own: the start would fail with "'_lib_fn_wrapper' object has
+    no attribute 'get'".
+    """
+    module = sys.modules.get("llvmlite.binding.ffi")
+    functions = getattr(getattr(module, "lib", None), "_fntab", None)
+    if isinstance(functions, dict):
+        functions.setdefault("__dict__", {})
+
+
 def _pointer(kind: Any) -> Any:
     """Return what turns an address into a pointer to numbers of a kind, inside a loop."""
     from numba import types
@@ -108,15 +122,10 @@ def _pointer(kind: Any) -> Any:
 def _loops() -> dict[torch.dtype, tuple[Any, Any]]:
     """Return the compiled loops that edit and that add, by dtype; none without numba."""
     try:
-        from llvmlite.binding import ffi
         from numba import carray, njit, types
     except ImportError:
         return {}
-    # An engine of vLLM that starts on a CPU looks into the __dict__ of every object of every module, and this
-    # library takes any name that it has not for a function of its own. Now it has this one.
-    functions = getattr(ffi.lib, "_fntab", None)
-    if isinstance(functions, dict):
-        functions.setdefault("__dict__", {})
+    keep_llvmlite_readable()
     pointer16, pointer32 = _pointer(types.uint16), _pointer(types.float32)
     # Sums may be taken in another order, which lets them be vectorised; nothing else is loosened.
     fast = njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})

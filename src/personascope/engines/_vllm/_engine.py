@@ -38,7 +38,7 @@ from personascope.engines._vllm._spec import DRAW, Spec
 from personascope.engines._vllm._spool import ProbeSet, Spool
 from personascope.engines._vllm._version import no_vllm, vllm_version
 from personascope.errors import EngineError
-from personascope.interventions import Plan
+from personascope.interventions import Plan, keep_llvmlite_readable
 from personascope.models import ModelFiles, open_files
 
 WINDOW = 1024
@@ -577,6 +577,7 @@ def _import_vllm() -> Any:
     except ImportError as error:
         raise no_vllm(error) from error
     torch.set_num_threads(threads)
+    keep_llvmlite_readable()
     return LLM
 
 
