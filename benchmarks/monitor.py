@@ -24,7 +24,7 @@ from personascope.mapping import MAP
 from personascope.space import PersonaMap
 
 REPLIES = 64
-TOKENS = 128
+TOKENS = 96
 
 
 def tokens(done: Iterator[Completion | None]) -> dict[str, tuple[int, ...]]:
