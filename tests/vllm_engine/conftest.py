@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from vllm_case import stock_vllm
 
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
@@ -29,17 +30,12 @@ def vllm_engine():
 @pytest.fixture(scope="session")
 def stock(vllm_engine):
     """The same vLLM without the plugin; it lives to the end: one that goes takes vLLM's globals along."""
-    from vllm import LLM
-
-    return LLM(
-        model=vllm_engine.files.place,
-        dtype="float32",
+    return stock_vllm(
+        vllm_engine.files.place,
+        "float32",
         max_num_seqs=32,
         max_model_len=8192,
-        disable_log_stats=True,
-        enforce_eager=True,
         kv_cache_memory_bytes=1 << 30,
-        block_size=32,
     )
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from folder_case import folder_requests, saved
 from safetensors.torch import load_file, save_file
-from vllm_case import close
+from vllm_case import close, stock_vllm
 
 from personascope.engines import Capture, Request, Sampling, load_engine
 from personascope.interventions import Cap, Plan, Steer
@@ -76,24 +76,13 @@ def _quantise(folder: Path) -> Path:
 @pytest.fixture
 def quantised(tmp_path):
     """The engine and a stock vLLM on one quantised model."""
-    from vllm import LLM
-
     folder = _quantise(saved("llama", tmp_path / "llama"))
     engine = load_engine(str(folder), engine="vllm", dtype="bfloat16", max_batch=8)
     try:
-        yield (
-            engine,
-            LLM(
-                model=str(folder),
-                dtype="bfloat16",
-                max_num_seqs=8,
-                max_model_len=512,
-                disable_log_stats=True,
-                enforce_eager=True,
-                kv_cache_memory_bytes=1 << 28,
-                block_size=32,
-            ),
+        stock = stock_vllm(
+            str(folder), "bfloat16", max_num_seqs=8, max_model_len=512, kv_cache_memory_bytes=1 << 28
         )
+        yield engine, stock
     finally:
         engine.close()
 

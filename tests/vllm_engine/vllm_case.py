@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from personascope.chat import Message
@@ -73,6 +75,13 @@ def requests(
             )
         )
     return made
+
+
+def stock_vllm(place: str, dtype: str, **options: int) -> Any:
+    """Start vLLM as the engine does, without the plugin."""
+    from vllm import LLM
+
+    return LLM(model=place, dtype=dtype, disable_log_stats=True, enforce_eager=True, block_size=32, **options)
 
 
 def close(a: np.ndarray, b: np.ndarray, tolerance: float) -> bool:

@@ -133,8 +133,9 @@ def _loops() -> dict[torch.dtype, tuple[Any, Any]]:
     half, upper = np.uint32(0x7FFF), np.uint32(0xFFFF0000)
 
     @fast
-    def read_bfloat16(h: Any, r: Any, pair: bool, bits: Any, wide: Any, other: Any, rest: Any) -> None:
-        """Put the float32 numbers of one token into ``wide``; ``bits`` is the same memory."""
+    def read_bfloat16(h: Any, r: Any, pair: bool, wide: Any, rest: Any) -> None:
+        """Put the float32 numbers of one token into ``wide``; ``rest`` is room of the same size."""
+        bits, other = wide.view(np.uint32), rest.view(np.uint32)
         for j in range(len(h)):
             bits[j] = np.uint32(h[j]) << sixteen
         if not pair:
@@ -148,84 +149,68 @@ def _loops() -> dict[torch.dtype, tuple[Any, Any]]:
             bits[j] = (bits[j] + half + ((bits[j] >> sixteen) & one)) & upper
 
     @fast
+    def write_bfloat16(into: Any, wide: Any) -> None:
+        bits = wide.view(np.uint32)
+        for j in range(len(into)):
+            into[j] = np.uint16((bits[j] + half + ((bits[j] >> sixteen) & one)) >> sixteen)
+
+    @fast
+    def read_float32(h: Any, r: Any, pair: bool, wide: Any, _rest: Any) -> None:
+        wide[:] = h
+        if pair:
+            wide += r
+
+    @fast
+    def write_float32(into: Any, wide: Any) -> None:
+        into[:] = wide
+
+    @fast
     def moved_by(wide: Any, direction: Any, shift: Any, low: Any, high: Any) -> Any:
         along = np.float32(0)
         for j in range(len(wide)):
             along += wide[j] * direction[j]
         return shift + (min(max(along, low), high) - along)
 
-    @fast
-    def edit_bfloat16(
-        at: int, other_at: int, rows: Any, directions: Any, shifts: Any, lows: Any, highs: Any, caps: Any,
-        fired: Any, moved: Any,
-    ) -> None:  # fmt: skip
-        shape = (rows.max() + 1, directions.shape[1])
-        hidden, residual = carray(pointer16(at), shape), carray(pointer16(other_at), shape)
-        pair = at != other_at
-        bits, other = np.empty(shape[1], np.uint32), np.empty(shape[1], np.uint32)
-        wide, rest = bits.view(np.float32), other.view(np.float32)
-        for i in range(len(rows)):
-            h, r = hidden[rows[i]], residual[rows[i]]
-            k = i if len(directions) > 1 else 0
-            read_bfloat16(h, r, pair, bits, wide, other, rest)
-            by = moved_by(wide, directions[k], shifts[k], lows[k], highs[k])
-            fired[i] = by != 0 and caps[k]
-            moved[i] = abs(by) if caps[k] else np.float32(0)
-            if by == 0:
-                continue
-            for j in range(len(wide)):
-                wide[j] += by * directions[k, j]
-            for j in range(len(wide)):
-                r[j] = np.uint16((bits[j] + half + ((bits[j] >> sixteen) & one)) >> sixteen)
-            if pair:
-                h[:] = 0
+    def loops_of(pointer: Any, read: Any, write: Any) -> tuple[Any, Any]:
+        @fast
+        def edit(
+            at: int, other_at: int, rows: Any, directions: Any, shifts: Any, lows: Any, highs: Any, caps: Any,
+            fired: Any, moved: Any,
+        ) -> None:  # fmt: skip
+            shape = (rows.max() + 1, directions.shape[1])
+            hidden, residual = carray(pointer(at), shape), carray(pointer(other_at), shape)
+            pair = at != other_at
+            wide, rest = np.empty(shape[1], np.float32), np.empty(shape[1], np.float32)
+            for i in range(len(rows)):
+                h, r = hidden[rows[i]], residual[rows[i]]
+                k = i if len(directions) > 1 else 0
+                read(h, r, pair, wide, rest)
+                by = moved_by(wide, directions[k], shifts[k], lows[k], highs[k])
+                fired[i] = by != 0 and caps[k]
+                moved[i] = abs(by) if caps[k] else np.float32(0)
+                if by == 0:
+                    continue
+                for j in range(len(wide)):
+                    wide[j] += by * directions[k, j]
+                write(r, wide)
+                if pair:
+                    h[:] = 0
 
-    @fast
-    def edit_float32(
-        at: int, other_at: int, rows: Any, directions: Any, shifts: Any, lows: Any, highs: Any, caps: Any,
-        fired: Any, moved: Any,
-    ) -> None:  # fmt: skip
-        shape = (rows.max() + 1, directions.shape[1])
-        hidden, residual = carray(pointer32(at), shape), carray(pointer32(other_at), shape)
-        pair = at != other_at
-        wide = np.empty(shape[1], np.float32)
-        for i in range(len(rows)):
-            h, r = hidden[rows[i]], residual[rows[i]]
-            k = i if len(directions) > 1 else 0
-            wide[:] = h
-            if pair:
-                wide += r
-            by = moved_by(wide, directions[k], shifts[k], lows[k], highs[k])
-            fired[i] = by != 0 and caps[k]
-            moved[i] = abs(by) if caps[k] else np.float32(0)
-            if by == 0:
-                continue
-            for j in range(len(wide)):
-                r[j] = wide[j] + by * directions[k, j]
-            if pair:
-                h[:] = 0
+        @fast
+        def add(at: int, other_at: int, rows: Any, sums_at: int, slots: Any, d: int) -> None:
+            shape = (rows.max() + 1, d)
+            hidden, residual = carray(pointer(at), shape), carray(pointer(other_at), shape)
+            sums = carray(pointer32(sums_at), (slots.max() + 1, d))
+            wide, rest = np.empty(d, np.float32), np.empty(d, np.float32)
+            for i in range(len(rows)):
+                read(hidden[rows[i]], residual[rows[i]], at != other_at, wide, rest)
+                into = sums[slots[i]]
+                for j in range(d):
+                    into[j] += wide[j]
 
-    @fast
-    def add_bfloat16(at: int, other_at: int, rows: Any, sums_at: int, slots: Any, d: int) -> None:
-        shape = (rows.max() + 1, d)
-        hidden, residual = carray(pointer16(at), shape), carray(pointer16(other_at), shape)
-        sums = carray(pointer32(sums_at), (slots.max() + 1, d))
-        bits, other = np.empty(d, np.uint32), np.empty(d, np.uint32)
-        wide, rest = bits.view(np.float32), other.view(np.float32)
-        for i in range(len(rows)):
-            read_bfloat16(hidden[rows[i]], residual[rows[i]], at != other_at, bits, wide, other, rest)
-            into = sums[slots[i]]
-            for j in range(d):
-                into[j] += wide[j]
+        return edit, add
 
-    @fast
-    def add_float32(at: int, other_at: int, rows: Any, sums_at: int, slots: Any, d: int) -> None:
-        shape = (rows.max() + 1, d)
-        hidden, residual = carray(pointer32(at), shape), carray(pointer32(other_at), shape)
-        sums = carray(pointer32(sums_at), (slots.max() + 1, d))
-        for i in range(len(rows)):
-            h, r, into = hidden[rows[i]], residual[rows[i]], sums[slots[i]]
-            for j in range(d):
-                into[j] += h[j] + r[j] if at != other_at else h[j]
-
-    return {torch.bfloat16: (edit_bfloat16, add_bfloat16), torch.float32: (edit_float32, add_float32)}
+    return {
+        torch.bfloat16: loops_of(pointer16, read_bfloat16, write_bfloat16),
+        torch.float32: loops_of(pointer32, read_float32, write_float32),
+    }
