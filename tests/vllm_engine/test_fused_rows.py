@@ -10,8 +10,18 @@ import torch
 from folder_case import saved
 
 from personascope.engines import Request, Sampling, load_engine
-from personascope.interventions import add_rows
-from personascope.interventions._fused import edit_rows
+from personascope.interventions import (
+    Cap,
+    Extent,
+    FlatCounters,
+    FlatPass,
+    Plan,
+    Segment,
+    Steer,
+    add_rows,
+    compile_loops,
+)
+from personascope.interventions._fused import _count_loop, _loops, edit_rows
 
 pytestmark = pytest.mark.skipif(
     find_spec("numba") is None, reason="numba is not installed here; vLLM brings it along on a CPU"
@@ -45,7 +55,8 @@ def test_tokens_move_as_in_torch_and_others_keep_every_bit(dtype, pair, each):
         # A steering, an ablation and caps in one batch.
         shifts[0], lows[0], highs[0], caps[0] = 1.5, -np.inf, np.inf, False
         lows[1], highs[1], caps[1] = 0.0, 0.0, False
-    fired, moved = edit_rows(hidden, residual, rows, directions, shifts, lows, highs, caps)
+    hit, length = np.zeros(25, bool), np.zeros(25, np.float32)
+    assert edit_rows(hidden, residual, rows, directions, shifts, lows, highs, caps, hit, length)
     stream = before[0] if before[1] is None else before[0] + before[1]
     wide = stream[torch.from_numpy(rows)].float()
     v, low, high, shift = (torch.from_numpy(x) for x in (directions, lows, highs, shifts))
@@ -62,8 +73,10 @@ def test_tokens_move_as_in_torch_and_others_keep_every_bit(dtype, pair, each):
         )
         assert residual is None or not bool(hidden[row].any())
     is_cap = torch.from_numpy(np.broadcast_to(caps, len(rows)).copy())
-    assert torch.equal(fired, (by != 0) & is_cap)
-    torch.testing.assert_close(moved, torch.where(is_cap, by.abs(), 0.0), rtol=1e-4, atol=1e-5)
+    assert hit[rows].tolist() == ((by != 0) & is_cap).tolist()
+    np.testing.assert_allclose(length[rows], torch.where(is_cap, by.abs(), 0.0), rtol=1e-4, atol=1e-5)
+    others = np.delete(np.arange(25), rows)
+    assert not hit[others].any() and not length[others].any()
     still = sorted(set(range(23)) - {int(row) for row, b in zip(rows, by, strict=True) if b != 0})
     kind = torch.int16 if dtype == torch.bfloat16 else torch.int32
     for now, then in ((hidden, before[0]), (residual, before[1])):
@@ -85,12 +98,38 @@ def test_tokens_are_added_to_their_slots(dtype, pair):
     torch.testing.assert_close(sums, want, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", list(ROUNDOFF))
+@pytest.mark.parametrize("each", [True, False])
+def test_nothing_is_compiled_when_requests_run(dtype, each):
+    compile_loops(dtype)
+    loops = (*_loops()[dtype], _count_loop())
+    before = [len(loop.signatures) for loop in loops]
+    rng = np.random.default_rng(7)
+    hidden, residual = streams(rng, dtype, pair=True)
+    plans = [
+        Plan((Cap(0, rng.normal(size=96), floor=50.0), Steer(0, np.ones(96), strength=1.0))) for _ in range(2)
+    ]
+    segments = [
+        Segment(plans[n * each], Extent(1), slot=n + 1, start=5, row=2 * n, tokens=1, counted=0)
+        for n in range(2)
+    ]
+    counters = FlatCounters(32, torch.device("cpu"))
+    flat = FlatPass(counters, torch.device("cpu"))
+    flat.begin(segments, [])
+    flat(0, hidden, residual)
+    counters.finish()
+    assert [counters.tally(n + 1, 1).fired[0] for n in range(2)] == [1, 1]
+    assert add_rows(hidden, residual, np.arange(3), torch.zeros(3, 96), np.arange(3))
+    assert [len(loop.signatures) for loop in loops] == before == [1, 1, 1]
+
+
 def test_what_has_no_loop_is_left_to_torch():
     hidden = torch.ones(4, 8)
     one = np.ones(1, np.float32)
-    rest = (np.arange(4), np.ones((1, 8), np.float32), one, one, one, np.ones(1, bool))
-    assert edit_rows(hidden.half(), None, *rest) is None
-    assert edit_rows(hidden.t(), None, *rest) is None
+    found = np.zeros(4, bool), np.zeros(4, np.float32)
+    rest = (np.arange(4), np.ones((1, 8), np.float32), one, one, one, np.ones(1, bool), *found)
+    assert not edit_rows(hidden.half(), None, *rest)
+    assert not edit_rows(hidden.t(), None, *rest)
     assert not add_rows(hidden.half(), None, np.arange(4), torch.zeros(4, 8), np.arange(4))
     assert torch.equal(hidden, torch.ones(4, 8))
 

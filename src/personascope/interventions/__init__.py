@@ -1,7 +1,7 @@
 """Interventions on the residual stream: steer, ablate, cap; the Plan that gathers them; their math."""
 
 from personascope.interventions._flat import FlatCounters, FlatPass, Segment
-from personascope.interventions._fused import add_rows, keep_llvmlite_readable
+from personascope.interventions._fused import add_rows, compile_loops, keep_llvmlite_readable
 from personascope.interventions._ops import Ablate, Cap, Op, Steer, unit_direction
 from personascope.interventions._plan import Plan, PlanModel
 from personascope.interventions._program import (
@@ -37,6 +37,7 @@ __all__ = [
     "acts_on_prompt",
     "acts_on_response",
     "add_rows",
+    "compile_loops",
     "keep_llvmlite_readable",
     "overlap",
     "tokens_acted_on",

@@ -8,14 +8,14 @@ is put into residual, and hidden becomes 0; all others keep the bits of both.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from personascope.interventions._fused import edit_rows
+from personascope.interventions._fused import count_rows, edit_rows
 from personascope.interventions._ops import Cap
 from personascope.interventions._plan import Plan
 from personascope.interventions._program import Extent, PlanTable, _Joint, _Single
@@ -48,21 +48,21 @@ class Segment:
 class FlatCounters:
     """Running counts of requests, in slots; slot 0 is for tokens that count nowhere.
 
-    What the layers of a step find is kept until its end, and counted for all of them together.
+    What the layers of a step find is kept token by token until its end, and counted for all together.
     """
 
     def __init__(self, tokens: int, device: torch.device, slots: int = 64) -> None:
         """Make room for steps of so many tokens."""
         self.device = device
         self.slots = slots
-        self._rows: dict[int, int] = {}
+        self._places: dict[int, int] = {}
         self._fired = torch.zeros(0, slots, dtype=torch.int64, device=device)
         self._moved = torch.zeros(0, slots, dtype=torch.float64, device=device)
         self._greatest = torch.zeros(slots, dtype=torch.float32, device=device)
         self._capped = torch.zeros(slots, dtype=torch.int64, device=device)
-        self._any = torch.zeros(tokens, dtype=torch.bool, device=device)
+        self._hit = torch.zeros(0, tokens, dtype=torch.bool, device=device)
+        self._length = torch.zeros(0, tokens, dtype=torch.float32, device=device)
         self._slot_of: Tensor | None = None
-        self._found: dict[int, list[tuple[int, Tensor | slice, Tensor, Tensor, Tensor]]] = {}
 
     def grow(self, slots: int) -> None:
         """Make room for so many slots."""
@@ -77,58 +77,46 @@ class FlatCounters:
         self._greatest, self._capped = wider(self._greatest), wider(self._capped)
         self.slots = slots
 
-    def add(self, layer: int, rows: Tensor | slice, slots: Tensor, fired: Tensor, moved: Tensor) -> None:
-        """Keep what one layer of a step found.
+    def begin(self, slot_of: Tensor | None, layers: Iterable[int] = ()) -> None:
+        """Prepare for the next step.
 
         Args:
-            layer: Block index.
-            rows: The tokens' rows.
-            slots: The tokens' slots; the same tensor for the layers that share their tokens.
-            fired: [tokens] bool.
-            moved: [tokens] float32, 0 where nothing fired.
+            slot_of: In which slot each row counts, [tokens] int64; None if nothing is counted.
+            layers: Where caps may fire.
         """
-        self._found.setdefault(id(slots), []).append((layer, rows, slots, fired, moved))
-
-    def add_all(self, layer: int, fired: Tensor, moved: Tensor) -> None:
-        """Keep what one layer of a step found, given for all of its tokens."""
-        assert self._slot_of is not None
-        count = len(self._slot_of)
-        self.add(layer, slice(0, count), self._slot_of, fired[:count], moved[:count])
-
-    def begin(self, slot_of: Tensor) -> None:
-        """Say in which slot each row of the next step counts, [tokens] int64."""
         self._slot_of = slot_of
+        new = [layer for layer in layers if layer not in self._places]
+        if new:
+            self._places |= {layer: len(self._places) + number for number, layer in enumerate(new)}
+            self._fired, self._moved, self._hit, self._length = (
+                torch.cat([counter, counter.new_zeros(len(new), counter.shape[1])])
+                for counter in (self._fired, self._moved, self._hit, self._length)
+            )
+
+    def found(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Return where a layer of the step writes, by row: whether a cap fired, and how far it moved.
+
+        Returns:
+            [tokens] bool, to be set, and [tokens] float32, to be added to; they hold until the next `begin`.
+        """
+        place = self._places[layer]
+        return self._hit[place], self._length[place]
 
     def finish(self) -> None:
         """End a step and count; tokens on which several layers fired count once in ``capped``."""
-        if not self._found or self._slot_of is None:
+        if self._slot_of is None or not self._places:
             return
-        for found in self._found.values():
-            _, rows, slots, _, _ = found[0]
-            places = [self._row(layer) for layer, *_ in found]
-            fired = torch.stack([hit for _, _, _, hit, _ in found])
-            moved = torch.stack([length for *_, length in found])
-            if places == list(range(places[0], places[0] + len(places))):
-                here = slice(places[0], places[0] + len(places))
-                self._fired[here].index_add_(1, slots, fired.long())
-                self._moved[here].index_add_(1, slots, moved.double())
-            else:
-                for place, hit, length in zip(places, fired, moved, strict=True):
-                    self._fired[place].index_add_(0, slots, hit.long())
-                    self._moved[place].index_add_(0, slots, length.double())
-            self._greatest.scatter_reduce_(0, slots, moved.amax(0), "amax")
-            self._any[rows] |= fired.any(0)
-        self._found = {}
-        fired = self._any[: len(self._slot_of)]
-        self._capped.index_add_(0, self._slot_of, fired.long())
-        fired.zero_()
-
-    def _row(self, layer: int) -> int:
-        if layer not in self._rows:
-            self._rows[layer] = len(self._rows)
-            self._fired = torch.cat([self._fired, self._fired.new_zeros(1, self.slots)])
-            self._moved = torch.cat([self._moved, self._moved.new_zeros(1, self.slots)])
-        return self._rows[layer]
+        counters = (self._fired, self._moved, self._greatest, self._capped)
+        if count_rows(self._slot_of, self._hit, self._length, *counters):
+            return
+        count = len(self._slot_of)
+        hit, length = self._hit[:, :count], self._length[:, :count]
+        self._fired.index_add_(1, self._slot_of, hit.long())
+        self._moved.index_add_(1, self._slot_of, length.double())
+        self._greatest.scatter_reduce_(0, self._slot_of, length.amax(0), "amax")
+        self._capped.index_add_(0, self._slot_of, hit.any(0).long())
+        hit.zero_()
+        length.zero_()
 
     def clear(self, slot: int) -> None:
         """Begin a request at zero."""
@@ -141,20 +129,22 @@ class FlatCounters:
         return Tally(
             tokens,
             int(self._capped[slot]),
-            {layer: fired[row] for layer, row in self._rows.items()},
-            {layer: moved[row] for layer, row in self._rows.items()},
+            {layer: fired[place] for layer, place in self._places.items()},
+            {layer: moved[place] for layer, place in self._places.items()},
             float(self._greatest[slot]),
         )
 
 
+_NOWHERE = (torch.zeros(0, dtype=torch.bool), torch.zeros(0))
+"""Where operations write that are not counted."""
+
+
 @dataclass(slots=True, eq=False)
 class _Rows:
-    """Tokens of a step: their rows (``numbers`` on the host), their slots, and how many of each segment."""
+    """Tokens of a step: their rows (``numbers`` on the host), and how many of each segment."""
 
     index: Tensor | slice
     numbers: np.ndarray
-    slots: Tensor
-    counted: bool
     lengths: list[int]
 
     def take(self, stream: Tensor) -> Tensor:
@@ -186,7 +176,7 @@ class _Edit:
         joint: Caps that hold together.
         low: Their floors, for each token.
         high: Their ceilings.
-        loop: The formula as `edit_rows` takes it, on a CPU.
+        loop: The formula, and where what is found is written, as `edit_rows` takes them on a CPU.
     """
 
     rows: _Rows
@@ -197,15 +187,6 @@ class _Edit:
     low: Tensor | None = None
     high: Tensor | None = None
     loop: tuple[np.ndarray, ...] | None = None
-
-
-def _of_single(rows: _Rows, single: _Single, caps: Sequence[bool], *, uniform: bool) -> _Edit:
-    loop = None
-    if single.direction.device.type == "cpu":
-        numbers = (single.shift, single.low, single.high, single.is_cap)
-        directions = single.direction.numpy()
-        loop = (np.atleast_2d(directions), *(np.atleast_1d(number.numpy()) for number in numbers))
-    return _Edit(rows, single, uniform, any(caps), loop=loop)
 
 
 class FlatPass:
@@ -230,6 +211,7 @@ class FlatPass:
         self._edits = {}
         self._rows = {}
         if not segments:
+            self.counters.begin(None)
             return
         if self.table is None or any(s.plan.digest not in self.table.places for s in segments):
             distinct = {plan.digest: plan for plan in (*plans, *(s.plan for s in segments))}
@@ -238,7 +220,8 @@ class FlatPass:
         for segment in segments:
             skipped = max(0, segment.counted - segment.start)
             slot_of[segment.row + skipped : segment.row + segment.tokens] = segment.slot
-        self.counters.begin(torch.from_numpy(slot_of).to(self.device))
+        capped = {op.layer for segment in segments for op in segment.plan.ops if isinstance(op, Cap)}
+        self.counters.begin(torch.from_numpy(slot_of).to(self.device), sorted(capped))
         places = [self.table.places[segment.plan.digest] for segment in segments]
         for layer in sorted({layer for segment in segments for layer in segment.plan.layers}):
             edits: list[_Edit] = []
@@ -278,12 +261,23 @@ class FlatPass:
         if not ranges or single is None:
             return None
         rows = self._of(tuple(ranges), segments)
-        if len(set(chosen)) == 1:
+        uniform = len(set(chosen)) == 1
+        if uniform:
             only = chosen[0]
-            return _of_single(rows, single.map(lambda tensor: tensor[only]), caps, uniform=True)
-        place = torch.from_numpy(np.repeat(chosen, rows.lengths)).to(self.device)
-        each = single.map(lambda tensor: tensor.index_select(0, place))
-        return _of_single(rows, each, caps, uniform=False)
+            single = single.map(lambda tensor: tensor[only])
+        else:
+            place = torch.from_numpy(np.repeat(chosen, rows.lengths)).to(self.device)
+            single = single.map(lambda tensor: tensor.index_select(0, place))
+        loop = None
+        if self.device.type == "cpu":
+            numbers = (single.shift, single.low, single.high, single.is_cap)
+            found = self.counters.found(layer) if any(caps) else _NOWHERE
+            loop = (
+                np.atleast_2d(single.direction.numpy()),
+                *(np.atleast_1d(number.numpy()) for number in numbers),
+                *(tensor.numpy() for tensor in found),
+            )
+        return _Edit(rows, single, uniform, any(caps), loop=loop)
 
     def _joint(self, joint: _Joint, number: int, segment: Segment) -> _Edit:
         positions = np.arange(segment.start, segment.start + segment.tokens)[:, None]
@@ -304,23 +298,15 @@ class FlatPass:
         """Return the rows of ranges (segment, first position, end position), made once a step."""
         if ranges in self._rows:
             return self._rows[ranges]
-        pieces: list[np.ndarray] = []
-        slots: list[np.ndarray] = []
-        for number, low, high in ranges:
-            segment = segments[number - offset]
-            shift = segment.row - segment.start
-            pieces.append(np.arange(low + shift, high + shift))
-            slot = np.full(high - low, segment.slot)
-            slot[: max(0, segment.counted - low)] = 0
-            slots.append(slot)
-        index, slot = np.concatenate(pieces), np.concatenate(slots)
+        shifts = [segments[number - offset].row - segments[number - offset].start for number, _, _ in ranges]
+        index = np.concatenate(
+            [np.arange(low + by, high + by) for (_, low, high), by in zip(ranges, shifts, strict=True)]
+        )
         made = _Rows(
             slice(int(index[0]), int(index[-1]) + 1)
             if int(index[-1]) - int(index[0]) + 1 == len(index)
             else torch.from_numpy(index).to(self.device),
             index,
-            torch.from_numpy(slot).to(self.device),
-            bool(slot.any()),
             [high - low for _, low, high in ranges],
         )
         self._rows[ranges] = made
@@ -334,52 +320,32 @@ class FlatPass:
             hidden: [tokens, d] or more tokens, which are padding.
             residual: The same, or None.
         """
-        edits = self._edits.get(layer)
-        if not edits:
-            return
-        fired: Tensor | None = None
-        moved: Tensor | None = None
-        for edit in edits:
-            rows = edit.rows
-            found = self._edit(edit, hidden, residual)
-            if found is None or not edit.caps or not rows.counted:
-                continue
-            hit, length = found
-            if len(edits) == 1:
-                self.counters.add(layer, rows.index, rows.slots, hit, length)
-                continue
-            if fired is None or moved is None:
-                fired = torch.zeros(len(hidden), dtype=torch.bool, device=hidden.device)
-                moved = torch.zeros(len(hidden), dtype=torch.float32, device=hidden.device)
-            fired[rows.index] |= hit
-            moved[rows.index] += length
-        if fired is not None and moved is not None:
-            self.counters.add_all(layer, fired, moved)
+        for edit in self._edits.get(layer, ()):
+            self._edit(layer, edit, hidden, residual)
 
-    def _edit(self, edit: _Edit, hidden: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor] | None:
-        """Move tokens; return on which of them a cap fired, and how far it moved them; None if none moved."""
+    def _edit(self, layer: int, edit: _Edit, hidden: Tensor, residual: Tensor | None) -> None:
         rows = edit.rows
-        if edit.loop is not None:
-            found = edit_rows(hidden, residual, rows.numbers, *edit.loop)
-            if found is not None:
-                return found
+        if edit.loop is not None and edit_rows(hidden, residual, rows.numbers, *edit.loop):
+            return
         part = rows.take(hidden)
         rest = None if residual is None else rows.take(residual)
         stream = part if rest is None else part + rest
         edited, shift = self._shift(edit, stream.float())
         if shift is None:
-            return None
-        hit, length = shift != 0, shift.abs()
-        mask = hit[:, None]
+            return
+        mask = (shift != 0)[:, None]
         edited = edited.to(stream.dtype)
         if rest is None or residual is None:
             rows.put(hidden, part, mask, edited)
         else:
             rows.put(residual, rest, mask, edited)
             rows.put(hidden, part, mask, None)
-        if edit.single is None:
-            return hit, length
-        return hit & edit.single.is_cap, torch.where(edit.single.is_cap, length, 0.0)
+        if edit.caps:
+            if edit.single is not None:
+                shift = torch.where(edit.single.is_cap, shift, 0.0)
+            hit, length = self.counters.found(layer)
+            hit[rows.index] |= shift != 0
+            length[rows.index] += shift.abs()
 
     def _shift(self, edit: _Edit, wide: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the edited tokens, and how far each moved (None if none did)."""

@@ -26,7 +26,9 @@ def edit_rows(
     lows: np.ndarray,
     highs: np.ndarray,
     caps: np.ndarray,
-) -> tuple[Tensor, Tensor] | None:
+    hit: np.ndarray,
+    length: np.ndarray,
+) -> bool:
     """Move tokens along directions, in place: h + (s + clamp(<h, v>, low, high) - <h, v>) v.
 
     The sum is put into residual and hidden becomes 0, where there is a residual; a token that is not moved
@@ -41,19 +43,19 @@ def edit_rows(
         lows: Lower bounds, likewise.
         highs: Upper bounds, likewise.
         caps: Whether that is a cap, whose work is counted; likewise, bool.
+        hit: Set for the tokens on which a cap fired, [tokens] bool.
+        length: How far it moved them is added here, [tokens] float32.
 
     Returns:
-        On which of the rows a cap fired, [rows] bool, and how far it moved them, [rows] float32; None, and
-        nothing done, if there is no loop for this.
+        Whether there is a loop for this; if not, nothing was done.
     """
     loops = _loops_for(hidden, residual)
     if loops is None:
-        return None
-    fired, moved = np.empty(len(rows), np.bool_), np.empty(len(rows), np.float32)
+        return False
     at = hidden.data_ptr()
     other = at if residual is None else residual.data_ptr()
-    loops[0](at, other, rows, directions, shifts, lows, highs, caps, fired, moved)
-    return torch.from_numpy(fired), torch.from_numpy(moved)
+    loops[0](at, other, rows, directions, shifts, lows, highs, caps, hit, length)
+    return True
 
 
 def add_rows(
@@ -78,6 +80,48 @@ def add_rows(
     other = at if residual is None else residual.data_ptr()
     loops[1](at, other, rows, sums.data_ptr(), slots, sums.shape[1])
     return True
+
+
+def count_rows(
+    slot_of: Tensor,
+    hit: Tensor,
+    length: Tensor,
+    fired: Tensor,
+    moved: Tensor,
+    greatest: Tensor,
+    capped: Tensor,
+) -> bool:
+    """Count what the layers of a step found in the slots of its tokens, and set it to zero.
+
+    Args:
+        slot_of: In which slot each token counts, [tokens] int64.
+        hit: On which tokens a cap fired, [layers, tokens or more] bool.
+        length: How far it moved them, likewise, float32.
+        fired: Tokens on which it did, [layers, slots] int64.
+        moved: Lengths added up, [layers, slots] float64.
+        greatest: Greatest length, [slots] float32.
+        capped: Tokens on which some layer fired, [slots] int64.
+
+    Returns:
+        Whether there is a loop for this; if not, nothing was done.
+    """
+    count = _count_loop() if slot_of.is_cpu else None
+    if count is None:
+        return False
+    count(*(tensor.numpy() for tensor in (slot_of, hit, length, fired, moved, greatest, capped)))
+    return True
+
+
+def compile_loops(dtype: torch.dtype) -> None:
+    """Compile the loops for streams of a dtype now: the first call of each would take seconds."""
+    stream, sums = torch.zeros(1, 1, dtype=dtype), torch.zeros(1, 1)
+    rows, number = np.zeros(1, np.int64), np.zeros(1, np.float32)
+    hit, length = np.zeros(1, np.bool_), np.zeros(1, np.float32)
+    edit_rows(stream, None, rows, number[None], number, number, number, hit.copy(), hit, length)
+    add_rows(stream, None, rows, sums, rows)
+    found = torch.from_numpy(hit)[None], torch.from_numpy(length)[None]
+    fired, capped = torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
+    count_rows(torch.from_numpy(rows), *found, fired, sums.double(), torch.zeros(1), capped)
 
 
 def _loops_for(hidden: Tensor, residual: Tensor | None) -> tuple[Any, Any] | None:
@@ -118,17 +162,51 @@ def _pointer(kind: Any) -> Any:
     return intrinsic(pointer)
 
 
+def _compiler() -> Any:
+    """Return what compiles a loop, or None without numba."""
+    try:
+        from numba import njit
+    except ImportError:
+        return None
+    keep_llvmlite_readable()
+    # Sums may be taken in another order, which lets them be vectorised; nothing else is loosened.
+    return njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
+
+
+@functools.cache
+def _count_loop() -> Any:
+    """Return the compiled loop that counts, or None without numba."""
+    fast = _compiler()
+    if fast is None:
+        return None
+
+    @fast
+    def count(
+        slot_of: Any, hit: Any, length: Any, fired: Any, moved: Any, greatest: Any, capped: Any
+    ) -> None:
+        for i in range(len(slot_of)):
+            slot, some = slot_of[i], False
+            for layer in range(len(hit)):
+                if hit[layer, i]:
+                    some = True
+                    fired[layer, slot] += 1
+                    moved[layer, slot] += length[layer, i]
+                    greatest[slot] = max(greatest[slot], length[layer, i])
+                    hit[layer, i], length[layer, i] = False, 0
+            capped[slot] += some
+
+    return count
+
+
 @functools.cache
 def _loops() -> dict[torch.dtype, tuple[Any, Any]]:
     """Return the compiled loops that edit and that add, by dtype; none without numba."""
-    try:
-        from numba import carray, njit, types
-    except ImportError:
+    fast = _compiler()
+    if fast is None:
         return {}
-    keep_llvmlite_readable()
+    from numba import carray, types
+
     pointer16, pointer32 = _pointer(types.uint16), _pointer(types.float32)
-    # Sums may be taken in another order, which lets them be vectorised; nothing else is loosened.
-    fast = njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
     sixteen, one = np.uint32(16), np.uint32(1)
     half, upper = np.uint32(0x7FFF), np.uint32(0xFFFF0000)
 
@@ -175,7 +253,7 @@ def _loops() -> dict[torch.dtype, tuple[Any, Any]]:
         @fast
         def edit(
             at: int, other_at: int, rows: Any, directions: Any, shifts: Any, lows: Any, highs: Any, caps: Any,
-            fired: Any, moved: Any,
+            hit: Any, length: Any,
         ) -> None:  # fmt: skip
             shape = (rows.max() + 1, directions.shape[1])
             hidden, residual = carray(pointer(at), shape), carray(pointer(other_at), shape)
@@ -186,10 +264,11 @@ def _loops() -> dict[torch.dtype, tuple[Any, Any]]:
                 k = i if len(directions) > 1 else 0
                 read(h, r, pair, wide, rest)
                 by = moved_by(wide, directions[k], shifts[k], lows[k], highs[k])
-                fired[i] = by != 0 and caps[k]
-                moved[i] = abs(by) if caps[k] else np.float32(0)
                 if by == 0:
                     continue
+                if caps[k]:
+                    hit[rows[i]] = True
+                    length[rows[i]] += abs(by)
                 for j in range(len(wide)):
                     wide[j] += by * directions[k, j]
                 write(r, wide)

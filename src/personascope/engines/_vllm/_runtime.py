@@ -6,7 +6,9 @@ inside the forward pass (`Runtime.layer`); when a request ends, its results wait
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -84,6 +86,44 @@ class _Read:
     home: list[tuple[_Record, int, int]] = field(default_factory=list[tuple["_Record", int, int]])
 
 
+@dataclass(slots=True, eq=False)
+class _Steady:
+    """A step of one response token for each record, whose routing holds for the steps that go on from it.
+
+    Attributes:
+        ids: The requests.
+        starts: First row of each, and the end.
+        computed: Position of each request's first token.
+        records: Those that ask for something.
+        room: For how many steps more no span begins or ends.
+        owed: Steps that went on from it, and whose tokens are not counted yet.
+    """
+
+    ids: list[str]
+    starts: np.ndarray
+    computed: np.ndarray
+    records: list[_Record]
+    room: float
+    owed: int = 0
+
+    def goes_on(self, ids: Sequence[str], starts: np.ndarray, computed: np.ndarray) -> bool:
+        """Return whether a step is the next one, and take it in if so."""
+        goes_on = (
+            self.owed < self.room
+            and ids == self.ids
+            and np.array_equal(starts[: len(ids) + 1], self.starts)
+            and np.array_equal(computed[: len(ids)], self.computed + (self.owed + 1))
+        )
+        self.owed += goes_on
+        return goes_on
+
+
+def _room(record: _Record, start: int) -> float:
+    """Return for how many positions after one no span of a record begins or ends, nor a turn of a plan."""
+    ends = itertools.chain(*record.spans, record.extent.turns)
+    return min((end for end in ends if end > start), default=math.inf) - 1 - start
+
+
 class Runtime:
     """The plugin's state in one worker.
 
@@ -123,7 +163,7 @@ class Runtime:
         self._free_tallies: list[int] = []
         self._tallies = 1
         self._probe_vectors: OrderedDict[tuple[str, int], tuple[Tensor, Tensor]] = OrderedDict()
-        self._steady: tuple[str, ...] | None = None
+        self._steady: _Steady | None = None
         self._pools: dict[int, list[_Read]] = {}
         self._projects: dict[int, list[_Read]] = {}
         self._norm_reads: _Read | None = None
@@ -147,34 +187,44 @@ class Runtime:
             lookup: For a request that is new.
         """
         self.end_step()
-        fresh = False
+        if self._steady is not None and self._steady.goes_on(ids, starts, computed):
+            self.live = True
+            return
+        self._settle()
         parts: list[tuple[_Record, int, int, int]] = []
-        steady = True
         for number, name in enumerate(ids):
             if name not in self.records:
                 self.records[name] = self._admit(name, *lookup(name))
-                fresh = True
             record = self.records[name]
-            if record is None:
-                continue
-            row, start = int(starts[number]), int(computed[number])
-            tokens = int(starts[number + 1]) - row
-            parts.append((record, row, start, tokens))
-            # One response token each, not seen before, and no span begins or ends at it.
-            steady = steady and tokens == 1 and start >= record.extent.prompt and start == record.seen
-            steady = steady and all(a < start and start + 1 < b for a, b in record.spans)
+            if record is not None:
+                row = int(starts[number])
+                parts.append((record, row, int(computed[number]), int(starts[number + 1]) - row))
         self.live = bool(parts)
         self._step_tokens = int(starts[len(ids)])
-        names = tuple(ids)
         if not self.live:
             self._clear()
-            self._steady = None
-        elif not (steady and not fresh and names == self._steady):
-            self._route(parts)
-            # The routing of a step that was itself steady holds for the next one.
-            self._steady = names if steady else None
+            return
+        self._route(parts)
+        if all(
+            tokens == 1 and start >= record.extent.prompt and start == record.seen
+            for record, _, start, tokens in parts
+        ):
+            self._steady = _Steady(
+                list(ids),
+                starts[: len(ids) + 1].copy(),
+                computed[: len(ids)].copy(),
+                [record for record, *_ in parts],
+                min(_room(record, start) for record, _, start, _ in parts),
+            )
         for record, _, start, tokens in parts:
             self._count(record, start, tokens)
+
+    def _settle(self) -> None:
+        """Count the tokens of steady steps; the next step is worked out anew."""
+        steady, self._steady = self._steady, None
+        if steady is not None and steady.owed:
+            for record in steady.records:
+                self._count(record, record.seen, steady.owed)
 
     def _count(self, record: _Record, start: int, tokens: int) -> None:
         low, high = max(record.seen, start), start + tokens
@@ -329,8 +379,8 @@ class Runtime:
     def idle(self) -> None:
         """Take in that the next forward pass is none of a request (a dummy or profiling run)."""
         self.end_step()
+        self._settle()
         self._clear()
-        self._steady = None
 
     # Requests
 
@@ -394,7 +444,7 @@ class Runtime:
         if record is None:
             return
         self.end_step()
-        self._steady = None
+        self._settle()
         if record.spec.key in self._unwanted:
             del self._unwanted[record.spec.key]
         else:

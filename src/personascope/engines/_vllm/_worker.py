@@ -16,6 +16,7 @@ from personascope.engines._vllm._runtime import Runtime
 from personascope.engines._vllm._seams import wire
 from personascope.engines._vllm._spool import Spool
 from personascope.errors import EngineError
+from personascope.interventions import compile_loops
 
 if current_platform.is_cpu():
     from vllm.v1.worker.cpu_worker import CPUWorker as _Worker
@@ -64,6 +65,9 @@ class PersonascopeWorker(_Worker):
             runtime: Runtime = StaticRuntime(limits=config.limits, **common)
         else:
             runtime = Runtime(**common)
+            if not gpu:
+                # Not in the first request with a plan, for which all others of its step would wait.
+                compile_loops(self.model_config.dtype)
         RUNTIMES.append(runtime)
         for layer, block in wanted.items():
             arm(block, len(RUNTIMES) - 1, layer)
