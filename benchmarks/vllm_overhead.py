@@ -1,9 +1,10 @@
 """What the plugin costs inside vLLM: idle, pooling, caps, all together, and 64 plans in one batch.
 
 Stock engines and engines with the plugin in one process, which take turns step by step; 64 requests of 64
-tokens each that nobody ends early, greedy. Every way of the plugin fetches its results. A second stock engine
-says how far two equal engines come out apart; the time inside the plugin's functions is measured too, in runs
-of its own.
+tokens each that nobody ends early, greedy. Every way of the plugin fetches its results. Two equal engines are
+not equally fast: there are as many as ways of the plugin, the ways change places from run to run, and ratios
+are those of whole rounds. The stock engines run once more under another name, which says how far two equal
+ways come out apart. The time inside the plugin's functions is measured too, in runs of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from paired import interleave_steps, interval, ratio, shares, table, whole, write_page
+from paired import interleave_steps, interval, ratio, rounds, shares, table, whole, write_page
 
 from personascope.corpus import load_corpus
 from personascope.engines import Probe, load_engine
@@ -26,6 +27,9 @@ from personascope.engines._vllm._spool import ProbeSet
 from personascope.interventions import Cap, Plan
 
 REQUESTS, TOKENS = 64, 64
+ENGINES = 5
+"""Stock engines, and engines with the plugin: one for each of its ways."""
+
 LIMITS = {
     ("plugin, idle", "stock vLLM"): 1.01,
     ("all layers pooled", "plugin, idle"): 1.05,
@@ -36,7 +40,7 @@ LIMITS = {
 """What each way may cost against which other one."""
 
 
-SECOND = "stock vLLM, engine 2"
+SECOND = "stock vLLM again"
 
 
 Way = Callable[[], Iterator[None]]
@@ -49,8 +53,7 @@ def ways_of(
     """Return every way to run the prompts.
 
     Args:
-        plugin: Engines with the plugin: one for each of its five ways, or one for all. From run to run
-            they change places, as two equal engines of a process are not equally fast.
+        plugin: Engines with the plugin: one for each of its ways, or one for all. They change places.
         stock: One ``vllm.LLM`` without it, or several, which change places too.
         prompts: Token ids.
         first: Token ids from this one on are put before the prompts, another one each time: a prefix
@@ -132,7 +135,7 @@ def ways_of(
 
         return run
 
-    names = ["stock vLLM", SECOND][: len(stock)]
+    names = ["stock vLLM", SECOND] if len(stock) > 1 else ["stock vLLM"]
     return {name: with_stock(place) for place, name in enumerate(names)} | {
         "plugin, idle": with_plugin(10),
         "all layers pooled": with_plugin(11, pool=True),
@@ -159,12 +162,14 @@ def ratios(seconds: dict[str, list[float]]) -> str:
 
 
 def main(repeats: int) -> None:
+    if repeats < 1 or repeats % ENGINES:
+        raise SystemExit(f"repeats come in rounds of {ENGINES}: {repeats} are none")
     from vllm import LLM
 
     from personascope.engines._vllm._runtime import Runtime
     from personascope.engines._vllm._scheduler import _Mixin
 
-    memory = {"kv_cache_memory_bytes": 1 << 29}
+    memory = {"kv_cache_memory_bytes": 1 << 28}
 
     def with_plugin() -> Any:
         # Without our logits processor, as a server runs: what drawing costs is in vllm_map.md.
@@ -184,9 +189,7 @@ def main(repeats: int) -> None:
 
     # The first engine of a process is the slowest, whichever it is: it is not measured.
     ours = with_plugin()
-    stock = [without()]
-    plugin = [with_plugin() for _ in range(5)]
-    stock.append(without())
+    stock, plugin = zip(*((without(), with_plugin()) for _ in range(ENGINES)), strict=True)
     prompts = [ours.encode(question.text) for question in load_corpus().questions[:REQUESTS]]
     ways, fired = ways_of(plugin, stock, prompts)
     seconds = interleave_steps(ways, repeats)
@@ -195,19 +198,23 @@ def main(repeats: int) -> None:
     inside = {
         name: shares(whole(way), functions, 5) for name, way in ways.items() if not name.startswith("stock")
     }
-    equal, _, _ = ratio(seconds, SECOND, "stock vLLM")
-    low, high = interval(seconds, SECOND, "stock vLLM")
+    around = rounds(seconds, ENGINES)
+    equal, _, _ = ratio(around, SECOND, "stock vLLM")
+    low, high = interval(around, SECOND, "stock vLLM")
     write_page(
         __file__,
         "What the plugin costs inside vLLM",
         f"vLLM {ours.info.versions['vllm']}, SmolLM2-135M-Instruct in {ours.info.dtype}, eager; {REQUESTS} "
-        f"requests of {TOKENS} tokens, {repeats} repeats; all ways take turns step by step. The caps fired "
+        f"requests of {TOKENS} tokens, {repeats} repeats on {ENGINES} engines without and {ENGINES} with the "
+        "plugin; all ways take turns step by step. The caps fired "
         f"on {fired['1 plans']:.0%} of the tokens (one plan), {fired['64 plans']:.0%} (64 plans).\n\n"
         + table(seconds, "stock vLLM")
         + "\n\n"
-        + ratios(seconds)
-        + f"\n\nA second stock engine takes {equal:.3f} of the first ({low:.3f} to {high:.3f}): so far apart "
-        "two equal engines come out here.\n\n"
+        + f"\n\nIn {repeats // ENGINES} rounds of {ENGINES} repeats, in each of which every way ran on every "
+        "engine:\n\n"
+        + ratios(around)
+        + f"\n\nThe stock engines take {equal:.3f} of themselves ({low:.3f} to {high:.3f}): so far apart two "
+        "equal ways come out here.\n\n"
         "| way | share of the time inside the plugin, median | range |\n|---|---|---|\n"
         + "\n".join(
             f"| {name} | {statistics.median(found):.2%} | {min(found):.2%} to {max(found):.2%} |"
@@ -217,4 +224,4 @@ def main(repeats: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 6 * ENGINES)
