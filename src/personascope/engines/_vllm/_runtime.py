@@ -332,9 +332,7 @@ class Runtime:
         read = self._norm_reads
         assert read is not None
         norms = _take(hidden, residual, read.rows).float().norm(dim=-1)
-        if layer not in self._norms or len(self._norms[layer]) < self._slots:
-            self._norms[layer] = _grown(self._norms.get(layer), (self._slots,), self.device, torch.float64)
-        self._norms[layer].index_add_(0, read.slots, norms.double())
+        self._norm(layer).index_add_(0, read.slots, norms.double())
 
     def _sum(self, layer: int) -> Tensor:
         if layer not in self._sums or len(self._sums[layer]) < self._slots:
@@ -342,6 +340,11 @@ class Runtime:
                 self._sums.get(layer), (self._slots, self.d_model), self.device, torch.float32
             )
         return self._sums[layer]
+
+    def _norm(self, layer: int) -> Tensor:
+        if layer not in self._norms or len(self._norms[layer]) < self._slots:
+            self._norms[layer] = _grown(self._norms.get(layer), (self._slots,), self.device, torch.float64)
+        return self._norms[layer]
 
     def _vectors(self, probes: ProbeSet, layer: int) -> tuple[Tensor, Tensor]:
         key = (probes.digest, layer)
@@ -435,7 +438,7 @@ class Runtime:
         return self._sum(layer)[slots].cpu().numpy()
 
     def _norms_of(self, layer: int, slots: Tensor) -> np.ndarray:
-        return self._norms[layer][slots].cpu().numpy()
+        return self._norm(layer)[slots].cpu().numpy()
 
     @torch.inference_mode()
     def finish(self, name: str) -> None:

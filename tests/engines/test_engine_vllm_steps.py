@@ -1,0 +1,142 @@
+"""However vLLM cuts requests into steps: what is counted, summed and projected is that of one step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from personascope.engines import Probe
+from personascope.engines._vllm._results import Reading, read_results
+from personascope.engines._vllm._runtime import Runtime
+from personascope.engines._vllm._spec import Spec
+from personascope.engines._vllm._spool import ProbeSet, Spool
+from personascope.interventions import Cap, Plan, Steer
+
+D, LAYERS, TOKENS = 16, 3, 96
+
+
+@dataclass(eq=False)
+class Case:
+    """One request, with the residual stream that its tokens have, [layers, tokens, d]."""
+
+    name: str
+    spec: Spec | None
+    prompt: int
+    stream: torch.Tensor
+    at: int = 0
+
+
+def drawn(rng: np.random.Generator, number: int, digests: list[str], probes: str) -> Case:
+    prompt, response = int(rng.integers(1, 12)), int(rng.integers(2, 30))
+    total = prompt + response
+    spans = None
+    if rng.random() < 0.5:
+        ends = np.sort(rng.choice(total + 8, 4, replace=False))
+        # In the prompt, in the response, across both, or past the end; the third overlaps the others.
+        spans = ((int(ends[0]), int(ends[1])), (int(ends[2]), int(ends[3])), (int(ends[0]), int(ends[2])))
+    kind = int(rng.integers(4))
+    spec = None
+    if kind:
+        spec = Spec(
+            f"k{number}",
+            plan=str(rng.choice(digests)) if rng.random() < 0.8 else None,
+            response=int(rng.integers(1, total)) if rng.random() < 0.3 else None,
+            turns=(0, int(rng.integers(1, total))),
+            spans=spans,
+            pool=kind != 2,
+            norms=kind == 3,
+            probes=probes if kind > 1 else None,
+        )
+    stream = torch.from_numpy(rng.standard_normal((LAYERS, total, D)).astype(np.float32))
+    return Case(f"r{number}", spec, prompt, stream)
+
+
+def step(runtime: Runtime, cases: list[Case], lengths: list[int]) -> None:
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    computed = np.array([case.at for case in cases])
+    known = {case.name: case for case in cases}
+
+    def lookup(name: str):
+        case = known[name]
+        return case.prompt, None if case.spec is None else case.spec.extra_args()
+
+    runtime.begin_step([case.name for case in cases], starts, computed, lookup)
+    # vLLM writes the next step into the same arrays.
+    starts[:], computed[:] = -1, -1
+    # vLLM's forward passes run in inference mode.
+    with torch.inference_mode():
+        for layer in range(LAYERS):
+            parts = [c.stream[layer, c.at : c.at + n] for c, n in zip(cases, lengths, strict=True)]
+            runtime.layer(layer, torch.cat(parts), None)
+    runtime.end_step()
+    for case, length in zip(cases, lengths, strict=True):
+        case.at += length
+
+
+def cut(runtime: Runtime, cases: list[Case], rng: np.random.Generator) -> Iterator[tuple[Case, Reading]]:
+    """Run the cases a few at a time, in pieces, with preemptions, and yield each with its results."""
+    waiting, running = list(cases), []
+    while waiting or running:
+        if waiting and (not running or (len(running) < 4 and rng.random() < 0.2)):
+            running.append(waiting.pop(0))
+        if rng.random() < 0.05:
+            # Preempted: all its tokens pass again, and count once.
+            running[int(rng.integers(len(running)))].at = 0
+        if rng.random() < 0.05:
+            rng.shuffle(running)
+        # Now and then not all of them are in the step.
+        here = running if rng.random() < 0.95 else running[:1]
+        lengths = [
+            1 if c.at >= c.prompt or rng.random() < 0.2 else int(rng.integers(1, c.prompt - c.at + 1))
+            for c in here
+        ]
+        step(runtime, here, lengths)
+        for case in [case for case in here if case.at == case.stream.shape[1]]:
+            running.remove(case)
+            runtime.finish(case.name)
+            if case.spec is not None:
+                yield case, read_results([runtime.fetch([case.spec.key])])[case.spec.key]
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_steps_of_any_kind_give_what_one_step_gives(seed, tmp_path):
+    rng = np.random.default_rng(seed)
+    v = rng.standard_normal((4, D)).astype(np.float32)
+    plans = [
+        Plan((Cap(0, v[0], floor=0.3), Cap(2, v[1], ceiling=0.1))),
+        Plan((Cap(1, v[2], floor=0.2, where="response"), Steer(1, v[0], strength=0.5, where="prompt"))),
+        Plan((Steer(0, v[3], strength=0.1, where="turn:1"),)),
+        Plan((Cap(1, v[0], floor=0.4), Cap(1, v[1], floor=0.4, where="turn:1"))),
+    ]
+    spool = Spool(tmp_path)
+    digests = [spool.put(plan) for plan in plans]
+    probes = spool.put(ProbeSet.of([Probe("a", 0, v[0]), Probe("b", 2, v[1])]))
+    common = {"d_model": D, "tokens": TOKENS, "device": torch.device("cpu"), "spool": spool}
+    runtime = Runtime(**common, layers=range(LAYERS))
+    cases = [drawn(rng, number, digests, probes) for number in range(12)]
+    seen = 0
+    for case, found in cut(runtime, cases, rng):
+        seen += 1
+        alone = Case(case.name, case.spec, case.prompt, case.stream)
+        lone = Runtime(**common, layers=range(LAYERS))
+        step(lone, [alone], [case.stream.shape[1]])
+        lone.finish(case.name)
+        want = read_results([lone.fetch([case.spec.key])])[case.spec.key]
+        assert found.counts == want.counts
+        assert (found.tally.tokens, found.tally.capped) == (want.tally.tokens, want.tally.capped)
+        for layer in range(LAYERS):
+            assert found.tally.fired.get(layer, 0) == want.tally.fired.get(layer, 0)
+            assert found.tally.moved.get(layer, 0) == pytest.approx(want.tally.moved.get(layer, 0), rel=1e-5)
+        assert found.tally.greatest == pytest.approx(want.tally.greatest, rel=1e-5)
+        for a, b in ((found.sums, want.sums), (found.norms, want.norms)):
+            assert (a is None) == (b is None)
+            if a is not None:
+                np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+        for a, b in zip(found.projections, want.projections, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    assert seen == sum(case.spec is not None for case in cases)
+    assert runtime.stats()["requests"] == 0
