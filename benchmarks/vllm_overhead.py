@@ -209,7 +209,6 @@ def main(repeats: int) -> None:
         "plugin; all ways take turns step by step. The caps fired "
         f"on {fired['1 plans']:.0%} of the tokens (one plan), {fired['64 plans']:.0%} (64 plans).\n\n"
         + table(seconds, "stock vLLM")
-        + "\n\n"
         + f"\n\nIn {repeats // ENGINES} rounds of {ENGINES} repeats, in each of which every way ran on every "
         "engine:\n\n"
         + ratios(around)
