@@ -1,4 +1,4 @@
-"""However vLLM cuts requests into steps: what is counted, summed and projected is that of one step."""
+"""However vLLM cuts requests into steps and layers into workers: the results are those of one step of one."""
 
 from __future__ import annotations
 
@@ -55,29 +55,38 @@ def drawn(rng: np.random.Generator, number: int, digests: list[str], probes: str
     return Case(f"r{number}", spec, prompt, stream)
 
 
-def step(runtime: Runtime, cases: list[Case], lengths: list[int]) -> None:
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    computed = np.array([case.at for case in cases])
+def step(runtimes: list[Runtime], cases: list[Case], lengths: list[int]) -> None:
     known = {case.name: case for case in cases}
 
     def lookup(name: str):
         case = known[name]
         return case.prompt, None if case.spec is None else case.spec.extra_args()
 
-    runtime.begin_step([case.name for case in cases], starts, computed, lookup)
-    # vLLM writes the next step into the same arrays.
-    starts[:], computed[:] = -1, -1
-    # vLLM's forward passes run in inference mode.
-    with torch.inference_mode():
-        for layer in range(LAYERS):
-            parts = [c.stream[layer, c.at : c.at + n] for c, n in zip(cases, lengths, strict=True)]
-            runtime.layer(layer, torch.cat(parts), None)
-    runtime.end_step()
+    for runtime in runtimes:
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        computed = np.array([case.at for case in cases])
+        runtime.begin_step([case.name for case in cases], starts, computed, lookup)
+        # vLLM writes the next step into the same arrays.
+        starts[:], computed[:] = -1, -1
+        # vLLM's forward passes run in inference mode.
+        with torch.inference_mode():
+            for layer in sorted(runtime.armed):
+                parts = [c.stream[layer, c.at : c.at + n] for c, n in zip(cases, lengths, strict=True)]
+                runtime.layer(layer, torch.cat(parts), None)
+        runtime.end_step()
     for case, length in zip(cases, lengths, strict=True):
         case.at += length
 
 
-def cut(runtime: Runtime, cases: list[Case], rng: np.random.Generator) -> Iterator[tuple[Case, Reading]]:
+def fetched(runtimes: list[Runtime], case: Case) -> Reading:
+    for runtime in runtimes:
+        runtime.finish(case.name)
+    return read_results([runtime.fetch([case.spec.key]) for runtime in runtimes])[case.spec.key]
+
+
+def cut(
+    runtimes: list[Runtime], cases: list[Case], rng: np.random.Generator
+) -> Iterator[tuple[Case, Reading]]:
     """Run the cases a few at a time, in pieces, with preemptions, and yield each with its results."""
     waiting, running = list(cases), []
     while waiting or running:
@@ -94,16 +103,20 @@ def cut(runtime: Runtime, cases: list[Case], rng: np.random.Generator) -> Iterat
             1 if c.at >= c.prompt or rng.random() < 0.2 else int(rng.integers(1, c.prompt - c.at + 1))
             for c in here
         ]
-        step(runtime, here, lengths)
+        step(runtimes, here, lengths)
         for case in [case for case in here if case.at == case.stream.shape[1]]:
             running.remove(case)
-            runtime.finish(case.name)
             if case.spec is not None:
-                yield case, read_results([runtime.fetch([case.spec.key])])[case.spec.key]
+                yield case, fetched(runtimes, case)
+            else:
+                for runtime in runtimes:
+                    runtime.finish(case.name)
 
 
+@pytest.mark.parametrize("stages", [[[0, 1, 2]], [[0], [1, 2]], [[0, 1], [0, 1], [], [], [2], [2]]])
 @pytest.mark.parametrize("seed", range(25))
-def test_steps_of_any_kind_give_what_one_step_gives(seed, tmp_path):
+def test_steps_of_any_kind_give_what_one_step_gives(seed, stages, tmp_path):
+    """Each list of layers is a worker; equal ones share a stage, as under tensor parallelism."""
     rng = np.random.default_rng(seed)
     v = rng.standard_normal((4, D)).astype(np.float32)
     plans = [
@@ -116,16 +129,20 @@ def test_steps_of_any_kind_give_what_one_step_gives(seed, tmp_path):
     digests = [spool.put(plan) for plan in plans]
     probes = spool.put(ProbeSet.of([Probe("a", 0, v[0]), Probe("b", 2, v[1])]))
     common = {"d_model": D, "tokens": TOKENS, "device": torch.device("cpu"), "spool": spool}
-    runtime = Runtime(**common, layers=range(LAYERS))
+    distinct = [layers for n, layers in enumerate(stages) if layers not in stages[:n]]
+    runtimes = [
+        Runtime(**common, layers=layers, stages=len(distinct), stage=distinct.index(layers))
+        for layers in stages
+    ]
     cases = [drawn(rng, number, digests, probes) for number in range(12)]
     seen = 0
-    for case, found in cut(runtime, cases, rng):
+    for case, found in cut(runtimes, cases, rng):
         seen += 1
         alone = Case(case.name, case.spec, case.prompt, case.stream)
         lone = Runtime(**common, layers=range(LAYERS))
-        step(lone, [alone], [case.stream.shape[1]])
-        lone.finish(case.name)
-        want = read_results([lone.fetch([case.spec.key])])[case.spec.key]
+        step([lone], [alone], [case.stream.shape[1]])
+        want = fetched([lone], case)
+        assert found.layers == want.layers
         assert found.counts == want.counts
         assert (found.tally.tokens, found.tally.capped) == (want.tally.tokens, want.tally.capped)
         for layer in range(LAYERS):
@@ -139,4 +156,4 @@ def test_steps_of_any_kind_give_what_one_step_gives(seed, tmp_path):
         for a, b in zip(found.projections, want.projections, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
     assert seen == sum(case.spec is not None for case in cases)
-    assert runtime.stats()["requests"] == 0
+    assert all(runtime.stats()["requests"] == 0 for runtime in runtimes)

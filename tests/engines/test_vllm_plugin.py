@@ -165,8 +165,11 @@ def test_a_malformed_config_is_refused(bad):
     [
         ({"speculative_config": object()}, "speculative decoding"),
         (
-            {"parallel_config": SimpleNamespace(tensor_parallel_size=1, pipeline_parallel_size=2)},
-            "pipeline parallelism",
+            {
+                "parallel_config": SimpleNamespace(tensor_parallel_size=1, pipeline_parallel_size=2),
+                "model_config": SimpleNamespace(enforce_eager=True),
+            },
+            "pipeline parallelism in eager mode on a CPU",
         ),
         (
             {

@@ -7,11 +7,17 @@ from pathlib import Path
 
 from folder_case import compare
 
+OPTIONS = {
+    "tensor": {"tensor_parallel_size": 2},
+    # vLLM's CPU runner has no buffers for a pipeline in eager mode.
+    "pipeline": {"pipeline_parallel_size": 2, "enforce_eager": False},
+}
+
 
 def two_workers(engine) -> None:
     assert len(engine._engine.collective_rpc("personascope_stats")) == 2
 
 
 if __name__ == "__main__":
-    compare(Path(sys.argv[1]), two_workers, tensor_parallel_size=2)
+    compare(Path(sys.argv[1]), two_workers, **OPTIONS[sys.argv[2]])
     print("2 workers, equal")

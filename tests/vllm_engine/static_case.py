@@ -24,6 +24,7 @@ from personascope.interventions import Ablate, Cap, Plan, Steer
 D, LAYERS, TOKENS = 48, 3, 64
 
 
+@torch.inference_mode()  # as vLLM's forward passes
 def main(pair: bool) -> None:
     rng = np.random.default_rng(0)
     v = rng.standard_normal((4, D)).astype(np.float32)
@@ -46,7 +47,13 @@ def main(pair: bool) -> None:
             "spool": spool,
             "layers": range(LAYERS),
         }
-        both = Runtime(**common), StaticRuntime(limits=Limits(plans=3, slots=40), **common)
+        limits = Limits(plans=3, slots=40)
+        both = Runtime(**common), StaticRuntime(limits=limits, **common)
+        # The same once more as a pipeline of two stages.
+        stages = [
+            StaticRuntime(limits=limits, **(common | {"layers": layers, "stages": 2, "stage": stage}))
+            for stage, layers in enumerate(([0], [1, 2]))
+        ]
         report = {"stream": 0.0, "untouched": True, "sums": 0.0, "projections": 0.0, "steps": 0}
         live: dict[str, dict] = {}
         number = 0
@@ -93,7 +100,7 @@ def main(pair: bool) -> None:
                 return live[name]["prompt"], None if spec is None else spec.extra_args()
 
             rows = int(starts[-1]) + 3
-            for runtime in both:
+            for runtime in (*both, *stages):
                 runtime.begin_step(order, starts, computed, lookup)
             for layer in range(LAYERS):
                 hidden = torch.from_numpy(rng.standard_normal((rows, D)).astype(np.float32))
@@ -104,24 +111,37 @@ def main(pair: bool) -> None:
                 two = hidden.clone(), None if residual is None else residual.clone()
                 both[0].layer(layer, *one)
                 both[1].layer(layer, *two)
+                three = hidden.clone(), None if residual is None else residual.clone()
+                stages[min(layer, 1)].layer(layer, *three)
+                for a, b in zip(two, three, strict=True):
+                    report["untouched"] &= a is None or bool(torch.equal(a, b))
                 for a, b, before in zip(one, two, (hidden, residual), strict=True):
                     if a is None or b is None or before is None:
                         continue
                     report["stream"] = max(report["stream"], float((a - b).abs().max()))
                     same = (a == before).all(-1)
                     report["untouched"] &= bool(torch.equal(b[same], before[same]))
-            both[0].end_step()
-            both[1].end_step()
+            for runtime in (*both, *stages):
+                runtime.end_step()
             report["steps"] += 1
             for name, length in zip(order, lengths, strict=True):
                 live[name]["at"] += length
             for name in [n for n in order if live[n]["at"] >= live[n]["end"]]:
                 spec = live.pop(name)["spec"]
-                for runtime in both:
+                for runtime in (*both, *stages):
                     runtime.finish(name)
                 if spec is None:
                     continue
                 a, b = (read_results([runtime.fetch([spec.key])])[spec.key] for runtime in both)
+                c = read_results([stage.fetch([spec.key]) for stage in stages])[spec.key]
+                assert (c.counts, c.layers) == (b.counts, b.layers)
+                assert (c.tally.tokens, c.tally.capped) == (b.tally.tokens, b.tally.capped)
+                assert (c.tally.fired, c.tally.greatest) == (b.tally.fired, b.tally.greatest)
+                for one, other in ((b.sums, c.sums), (b.norms, c.norms)):
+                    assert (one is None) == (other is None)
+                    assert one is None or np.array_equal(one, other)
+                for one, other in zip(b.projections, c.projections, strict=True):
+                    assert np.array_equal(one, other)
                 assert a.counts == b.counts
                 assert (a.tally.tokens, a.tally.capped) == (b.tally.tokens, b.tally.capped), name
                 assert {k: n for k, n in a.tally.fired.items() if n} == {

@@ -22,12 +22,13 @@ from personascope.interventions import Cap, Plan, Steer
 pytest.importorskip("vllm", reason="vLLM is not installed here; make test has an environment with it")
 
 
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="tensor parallelism needs a processor for each worker")
-def test_tensor_parallelism_equals_the_reference(tmp_path):
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two workers need a processor each")
+@pytest.mark.parametrize("kind", ["tensor", "pipeline"])
+def test_two_workers_of_one_model_equal_the_reference(kind, tmp_path):
     folder = saved("llama", tmp_path / "llama", num_key_value_heads=2)
     # Its workers are bound to processors when their parent starts: a process of its own.
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("parallel_case.py")), str(folder)],
+        [sys.executable, str(Path(__file__).with_name("parallel_case.py")), str(folder), kind],
         env={
             **os.environ,
             "VLLM_CPU_OMP_THREADS_BIND": "0|1",

@@ -39,7 +39,14 @@ class Engine:
     """What the plugin asks of vLLM's engine before a request runs."""
 
     def __init__(
-        self, folder: Path, *, scheduler: Any = OURS, worker: bool = True, data: int = 1, **more: Any
+        self,
+        folder: Path,
+        *,
+        scheduler: Any = OURS,
+        worker: bool = True,
+        data: int = 1,
+        pipeline: int = 1,
+        **more: Any,
     ):
         self.worker = worker
         self.output_processor = SimpleNamespace(process_outputs=lambda outputs: outputs)
@@ -48,7 +55,7 @@ class Engine:
             model_config=SimpleNamespace(hf_text_config=SimpleNamespace(num_hidden_layers=4, hidden_size=24)),
             scheduler_config=SimpleNamespace(scheduler_cls=scheduler),
             compilation_config=SimpleNamespace(cudagraph_mode=None),
-            parallel_config=SimpleNamespace(data_parallel_size=data),
+            parallel_config=SimpleNamespace(data_parallel_size=data, pipeline_parallel_size=pipeline),
         )
 
     async def collective_rpc(self, method: str, args: Any = ()) -> list[Any]:
@@ -77,6 +84,7 @@ def client(engine: Any, api_key: list[str] | None = None) -> TestClient:
         ({"scheduler": "vllm.v1.core.sched.scheduler.Scheduler"}, "scheduler <class"),
         ({"worker": False}, "no attribute personascope_stats"),
         ({"data": 2}, "data parallelism"),
+        ({"pipeline": 2}, "pipeline parallelism"),
         ({"colour": 1}, "unknown personascope field 'colour'"),
     ],
 )

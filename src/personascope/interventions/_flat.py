@@ -102,6 +102,11 @@ class FlatCounters:
         place = self._places[layer]
         return self._hit[place], self._length[place]
 
+    def hit_rows(self) -> np.ndarray:
+        """Return on which rows of the step some layer's cap fired, [tokens] bool on the host."""
+        count = 0 if self._slot_of is None else len(self._slot_of)
+        return self._hit[:, :count].any(0).cpu().numpy()
+
     def finish(self) -> None:
         """End a step and count; tokens on which several layers fired count once in ``capped``."""
         if self._slot_of is None or not self._places:

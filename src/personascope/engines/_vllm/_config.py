@@ -100,19 +100,22 @@ def records_graphs(vllm_config: Any, *, gpu: bool) -> bool:
     return gpu and not vllm_config.model_config.enforce_eager and mode != "NONE"
 
 
-def refuse_unsupported(vllm_config: Any, *, graphs: bool) -> None:
+def refuse_unsupported(vllm_config: Any, *, graphs: bool, gpu: bool = False, v2: bool = False) -> None:
     """Raise on what can not be right together with the plugin.
 
     Args:
         vllm_config: vLLM's.
         graphs: Whether graphs are recorded while the flavour is the dynamic one: a graph that is
             replayed does not ask which requests have a plan.
+        gpu: Whether it runs on a GPU.
+        v2: Whether its second model runner runs.
 
     Raises:
         EngineError: Naming the feature.
     """
     parallel = vllm_config.parallel_config
     passes = vllm_config.compilation_config.pass_config
+    pipeline = parallel.pipeline_parallel_size > 1
     refused = {
         "speculative decoding (drafts that are rejected would be counted)": vllm_config.speculative_config
         is not None,
@@ -127,7 +130,9 @@ def refuse_unsupported(vllm_config: Any, *, graphs: bool) -> None:
             or getattr(passes, "enable_fi_allreduce_fusion", False)
         )
         and parallel.tensor_parallel_size > 1,
-        "pipeline parallelism (a worker holds a part of the layers)": parallel.pipeline_parallel_size > 1,
+        "pipeline parallelism under model runner V2 (set VLLM_USE_V2_MODEL_RUNNER=0)": pipeline and v2,
+        "pipeline parallelism in eager mode on a CPU (vLLM has no buffers for it there: pass "
+        "enforce_eager=False)": pipeline and not gpu and vllm_config.model_config.enforce_eager,
         "CUDA graphs in its dynamic flavour (leave the flavour out, or pass enforce_eager)": graphs,
         "prefill context parallelism (a worker holds a part of the tokens)": getattr(
             parallel, "prefill_context_parallel_size", 1

@@ -58,6 +58,7 @@ class _Record:
         acted: Tokens on which it did.
         counts: Tokens of each span that were read.
         rows: For each span, the projections of its tokens.
+        hit: Positions on which a cap fired here, where other workers hold other layers.
     """
 
     spec: Spec
@@ -72,6 +73,7 @@ class _Record:
     acted: int = 0
     counts: list[int] = field(default_factory=list[int])
     rows: list[list[list[float]]] = field(default_factory=list[list[list[float]]])
+    hit: set[int] = field(default_factory=set[int])
 
 
 @dataclass(slots=True, eq=False)
@@ -135,7 +137,9 @@ class Runtime:
         tokens: Tokens of a step at most.
         device: Where it lives.
         spool: Plans and probes.
-        layers: Layers that are armed.
+        layers: Layers that are armed in this worker.
+        stages: Stages of the pipeline, if its workers hold different layers.
+        stage: Which of them this worker is.
     """
 
     def __init__(
@@ -146,10 +150,13 @@ class Runtime:
         device: torch.device,
         spool: Spool,
         layers: Sequence[int],
+        stages: int = 1,
+        stage: int = 0,
     ) -> None:
         """Allocate counters; sums grow with the requests that pool."""
         self.d_model, self.tokens, self.device, self.spool = d_model, tokens, device, spool
         self.armed = frozenset(layers)
+        self.stages, self.stage = stages, stage
         self.records: dict[str, _Record | None] = {}
         self.done: OrderedDict[str, tuple[dict[str, Any], dict[str, np.ndarray]]] = OrderedDict()
         self.dropped = 0
@@ -164,6 +171,7 @@ class Runtime:
         self._tallies = 1
         self._probe_vectors: OrderedDict[tuple[str, int], tuple[Tensor, Tensor]] = OrderedDict()
         self._steady: _Steady | None = None
+        self._parts: list[tuple[_Record, int, int, int, int]] = []
         self._pools: dict[int, list[_Read]] = {}
         self._projects: dict[int, list[_Read]] = {}
         self._norm_reads: _Read | None = None
@@ -205,7 +213,9 @@ class Runtime:
             self._clear()
             return
         self._route(parts)
-        if all(
+        if self.stages > 1:
+            self._parts = [(*part, part[0].seen) for part in parts if part[0].plan is not None]
+        elif all(
             tokens == 1 and start >= record.extent.prompt and start == record.seen
             for record, _, start, tokens in parts
         ):
@@ -366,6 +376,7 @@ class Runtime:
         """
         if not self.live:
             return {}
+        self._keep_hits()
         self.counters.finish()
         found: dict[str, list[tuple[int, int, list[list[float]]]]] = {}
         for read, values in self._projected:
@@ -377,6 +388,19 @@ class Runtime:
         self._projected, self._open = [], {}
         self.live = False
         return found
+
+    def _keep_hits(self) -> None:
+        """Remember on which tokens a cap fired, where the other stages' count too; see `read_results`."""
+        if not self._parts:
+            return
+        hit = self._hit_rows()
+        for record, row, start, tokens, seen in self._parts:
+            positions = np.flatnonzero(hit[row : row + tokens]) + start
+            record.hit.update(positions[positions >= seen].tolist())
+        self._parts = []
+
+    def _hit_rows(self) -> np.ndarray:
+        return self.counters.hit_rows()
 
     @torch.inference_mode()
     def idle(self) -> None:
@@ -467,11 +491,17 @@ class Runtime:
             layers = self._layers_of(record.spec.layers)
             meta["layers"] = layers
             slots = torch.tensor(record.slots, device=self.device)
-            arrays["sums"] = np.stack([self._sums_of(layer, slots) for layer in layers], axis=1)
+            # A stage of a pipeline may hold none of the layers that are asked for.
+            sums = [self._sums_of(layer, slots) for layer in layers]
+            arrays["sums"] = (
+                np.stack(sums, axis=1) if sums else np.zeros((len(slots), 0, self.d_model), np.float32)
+            )
             if record.spec.norms:
-                arrays["norms"] = np.stack([self._norms_of(layer, slots) for layer in layers], axis=1)
+                norms = [self._norms_of(layer, slots) for layer in layers]
+                arrays["norms"] = np.stack(norms, axis=1) if norms else np.zeros((len(slots), 0))
         if record.probes is not None:
             meta["probes"] = list(record.probes.names)
+            meta["columns"] = [n for n, layer in enumerate(record.probes.layers) if layer in self.armed]
             for number, rows in enumerate(record.rows):
                 arrays[f"projections.{number}"] = np.array(rows, np.float32).reshape(
                     len(rows), len(record.probes.names)
@@ -485,6 +515,9 @@ class Runtime:
                 "moved": {str(layer): length for layer, length in tally.moved.items()},
                 "greatest": tally.greatest,
             }
+        if self.stages > 1:
+            meta["stage"] = self.stage
+            arrays["hit"] = np.array(sorted(record.hit), np.int64)
         return meta, arrays
 
     @torch.inference_mode()

@@ -214,6 +214,11 @@ async def open_serving(engine: Any, args: Any) -> Serving:
         raise EngineError(
             "data parallelism keeps results in several engines", mend="start one server for each"
         )
+    if config.parallel_config.pipeline_parallel_size > 1:
+        raise EngineError(
+            "with pipeline parallelism projections are known only when a request has ended",
+            mend="serve with tensor parallelism, or run the requests by VLLMEngine",
+        )
     try:
         await engine.collective_rpc("personascope_stats")
     except Exception as error:

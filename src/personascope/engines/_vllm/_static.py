@@ -160,6 +160,7 @@ class StaticRuntime(Runtime):
         if not self.live:
             return {}
         self.live = False
+        self._keep_hits()
         self.capped.index_add_(0, self.step.tally.long(), self.any_fired.long())
         self.capped[0] = 0
         self.any_fired.zero_()
@@ -172,6 +173,9 @@ class StaticRuntime(Runtime):
                 found.setdefault(record.spec.key, []).append((number, len(record.rows[number]), part))
                 record.rows[number] += part
         return found
+
+    def _hit_rows(self) -> np.ndarray:
+        return self.any_fired.cpu().numpy() != 0
 
     def _admit(self, name: str, prompt: int, extra_args: Mapping[str, Any] | None) -> _Record | None:
         record = super()._admit(name, prompt, extra_args)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from vllm.distributed import get_pp_group
+from vllm.model_executor.models.utils import PPMissingLayer
 from vllm.platforms import current_platform
 
 from personascope.engines._vllm._config import PluginConfig, records_graphs, refuse_unsupported
@@ -37,16 +39,18 @@ class PersonascopeWorker(_Worker):
         config = PluginConfig.of(self.vllm_config)
         gpu = not current_platform.is_cpu()
         static = config.static(self.vllm_config, gpu=gpu)
-        refuse_unsupported(self.vllm_config, graphs=not static and records_graphs(self.vllm_config, gpu=gpu))
+        v2 = bool(getattr(self, "use_v2_model_runner", False))
+        graphs = not static and records_graphs(self.vllm_config, gpu=gpu)
+        refuse_unsupported(self.vllm_config, graphs=graphs, gpu=gpu, v2=v2)
         text = self.model_config.hf_text_config
         n_layers, d_model = int(text.num_hidden_layers), int(text.hidden_size)
         runner: Any = self.model_runner
-        blocks = decoder_blocks(runner.get_model(), n_layers)
-        wanted = (
-            blocks
-            if config.layers is None
-            else {i: block for i, block in blocks.items() if i in config.layers}
-        )
+        wanted = {
+            layer: block
+            for layer, block in decoder_blocks(runner.get_model(), n_layers).items()
+            # A stage of a pipeline holds a part of the blocks.
+            if not isinstance(block, PPMissingLayer) and (config.layers is None or layer in config.layers)
+        }
         if config.layers is not None and max(config.layers) >= n_layers:
             raise EngineError(
                 f"layer {max(config.layers)} shall be armed, the model has {n_layers}",
@@ -58,6 +62,8 @@ class PersonascopeWorker(_Worker):
             "device": self.device,
             "spool": Spool(config.spool),
             "layers": sorted(wanted),
+            "stages": self.parallel_config.pipeline_parallel_size,
+            "stage": get_pp_group().rank_in_group,
         }
         if static:
             from personascope.engines._vllm._static import StaticRuntime
@@ -71,14 +77,17 @@ class PersonascopeWorker(_Worker):
         RUNTIMES.append(runtime)
         for layer, block in wanted.items():
             arm(block, len(RUNTIMES) - 1, layer)
-        wire(runner, runtime, v2=bool(getattr(self, "use_v2_model_runner", False)))
+        wire(runner, runtime, v2=v2)
         self.personascope_runtime = runtime
 
     def sample_tokens(self, grammar_output: Any) -> Any:
-        """Sample, and send the step's projections along to the scheduler."""
+        """Sample, and send the step's projections along to the scheduler.
+
+        Only the last stage of a pipeline is heard by the scheduler, and it knows its own layers alone.
+        """
         output = super().sample_tokens(grammar_output)
         found = self.personascope_runtime.end_step()
-        if found:
+        if found and self.personascope_runtime.stages == 1:
             target = getattr(output, "_model_runner_output", output)
             if target is not None:
                 target.personascope = found
