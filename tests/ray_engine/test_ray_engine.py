@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from personascope.engines import (
     ScoreRequest,
     load_engine,
 )
+from personascope.engines._ray._pool import Pool
 from personascope.errors import ChatError, EngineError, ModelError, UsageError
 
 pytest.importorskip("ray", reason="Ray is not installed here; make test has an environment with it")
@@ -154,6 +156,19 @@ def test_what_cannot_be_started_says_so(model, tmp_path):
         load_engine(model, workers=0)
     with pytest.raises(ModelError):
         load_engine(str(tmp_path / "nowhere"), workers=2)
+
+
+def test_a_worker_takes_a_gpu_for_each_part_of_its_model():
+    pool = Pool.__new__(Pool)
+    pool._local = True
+    pool.ray = SimpleNamespace(cluster_resources=lambda: {"CPU": 8.0, "GPU": 8.0})
+    sizes = {"tensor_parallel_size": 2, "pipeline_parallel_size": 2}
+    pool._resources(sizes, 2, None)
+    assert pool.gpus == 4
+    with pytest.raises(EngineError, match="3 workers need 12 GPUs, and Ray has 8"):
+        pool._resources(sizes, 3, None)
+    pool._resources({**sizes, "device": "cpu"}, 3, None)
+    assert pool.gpus == 0
 
 
 def test_an_engine_that_cannot_load_in_a_worker_raises_its_own_error(spread, model):

@@ -54,7 +54,7 @@ class RayEngine(Texts[ModelFiles]):
             address: Ray cluster: "auto" for the one that this machine belongs to, "host:port", or
                 "ray://host:10001". None starts Ray on this machine, for as long as the engine is open.
             gpus_per_worker: GPUs of a worker; by default one where there are GPUs (with vLLM's
-                ``tensor_parallel_size``, as many as that), else none.
+                ``tensor_parallel_size`` and ``pipeline_parallel_size``, as many as those make), else none.
             log_to_driver: Show what the workers print.
             max_batch: Requests that one worker runs side by side. It holds twice as many at most.
             options: More arguments of `personascope.engines.load_engine`, for every worker.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import pickle
 import socket
@@ -175,7 +176,8 @@ class Pool:
         if gpus_per_worker is None:
             cpu = str(options.get("device") or "").startswith("cpu")
             one = there.get("GPU", 0) > 0 and not cpu
-            gpus_per_worker = float(options.get("tensor_parallel_size", 1)) if one else 0.0
+            sizes = (options.get(f"{kind}_parallel_size", 1) for kind in ("tensor", "pipeline"))
+            gpus_per_worker = float(math.prod(sizes)) if one else 0.0
         self.gpus = gpus_per_worker
         for kind, needed in (("GPU", gpus_per_worker * workers), ("CPU", float(workers))):
             if there.get(kind, 0) >= needed:
