@@ -9,8 +9,7 @@ from folder_case import compare
 
 OPTIONS = {
     "tensor": {"tensor_parallel_size": 2},
-    # vLLM's CPU runner has no buffers for a pipeline in eager mode.
-    "pipeline": {"pipeline_parallel_size": 2, "enforce_eager": False},
+    "pipeline": {"pipeline_parallel_size": 2},
 }
 
 

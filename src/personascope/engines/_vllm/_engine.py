@@ -133,14 +133,18 @@ class VLLMEngine(Texts[ModelFiles]):
         }
         if cpu:
             settings |= CPU_SETTINGS
+            # In eager mode vLLM has no buffers for a pipeline there.
+            settings["enforce_eager"] = options.get("pipeline_parallel_size", 1) == 1
         else:
             # A step that runs ahead would read the end-of-turn token too, and each response anew.
             settings |= {"async_scheduling": False}
         try:
             self.llm: Any = llm_class(**(settings | options))
-        except (ValueError, RuntimeError, OSError, NotImplementedError, EngineError) as error:
+        except Exception as error:
+            # What a worker process raised arrives as a bare Exception.
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise EngineError(
-                f"vLLM cannot be started with {files.model_id}: {str(error).strip().splitlines()[0]}",
+                f"vLLM cannot be started with {files.model_id}: {reason}",
                 mend="see the lines that it printed above; the transformers engine may know the model",
             ) from error
         self._engine: Any = self.llm.llm_engine
