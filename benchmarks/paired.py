@@ -91,14 +91,6 @@ def whole(way: Callable[[], Iterator[object]]) -> Callable[[], None]:
     return lambda: deque(way(), maxlen=0).clear()
 
 
-def rounds(seconds: Mapping[str, list[float]], size: int) -> dict[str, list[float]]:
-    """Return the sums of so many repeats each, in which every way ran on every engine once."""
-    return {
-        name: [sum(found[at : at + size]) for at in range(0, len(found) - size + 1, size)]
-        for name, found in seconds.items()
-    }
-
-
 def ratio(seconds: Mapping[str, list[float]], name: str, to: str) -> tuple[float, float, float]:
     """Return median, lowest and highest ratio of one way to another, pair by pair."""
     pairs = [a / b for a, b in zip(seconds[name], seconds[to], strict=True)]

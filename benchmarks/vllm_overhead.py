@@ -2,9 +2,9 @@
 
 Stock engines and engines with the plugin in one process, which take turns step by step; 64 requests of 64
 tokens each that nobody ends early, greedy. Every way of the plugin fetches its results. Two equal engines are
-not equally fast: there are as many as ways of the plugin, the ways change places from run to run, and ratios
-are those of whole rounds. The stock engines run once more under another name, which says how far two equal
-ways come out apart. The time inside the plugin's functions is measured too, in runs of its own.
+not equally fast: there are as many as ways of the plugin, and the ways change places from run to run. The
+stock engines run once more under another name, which says how far two equal ways come out apart. The time
+inside the plugin's functions is measured too, in runs of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from paired import interleave_steps, interval, ratio, rounds, shares, table, whole, write_page
+from paired import interleave_steps, interval, ratio, shares, table, whole, write_page
 
 from personascope.corpus import load_corpus
 from personascope.engines import Probe, load_engine
@@ -163,7 +163,9 @@ def ratios(seconds: dict[str, list[float]]) -> str:
 
 def main(repeats: int) -> None:
     if repeats < 1 or repeats % ENGINES:
-        raise SystemExit(f"repeats come in rounds of {ENGINES}: {repeats} are none")
+        raise SystemExit(
+            f"every way runs on each of {ENGINES} engines as often: {repeats} repeats are no multiple"
+        )
     from vllm import LLM
 
     from personascope.engines._vllm._runtime import Runtime
@@ -206,9 +208,8 @@ def main(repeats: int) -> None:
     inside = {
         name: shares(whole(way), functions, 5) for name, way in ways.items() if not name.startswith("stock")
     }
-    around = rounds(seconds, ENGINES)
-    equal, _, _ = ratio(around, SECOND, "stock vLLM")
-    low, high = interval(around, SECOND, "stock vLLM")
+    equal, _, _ = ratio(seconds, SECOND, "stock vLLM")
+    low, high = interval(seconds, SECOND, "stock vLLM")
     write_page(
         __file__,
         "What the plugin costs inside vLLM",
@@ -217,9 +218,8 @@ def main(repeats: int) -> None:
         "plugin; all ways take turns step by step. The caps fired "
         f"on {fired['1 plans']:.0%} of the tokens (one plan), {fired['64 plans']:.0%} (64 plans).\n\n"
         + table(seconds, "stock vLLM")
-        + f"\n\nIn {repeats // ENGINES} rounds of {ENGINES} repeats, in each of which every way ran on every "
-        "engine:\n\n"
-        + ratios(around)
+        + "\n\n"
+        + ratios(seconds)
         + f"\n\nThe stock engines take {equal:.3f} of themselves ({low:.3f} to {high:.3f}): so far apart two "
         "equal ways come out here.\n\n"
         "| way | share of the time inside the plugin, median | range |\n|---|---|---|\n"
