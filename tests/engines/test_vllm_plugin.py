@@ -191,6 +191,14 @@ def test_what_cannot_be_right_is_refused_by_name(changed, says):
         refuse_unsupported(vllm_config(**changed), graphs=False)
 
 
+def test_a_pipeline_is_refused_only_where_it_was_not_tried():
+    pipeline = vllm_config(parallel_config=SimpleNamespace(tensor_parallel_size=1, pipeline_parallel_size=2))
+    refuse_unsupported(pipeline, graphs=False)
+    refuse_unsupported(pipeline, graphs=False, gpu=True)
+    with pytest.raises(EngineError, match="pipeline parallelism under model runner V2"):
+        refuse_unsupported(pipeline, graphs=False, gpu=True, v2=True)
+
+
 def test_graphs_take_the_static_flavour_and_refuse_the_other():
     config = vllm_config()
     assert records_graphs(config, gpu=True)
