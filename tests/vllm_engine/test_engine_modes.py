@@ -93,7 +93,10 @@ def test_quantised_weights_are_read_and_edited_as_they_run(quantised):
 
     engine, stock = quantised
     blocks = stock.llm_engine.model_executor.driver_worker.worker.model_runner.get_model().model.layers
-    assert blocks[1].mlp.down_proj.weight.dtype == torch.int8
+    # How vLLM stores the weights depends on the processor (some kernels pack them away); that it runs them
+    # as quantised ones does not.
+    assert all(block.mlp.down_proj.scheme is not None for block in blocks)
+    assert stock.llm_engine.vllm_config.model_config.quantization == "compressed-tensors"
     seen: list[list[np.ndarray]] = [[] for _ in blocks]
     shifts: dict[int, Callable[[torch.Tensor], torch.Tensor]] = {}
     v = torch.nn.functional.one_hot(torch.tensor(3), 64).float()
