@@ -300,6 +300,46 @@ def test_scores_equal_the_log_probabilities_of_plain_hooks(name: str) -> None:
         assert done[request.id].plan_digest == (request.plan.digest if request.plan else None)
 
 
+@pytest.mark.parametrize("name", ["llama", "gemma2", "gemma3"])
+def test_continuations_of_one_prompt_score_as_each_alone(name: str) -> None:
+    loaded = load_tiny(name)
+    engine = TransformersEngine(loaded, prefill_tokens=40)
+    tokens = engine.encode("a pirate and a poet went to sea in a boat")
+    prompts = (conversation(0), conversation(1))
+    requests = [
+        ScoreRequest(f"{p}/{n}", prompt, tokens[n : n + 1 + 2 * n])
+        for p, prompt in enumerate(prompts)
+        for n in range(5)
+    ]
+    together = {scored.id: scored for scored in engine.score(requests)}
+    assert together.keys() == {request.id for request in requests}
+    for request in requests:
+        (alone,) = engine.score([request])
+        assert together[request.id].logprobs.shape == (len(request.continuation),)
+        np.testing.assert_allclose(together[request.id].logprobs, alone.logprobs, atol=1e-4)
+        assert together[request.id].greedy == alone.greedy
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2"])
+def test_generation_gives_the_log_probabilities_that_scoring_gives(name: str) -> None:
+    loaded = load_tiny(name)
+    engine = TransformersEngine(loaded, max_batch=4)
+    plans = [None, *ten_plans(loaded)[:3]]
+    requests = [
+        Request(
+            f"r{i}", conversation(i), Sampling(max_new_tokens=3 + 4 * i), plan, Capture(), logprobs=i != 2
+        )
+        for i, plan in enumerate(plans)
+    ]
+    done = {completion.id: completion for completion in engine.run(requests)}
+    assert done["r2"].logprobs is None
+    for request in requests[:2] + requests[3:]:
+        got = done[request.id]
+        assert got.token_ids
+        (wanted,) = engine.score([ScoreRequest("s", request.prompt, got.token_ids, request.plan)])
+        np.testing.assert_allclose(got.logprobs, wanted.logprobs, atol=1e-4)
+
+
 def test_observing_under_a_plan_equals_plain_hooks_the_last_reply_being_the_response() -> None:
     loaded = load_tiny("llama")
     engine = TransformersEngine(loaded)

@@ -139,6 +139,19 @@ def test_continuations_are_scored_alike(vllm_engine, reference):
         assert (got[want.id].greedy, got[want.id].plan_digest) == (want.greedy, want.plan_digest)
 
 
+def test_generation_gives_the_log_probabilities_that_scoring_gives(vllm_engine, reference):
+    wanted = [replace(request, logprobs=True) for request in requests(576, 30, temperature=0.7, count=8)]
+    got = by_id(vllm_engine.run(wanted))
+    assert any(completion.plan_digest for completion in got.values())
+    for request in wanted:
+        completion = got[request.id]
+        assert completion.logprobs.shape == (len(completion.token_ids),)
+        (want,) = reference.score(
+            [ScoreRequest(request.id, request.prompt, completion.token_ids, request.plan)]
+        )
+        np.testing.assert_allclose(completion.logprobs, want.logprobs, atol=1e-3)
+
+
 def test_what_is_longer_than_the_engine_reads_is_refused(tight_engine):
     most = tight_engine.info.context
     assert most == 511

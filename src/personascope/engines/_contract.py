@@ -92,6 +92,8 @@ class Request:
         probes: Directions for per-token projections.
         seed: Seed of the run.
         watch: Called with the projections of every token; may end the response or switch a plan on.
+        logprobs: Also return the log-probability of every response token under the model as it ran, at
+            temperature 1 and without the nucleus: what ``score`` would say of the same tokens.
     """
 
     id: str
@@ -102,6 +104,7 @@ class Request:
     probes: tuple[Probe, ...] = ()
     seed: int = 0
     watch: Watch | None = None
+    logprobs: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,6 +141,7 @@ class Completion:
         plan_digest: Digest of the plan that was applied, None for a plain run.
         telemetry: What the plan did, None for a plain run.
         gate: The plan that the request's watch switched on, None if it did not.
+        logprobs: Natural log-probability of each response token, [tokens] float32; None if not asked for.
     """
 
     id: str
@@ -151,6 +155,7 @@ class Completion:
     plan_digest: str | None = None
     telemetry: Telemetry | None = None
     gate: Gate | None = None
+    logprobs: Float32[np.ndarray, "tokens"] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
 from personascope.errors import EngineError
@@ -31,6 +32,17 @@ def keys_values(cache: Cache, index: int) -> tuple[Tensor, Tensor]:
             mend="this engine runs models whose every layer is attention",
         )
     return keys, values
+
+
+def keeps_keys_alone(model: PreTrainedModel) -> bool:
+    """Return whether all that a model remembers of earlier tokens is each layer's own keys and values."""
+    config = model.config.get_text_config(decoder=True)
+    kinds = set(getattr(config, "layer_types", None) or ())
+    return (
+        not getattr(model, "_is_stateful", False)
+        and kinds <= {"full_attention", "sliding_attention", "chunked_attention"}
+        and not getattr(config, "num_kv_shared_layers", 0)
+    )
 
 
 class Columns:

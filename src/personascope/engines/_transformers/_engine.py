@@ -36,7 +36,7 @@ from personascope.engines._sampling import draw
 from personascope.engines._stop import before_stop_string
 from personascope.engines._texts import Texts
 from personascope.engines._transformers._attention import use_grouped_attention
-from personascope.engines._transformers._cache import SlotCache
+from personascope.engines._transformers._cache import SlotCache, keeps_keys_alone
 from personascope.engines._transformers._capture import StepReader, layers_wanted
 from personascope.engines._transformers._follow import Follower
 from personascope.engines._transformers._observe import observe_turns, pool_span
@@ -86,6 +86,7 @@ class TransformersEngine(Texts[LoadedModel]):
         self.prefill_tokens = prefill_tokens
         self._taps = Taps(loaded.stack.blocks)
         use_grouped_attention(loaded.model)
+        self._shares = keeps_keys_alone(loaded.model)
 
     @property
     def info(self) -> EngineInfo:
@@ -195,7 +196,12 @@ class TransformersEngine(Texts[LoadedModel]):
         while ahead := [self._to_score(request) for request in islice(source, WINDOW)]:
             with self._taps.attached():
                 yield from score_batches(
-                    self.loaded.stack, self._taps, ahead, self.prefill_tokens, self.loaded.device
+                    self.loaded.stack,
+                    self._taps,
+                    ahead,
+                    self.prefill_tokens,
+                    self.loaded.device,
+                    shares=self._shares,
                 )
 
     def _to_score(self, request: ScoreRequest) -> tuple[ScoreRequest, Queued]:
@@ -369,6 +375,7 @@ class _Batch:
     def _draw(self, rows: list[Row], logits: torch.Tensor) -> list[int]:
         device = logits.device
         sampling = [row.queued.request.sampling for row in rows]
+        plain = logits
         early = [i for i, row in enumerate(rows) if len(row.tokens) < sampling[i].min_new_tokens]
         if early:
             logits = logits.clone()
@@ -379,6 +386,13 @@ class _Batch:
             torch.tensor([s.top_p for s in sampling], device=device),
             torch.tensor(np.array([row.uniform[len(row.tokens)] for row in rows]), device=device),
         )
+        asked = [i for i, row in enumerate(rows) if row.queued.request.logprobs]
+        if asked:
+            places = torch.tensor(asked, device=device)
+            wanted = plain[places].float()
+            drawn = wanted.gather(-1, tokens[places][:, None])[:, 0] - wanted.logsumexp(-1)
+            for index, value in zip(asked, drawn.tolist(), strict=True):
+                rows[index].logprobs.append(value)
         return tokens.tolist()
 
     def _stop_string(self, row: Row) -> bool:
@@ -433,6 +447,8 @@ class _Batch:
             plan_digest=None if plan is None else plan.digest,
             telemetry=None if plan is None else tally.telemetry(plan),
             gate=gate,
+            # A token that ended the response was drawn too, and is not part of it.
+            logprobs=np.array(row.logprobs[: len(tokens)], np.float32) if request.logprobs else None,
         )
 
 

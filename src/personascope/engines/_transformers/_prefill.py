@@ -71,6 +71,8 @@ class Prefilled:
         spans: For each entry, (row, first column, end column) in the cache.
         hidden: State after the final norm of each prompt's last token, [prompts, d].
         tallies: What the plans did to each entry, all of its tokens counted.
+        states: The same state of every token that passed, right-padded [prompts, tokens, d], without those
+            of the prefixes; None unless asked for.
     """
 
     prompts: list[Entry]
@@ -78,6 +80,7 @@ class Prefilled:
     spans: list[tuple[int, int, int]]
     hidden: Tensor
     tallies: list[Tally]
+    states: Tensor | None = None
 
 
 def shared(a: Prompt, b: Prompt) -> int:
@@ -142,12 +145,14 @@ def prefill(
                 prefixed.append((replace(members[0], ids=group[0][:length]), members))
             else:
                 plain += [(member, None) for member in members]
-    run = _Batches(stack, taps, budget, device)
+    run = PromptBatches(stack, taps, budget, device)
     yield from run(sorted(plain, key=lambda item: len(item[0].ids)), None)
     prefixed.sort(key=lambda item: len(item[0].ids))
     for part in _chunks({number: len(prefix.ids) for number, (prefix, _) in enumerate(prefixed)}, budget):
         group = [prefixed[number] for number in part]
-        done = next(_Batches(stack, taps, 1 << 62, device)([(prefix, None) for prefix, _ in group], None))
+        done = next(
+            PromptBatches(stack, taps, 1 << 62, device)([(prefix, None) for prefix, _ in group], None)
+        )
         members = [(entry, prefix) for prefix, entries in group for entry in entries]
         members.sort(key=lambda item: len(item[0].ids) - len(item[1].ids))
         yield from run(members, done)
@@ -165,14 +170,23 @@ def _chunks(widths: dict[int, int], budget: int) -> Iterator[list[int]]:
         yield part
 
 
-class _Batches:
+class PromptBatches:
     """Passes entries through the model batch by batch, some after prefixes that passed before."""
 
-    def __init__(self, stack: LayerStack, taps: Taps, budget: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        stack: LayerStack,
+        taps: Taps,
+        budget: int,
+        device: torch.device,
+        *,
+        keep_states: bool = False,
+    ) -> None:
         self.stack = stack
         self.taps = taps
         self.budget = budget
         self.device = device
+        self.keep_states = keep_states
 
     def __call__(
         self, members: Sequence[tuple[Entry, Entry | None]], prefixes: Prefilled | None
@@ -224,7 +238,8 @@ class _Batches:
             (row, before - head, before + len(suffix))
             for row, (head, suffix) in enumerate(zip(heads, suffixes, strict=True))
         ]
-        return Prefilled([entry for entry, _ in part], cache, spans, hidden, tallies)
+        kept = state if self.keep_states else None
+        return Prefilled([entry for entry, _ in part], cache, spans, hidden, tallies, kept)
 
     def _edit(self, entries: list[Entry], places: Tensor, lengths: list[int]) -> Counters:
         counters = Counters(len(entries))

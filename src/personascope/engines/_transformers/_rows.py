@@ -39,6 +39,7 @@ class Row:
         tally: What the plan did to the prompt, and to the response before the gate.
         gate: The plan that the request's watch switched on, if it did.
         gate_from: Number of the first response token on which it acts.
+        logprobs: Log-probability of each token drawn, if the request asks for them.
     """
 
     queued: Queued
@@ -49,6 +50,7 @@ class Row:
     tally: Tally = field(default_factory=Tally)
     gate: Plan | None = None
     gate_from: int = 0
+    logprobs: list[float] = field(default_factory=list)
     _both: Plan | None = None
 
     @property

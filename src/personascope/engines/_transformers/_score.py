@@ -1,14 +1,15 @@
-"""Log-probabilities of given continuations: one forward pass a batch, logits for the continuations alone."""
+"""Log-probabilities of given continuations: logits for them alone, a prompt that they share passed once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
 
 from personascope.engines._contract import Scored, ScoreRequest
-from personascope.engines._transformers._prefill import plan_table
+from personascope.engines._transformers._prefill import MIN_SHARED, Entry, PromptBatches, plan_table
 from personascope.engines._transformers._rows import Queued
 from personascope.engines._transformers._taps import Taps
 from personascope.interventions import Counters, Pass, tokens_acted_on
@@ -21,12 +22,40 @@ Item = tuple[ScoreRequest, Queued]
 
 
 def score_batches(
-    stack: LayerStack, taps: Taps, items: Sequence[Item], budget: int, device: torch.device
+    stack: LayerStack,
+    taps: Taps,
+    items: Sequence[Item],
+    budget: int,
+    device: torch.device,
+    *,
+    shares: bool = False,
 ) -> Iterator[Scored]:
-    """Score requests in batches of at most ``budget`` padded tokens; the hooks must be set."""
+    """Score requests in batches of at most ``budget`` padded tokens; the hooks must be set.
+
+    Args:
+        stack: The model's blocks and head.
+        taps: The hooks.
+        items: Requests and their rendered prompts.
+        budget: Padded tokens of one forward pass, at most.
+        device: Where tokens go.
+        shares: Pass a prompt that several requests without a plan have in common through the model once,
+            and only the continuations after it. The model's cache must be keys and values alone.
+    """
+    by_prompt: dict[tuple[int, ...], list[Item]] = {}
+    alone: list[Item] = []
+    for item in items:
+        request, queued = item
+        if shares and request.plan is None and len(queued.prompt) > MIN_SHARED:
+            by_prompt.setdefault(queued.prompt, []).append(item)
+        else:
+            alone.append(item)
+    common = [group for group in by_prompt.values() if len(group) > 1]
+    alone += [group[0] for group in by_prompt.values() if len(group) == 1]
+    for group in common:
+        yield from _score_after(stack, taps, group, budget, device)
     part: list[Item] = []
     width = 0
-    for item in sorted(items, key=lambda item: -_length(item)):
+    for item in sorted(alone, key=lambda item: -_length(item)):
         # Longest first: the width is the first one's.
         width = width if part else _length(item)
         if part and width * (len(part) + 1) > budget:
@@ -35,6 +64,40 @@ def score_batches(
         part.append(item)
     if part:
         yield from _score(stack, taps, part, device)
+
+
+@torch.inference_mode()
+def _score_after(
+    stack: LayerStack, taps: Taps, group: list[Item], budget: int, device: torch.device
+) -> list[Scored]:
+    """Score continuations of one prompt, which passes through the model once."""
+    prompt = group[0][1].prompt
+    # The last token of the prompt goes with the continuations: their first token is drawn from its state.
+    prefix = Entry(prompt[:-1])
+    before = taps.reader, taps.editor
+    taps.reader = taps.editor = None
+    try:
+        return _score_suffixes(stack, taps, group, prefix, budget, device)
+    finally:
+        taps.reader, taps.editor = before
+
+
+def _score_suffixes(
+    stack: LayerStack, taps: Taps, group: list[Item], prefix: Entry, budget: int, device: torch.device
+) -> list[Scored]:
+    prompt = group[0][1].prompt
+    first = next(PromptBatches(stack, taps, budget, device)([(prefix, None)], None))
+    by_length = sorted(group, key=lambda item: len(item[0].continuation))
+    members = [(Entry((*prompt, *request.continuation)[:-1]), prefix) for request, _ in by_length]
+    run = PromptBatches(stack, taps, budget, device, keep_states=True)
+    done: list[Scored] = []
+    for after in run(members, first):
+        assert after.states is not None
+        requests = [request for request, _ in by_length[len(done) : len(done) + len(after.prompts)]]
+        logprobs, best = _read(stack, after.states, [(request, 0) for request in requests])
+        for request, values, greedy in zip(requests, logprobs, best, strict=True):
+            done.append(Scored(request.id, values, greedy))
+    return done
 
 
 def _length(item: Item) -> int:
@@ -62,30 +125,47 @@ def _score(stack: LayerStack, taps: Taps, part: list[Item], device: torch.device
     finally:
         taps.reader, taps.editor = before
     counters.finish()
-    # The continuations' positions of all rows go through the head together: few rows at a time are slow.
-    asked = [
-        (row, len(queued.prompt) - 1 + offset, token)
-        for row, (request, queued) in enumerate(part)
-        for offset, token in enumerate(request.continuation)
-    ]
-    logprobs: list[float] = []
-    best: list[bool] = []
-    for start in range(0, len(asked), POSITIONS):
-        rows_at, columns, targets = torch.tensor(asked[start : start + POSITIONS]).T.to(state.device)
-        logits = stack.logits(state[rows_at, columns][None])[0].float()
-        target = targets.to(logits.device)
-        logprobs += (logits.gather(-1, target[:, None])[:, 0] - logits.logsumexp(-1)).tolist()
-        best += (logits.argmax(-1) == target).tolist()
+    starts = [(request, len(queued.prompt) - 1) for request, queued in part]
+    logprobs, best = _read(stack, state, starts)
     done: list[Scored] = []
-    begin = 0
     for row, (request, queued) in enumerate(part):
-        end = begin + len(request.continuation)
-        values, plan = np.array(logprobs[begin:end], dtype=np.float32), request.plan
+        plan = request.plan
         digest = telemetry = None
         if plan is not None:
             digest = plan.digest
             acted = tokens_acted_on(plan, queued.extent, 0, len(rows[row]))
             telemetry = counters.tally(row, acted).telemetry(plan)
-        done.append(Scored(request.id, values, all(best[begin:end]), digest, telemetry))
-        begin = end
+        done.append(Scored(request.id, logprobs[row], best[row], digest, telemetry))
     return done
+
+
+def _read(
+    stack: LayerStack, states: torch.Tensor, starts: list[tuple[ScoreRequest, int]]
+) -> tuple[list[np.ndarray], list[bool]]:
+    """Return each row's log-probabilities, and whether every token was the most likely one.
+
+    Args:
+        stack: The model's head.
+        states: After the final norm, [rows, tokens, d].
+        starts: Each row's request, and the column from whose state its first token is drawn.
+    """
+    # The continuations' positions of all rows go through the head together: few rows at a time are slow.
+    asked = [
+        (row, start + offset, token)
+        for row, (request, start) in enumerate(starts)
+        for offset, token in enumerate(request.continuation)
+    ]
+    logprobs: list[float] = []
+    best: list[bool] = []
+    for start in range(0, len(asked), POSITIONS):
+        rows_at, columns, targets = torch.tensor(asked[start : start + POSITIONS]).T.to(states.device)
+        logits = stack.logits(states[rows_at, columns][None])[0].float()
+        target = targets.to(logits.device)
+        logprobs += (logits.gather(-1, target[:, None])[:, 0] - logits.logsumexp(-1)).tolist()
+        best += (logits.argmax(-1) == target).tolist()
+    ends = list(accumulate((len(request.continuation) for request, _ in starts), initial=0))
+    spans = list(pairwise(ends))
+    return (
+        [np.array(logprobs[begin:end], dtype=np.float32) for begin, end in spans],
+        [all(best[begin:end]) for begin, end in spans],
+    )

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 
 from personascope.chat import ChatFormat, Conversation, Message, TranscriptFormat
 from personascope.engines._checks import check_request, refuse_watch
@@ -289,6 +290,7 @@ class VLLMEngine(Texts[ModelFiles]):
             include_stop_str_in_output=bool(stops),
             detokenize=bool(stops),
             skip_special_tokens=False,
+            logprobs=0 if request.logprobs else None,
             extra_args=extra or None,
             **own,
         )
@@ -364,6 +366,7 @@ class VLLMEngine(Texts[ModelFiles]):
             projections=projections,
             plan_digest=None if plan is None else plan.digest,
             telemetry=None if plan is None or reading is None else reading.tally.telemetry(plan),
+            logprobs=_drawn_logprobs(sample, tokens) if request.logprobs else None,
         )
 
     def _reread(self, flight: _Flight, tokens: list[int]) -> Reading:
@@ -549,6 +552,12 @@ def _scored(request: ScoreRequest, output: Any, start: int, reading: Reading | N
         plan_digest=None if plan is None else plan.digest,
         telemetry=None if plan is None or reading is None else reading.tally.telemetry(plan),
     )
+
+
+def _drawn_logprobs(sample: Any, tokens: list[int]) -> Float32[np.ndarray, "tokens"]:
+    """Return what vLLM says of the tokens it drew, before temperature and nucleus."""
+    found = [row[token].logprob for row, token in zip(sample.logprobs, tokens, strict=False)]
+    return np.array(found, np.float32)
 
 
 def _without_plan(name: str, plan: Plan) -> EngineError:
