@@ -19,7 +19,9 @@ from personascope.mapping import Profile, Progress, collect, estimate_disk, open
 
 
 def main(out: Path) -> None:
-    profile = Profile("bounded", "all", 40, 10, 8, min_fully=2, min_somewhat=2)
+    profile = Profile(
+        "bounded", None, None, 40, 10, 8, min_fully=2, min_somewhat=2, crossed=True, role_information=False
+    )
     engine, judge = fakes.FakeEngine(80, 8192), fakes.FakeJudge()
     design = plan_run(engine.info, fakes.corpus(96, 40), profile)
     guess, process = estimate_disk(engine.info, design, mean_tokens=3.5), psutil.Process()

@@ -47,7 +47,7 @@ def engine() -> TransformersEngine:
 def tiny_run() -> Path:
     """Return the run folder of a map of the tiny llama, with every response kept."""
     folder = Path(tempfile.mkdtemp(prefix="personascope-tiny-run-"))
-    profile = Profile("tiny", "all", None, 6, 6, 1, 1, keep="all")
+    profile = Profile("tiny", None, None, None, 6, 6, 1, 1, crossed=True, role_information=False, keep="all")
     result = run_map(engine(), corpus(), profile, out=folder / "run", judge=None, n_boot=10)
     assert result.space is not None
     return folder / "run"

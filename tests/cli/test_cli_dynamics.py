@@ -103,7 +103,7 @@ def test_a_monitor_is_calibrated_loaded_and_acts(run: Path, talks: Path, tmp_pat
     told = done("simulate", run, "--domains", "coding", "--conversations", "6", "--switch-at", "1", "--out",
                 tmp_path / "switched", *SHORT)  # fmt: skip
     assert {d.switch for d in read_drift(tmp_path / "switched").dialogues} == {1}
-    told = done("monitor", run, talks, "--rule", "threshold", "--switched", tmp_path / "switched",
+    told = done("monitor", run, talks, "--anyway", "--rule", "threshold", "--switched", tmp_path / "switched",
                 "--false-alarms", "0.2", "--out", tmp_path)  # fmt: skip
     assert "held out, Assistant-like" in told and "switched, from the switch on" in told
     report = json.loads((tmp_path / "monitor_report.json").read_text())
@@ -142,8 +142,8 @@ def test_what_does_not_fit_together_is_refused(run: Path, talks: Path, tmp_path:
         (("simulate", run, "--auditor", "nobody", *FLOAT), "no auditor 'nobody'"),
         (("replay", run, run, *FLOAT), "another kind of run"),
         (("drift", run), "another kind of run"),
-        (("monitor", run, talks, "--domains", "cooking"), "cooking"),
-        (("monitor", run, talks, "--false-alarms", "0.001"), "0.001"),
+        (("monitor", run, talks, "--anyway", "--domains", "cooking"), "cooking"),
+        (("monitor", run, talks, "--anyway", "--false-alarms", "0.001"), "0.001"),
     ]:
         assert text in error(*args).message
     assert isinstance(error("simulate", run, "--domains", "cooking"), UsageError)

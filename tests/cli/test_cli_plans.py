@@ -26,7 +26,9 @@ def mapped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_answers_at_several_strengths_stand_side_by_side(mapped: Path) -> None:
-    ran = personascope("steer", mapped / "run", "--strengths", "-2,0,2", "--random", "--dtype", "float32")
+    ran = personascope(
+        "steer", mapped / "run", "--anyway", "--strengths", "-2,0,2", "--random", "--dtype", "float32"
+    )
     assert ran.code == 0, ran.err
     for name in ("-2", "-2 random", "0", "+2", "+2 random"):
         assert name in ran.out
@@ -35,14 +37,31 @@ def test_answers_at_several_strengths_stand_side_by_side(mapped: Path) -> None:
     assert len(record["mean"]) == 5
 
 
+def test_a_map_without_an_axis_is_not_acted_on_unless_told_to(mapped: Path) -> None:
+    run = mapped / "run"
+    shown = personascope("show", run)
+    assert shown.out.splitlines()[1].startswith("Is there an axis?") and "NOT FOUND" in shown.out
+    for args in (
+        ("steer", run),
+        ("plan", "steer", run, "--out", mapped / "none", "--", "-0.5"),
+        ("plan", "cap", run, "--out", mapped / "none", "--axis-percentile", "75"),
+        ("calibrate", run),
+    ):
+        ran = personascope(*args)
+        assert ran.code == 1 and "found no axis" in ran.err and "--anyway" in ran.err, ran.err
+    assert not (mapped / "none").exists()
+
+
 def test_plans_are_made_explained_and_applied(mapped: Path) -> None:
     run = mapped / "run"
-    made = personascope("plan", "steer", run, "--out", mapped / "p1", "--layer", "1", "--", "-0.5")
+    made = personascope(
+        "plan", "steer", run, "--anyway", "--out", mapped / "p1", "--layer", "1", "--", "-0.5"
+    )
     assert made.code == 0, made.err
     (op,) = Plan.load(mapped / "p1").ops
     assert isinstance(op, Steer)
     assert (op.layer, op.strength) == (1, -0.5)
-    cap = ("plan", "cap", run, "--layers", "1:4")
+    cap = ("plan", "cap", run, "--anyway", "--layers", "1:4")
     one = personascope(*cap, "--out", mapped / "p2", "--axis-percentile", "75")
     other = personascope(*cap, "--out", mapped / "p3", "--released-percentile", "25")
     assert (one.code, other.code) == (0, 0), one.err + other.err
@@ -89,7 +108,9 @@ def test_an_evaluation_prints_its_table_with_controls_and_draws_its_figure(mappe
 
 def test_a_plan_is_evaluated_against_random_directions_of_its_own_kind(mapped: Path) -> None:
     run = mapped / "run"
-    personascope("plan", "cap", run, "--out", mapped / "p4", "--layers", "1:4", "--axis-percentile", "75")
+    personascope(
+        "plan", "cap", run, "--anyway", "--out", mapped / "p4", "--layers", "1:4", "--axis-percentile", "75"
+    )
     ran = personascope(
         *("evaluate", "coherence", run, "--out", mapped / "coh", "--plan", mapped / "p4", "--draws", "2"),
         *("--limit", "3", "--dtype", "float32"),
@@ -106,7 +127,19 @@ def test_a_plan_is_evaluated_against_random_directions_of_its_own_kind(mapped: P
 def test_a_sweep_ends_with_a_recommendation_or_says_why_not(mapped: Path) -> None:
     run, out = mapped / "run", mapped / "cal"
     args = (
-        *("calibrate", run, "--out", out, "--corpus", mapped / "corpus", "--windows", "1:3", "--roles", "2"),
+        *(
+            "calibrate",
+            run,
+            "--anyway",
+            "--out",
+            out,
+            "--corpus",
+            mapped / "corpus",
+            "--windows",
+            "1:3",
+            "--roles",
+            "2",
+        ),
         *("--axis-percentiles", "50,90", "--jailbreaks", "2", "--questions", "8", "--dtype", "float32"),
     )
     ran = personascope(*args)
@@ -126,17 +159,28 @@ def test_a_sweep_ends_with_a_recommendation_or_says_why_not(mapped: Path) -> Non
 @pytest.mark.parametrize(
     ("args", "code", "text"),
     [
-        (("steer", "{run}", "--strengths", "a,b"), 2, "--strengths 'a,b'"),
-        (("steer", "{run}", "--layer", "9"), 2, "layer 9 is not in the map"),
+        (("steer", "{run}", "--anyway", "--strengths", "a,b"), 2, "--strengths 'a,b'"),
+        (("steer", "{run}", "--anyway", "--layer", "9"), 2, "layer 9 is not in the map"),
         (("steer", "{run}", "--plan", "{run}"), 1, "plan.json"),
         (("plan", "cap", "{run}", "--out", "{run}/x"), 2, "one floor is needed"),
         (
-            ("plan", "cap", "{run}", "--out", "{run}/x", "--axis-percentile", "101"),
+            ("plan", "cap", "{run}", "--anyway", "--out", "{run}/x", "--axis-percentile", "101"),
             2,
             "axis_percentile is 101",
         ),
         (
-            ("plan", "cap", "{run}", "--out", "{run}/x", "--axis-percentile", "5", "--layers", "3:9"),
+            (
+                "plan",
+                "cap",
+                "{run}",
+                "--anyway",
+                "--out",
+                "{run}/x",
+                "--axis-percentile",
+                "5",
+                "--layers",
+                "3:9",
+            ),
             2,
             "no band of layers",
         ),

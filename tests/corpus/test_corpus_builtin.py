@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from personascope.corpus import PROMPTS_PER_ROLE, QUESTION_COUNT, Corpus, check_corpus, load_corpus
+from personascope.corpus import PERSONAL, PROMPTS_PER_ROLE, QUESTION_COUNT, Corpus, check_corpus, load_corpus
 
 PAPER_NAMES = """
 aberration absurdist accountant activist actor addict adolescent advocate alien altruist amateur
@@ -57,9 +57,19 @@ def test_every_role_has_five_prompts_a_group_and_a_description(corpus: Corpus) -
 
 
 def test_the_questions_cover_24_areas_evenly(corpus: Corpus) -> None:
-    assert len(corpus.questions) == QUESTION_COUNT
-    assert set(Counter(question.area for question in corpus.questions).values()) == {10}
-    assert len({question.area for question in corpus.questions}) == 24
+    drawn = [question for question in corpus.questions if question.kind != PERSONAL]
+    assert len(drawn) == QUESTION_COUNT
+    assert set(Counter(question.area for question in drawn).values()) == {10}
+    assert len({question.area for question in drawn}) == 24
+    personal = Counter(question.area for question in corpus.questions if question.kind == PERSONAL)
+    assert set(personal.values()) == {2} and len(personal) == 24
+
+
+def test_the_kinds_have_the_ratio_of_the_released_bank_without_its_personal_questions(corpus: Corpus) -> None:
+    # Read off 60 of its 240: of 87 in a hundred that are not personal.
+    kinds = Counter(question.kind for question in corpus.questions if question.kind != PERSONAL)
+    shares = {"view": 37, "advice": 20, "situation": 12, "explanation": 10, "community": 8}
+    assert kinds == {kind: round(240 * share / 87) for kind, share in shares.items()}
 
 
 def test_the_default_is_one_empty_prompt_and_four_neutral_ones(corpus: Corpus) -> None:

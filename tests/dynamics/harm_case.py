@@ -48,6 +48,8 @@ def corpus(n_roles: int = 40, n_questions: int = 12) -> Corpus:
 class _Sums:
     """Roles that differ from each other, and a default that lies apart."""
 
+    fold_design = None
+
     def __init__(self, n_roles: int) -> None:
         rng = np.random.default_rng(0)
         self.roles, self.n_folds, self.n_layers, self.d_model = role_names(n_roles), 3, N_LAYERS, D

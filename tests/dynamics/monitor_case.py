@@ -41,6 +41,8 @@ def token_talks(
 class _Sums:
     """Fold sums of roles that differ from each other, and a default that lies apart."""
 
+    fold_design = None
+
     def __init__(self, n_layers: int, d: int) -> None:
         rng = np.random.default_rng(0)
         self.roles, self.n_folds, self.n_layers, self.d_model = ROLES, 3, n_layers, d

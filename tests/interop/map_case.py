@@ -14,6 +14,8 @@ N_LAYERS, D, ROLES = 4, 24, ("ant", "bee", "cat", "dog", "eel")
 class RandomSums:
     """Fold sums of roles that differ from each other, and a default that lies apart."""
 
+    fold_design = None
+
     def __init__(self, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
         self.roles, self.n_folds, self.n_layers, self.d_model = ROLES, 3, N_LAYERS, D

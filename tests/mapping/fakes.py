@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from personascope.corpus import Corpus, Question, RoleEntry
-from personascope.engines import Completion, EngineInfo, Request
+from personascope.engines import Completion, EngineInfo, Request, Scored, ScoreRequest
 from personascope.errors import JudgeError
 from personascope.judge import JudgeItem, JudgeStats, Verdict
 from personascope.mapping import Profile, collect, open_run, plan_run
 
-SMALL = Profile("small", "all", 4, 6, 8, min_fully=2, min_somewhat=2, keep=20)
+SMALL = Profile("small", None, None, 4, 6, 8, min_fully=2, min_somewhat=2, crossed=True, keep=20)
 
 
 def number(text: str) -> int:
@@ -38,6 +38,10 @@ def corpus(n_roles: int = 6, n_questions: int = 8) -> Corpus:
     )
 
 
+def logprobs(key: int, count: int) -> np.ndarray:
+    return -np.random.default_rng(key).random(count, dtype=np.float32)
+
+
 class FakeEngine:
     """Yields in a scrambled order, so that nothing can rest on the order of completions."""
 
@@ -47,6 +51,7 @@ class FakeEngine:
         self.info = EngineInfo("fake", model, "r1", n_layers, d_model, "float32", "chat", {"fake": "1"})
         self.delay = delay
         self.generated: list[str] = []
+        self.scored: list[str] = []
         self.scramble = random.Random()
 
     def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
@@ -72,7 +77,16 @@ class FakeEngine:
                 len(request.prompt),
                 pooled,
                 n_tokens,
+                logprobs=logprobs(key, n_tokens) if request.logprobs else None,
             )
+
+    def score(self, requests: Iterable[ScoreRequest]) -> Iterator[Scored]:
+        requests = list(requests)
+        self.scored += [request.id for request in requests]
+        self.scramble.shuffle(requests)
+        for request in requests:
+            assert [message.role for message in request.prompt] == ["user"]
+            yield Scored(request.id, logprobs(number(f"none {request.id}"), len(request.continuation)), False)
 
     def observe(self, conversation, *, capture=None, probes=()):
         raise NotImplementedError

@@ -14,8 +14,7 @@ import torch
 
 from personascope.engines import TransformersEngine
 from personascope.judge import RulesJudge
-from personascope.mapping import MAP, RunSums, collect, open_run, publish
-from personascope.space import build_space
+from personascope.mapping import MAP, collect, make_space, open_run, publish
 from personascope.store import RunFolder
 from tiny import load_tiny
 
@@ -31,9 +30,8 @@ def map_into(engine: TransformersEngine, out: Path) -> None:
     design = fakes.design_for(engine, corpus=fakes.corpus())  # pyright: ignore[reportArgumentType]
     with open_run(engine, design, out, RulesJudge()) as folder:
         collect(engine, design, folder, RulesJudge())
-        sums = RunSums(folder, design, engine.info.n_layers, engine.info.d_model)
-        space = build_space(sums, min_fully=2, min_somewhat=2, n_boot=20, n_splits=10, seed=design.seed)
-        publish(folder, design, engine.info, space)
+        space, vectors = make_space(folder, design, engine.info, n_boot=20)
+        publish(folder, design, engine.info, space, vectors=vectors)
 
 
 def in_a_child(engine: TransformersEngine, out: Path, kill_after: float | None = None) -> bool:

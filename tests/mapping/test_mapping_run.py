@@ -37,25 +37,38 @@ def expected(engine: fakes.FakeEngine, design, judge: fakes.FakeJudge | None):
 
     from personascope.judge import JudgeItem
 
-    pooled = {c.id: c.pooled for c in engine.run([design.request(r) for r in design]) if c.pooled is not None}
+    done = list(engine.run([design.request(r) for r in design]))
+    pooled = {c.id: c.pooled for c in done if c.pooled is not None}
+    tokens = {c.id: c.token_ids for c in done}
+    neutral = [r for r in design if r.role == "default" and r.prompt_index == 1 and tokens[r.id]]
+    threshold = np.quantile([information(design, r.id, len(tokens[r.id])) for r in neutral], 0.95)
     cells: dict[tuple[str, str], list[np.ndarray]] = {}
     for rollout in design:
         if rollout.id not in pooled:
             continue
         bucket = "fully"
-        if judge is not None and rollout.role != "default":
-            item = JudgeItem(rollout.id, rollout.role, "", "", "", "")
-            score = asyncio.run(judge.score(item)).score
-            bucket = {3: "fully", 2: "somewhat", None: "none"}.get(score, "other")
+        if rollout.role != "default":
+            if judge is not None:
+                item = JudgeItem(rollout.id, rollout.role, "", "", "", "")
+                score = asyncio.run(judge.score(item)).score
+                bucket = {3: "fully", 2: "somewhat", None: "none"}.get(score, "other")
+            if bucket == "fully" and information(design, rollout.id, len(tokens[rollout.id])) <= threshold:
+                bucket = "plain"
         cells.setdefault((rollout.role, bucket), []).append(pooled[rollout.id])
     return cells
+
+
+def information(design, id: str, count: int) -> float:
+    """The role information of a response of the fake engine, made the plain way."""
+    own = fakes.logprobs(fakes.number(f"{design.seed}{id}"), count)
+    return float(np.float32(np.mean(own - fakes.logprobs(fakes.number(f"none {id}"), count))))
 
 
 def check_sums(out: Path, engine, design, judge) -> None:
     sums = RunSums(RunFolder.read(out), design, engine.info.n_layers, engine.info.d_model)
     cells = expected(fakes.FakeEngine(engine.info.n_layers, engine.info.d_model), design, judge)
     nothing = [np.zeros((engine.info.n_layers, engine.info.d_model))]
-    for bucket in ("fully", "somewhat", "other"):
+    for bucket in ("fully", "plain", "somewhat", "other"):
         counts = sums.counts(bucket)
         assert counts.shape == (len(sums.roles), design.n_folds)
         for layer in range(sums.n_layers):
@@ -273,7 +286,7 @@ def test_memory_and_disk_are_bounded(tmp_path: Path) -> None:
     """A run of 3000 responses of 8 x 4096: flat memory after the first units, disk as estimated."""
     import psutil
 
-    profile = fakes.Profile("big", "all", 4, 38, 8, min_fully=2, min_somewhat=2, keep=100)
+    profile = fakes.Profile("big", None, None, 4, 38, 8, min_fully=2, min_somewhat=2, crossed=True, keep=100)
     engine = fakes.FakeEngine(8, 4096)
     corpus = fakes.corpus(n_roles=135)
     design = fakes.design_for(engine, profile, unit_size=128, corpus=corpus)

@@ -34,9 +34,11 @@ class Sums:
     n_layers: int = LAYERS
     d_model: int = WIDTH
     n_folds: int = FOLDS
+    fold_design: None = None
 
     def counts(self, bucket):
-        per_fold = np.full((len(ROLES), FOLDS), 4 if bucket == "fully" else 1, np.int64)
+        sizes = {"fully": 4, "plain": 0, "somewhat": 1, "other": 1}
+        per_fold = np.full((len(ROLES), FOLDS), sizes[bucket], np.int64)
         if bucket == "fully":
             per_fold[ROLES.index("quiet")] = 0
             per_fold[ROLES.index("quiet"), 0] = 2
@@ -117,8 +119,10 @@ def test_numbers_are_the_maps(made):
         "cos(axis, PC1)",
         "Null of the cosine",
         "Split half",
+        "Roles found again",
         "Default on PC1",
     ]
+    assert [answer.grade for answer in data.verdict] == ["unknown"] * 3
     assert data.figures[0].value == pytest.approx(stats.cos_axis_pc1[middle])
     assert data.figures[0].low <= data.figures[0].high
     assert len(data.curves.cosine) == len(data.curves.null) == len(data.curves.split_half) == LAYERS

@@ -24,6 +24,7 @@ class PlantedSums:
         seed=0,
     ):
         rng = np.random.default_rng(seed)
+        self.fold_design = None
         self.roles = tuple(f"role{i:03}" for i in range(n_roles))
         self.n_folds, self.n_layers, self.d_model = n_folds, n_layers, d
         self.basis = np.linalg.qr(rng.normal(size=(d, 4)))[0].T
@@ -33,6 +34,7 @@ class PlantedSums:
         self.default_mean = self.common + signal * 10.0 * self.basis[0]
         self._counts = {
             "fully": np.full((n_roles, n_folds), per_fold),
+            "plain": np.zeros((n_roles, n_folds), int),
             "somewhat": np.full((n_roles, n_folds), somewhat),
             "other": np.ones((n_roles, n_folds), int),
         }

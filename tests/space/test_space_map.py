@@ -1,19 +1,23 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
 from space_sums import PlantedSums
 
 from personascope.errors import SpaceError, StoreError, UsageError
 from personascope.space import (
+    NUISANCES,
     PERCENTILES,
+    MapChecks,
     MapMeta,
     MapModel,
     PersonaMap,
     Quantiles,
+    RolePlay,
     build_space,
     projection_quantiles,
 )
@@ -209,3 +213,76 @@ def kept(tmp_path_factory, space):
     folder = tmp_path_factory.mktemp("kept") / "map"
     PersonaMap.save(folder, space, MapMeta(MODEL, "c0", {}, "map x", np.ones(3), Quantiles(found, found)))
     return PersonaMap.open(folder)
+
+
+def with_checks(meta):
+    return replace(
+        meta,
+        checks=MapChecks(
+            design="sampled (2)",
+            profile={"name": "quick", "seed": 3},
+            vectors="played",
+            threshold=0.125,
+            roles={"role001": RolePlay(8, 3, 0.25)},
+            cut=0.5,
+            garbled=0.0,
+            perplexity=3.5,
+            correlations=np.linspace(-1, 1, 3 * len(NUISANCES) * 4).reshape(3, len(NUISANCES), 4),
+            n_roles=7,
+        ),
+    )
+
+
+def test_checks_come_back_and_the_map_says_its_design(tmp_path, space, meta):
+    PersonaMap.save(tmp_path / "map", space, with_checks(meta))
+    opened = PersonaMap.open(tmp_path / "map")
+    wanted = with_checks(meta).checks
+    found = opened.checks
+    np.testing.assert_array_equal(found.correlations, wanted.correlations)
+    assert asdict(replace(found, correlations=None)) == asdict(replace(wanted, correlations=None))
+    assert found.played == 3 / 8 and found.information == 0.25
+    assert opened.design == "sampled (2)"
+    assert opened.verdict().headline in repr(opened)
+
+
+def test_damaged_checks_are_named(tmp_path, space, meta):
+    PersonaMap.save(tmp_path / "map", space, with_checks(meta))
+    path = tmp_path / "map" / "map.json"
+    record = json.loads(path.read_text())
+    for damage in ({"roles": {"a": {"played": 1}}}, {"surprise": 1}, {"roles": None}):
+        path.write_text(json.dumps(record | {"checks": record["checks"] | damage}))
+        with pytest.raises(StoreError, match=r"checks in .* are damaged"):
+            _ = PersonaMap.open(tmp_path / "map").checks
+
+
+def test_wrong_shapes_of_checks_are_refused(tmp_path, space, meta):
+    given = with_checks(meta)
+    wrong = replace(given, checks=replace(given.checks, correlations=np.zeros((2, 2, 4))))
+    with pytest.raises(SpaceError, match="correlations"):
+        PersonaMap.save(tmp_path / "map", space, wrong)
+
+
+def test_a_map_of_the_first_design_opens_and_has_no_verdict(folder, space):
+    """Written before there were checks, corrected cosines and reliabilities."""
+    later = {
+        "stats.cos_axis_pc1_corrected",
+        *(f"stats.{name}" for name in ("role_spread", "prompt_spread")),
+        *(f"stats.{kind}_reliability{end}" for kind in ("role", "prompt") for end in ("", "_interval")),
+    }
+    path, tensors = folder / "map.json", folder / "map.safetensors"
+    record = json.loads(path.read_text())
+    kept = {name: value for name, value in load_file(tensors).items() if name not in later}
+    assert set(record["tensors"]) - set(kept) == later
+    save_file(kept, tensors, metadata={"pair": record["pair"]})
+    del record["checks"]
+    record["tensors"] = sorted(kept)
+    path.write_text(json.dumps(record))
+    opened = PersonaMap.open(folder)
+    assert opened.checks is None and "(1)" in opened.design
+    verdict = opened.verdict()
+    assert {verdict.axis.grade, verdict.main.grade, verdict.default.grade} == {"unknown"}
+    stats = opened.stats
+    np.testing.assert_array_equal(stats.cos_axis_pc1, space.stats.cos_axis_pc1)
+    assert stats.role_reliability.shape == (3,) and np.isnan(stats.role_reliability).all()
+    assert stats.role_reliability_interval.shape == (3, 2)
+    assert "unknown" in repr(opened)

@@ -32,6 +32,7 @@ from personascope.cli._engine import (
     run_folder,
 )
 from personascope.cli._evaluate import BATCH, ENGINE, JUDGE, show_progress
+from personascope.cli._verdict import ANYWAY, open_found_map
 from personascope.corpus import load_corpus
 from personascope.corpus.evals import load_jailbreak_set
 from personascope.errors import UsageError
@@ -70,9 +71,11 @@ def calibrate_model(
     address: str = ADDRESS,
     seed: int = SEED,
     restart: bool = RESTART,
+    anyway: bool = ANYWAY,
 ) -> None:
     """Sweep caps over layers and floors, and recommend one (section 5 of the paper)."""
     make_judge = _judge_maker(judge)
+    open_found_map(run, anyway=anyway)
     sample = Sample.open(run_folder(run))
     found, engine = open_engine(
         run,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from functools import partial
 from pathlib import Path
+from typing import Literal, cast, get_args
 
 import typer
 
@@ -16,7 +17,17 @@ from personascope.corpus import load_corpus
 from personascope.engines import ENGINES, load_engine
 from personascope.errors import UsageError
 from personascope.judge import JudgeStats, parse_judge
-from personascope.mapping import MAP, PROFILES, RunEstimate, estimate, plan_run, run_map
+from personascope.mapping import (
+    MAP,
+    PROFILES,
+    ProfileChanges,
+    RunEstimate,
+    Vectors,
+    design_run,
+    estimate,
+    resolve_profile,
+    run_map,
+)
 from personascope.mapping import Progress as Step
 from personascope.models import EMBEDDED
 from personascope.space import PersonaMap
@@ -38,10 +49,23 @@ def map_model(
         None, help="rules, openai:MODEL@BASE_URL, local:MODEL or none; rules for an embedded model."
     ),
     max_cost: float = typer.Option(None, help="Stop judging when it has cost this much (openai)."),
-    questions: int = typer.Option(None, help="Questions, instead of the profile's number."),
+    roles: int = typer.Option(None, help="Roles to draw, instead of the profile's number."),
+    prompts: int = typer.Option(None, help="Prompts to draw of each role, likewise."),
+    questions: int = typer.Option(None, help="Questions to draw, likewise."),
+    kinds: str = typer.Option(
+        None, help="Kinds of question to draw from, with commas; all but personal if not given."
+    ),
+    max_new_tokens: int = typer.Option(
+        None, help="Length of a response at most; by default the profile's, or found by a short probe."
+    ),
+    vectors: str = typer.Option(
+        "played", help="Role vectors of the responses that played, or by the paper's rubric of all: rubric."
+    ),
+    role_information: bool = typer.Option(True, help="Check of every response whether it played its role."),
+    adjust_length: bool = typer.Option(False, help="Regress the length of responses out, within questions."),
     default_samples: int = typer.Option(None, help="Rollouts of the default for each prompt and question."),
     keep: str = typer.Option(None, help="Pooled activations to keep on the disk: all, or a number."),
-    seed: int = typer.Option(0, help="Of everything that is drawn."),
+    seed: int = typer.Option(0, help="Random seed of roles, prompts, questions and tokens."),
     engine_kind: str = typer.Option(
         "auto", "--engine", help=f"{', '.join(ENGINES)}; auto is vllm where it is installed."
     ),
@@ -66,6 +90,24 @@ def map_model(
                 mend="add --judge openai:MODEL@BASE_URL, --judge local:MODEL, --judge rules or --judge none",
             )
         judge = "rules"
+    if vectors not in get_args(Vectors):
+        raise UsageError(
+            f"--vectors {vectors!r} is neither {' nor '.join(get_args(Vectors))}",
+            mend="give --vectors rubric",
+        )
+    changes: ProfileChanges = {
+        "roles": roles,
+        "prompts": prompts,
+        "questions": questions,
+        "kinds": None if kinds is None else tuple(kind.strip() for kind in kinds.split(",")),
+        "default_samples": default_samples,
+        "max_new_tokens": max_new_tokens,
+        # A length that was asked for is not probed.
+        "longest": max_new_tokens,
+        "role_information": role_information,
+        "keep": None if keep is None else _keep(keep),
+    }
+    resolve_profile(profile, **changes)
     texts = load_corpus(corpus)
     scorer = parse_judge(judge, **({"max_cost": max_cost} if max_cost is not None else {}))
     engine = load_engine(
@@ -80,10 +122,9 @@ def map_model(
         workers=workers,
         address=address,
     )
-    kept = None if keep is None else _keep(keep)
-    common = {"seed": seed, "keep": kept, "questions": questions, "default_samples": default_samples}
     if dry_run:
-        design = plan_run(engine.info, texts, profile, **common)  # pyright: ignore[reportArgumentType]
+        design = design_run(engine, texts, resolve_profile(profile, **changes), seed=seed)
+        out.print(f"length            {design.profile.max_new_tokens} tokens at most")
         _print_estimate(estimate(engine, design, judge=scorer))
         return
     folder = out_folder or Path("runs") / Path(model).name
@@ -98,7 +139,10 @@ def map_model(
             progress=partial(_show, bar),
             restart=restart,
             command=this_command(),
-            **common,  # pyright: ignore[reportArgumentType]
+            seed=seed,
+            vectors=cast("Vectors", vectors),
+            adjust_length=adjust_length,
+            **changes,
         )
     got = result.collected
     seconds = time.monotonic() - begun
@@ -131,9 +175,11 @@ def _print_judging(name: str, stats: JudgeStats) -> None:
         out.print(f"judge {name}: {'; '.join(parts)}", markup=False)
 
 
-def _keep(value: str) -> int | str:
-    if value == "all" or value.isdigit():
-        return value if value == "all" else int(value)
+def _keep(value: str) -> int | Literal["all"]:
+    if value == "all":
+        return "all"
+    if value.isdigit():
+        return int(value)
     raise UsageError(f"--keep {value!r} is neither a number nor all", mend="give --keep all, or --keep 512")
 
 
@@ -141,6 +187,8 @@ def _print_estimate(found: RunEstimate) -> None:
     out.print(f"rollouts          {found.rollouts:,}")
     out.print(f"prompt tokens     {found.prompt_tokens:,}")
     out.print(f"response tokens   {found.response_tokens:,} at most")
+    if found.ended is not None:
+        out.print(f"ended by then     {found.ended:.0%} of the responses")
     if found.seconds is not None:
         out.print(f"time              {found.seconds / 60:,.1f} minutes, from a short probe")
     disk = found.disk

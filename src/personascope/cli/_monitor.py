@@ -10,8 +10,9 @@ from pathlib import Path
 import typer
 from rich.table import Table
 
-from personascope.cli._console import open_map, out
+from personascope.cli._console import out
 from personascope.cli._engine import run_folder
+from personascope.cli._verdict import ANYWAY, open_found_map
 from personascope.dynamics import (
     ASSISTANT_LIKE,
     MONITOR_JSON,
@@ -62,9 +63,10 @@ def monitor(
     ),
     horizon: int = typer.Option(None, help="Tokens or turns within which the rate shall hold."),
     seed: int = typer.Option(0, help="Of the split of the conversations."),
+    anyway: bool = ANYWAY,
 ) -> None:
     """Calibrate a drift monitor on Assistant-like conversations, and measure it on others."""
-    found = open_map(run)
+    found = open_found_map(run, anyway=anyway)
     source = read_drift(talks)
     made, report = calibrate_monitor(
         source,

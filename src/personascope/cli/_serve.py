@@ -6,7 +6,8 @@ from pathlib import Path
 
 import typer
 
-from personascope.cli._console import err, open_map
+from personascope.cli._console import err
+from personascope.cli._verdict import ANYWAY, open_found_map
 from personascope.engines import Probe, ProbeSet, Spool, native_dtype, serve_command
 from personascope.errors import EngineError
 from personascope.interventions import Plan
@@ -33,6 +34,7 @@ def serve(
     allow_upload: bool = typer.Option(False, help="Take uploads of plans without an API key."),
     trust_remote_code: bool = typer.Option(False, help="Run code that comes with the model."),
     print_command: bool = typer.Option(False, help="Print the command and stop."),
+    anyway: bool = ANYWAY,
 ) -> None:
     """Serve a model by vLLM; every request may name a plan and probes by digest (docs/serving.md)."""
     plans = [Plan.load(folder) for folder in plan or ()]
@@ -52,7 +54,7 @@ def serve(
         value.check_model(
             model_id=files.model_id, revision=files.revision, n_layers=files.n_layers, d_model=files.d_model
         )
-    probes = None if map_folder is None else map_axis(map_folder, files)
+    probes = None if map_folder is None else map_axis(map_folder, files, anyway=anyway)
     for value in plans:
         err.print(f"plan {kept.put(value)} {value.name}", soft_wrap=True, markup=False)
     if probes is not None:
@@ -66,13 +68,14 @@ def serve(
     command.execute()
 
 
-def map_axis(folder: Path, files: ModelFiles) -> ProbeSet:
+def map_axis(folder: Path, files: ModelFiles, *, anyway: bool) -> ProbeSet:
     """Return the unit axis of a map at its middle layer as a probe.
 
     Raises:
         EngineError: If the map is of another model.
+        SpaceError: If the map found no axis, and the user did not say to go on.
     """
-    found = open_map(folder)
+    found = open_found_map(folder, anyway=anyway)
     mine = found.model
     if (mine.revision, mine.n_layers, mine.d_model) != (files.revision, files.n_layers, files.d_model):
         raise EngineError(

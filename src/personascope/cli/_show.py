@@ -13,8 +13,14 @@ from personascope.cli._console import open_map, out
 from personascope.cli._drift import write_cases
 from personascope.cli._engine import run_folder
 from personascope.cli._simulate import PLAYED, REPLAYED
+from personascope.cli._verdict import print_verdict
 from personascope.dynamics import read_drift
 from personascope.space import PersonaMap
+
+SHORT = {"not found": "no", "unknown": "-"}
+"""How a grade is written in the table of layers."""
+UNRELIABLE = 0.5
+"""Share of the roles' spread that lasts, below which the order of the roles is said not to."""
 
 
 def register(app: typer.Typer) -> None:
@@ -34,27 +40,44 @@ def show(
 
 
 def print_map(found: PersonaMap, *, ends: int, layers: bool, scores: bool) -> None:
-    """Print a map's tables."""
+    """Print a map's verdict and its tables."""
     stats, middle = found.stats, found.middle_layer
-    low, high = stats.cos_axis_pc1_interval[middle]
     out.print(f"[bold]{found.model.id}[/]  {found.n_layers} layers of {found.d_model}, {found.model.dtype}")
+    print_verdict(found)
     out.print(
-        f"middle layer {middle}: cos(axis, PC1) {stats.cos_axis_pc1[middle]:.3f} [{low:.3f}, {high:.3f}], "
-        f"relabelled null 95% {stats.null_q95[middle]:.3f}, split-half {stats.split_half[middle]:.3f}, "
-        f"default at {stats.default_position[middle, 0]:.2f} of PC1's range, "
+        f"layer {middle}: relabelled null 95% {stats.null_q95[middle]:.3f}, "
+        f"split-half {stats.split_half[middle]:.3f}, "
         f"{int(stats.components_for_70[middle])} components for 70% of the variance"
     )
-    places = ", ".join(f"PC{k + 1} {stats.default_position[middle, k]:.2f}" for k in range(1, 5))
-    out.print(f"default on the others: {places}")
+    n_places = min(5, stats.default_position.shape[1])
+    places = ", ".join(f"PC{k + 1} {stats.default_position[middle, k]:.2f}" for k in range(n_places))
+    out.print(f"the default in the range of the roles: {places}")
     if layers:
         out.print(_layers(found))
     out.print(_roles(found, ends))
+    reliability = stats.role_reliability[middle]
+    if reliability < UNRELIABLE:
+        out.print(
+            f"[yellow]other prompts would give another order of the roles[/]: {reliability:.0%} of it lasts"
+        )
     if scores:
         out.print(_scores(found))
-    if found.excluded:
-        names = sorted(found.excluded)
-        more = f" and {len(names) - 12} more (--scores counts)" if len(names) > 12 else ""
-        out.print(f"too few responses in the role for a vector: {', '.join(names[:12])}{more}")
+    _print_left_out(found)
+
+
+def _print_left_out(found: PersonaMap) -> None:
+    checks = found.checks
+    roles = {} if checks is None else checks.roles
+    left = sorted(found.excluded, key=lambda name: (roles[name].information if name in roles else 0.0, name))
+    if not left:
+        return
+    shown = ", ".join(
+        f"{name} ({roles[name].played} of {roles[name].responses})" if name in roles else name
+        for name in left[:12]
+    )
+    more = f" and {len(left) - 12} more (--scores counts)" if len(left) > 12 else ""
+    why = "played too little for a vector" if roles else "too few responses in the role for a vector"
+    out.print(f"not ranked, {why}: {shown}{more}")
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -68,18 +91,21 @@ def _table(title: str, *columns: str) -> Table:
 def _layers(found: PersonaMap) -> Table:
     stats = found.stats
     table = _table(
-        "Cosine of axis and PC1, place of the default on PC1, by layer (* middle)",
-        "layer", "cosine", "95%", "null 95%", "split-half", "PC1 share", "default",
+        "By layer (* middle): is there an axis, its cosine with PC1 (95% without noise),\n"
+        "cosine of halves, share of prompts' and roles' spread that lasts, default on PC1",
+        "layer", "axis", "cos", "95%", "null", "halves", "prompts", "roles", "default",
     )  # fmt: skip
     for layer in range(found.n_layers):
         low, high = stats.cos_axis_pc1_interval[layer]
         table.add_row(
             f"{layer} *" if layer == found.middle_layer else str(layer),
-            f"{stats.cos_axis_pc1[layer]:.3f}",
+            SHORT.get(grade := found.verdict(layer).axis.grade, grade),
+            f"{stats.cos_axis_pc1[layer]:.2f}",
             f"{low:.2f} to {high:.2f}",
-            f"{stats.null_q95[layer]:.3f}",
-            f"{stats.split_half[layer]:.3f}",
-            f"{stats.variance_ratio[layer, 0]:.3f}",
+            f"{stats.null_q95[layer]:.2f}",
+            f"{stats.split_half[layer]:.2f}",
+            _or_dash(stats.prompt_reliability[layer]),
+            _or_dash(stats.role_reliability[layer]),
             f"{stats.default_position[layer, 0]:.2f}",
         )
     return table
@@ -87,14 +113,15 @@ def _layers(found: PersonaMap) -> Table:
 
 def _roles(found: PersonaMap, ends: int) -> Table:
     stats, middle = found.stats, found.middle_layer
+    known = {} if found.checks is None else found.checks.roles
     order = np.argsort(-stats.projections[middle])
     if ends and 2 * ends < len(order):
         chosen: list[int | None] = [*order[:ends].tolist(), None, *order[-ends:].tolist()]
     else:
         chosen = list(order.tolist())
     table = _table(
-        f"Roles at layer {middle}, from the Assistant's end (position 0: mean role, 1: default)",
-        "rank", "role", "position", "95%", "cosine", "fully", "some", "other",
+        f"Roles at layer {middle}, from the Assistant's end (0: mean role, 1: default)",
+        "rank", "role", "position", "95%", "cosine", *("played", "nats") if known else ("fully", "some"),
     )  # fmt: skip
     rank = {int(index): place + 1 for place, index in enumerate(order)}
     for index in chosen:
@@ -110,11 +137,17 @@ def _roles(found: PersonaMap, ends: int) -> Table:
             f"{found.to_units(stats.projections[middle, index], middle):+.2f}",
             f"{low:+.2f} to {high:+.2f}",
             f"{stats.role_cosines[middle, index]:+.2f}",
-            str(count["fully"]),
-            str(count["somewhat"]),
-            str(count["other"]),
+            *(
+                (f"{known[name].played} of {known[name].responses}", f"{known[name].information:+.2f}")
+                if name in known
+                else (str(count["fully"]), str(count["somewhat"]))
+            ),
         )
     return table
+
+
+def _or_dash(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.2f}"
 
 
 def _scores(found: PersonaMap) -> Table:

@@ -20,6 +20,7 @@ from personascope.calibration import (
 from personascope.chat import Conversation, Message
 from personascope.cli._console import err, out
 from personascope.cli._engine import numbers, open_engine, run_folder
+from personascope.cli._verdict import ANYWAY, open_found_map
 from personascope.corpus.evals import load_chats
 from personascope.engines import Completion, Request, Sampling
 from personascope.errors import UsageError
@@ -53,8 +54,11 @@ def steer(
     temperature: float = typer.Option(0.0, help="0 takes the most likely token."),
     model: str = typer.Option(None, help="Model, if it lies elsewhere than when it was mapped."),
     dtype: str = typer.Option("auto", help="auto, bfloat16, float32 or float16."),
+    anyway: bool = ANYWAY,
 ) -> None:
     """Answer one question at several strengths along the Assistant Axis, side by side."""
+    if plan is None:
+        open_found_map(run, anyway=anyway)
     found, engine = open_engine(run, model=model, dtype=dtype, layer=layer)
     conditions: list[Condition]
     if plan is not None:
@@ -124,8 +128,10 @@ def plan_steer(
     layer: int = typer.Option(None, help="Layer; the map's middle layer if not given."),
     model: str = typer.Option(None, help="Model, if it lies elsewhere than when it was mapped."),
     dtype: str = typer.Option("auto", help="auto, bfloat16, float32 or float16."),
+    anyway: bool = ANYWAY,
 ) -> None:
     """Make a plan that steers along the axis."""
+    open_found_map(run, anyway=anyway)
     found, engine = open_engine(run, model=model, dtype=dtype)
     measured = norms_for(engine, run_folder(run))
     _write(steering_plan(found, strength, measured.mean, layer=layer), out_folder)
@@ -146,6 +152,7 @@ def plan_cap(
     mean_plus_sd: float = typer.Option(
         None, help="Floor: so many standard deviations from the mean of role responses on the axis."
     ),
+    anyway: bool = ANYWAY,
 ) -> None:
     """Make a plan that holds the projection on the axis at or above a floor."""
     if sum(floor is not None for floor in (axis_percentile, released_percentile, mean_plus_sd)) != 1:
@@ -155,6 +162,7 @@ def plan_cap(
         )
     if released_percentile is not None:
         axis_percentile = axis_percentile_of_released(released_percentile)
+    open_found_map(run, anyway=anyway)
     sample = Sample.open(run_folder(run))
     n_layers = sample.found.n_layers
     window: Window = default_windows(n_layers)[-1] if layers is None else parse_window(layers, n_layers)

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from personascope.corpus._check import Finding, check_corpus
 from personascope.corpus._load import load_corpus
-from personascope.corpus._types import PROMPTS_PER_ROLE, QUESTION_COUNT, Corpus, Question, RoleEntry
+from personascope.corpus._types import PERSONAL, PROMPTS_PER_ROLE, QUESTION_COUNT, Corpus, Question, RoleEntry
 from personascope.corpus._write import write_released
 
 __all__ = [
+    "PERSONAL",
     "PROMPTS_PER_ROLE",
     "QUESTION_COUNT",
     "Corpus",

@@ -13,7 +13,7 @@ import numpy as np
 from rapidfuzz import fuzz, process
 
 from personascope.corpus._load import load_corpus
-from personascope.corpus._types import PROMPTS_PER_ROLE, QUESTION_COUNT, Corpus
+from personascope.corpus._types import PERSONAL, PROMPTS_PER_ROLE, QUESTION_COUNT, Corpus
 from personascope.errors import CorpusError, UsageError
 
 _SLUG = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
@@ -116,13 +116,15 @@ def _default(corpus: Corpus) -> Iterator[Finding]:
 
 
 def _questions(corpus: Corpus) -> Iterator[Finding]:
-    count = len(corpus.questions)
-    if not count:
+    # Questions of a person's own life stand beside those that a design draws.
+    count = sum(question.kind != PERSONAL for question in corpus.questions)
+    if not corpus.questions:
         yield Finding("error", "questions", "the corpus has no questions")
     elif count != QUESTION_COUNT:
         yield Finding(
             "warning", "questions", f"there are {count} questions; the method's design has {QUESTION_COUNT}"
         )
+    kinds = {question.kind for question in corpus.questions}
     areas = Counter(question.area for question in corpus.questions)
     if len(areas) > 1 and len(set(areas.values())) > 1:
         (most, high), (least, low) = areas.most_common()[0], areas.most_common()[-1]
@@ -134,6 +136,8 @@ def _questions(corpus: Corpus) -> Iterator[Finding]:
             continue
         if len(areas) > 1 and not question.area:
             yield Finding("warning", where, "has no area, and other questions do")
+        if kinds > {""} and not question.kind:
+            yield Finding("warning", where, "has no kind, and other questions do")
         yield from _length(where, question.text, _QUESTION_WORDS)
         for mark in _PLACEHOLDER.findall(question.text):
             yield Finding("error", where, f"the question holds the placeholder {mark}, which nothing fills")

@@ -233,7 +233,7 @@ def _load_ours(folder: Path, files: list[Path], *, source: str | None = None) ->
     return Corpus(
         name=head.name,
         roles=roles,
-        questions=_unique_ids([Question(q.id, q.area, q.text) for q in data], path),
+        questions=_unique_ids([Question(q.id, q.area, q.text, q.kind or "") for q in data], path),
         default_prompts=_read_default(default_path) if default_path else _builtin_default(),
         source=source or str(folder),
         version=head.version,
@@ -260,7 +260,7 @@ def _load_released(folder: Path, files: list[Path]) -> Corpus:
         data = validate(ReleasedRole, read_json(path), path=path)
         validate(_Named, data.model_dump() | {"name": path.stem}, path=path)
         prompts = tuple(item.pos for item in data.instruction)
-        roles.append((RoleEntry(path.stem, "", "", prompts, _filled(data.eval_prompt)), path))
+        roles.append((RoleEntry(path.stem, data.group or "", "", prompts, _filled(data.eval_prompt)), path))
         asked.append((path, data.questions))
     places = dict.fromkeys((files[0].parent / "default.json", folder / "default.json"))
     defaults = [place for place in places if place.is_file()]
@@ -288,7 +288,7 @@ def _released_questions(folder: Path, asked: list[tuple[Path, list[str]]]) -> tu
         found: list[Question] = []
         for line, item in read_jsonl(path):
             data = validate(ReleasedQuestion, item, path=path, entry=f"line {line}")
-            found.append(Question(str(data.id), "", data.question))
+            found.append(Question(str(data.id), data.area or "", data.question, data.kind or ""))
         if not found:
             raise CorpusError(f"{path}: holds no questions", mend='add lines {"question": ..., "id": ...}')
         return _unique_ids(found, path)

@@ -52,6 +52,7 @@ class QuestionData(_Strict):
     id: Name
     area: Name
     text: Filled
+    kind: Name | None = None
 
 
 class DefaultData(_Strict):
@@ -81,11 +82,12 @@ class ReleasedDefaultPrompt(_Strict):
 
 
 class ReleasedRole(_Strict):
-    """A released role file; the role's name is the file's."""
+    """A released role file; the role's name is the file's. The group is an addition of ours."""
 
     instruction: list[ReleasedPrompt] = Field(min_length=1)
     questions: list[Filled] = []
     eval_prompt: JudgePrompt | None = None
+    group: Name | None = None
 
 
 class ReleasedDefault(_Strict):
@@ -97,10 +99,12 @@ class ReleasedDefault(_Strict):
 
 
 class ReleasedQuestion(_Strict):
-    """A line of the released questions."""
+    """A line of the released questions. Kind and area are additions of ours."""
 
     question: Filled
     id: int | Name
+    kind: Name | None = None
+    area: Name | None = None
 
 
 Model = TypeVar("Model", bound=BaseModel)

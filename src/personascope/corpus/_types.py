@@ -17,6 +17,9 @@ PROMPTS_PER_ROLE = 5
 QUESTION_COUNT = 240
 """Questions that every role is asked in the paper's design."""
 
+PERSONAL = "personal"
+"""The kind of question that asks for the answerer's own life; no design draws it unless told to."""
+
 DEFAULT_NAME = "default"
 """The name of the condition without a role; no role may carry it."""
 
@@ -49,11 +52,13 @@ class Question:
         id: A label for people. Requests go by the question's position, never by this.
         area: Area of life; empty where the format has none.
         text: The user's turn.
+        kind: What sort of answer it asks for (``view``, ``advice`` ...); empty where the format has none.
     """
 
     id: str
     area: str
     text: str
+    kind: str = ""
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from personascope.errors import CorpusError
 def write_released(corpus: Corpus, folder: str | Path) -> Path:
     """Write a corpus as ``roles/<role>.json``, ``roles/default.json`` and ``questions.jsonl``.
 
-    Groups, descriptions, areas and question ids have no place in that format (ids become 0, 1, 2 ...).
-    What requests are made of has, so ``requests_digest`` survives the round trip.
+    Descriptions and question ids have no place in that format (ids become 0, 1, 2 ...). What requests are
+    made of has, so ``requests_digest`` survives the round trip; groups, kinds and areas, by which a design
+    draws, are written as fields that other readers pass over.
 
     Args:
         corpus: What to write.
@@ -57,15 +58,21 @@ def _write(corpus: Corpus, folder: Path) -> None:
     roles = folder / "roles"
     roles.mkdir()
     questions = [question.text for question in corpus.questions]
-    entries = [(role.name, role.prompts, role.eval_prompt) for role in corpus.roles]
-    for name, prompts, eval_prompt in [*entries, (DEFAULT_NAME, corpus.default_prompts, None)]:
+    entries = [(role.name, role.prompts, role.eval_prompt, role.group) for role in corpus.roles]
+    for name, prompts, eval_prompt, group in [*entries, (DEFAULT_NAME, corpus.default_prompts, None, "")]:
         data: dict[str, object] = {"instruction": [{"pos": text} for text in prompts], "questions": questions}
         if eval_prompt is not None:
             data["eval_prompt"] = eval_prompt
+        if group:
+            data["group"] = group
         text = json.dumps(data, ensure_ascii=False, indent=2) + "\n"
         (roles / f"{name}.json").write_bytes(text.encode("utf-8"))
     lines = (
-        json.dumps({"question": text, "id": index}, ensure_ascii=False)
-        for index, text in enumerate(questions)
+        json.dumps(
+            {"question": question.text, "id": index}
+            | {name: value for name, value in (("kind", question.kind), ("area", question.area)) if value},
+            ensure_ascii=False,
+        )
+        for index, question in enumerate(corpus.questions)
     )
     (folder / "questions.jsonl").write_bytes(("\n".join(lines) + "\n").encode("utf-8"))

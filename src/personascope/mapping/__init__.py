@@ -2,11 +2,11 @@
 
 from personascope.mapping._design import DEFAULT, PROFILES, Design, Profile, Rollout, build_design
 from personascope.mapping._estimate import DiskEstimate, RunEstimate, estimate, estimate_disk
-from personascope.mapping._map import MapResult, run_map
-from personascope.mapping._plan import identity_of, plan_run
+from personascope.mapping._map import MapResult, design_run, make_space, run_map
+from personascope.mapping._plan import ProfileChanges, identity_of, plan_run, resolve_profile
 from personascope.mapping._publish import MAP, publish
 from personascope.mapping._run import Collected, Progress, collect, open_run, unscored_rows
-from personascope.mapping._sums import RunSums, response_norms
+from personascope.mapping._sums import RunSums, Vectors, response_norms
 
 __all__ = [
     "DEFAULT",
@@ -17,18 +17,23 @@ __all__ = [
     "DiskEstimate",
     "MapResult",
     "Profile",
+    "ProfileChanges",
     "Progress",
     "Rollout",
     "RunEstimate",
     "RunSums",
+    "Vectors",
     "build_design",
     "collect",
+    "design_run",
     "estimate",
     "estimate_disk",
     "identity_of",
+    "make_space",
     "open_run",
     "plan_run",
     "publish",
+    "resolve_profile",
     "response_norms",
     "run_map",
     "unscored_rows",

@@ -1,16 +1,21 @@
 """Which rollouts a map is made of: profiles, and the design that a seed makes of one.
 
 Every role and the default answer the SAME questions: roles that answer questions of their own make
-the axis hardly better than chance. Short profiles ask the first questions of the corpus, under each
-role's shortest prompt, which says the role and little else (docs/design.md compares).
+the axis hardly better than chance. Questions and prompts are samples: a seed draws them from the
+corpus, questions balanced over kinds and areas, each role's prompts over short and long ones.
+
+A role's questions are shared out among its prompts, each question asked under one of them: for a given
+number of responses that leaves the least variance from prompts and questions both. Every fold then holds one
+block of questions and one place among the prompts, the same for all roles, so that the statistics can
+resample either. The profile "paper" asks every question under every prompt, as the paper does.
 
 How many rollouts the default gets: the axis is the difference of two means, and its variance is
 ``sd**2 / nd + sr**2 / nr``, for ``nd`` rollouts of the default with spread ``sd`` and ``nr`` of
 all roles together with spread ``sr``. For a given sum of both it is smallest at
-``nd / nr = sd / sr``, which came out as 0.93 (SmolLM2, middle layer). The profile "standard" gives
-the default 0.55 of what all roles have together: that costs the axis 7% of variance against the
-optimum, and leaves more for the single role vectors. (The paper gives the default as many as one
-role; its profile does likewise.)
+``nd / nr = sd / sr``, which came out as 0.93 (SmolLM2, middle layer). The short profiles give the default
+less than that: what is uncertain in the axis then lies in the questions, which more rollouts of the
+default on the same questions would not mend. (The paper gives the default as many as one role; its
+profile does likewise.)
 """
 
 from __future__ import annotations
@@ -18,7 +23,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -27,14 +33,19 @@ from typing import Literal
 import numpy as np
 
 from personascope.chat import Conversation, Message
-from personascope.corpus import Corpus, RoleEntry
+from personascope.corpus import PERSONAL, Corpus, Question, RoleEntry
 from personascope.engines import Capture, Request, Sampling, request_seed
 from personascope.errors import CorpusError, UsageError
+from personascope.space import FoldDesign
 
 DEFAULT = "default"
 """The name under which the default's rollouts go; no role may have it."""
 
-Prompts = Literal["shortest", "rotating", "all"]
+DESIGN = "sampled questions and prompts (2)"
+"""What maps of this design say of it; maps that say nothing are of the first, fixed one."""
+
+MAX_FOLDS = 12
+"""Folds at most, where the disk has room for their sums."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,26 +54,36 @@ class Profile:
 
     Attributes:
         name: Its name.
-        prompts: What a role's questions are asked under: its "shortest" prompt, "rotating" through
-            its prompts from question to question, or "all" of them.
-        questions: Questions, the same for every role and the default: the first of the corpus; None
-            for all of them.
+        roles: Roles, drawn in proportion over their groups; None for all.
+        prompts: System prompts of each role, drawn over short and long; None for all.
+        questions: Questions, the same for every role and the default, drawn over kinds and areas; None
+            for all of the kinds.
+        crossed: Whether every question is asked under every prompt, instead of under one of them.
         default_samples: Rollouts of the default for each of its prompts and each question.
         max_new_tokens: Length of a response at most.
         min_fully: Responses that a role vector needs.
         min_somewhat: Responses that a role's second vector, of the score 2, needs.
+        kinds: Kinds of question to draw from; None for all but the personal ones.
+        longest: A short probe may raise the length to this, until most responses end by themselves; None
+            for no probe.
+        role_information: Whether every response is checked for having played its role.
         keep: Pooled activations that stay on the disk, a seeded sample of all rollouts.
-        temperature: Of the sampling.
-        top_p: Of the sampling.
+        temperature: Sampling temperature.
+        top_p: Nucleus mass of the sampling.
     """
 
     name: str
-    prompts: Prompts
+    roles: int | None
+    prompts: int | None
     questions: int | None
     default_samples: int
     max_new_tokens: int
     min_fully: int
     min_somewhat: int
+    crossed: bool = False
+    kinds: tuple[str, ...] | None = None
+    longest: int | None = None
+    role_information: bool = True
     keep: int | Literal["all"] = 512
     temperature: float = 0.7
     top_p: float = 0.9
@@ -76,9 +97,9 @@ class Profile:
 PROFILES: dict[str, Profile] = {
     profile.name: profile
     for profile in (
-        Profile("quick", "shortest", 6, 20, 24, min_fully=3, min_somewhat=3),
-        Profile("standard", "shortest", 16, 30, 40, min_fully=10, min_somewhat=10),
-        Profile("paper", "all", None, 1, 512, min_fully=10, min_somewhat=10),
+        Profile("quick", 120, 2, 8, 5, 48, min_fully=3, min_somewhat=3),
+        Profile("standard", None, 3, 12, 8, 64, min_fully=4, min_somewhat=4, longest=256),
+        Profile("paper", None, None, None, 1, 512, min_fully=10, min_somewhat=10, crossed=True),
     )
 }
 """The profiles by name; "paper" is the design of section 2.1 of arXiv 2601.10387."""
@@ -112,20 +133,40 @@ class Design:
     Attributes:
         corpus: Roles, questions and the default's prompts.
         profile: What it was made from.
-        seed: Of the folds, the kept sample, and the sampling of tokens.
+        seed: Seed of what is drawn: roles, prompts, questions, the kept sample, and the tokens.
         model_name: What ``{model_name}`` in the default's prompts stands for.
-        n_folds: Folds that the rollouts of every role are dealt into.
+        n_places: Places for a role's prompts: as many as are drawn of the role that has the most, or fewer,
+            each for several prompts, where the folds do not suffice.
+        n_blocks: Blocks that the questions are dealt into.
         unit_size: Rollouts in a unit of work.
-        questions: Indices of the questions in the corpus.
+        roles: The roles drawn, in the corpus's order.
+        questions: Indices of the questions drawn; neighbours are of one kind, and go to different blocks.
     """
 
     corpus: Corpus
     profile: Profile
     seed: int
     model_name: str
-    n_folds: int
+    n_places: int
+    n_blocks: int
     unit_size: int
+    roles: tuple[RoleEntry, ...]
     questions: tuple[int, ...]
+
+    @property
+    def n_folds(self) -> int:
+        """Folds: blocks of questions, each under one prompt, or where the design is crossed, under each."""
+        return self.n_blocks * (self.n_places if self.profile.crossed else 1)
+
+    @property
+    def fold_design(self) -> FoldDesign:
+        """Which block of questions and which place among the prompts each fold stands for."""
+        places = self.n_places
+        if self.profile.crossed:
+            folds = range(self.n_folds)
+            return FoldDesign(tuple(f // places for f in folds), tuple(f % places for f in folds))
+        blocks = range(self.n_blocks)
+        return FoldDesign(tuple(blocks), tuple(block % places for block in blocks))
 
     @property
     def n_default(self) -> int:
@@ -133,26 +174,34 @@ class Design:
         return len(self.corpus.default_prompts) * len(self.questions) * self.profile.default_samples
 
     @property
+    def n_default_units(self) -> int:
+        """Units of work that hold the default's rollouts, and nothing else; they come first."""
+        return -(-self.n_default // self.unit_size)
+
+    @property
     def n_units(self) -> int:
         """Units of work."""
-        return -(-len(self) // self.unit_size)
+        return self.n_default_units + -(-(len(self) - self.n_default) // self.unit_size)
 
     @cached_property
     def groups(self) -> tuple[str, ...]:
         """The default and the roles in their order."""
-        return (DEFAULT, *(role.name for role in self.corpus.roles))
+        return (DEFAULT, *(role.name for role in self.roles))
 
     @property
     def digest(self) -> str:
         """Hex SHA-256 of all that decides on the rollouts."""
         value = {
+            "design": DESIGN,
             "corpus": self.corpus.digest,
             "profile": asdict(self.profile),
             "seed": self.seed,
             "model_name": self.model_name,
-            "n_folds": self.n_folds,
+            "n_places": self.n_places,
+            "n_blocks": self.n_blocks,
             "unit_size": self.unit_size,
-            "questions": [self.corpus.questions[index].id for index in self.questions],
+            "roles": [role.name for role in self.roles],
+            "questions": list(self.questions),
         }
         return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
@@ -168,59 +217,75 @@ class Design:
         return tuple(accumulate((self.size(group) for group in range(len(self.groups))), initial=0))
 
     @cached_property
-    def _roles(self) -> dict[str, RoleEntry]:
-        return {role.name: role for role in self.corpus.roles}
+    def _by_name(self) -> dict[str, RoleEntry]:
+        return {role.name: role for role in self.roles}
 
     def size(self, group: int) -> int:
         """Return the number of rollouts of the default (group 0) or of a role (1, 2, ...)."""
         if group == 0:
             return self.n_default
-        prompts = len(self.corpus.roles[group - 1].prompts) if self.profile.prompts == "all" else 1
+        prompts = len(self.prompts_of(self.roles[group - 1])) if self.profile.crossed else 1
         return prompts * len(self.questions)
+
+    def prompts_of(self, role: RoleEntry) -> tuple[int, ...]:
+        """Return which of a role's prompts are used, in the order of their places.
+
+        One is drawn from each of as many strata of the prompts, from short to long. So the prompts of one
+        place are of like length in all roles, and what length does falls out with the folds' own means.
+        """
+        by_length = sorted(range(len(role.prompts)), key=lambda index: (len(role.prompts[index]), index))
+        wanted = self.profile.prompts
+        if wanted is None or wanted >= len(by_length):
+            return tuple(range(len(by_length)))
+        rng = np.random.default_rng(request_seed(self.seed, f"prompts of {role.name}"))
+        sizes = np.full(wanted, len(by_length) // wanted)
+        sizes[rng.permutation(wanted)[: len(by_length) % wanted]] += 1
+        ends = np.cumsum(sizes)
+        drawn = [by_length[rng.integers(end - size, end)] for size, end in zip(sizes, ends, strict=True)]
+        return tuple(int(index) for index in drawn)
 
     def group_rollouts(self, group: int) -> list[Rollout]:
         """Make the rollouts of the default (group 0) or of a role (1, 2, ...)."""
         name = self.groups[group]
-        if group == 0:
-            cells = [
-                (prompt, question, sample)
-                for prompt in range(len(self.corpus.default_prompts))
-                for question in self.questions
-                for sample in range(self.profile.default_samples)
-            ]
-        else:
-            n_prompts = len(self.corpus.roles[group - 1].prompts)
-            if self.profile.prompts == "all":
-                cells = [(prompt, question, 0) for prompt in range(n_prompts) for question in self.questions]
-            elif self.profile.prompts == "shortest":
-                prompts = self.corpus.roles[group - 1].prompts
-                shortest = min(range(n_prompts), key=lambda index: len(prompts[index]))
-                cells = [(shortest, question, 0) for question in self.questions]
-            else:
-                cells = [
-                    ((place + group - 1) % n_prompts, question, 0)
-                    for place, question in enumerate(self.questions)
+        places = self.n_places
+        cells: list[tuple[int, int, int, int]] = []
+        prompts = tuple(range(len(self.corpus.default_prompts)))
+        if group:
+            prompts = self.prompts_of(self.roles[group - 1])
+        for number, question in enumerate(self.questions):
+            block = number % self.n_blocks
+            if self.profile.crossed:
+                cells += [
+                    (prompt, question, sample, block * places + place % places)
+                    for place, prompt in enumerate(prompts)
+                    for sample in range(1 if group else self.profile.default_samples)
                 ]
-                cells.sort()
-        folds = self._folds(name, len(cells), self.profile.default_samples if group == 0 else len(cells))
+            elif group:
+                cells.append((prompts[block % places % len(prompts)], question, 0, block))
+            else:
+                cells += [
+                    (prompt, question, sample, block)
+                    for prompt in prompts
+                    for sample in range(self.profile.default_samples)
+                ]
+        # Requests that share a prompt stand together.
+        cells.sort()
         return [
             Rollout(f"{name}/p{prompt}/q{question}/s{sample}", name, prompt, question, sample, fold)
-            for (prompt, question, sample), fold in zip(cells, folds, strict=True)
+            for prompt, question, sample, fold in cells
         ]
 
-    def _folds(self, name: str, count: int, stratum: int) -> list[int]:
-        # Dealing goes on from stratum to stratum, so the folds differ by one at most in all.
-        rng = np.random.default_rng(request_seed(self.seed, f"folds of {name}"))
-        folds = np.empty(count, np.int64)
-        for start in range(0, count, stratum):
-            order = start + rng.permutation(min(stratum, count - start))
-            folds[order] = (start + np.arange(len(order))) % self.n_folds
-        return folds.tolist()
+    def _unit_span(self, index: int) -> tuple[int, int]:
+        """Return where a unit begins and ends in the order of the rollouts."""
+        if index < self.n_default_units:
+            start = index * self.unit_size
+            return start, min(start + self.unit_size, self.n_default)
+        start = self.n_default + (index - self.n_default_units) * self.unit_size
+        return start, min(start + self.unit_size, len(self))
 
     def unit(self, index: int) -> list[Rollout]:
         """Make the rollouts of a unit of work."""
-        start = index * self.unit_size
-        end = min(start + self.unit_size, len(self))
+        start, end = self._unit_span(index)
         starts = self._starts
         rollouts: list[Rollout] = []
         for group in range(len(starts) - 1):
@@ -229,26 +294,42 @@ class Design:
                 rollouts += self.group_rollouts(group)[low - starts[group] : high - starts[group]]
         return rollouts
 
+    def unit_start(self, index: int) -> int:
+        """Return the place of a unit's first rollout in the order of all rollouts."""
+        return self._unit_span(index)[0]
+
     def units_of(self, group: int) -> range:
         """Return the units that hold rollouts of the default (group 0) or of a role (1, 2, ...)."""
-        start, end = self._starts[group], self._starts[group + 1]
-        return range(start // self.unit_size, -(-end // self.unit_size))
+        if group == 0:
+            return range(self.n_default_units)
+        start, end = (place - self.n_default for place in self._starts[group : group + 2])
+        first = self.n_default_units
+        return range(first + start // self.unit_size, first - (-end // self.unit_size))
+
+    def rollout_at(self, place: int) -> Rollout:
+        """Return a rollout by its place in the order of all rollouts."""
+        group = int(np.searchsorted(self._starts, place, side="right")) - 1
+        return self.group_rollouts(group)[place - self._starts[group]]
 
     def system_prompt(self, rollout: Rollout) -> str:
         """Return the system prompt of a rollout, which may be empty."""
         if rollout.role == DEFAULT:
             return self.corpus.default_prompts[rollout.prompt_index].replace("{model_name}", self.model_name)
-        return self._roles[rollout.role].prompts[rollout.prompt_index]
+        return self._by_name[rollout.role].prompts[rollout.prompt_index]
 
     def role(self, name: str) -> RoleEntry:
         """Return a role by its name."""
-        return self._roles[name]
+        return self._by_name[name]
 
     def conversation(self, rollout: Rollout) -> Conversation:
         """Return what the model is shown; an empty system prompt gives no system message."""
         system = self.system_prompt(rollout)
-        user = Message("user", self.corpus.questions[rollout.question_index].text)
-        return (Message("system", system), user) if system else (user,)
+        user = self.plain_conversation(rollout)
+        return (Message("system", system), *user) if system else user
+
+    def plain_conversation(self, rollout: Rollout) -> Conversation:
+        """Return the question of a rollout alone, without a system prompt."""
+        return (Message("user", self.corpus.questions[rollout.question_index].text),)
 
     def request(self, rollout: Rollout) -> Request:
         """Return the request for a rollout, with all layers pooled."""
@@ -258,6 +339,7 @@ class Design:
             sampling=self.profile.sampling,
             capture=Capture(),
             seed=self.seed,
+            logprobs=self.profile.role_information,
         )
 
     def kept(self) -> frozenset[int] | None:
@@ -274,7 +356,7 @@ def build_design(
     seed: int,
     model_name: str,
     *,
-    n_folds: int = 8,
+    max_folds: int = MAX_FOLDS,
     unit_size: int = 512,
 ) -> Design:
     """Make the design of a run.
@@ -282,35 +364,134 @@ def build_design(
     Args:
         corpus: Roles, questions and the default's prompts.
         profile: How much to ask.
-        seed: Of everything that is drawn.
+        seed: Random seed of all that is drawn.
         model_name: What the default's prompts call the model.
-        n_folds: Folds that the rollouts of every role are dealt into.
+        max_folds: Folds at most that the responses of every role are summed in.
         unit_size: Rollouts in a unit of work.
 
     Raises:
-        UsageError: If the corpus has fewer questions than the profile asks for, or a number is
-            below 1.
+        UsageError: If the corpus has fewer questions (of the kinds asked for), prompts or roles than the
+            profile asks for, has no questions of a kind, or a number is below 1.
         CorpusError: If a role is called "default", or has a name that cannot be a file's.
     """
-    for what, value in (
-        ("n_folds", n_folds),
-        ("unit_size", unit_size),
-        ("default_samples", profile.default_samples),
-        ("questions", 1 if profile.questions is None else profile.questions),
-    ):
+    check_profile(profile)
+    for what, value in (("max_folds", max_folds), ("unit_size", unit_size)):
         if value < 1:
             raise UsageError(f"{what} is {value}", mend="give 1 or more")
-    if profile.questions is not None and profile.questions > len(corpus.questions):
-        raise UsageError(
-            f"the profile {profile.name} asks {profile.questions} questions, "
-            f"the corpus has {len(corpus.questions)}",
-            mend="ask fewer questions, or add some to the corpus",
-        )
     for role in corpus.roles:
         if role.name == DEFAULT or not re.fullmatch(r"\w[\w.-]*", role.name):
             raise CorpusError(
                 f"{role.name!r} cannot be the name of a role",
                 mend='use letters, digits, "_", "-" and ".", and another name than "default"',
             )
-    count = len(corpus.questions) if profile.questions is None else profile.questions
-    return Design(corpus, profile, seed, model_name, n_folds, unit_size, tuple(range(count)))
+    roles = draw_roles(corpus.roles, profile.roles, seed)
+    questions = draw_questions(corpus, profile, seed)
+    most = max((len(role.prompts) for role in roles), default=1)
+    places = most if profile.prompts is None else min(profile.prompts, most)
+    if profile.crossed:
+        # Two blocks of questions at least, so that there are halves to compare.
+        places = max(1, min(places, max_folds // 2))
+        n_blocks = max(1, max_folds // places)
+    else:
+        # As many blocks for each place, so that every prompt answers as many questions.
+        places = min(places, max_folds)
+        n_blocks = max(1, min(max_folds, len(questions)) // places) * places
+    n_blocks = min(n_blocks, len(questions))
+    return Design(corpus, profile, seed, model_name, places, n_blocks, unit_size, roles, questions)
+
+
+def check_profile(profile: Profile) -> None:
+    """Refuse numbers of a profile of which no design can be made.
+
+    Raises:
+        UsageError: Naming the number, its value and its least one.
+    """
+    for what, value, least in (
+        ("roles", profile.roles, 3),
+        ("prompts", profile.prompts, 1),
+        # Two halves of the questions are held against each other.
+        ("questions", profile.questions, 2),
+        ("default_samples", profile.default_samples, 1),
+        ("max_new_tokens", profile.max_new_tokens, 1),
+    ):
+        if value is not None and value < least:
+            raise UsageError(f"{what} is {value}", mend=f"give {least} or more")
+
+
+def draw_roles(roles: Sequence[RoleEntry], count: int | None, seed: int) -> tuple[RoleEntry, ...]:
+    """Draw roles in proportion over their groups; all of them if there are no more than asked for."""
+    if count is None or count >= len(roles):
+        return tuple(roles)
+    rng = np.random.default_rng(request_seed(seed, "roles"))
+    chosen: set[int] = set()
+    groups = sorted({role.group for role in roles})
+    shares = _shares({group: sum(role.group == group for role in roles) for group in groups}, count, rng)
+    for group in groups:
+        members = [index for index, role in enumerate(roles) if role.group == group]
+        chosen.update(rng.choice(members, shares[group], replace=False).tolist())
+    return tuple(roles[index] for index in sorted(chosen))
+
+
+def draw_questions(corpus: Corpus, profile: Profile, seed: int) -> tuple[int, ...]:
+    """Draw questions: kinds in proportion to the corpus's, and no area twice while others are left.
+
+    Raises:
+        UsageError: If the corpus has no question of a kind, or fewer in all than are asked for.
+    """
+    kinds = {question.kind for question in corpus.questions}
+    if profile.kinds is None:
+        wanted = kinds - {PERSONAL} or kinds
+    else:
+        wanted = set(profile.kinds)
+        unknown = sorted(wanted - kinds)
+        if unknown:
+            there = ", ".join(sorted(filter(None, kinds))) or "no kinds"
+            raise UsageError(
+                f"the corpus has no questions of the kind {unknown[0]!r}", mend=f"it has {there}"
+            )
+    pool = [index for index, question in enumerate(corpus.questions) if question.kind in wanted]
+    count = len(pool) if profile.questions is None else profile.questions
+    if count > len(pool):
+        raise UsageError(
+            f"the profile {profile.name} asks {count} questions, the corpus has {len(pool)}"
+            + (
+                f" of its {len(corpus.questions)} of the kinds {', '.join(sorted(wanted))}"
+                if kinds != wanted
+                else ""
+            ),
+            mend="ask fewer questions, or add some to the corpus",
+        )
+    by_kind: dict[str, list[int]] = {}
+    for index in pool:
+        by_kind.setdefault(corpus.questions[index].kind, []).append(index)
+    rng = np.random.default_rng(request_seed(seed, "questions"))
+    shares = _shares({kind: len(members) for kind, members in sorted(by_kind.items())}, count, rng)
+    used: Counter[str] = Counter()
+    drawn: list[int] = []
+    for kind, share in shares.items():
+        left = rng.permutation(by_kind[kind]).tolist()
+        for _ in range(share):
+            best = min(left, key=lambda index: used[_area(corpus.questions[index])])
+            left.remove(best)
+            used[_area(corpus.questions[best])] += 1
+            drawn.append(best)
+    return tuple(drawn)
+
+
+def _area(question: Question) -> str:
+    return question.area or question.id
+
+
+def _shares(sizes: dict[str, int], count: int, rng: np.random.Generator) -> dict[str, int]:
+    """Share ``count`` out in proportion to sizes: whole parts first, the rest by largest remainder.
+
+    Equal remainders are settled by the generator. No share exceeds its size.
+    """
+    total = sum(sizes.values())
+    exact = {name: count * size / total for name, size in sizes.items()}
+    shares = {name: int(value) for name, value in exact.items()}
+    names = [list(sizes)[place] for place in rng.permutation(len(sizes))]
+    names.sort(key=lambda name: shares[name] - exact[name])
+    for name in names[: count - sum(shares.values())]:
+        shares[name] += 1
+    return shares

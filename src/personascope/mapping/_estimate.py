@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import dataclass
 
-from personascope.engines import Engine, EngineInfo
+from personascope.engines import Engine, EngineInfo, ScoreRequest
 from personascope.judge import Estimate as JudgeEstimate
 from personascope.judge import Judge, OpenAIJudge
 from personascope.mapping._design import DEFAULT, Design
@@ -51,7 +52,8 @@ class RunEstimate:
         disk: Bytes on the disk.
         memory: Bytes that the run needs beside the engine.
         judge: Tokens and cost of judging; None if the judge makes no calls.
-        seconds: Time for generation, from the probe; None without one.
+        seconds: Time for generation and role information, from the probe; None without one.
+        ended: Share of the probe's responses that ended by themselves; None without one.
     """
 
     rollouts: int
@@ -61,6 +63,7 @@ class RunEstimate:
     memory: int
     judge: JudgeEstimate | None
     seconds: float | None
+    ended: float | None
 
 
 def estimate_disk(
@@ -75,9 +78,9 @@ def estimate_disk(
         mean_tokens: Mean length of a response; by default the limit.
     """
     layer = info.n_layers * info.d_model
-    n_roles = len(design.corpus.roles)
-    if judged:
-        slots = slots_of(design, design.n_folds)
+    n_roles = len(design.roles)
+    if judged or design.profile.role_information:
+        slots = slots_of(design)
     else:
         slots = [min(design.n_folds, design.size(group + 1)) for group in range(n_roles)]
     default = min(design.n_folds, design.n_default)
@@ -106,12 +109,23 @@ def estimate(engine: Engine, design: Design, *, judge: Judge | None, probe: int 
         EngineError: If the engine fails on the probe.
     """
     places = _spread(len(design), max(probe, 32))
-    sample = [design.unit(place // design.unit_size)[place % design.unit_size] for place in places]
+    sample = [design.rollout_at(place) for place in places]
     prompts = sum(engine.count_tokens(design.conversation(rollout)) for rollout in sample) / len(sample)
-    tokens, chars, seconds = float(design.profile.max_new_tokens), 0.0, None
+    tokens, chars, seconds, ended = float(design.profile.max_new_tokens), 0.0, None, None
     if probe:
         start = time.monotonic()
         completions = list(engine.run([design.request(rollout) for rollout in sample]))
+        if design.profile.role_information:
+            by_id = {rollout.id: rollout for rollout in sample}
+            deque(
+                engine.score(
+                    ScoreRequest(done.id, design.plain_conversation(by_id[done.id]), done.token_ids)
+                    for done in completions
+                    if done.token_ids
+                ),
+                maxlen=0,
+            )
+        ended = sum(done.finish_reason == "stop" for done in completions) / len(completions)
         seconds = (time.monotonic() - start) / len(completions) * len(design)
         tokens = sum(len(completion.token_ids) for completion in completions) / len(completions)
         chars = sum(len(completion.text) for completion in completions) / len(completions)
@@ -135,6 +149,7 @@ def estimate(engine: Engine, design: Design, *, judge: Judge | None, probe: int 
         memory=min(2 * design.unit_size, len(design)) * pooled + 3 * (design.n_folds + 3) * pooled,
         judge=judge.estimate(items, context + chars) if isinstance(judge, OpenAIJudge) else None,
         seconds=seconds,
+        ended=ended,
     )
 
 

@@ -4,24 +4,38 @@ from __future__ import annotations
 
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import personascope
 from personascope.corpus import Corpus
 from personascope.engines import EngineInfo
 from personascope.errors import UsageError
 from personascope.judge import RUBRIC_DIGEST, Judge
-from personascope.mapping._design import PROFILES, Design, Profile, build_design
+from personascope.mapping._design import MAX_FOLDS, PROFILES, Design, Profile, build_design, check_profile
 from personascope.mapping._sums import STORED_FOLDS
 
 UNIT_ROLLOUTS = 512
 UNIT_BYTES = 512 * 2**20
 """Bounds of a unit: its rollouts, and the bytes of their pooled activations."""
 
-SUMS_BYTES = 8 * 10**9
+SUMS_BYTES = 16 * 10**9
 """The sums of all roles shall take no more on the disk; the number of folds follows from it."""
 
-MAX_FOLDS, MIN_FOLDS = 8, 4
+MIN_FOLDS = 4
+
+
+class ProfileChanges(TypedDict, total=False):
+    """What may replace a profile's values; None leaves them."""
+
+    roles: int | None
+    prompts: int | None
+    questions: int | None
+    kinds: tuple[str, ...] | None
+    default_samples: int | None
+    max_new_tokens: int | None
+    longest: int | None
+    role_information: bool | None
+    keep: int | Literal["all"] | None
 
 
 def plan_run(
@@ -30,10 +44,8 @@ def plan_run(
     profile: Profile | str,
     *,
     seed: int = 0,
-    keep: int | Literal["all"] | None = None,
-    questions: int | None = None,
-    default_samples: int | None = None,
     model_name: str | None = None,
+    **changes: Unpack[ProfileChanges],
 ) -> Design:
     """Make the design for a model: folds and unit size follow from its shape.
 
@@ -41,45 +53,45 @@ def plan_run(
         info: The engine's.
         corpus: Roles, questions and the default's prompts.
         profile: A profile or the name of one.
-        seed: Of everything that is drawn.
-        keep: Replaces the profile's.
-        questions: Replaces the profile's.
-        default_samples: Replaces the profile's.
+        seed: Random seed of all that is drawn.
         model_name: What the default's prompts call the model; by default the last part of its id.
+        changes: What replaces the profile's values.
 
     Raises:
         UsageError: If there is no such profile, or the corpus is too small for it.
         CorpusError: If a role's name cannot be a file's.
     """
+    profile = resolve_profile(profile, **changes)
+    pooled = info.n_layers * info.d_model * 4
+    name = model_name or Path(info.model_id.rstrip("/")).name
+    unit_size = max(1, min(UNIT_ROLLOUTS, UNIT_BYTES // pooled))
+    folds = MAX_FOLDS
+    while True:
+        design = build_design(corpus, profile, seed, name, max_folds=folds, unit_size=unit_size)
+        if folds <= MIN_FOLDS or sum(slots_of(design)) * pooled <= SUMS_BYTES:
+            return design
+        folds -= 1
+
+
+def resolve_profile(profile: Profile | str, **changes: Unpack[ProfileChanges]) -> Profile:
+    """Return a profile by its name, with some of its values replaced.
+
+    Raises:
+        UsageError: If there is no such profile, or a number is too small.
+    """
     if isinstance(profile, str):
         if profile not in PROFILES:
             raise UsageError(f"there is no profile {profile!r}", mend=f"choose one of {', '.join(PROFILES)}")
         profile = PROFILES[profile]
-    if keep is not None:
-        profile = replace(profile, keep=keep)
-    if questions is not None:
-        profile = replace(profile, questions=questions)
-    if default_samples is not None:
-        profile = replace(profile, default_samples=default_samples)
-    pooled = info.n_layers * info.d_model * 4
-    name = model_name or Path(info.model_id.rstrip("/")).name
-    design = build_design(
-        corpus,
-        profile,
-        seed,
-        name,
-        unit_size=max(1, min(UNIT_ROLLOUTS, UNIT_BYTES // pooled)),
-    )
-    folds = MAX_FOLDS
-    while folds > MIN_FOLDS and sum(slots_of(design, folds)) * pooled > SUMS_BYTES:
-        folds -= 1
-    return replace(design, n_folds=folds)
+    profile = replace(profile, **{name: value for name, value in changes.items() if value is not None})
+    check_profile(profile)
+    return profile
 
 
-def slots_of(design: Design, n_folds: int) -> list[int]:
-    """Return how many sums each role has at most on the disk."""
-    apart = n_folds + sum(folds or 0 for folds in STORED_FOLDS.values())
-    return [min(apart, design.size(group + 1)) for group in range(len(design.corpus.roles))]
+def slots_of(design: Design) -> list[int]:
+    """Return how many sums each role has at most on the disk: one a bucket and fold, or one a response."""
+    apart = sum(folds or design.n_folds for folds in STORED_FOLDS.values())
+    return [min(apart, design.size(group + 1)) for group in range(len(design.roles))]
 
 
 def identity_of(info: EngineInfo, design: Design, judge: Judge | None) -> dict[str, Any]:

@@ -10,23 +10,54 @@ import numpy as np
 from jaxtyping import Float32
 
 from personascope.engines import EngineInfo
-from personascope.mapping._design import DEFAULT, Design
-from personascope.mapping._sums import response_norms
-from personascope.space import MapMeta, MapModel, PersonaMap, Quantiles, Space, projection_quantiles
+from personascope.mapping._design import DEFAULT, DESIGN, Design
+from personascope.mapping._nuisances import tally
+from personascope.mapping._role_information import baseline
+from personascope.mapping._sums import Vectors, response_norms
+from personascope.space import (
+    MapChecks,
+    MapMeta,
+    MapModel,
+    PersonaMap,
+    Quantiles,
+    RolePlay,
+    Space,
+    correlate,
+    projection_quantiles,
+)
 from personascope.store import RunFolder
 
 MAP = "map"
 """Name of the map's folder in a run folder."""
 
 
-def publish(folder: RunFolder, design: Design, info: EngineInfo, space: Space, *, command: str = "") -> Path:
+def publish(
+    folder: RunFolder,
+    design: Design,
+    info: EngineInfo,
+    space: Space,
+    *,
+    vectors: Vectors = "played",
+    adjusted: bool = False,
+    command: str = "",
+) -> Path:
     """Write ``<run>/map`` and return its path.
+
+    Args:
+        folder: The run folder.
+        design: The run's.
+        info: The engine's.
+        space: The space made of it.
+        vectors: Which responses its role vectors are made of.
+        adjusted: Whether the length of responses was regressed out of it.
+        command: The command that made it.
 
     Raises:
         SpaceError: If the kept sample holds no response of the default, or none of a role.
         StoreError: If the folder cannot be written.
     """
     target = folder.path / MAP
+    found = tally(folder, design, vectors)
     meta = MapMeta(
         model=MapModel(
             info.model_id, info.model_revision, info.dtype, info.n_layers, info.d_model, info.chat_digest
@@ -41,6 +72,37 @@ def publish(folder: RunFolder, design: Design, info: EngineInfo, space: Space, *
         ),
         unscored=_by_role(folder, "unscored"),
         empty=_by_role(folder, "empty"),
+        checks=MapChecks(
+            design=DESIGN,
+            profile={
+                "name": design.profile.name,
+                "seed": design.seed,
+                "roles": len(design.roles),
+                "prompts": design.profile.prompts,
+                "questions": len(design.questions),
+                "kinds": sorted({design.corpus.questions[index].kind for index in design.questions}),
+                "max_new_tokens": design.profile.max_new_tokens,
+            },
+            vectors=vectors,
+            threshold=baseline(folder, design) if design.profile.role_information else None,
+            roles={
+                role: RolePlay(len(values), found.played[role], sum(values) / len(values))
+                for role, values in sorted(found.information.items())
+                if role != DEFAULT
+            },
+            cut=found.cut / max(found.responses, 1),
+            perplexity=float(np.exp(-np.mean(found.log_probabilities))) if found.log_probabilities else None,
+            garbled=found.garbled / max(found.responses, 1),
+            correlations=correlate(
+                found.means(space.roles),
+                space.stats.projections,
+                space.role_vectors,
+                space.mean,
+                space.components,
+            ),
+            n_roles=len(space.roles),
+            length_adjusted=adjusted,
+        ),
     )
     PersonaMap.save(target, space, meta)
     return target

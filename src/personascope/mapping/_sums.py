@@ -1,34 +1,44 @@
 """Sums of a run: how they lie on the disk, their merging by role, and reading them layer by layer.
 
-A role's file holds one tensor [L, slots, d], a slot being a score bucket and a fold. The sums of
-the bucket "fully" and of the default are kept in all folds; "somewhat" in two and "other" in one,
-which for a large model saves most of the disk.
+A role's file holds one tensor [L, slots, d], a slot being a bucket and a fold. The sums that vectors are
+made of are kept in all folds, "other" in one.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from personascope.errors import StoreError
 from personascope.mapping._design import DEFAULT, Design
-from personascope.space import Bucket
+from personascope.space import Bucket, FoldDesign
 from personascope.store import RunFolder, TensorFile, TensorPart, TensorSpec
 
 Slot = tuple[Bucket, int]
 
-STORED_FOLDS: dict[Bucket, int | None] = {"fully": None, "somewhat": 2, "other": 1}
+STORED_FOLDS: dict[Bucket, int | None] = {"fully": None, "plain": None, "somewhat": None, "other": 1}
 """Folds of each bucket on the disk; None for all of them."""
 
 SHARDS = "roles"
 
 
-def slot_of(score: int | None, fold: int) -> Slot:
-    """Return where a response is summed; one without a score (default, no judge) counts as "fully"."""
+Vectors = Literal["played", "rubric"]
+"""Which responses role vectors are made of: of those with the score 3 those that played, or all."""
+
+
+def slot_of(score: int | None, fold: int, played: bool | None = None) -> Slot:
+    """Return where a response is summed.
+
+    One without a score (default, no judge) counts as "fully"; so does one of which it is not known whether
+    it played.
+    """
     bucket: Bucket = "fully" if score is None or score == 3 else "somewhat" if score == 2 else "other"
+    if bucket == "fully" and played is False:
+        bucket = "plain"
     stored = STORED_FOLDS[bucket]
     return bucket, fold if stored is None else fold % stored
 
@@ -123,12 +133,18 @@ class RunSums:
         design: Its design.
         n_layers: Layers of the model.
         d_model: Width of its residual stream.
+        vectors: "rubric" to count responses that did not play among the "fully" ones, as the paper's
+            rubric has it.
     """
 
-    def __init__(self, folder: RunFolder, design: Design, n_layers: int, d_model: int) -> None:
+    def __init__(
+        self, folder: RunFolder, design: Design, n_layers: int, d_model: int, *, vectors: Vectors = "played"
+    ) -> None:
         """Read the counts; sums are read when they are asked for."""
         self._n_layers, self._d_model, self._n_folds = n_layers, d_model, design.n_folds
-        self._roles = tuple(sorted(role.name for role in design.corpus.roles))
+        self._design = design.fold_design
+        self._as: dict[Bucket, Bucket] = {"plain": "fully"} if vectors == "rubric" else {}
+        self._roles = tuple(sorted(role.name for role in design.roles))
         self._files: dict[str, list[TensorFile]] = {}
         self._counts: dict[str, dict[Slot, int]] = {}
         for group, name in enumerate(design.groups):
@@ -138,6 +154,11 @@ class RunSums:
                 raise StoreError(f"the sums of {name} in {folder.path} are damaged", mend="use --restart")
             self._files[name] = [file for file in files if name in file.specs]
             self._counts[name] = _add_counts(files, name)
+
+    @property
+    def fold_design(self) -> FoldDesign:
+        """Which questions and which place among the prompts each fold stands for."""
+        return self._design
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -183,17 +204,17 @@ class RunSums:
     def _group_counts(self, name: str, bucket: Bucket) -> np.ndarray:
         counts = np.zeros(self._n_folds, np.int64)
         for (found, fold), count in self._counts[name].items():
-            if found == bucket:
-                counts[fold] = count
+            if self._as.get(found, found) == bucket:
+                counts[fold] += count
         return counts
 
     def _add_group(self, name: str, bucket: Bucket, layer: int, sums: np.ndarray) -> None:
-        if not any(found == bucket for found, _ in self._counts[name]):
+        if not any(self._as.get(found, found) == bucket for found, _ in self._counts[name]):
             return
         for file in self._files[name]:
             values = file.read(name, layer)
             for place, (found, fold) in enumerate(unpack_slots(file.metadata[name])):
-                if found == bucket:
+                if self._as.get(found, found) == bucket:
                     sums[fold] += values[place]
 
 

@@ -39,9 +39,25 @@ SCHEMA = pa.schema(
         ("reason", pa.string()),
         ("judge", pa.string()),
         ("status", pa.string()),
+        ("log_probability", pa.float32()),
+        ("role_information", pa.float32()),
+        ("played", pa.bool_()),
     ]
 )
 """Columns of rollouts.parquet."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Generated:
+    """What role information needs of a response, until it is known.
+
+    Attributes:
+        token_ids: The response's tokens.
+        logprobs: Their log-probabilities under the response's own prompt, [tokens].
+    """
+
+    token_ids: tuple[int, ...]
+    logprobs: np.ndarray
 
 
 @dataclass
@@ -54,6 +70,7 @@ class Unit:
         pooled: Pooled activations [L, d] that are not yet in a sum, by rollout id.
         waiting: Rollouts whose verdict is still to come.
         retry: Whether the unit is committed already and only its pending rollouts are judged again.
+        generated: Responses whose role information is still to be found, by rollout id.
     """
 
     index: int
@@ -61,6 +78,7 @@ class Unit:
     pooled: dict[str, np.ndarray] = field(default_factory=dict)
     waiting: set[str] = field(default_factory=set)
     retry: bool = False
+    generated: dict[str, Generated] = field(default_factory=dict)
 
     @property
     def unscored(self) -> list[str]:
@@ -103,6 +121,8 @@ class Unit:
             )
         # A view into an engine's batch would keep the whole batch alive.
         self.pooled[completion.id] = np.array(pooled, dtype=np.float32)
+        if completion.logprobs is not None:
+            self.generated[completion.id] = Generated(completion.token_ids, completion.logprobs)
         to_judge = judged and row["role"] != DEFAULT
         row["status"] = "unscored" if to_judge else "default" if row["role"] == DEFAULT else "unjudged"
         if to_judge:
@@ -191,6 +211,7 @@ def commit_unit(
             )
         ),
         "tokens": sum(row["token_count"] or 0 for row in unit.rows.values()),
+        "played": dict(Counter(row["role"] for row in unit.rows.values() if row["played"])),
         "pending": dict(Counter(unit.rows[id]["role"] for id in unscored)),
         "norm_sums": norms.tolist(),
         "norm_count": counted,
@@ -230,7 +251,7 @@ def _sums_part(unit: Unit, shape: tuple[int, int], before: Any, merged: set[str]
     for id, row in unit.rows.items():
         if id not in unit.pooled or row["status"] == "unscored":
             continue
-        slot = slot_of(row["score"], row["fold"])
+        slot = slot_of(row["score"], row["fold"], row["played"])
         counts = wanted.setdefault(row["role"], {})
         counts[slot] = counts.get(slot, 0) + 1
         adding.setdefault(row["role"], []).append((slot, id))

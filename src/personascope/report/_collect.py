@@ -10,7 +10,7 @@ import numpy as np
 
 from personascope.corpus import Corpus, RoleEntry, load_corpus
 from personascope.errors import UsageError
-from personascope.report._data import Curves, Figure, Point, ReportData, Role
+from personascope.report._data import Answer, Curves, Figure, Point, ReportData, Role
 from personascope.report._samples import Answers, read_answers, rollout_files
 from personascope.space import PersonaMap, SpaceStats
 
@@ -94,6 +94,8 @@ def collect(
         methods=_methods(map, judged="unjudged" not in {k for a in answers.values() for k in a.counts}),
         warnings=_warnings(map),
         samples_note="" if files else _no_samples(run_folder),
+        verdict=_verdict(map),
+        design=map.design,
     )
 
 
@@ -147,6 +149,12 @@ def _role(
     )
 
 
+def _verdict(map: PersonaMap) -> tuple[Answer, ...]:
+    return tuple(
+        Answer(question, finding.grade, finding.reasons) for question, finding in map.verdict().answers
+    )
+
+
 def _figures(stats: SpaceStats, middle: int) -> tuple[Figure, ...]:
     cosine, position = stats.cos_axis_pc1_interval[middle], stats.default_position_interval[0]
     split = stats.split_half_range[middle]
@@ -156,7 +164,8 @@ def _figures(stats: SpaceStats, middle: int) -> tuple[Figure, ...]:
             float(stats.cos_axis_pc1[middle]),
             float(cosine[0]),
             float(cosine[1]),
-            "How far the Assistant Axis is the main direction in which roles differ.",
+            "How far the Assistant Axis is the main direction in which roles differ. The interval is "
+            "of the cosine without noise, which turns both apart.",
         ),
         Figure(
             "Null of the cosine",
@@ -168,9 +177,10 @@ def _figures(stats: SpaceStats, middle: int) -> tuple[Figure, ...]:
             float(stats.split_half[middle]),
             float(split[0]),
             float(split[1]),
-            "Median cosine between the axes of two halves of the responses.",
+            "Median cosine between the axes of two halves of the questions.",
             interval="range",
         ),
+        *_found_again(stats, middle),
         Figure(
             "Default on PC1",
             float(stats.default_position[middle, 0]),
@@ -181,9 +191,18 @@ def _figures(stats: SpaceStats, middle: int) -> tuple[Figure, ...]:
     )
 
 
+def _found_again(stats: SpaceStats, middle: int) -> tuple[Figure, ...]:
+    value = float(stats.role_reliability[middle])
+    if np.isnan(value):
+        return ()
+    low, high = _floats(stats.role_reliability_interval[middle])
+    note = "Share of the roles' spread on the axis that other prompts and questions would find again."
+    return (Figure("Roles found again", value, low, high, note),)
+
+
 def _warnings(map: PersonaMap) -> tuple[str, ...]:
     stats, middle = map.stats, map.middle_layer
-    found: list[str] = []
+    found = list(map.verdict().warnings)
     cosine, bar = float(stats.cos_axis_pc1[middle]), float(stats.null_q95[middle])
     if not cosine > bar:
         found.append(
@@ -196,8 +215,9 @@ def _warnings(map: PersonaMap) -> tuple[str, ...]:
     if map.excluded:
         noun = "role has" if len(map.excluded) == 1 else "roles have"
         found.append(
-            f"{len(map.excluded)} {noun} fewer than {map.minimums[0]} responses fully in the role, "
-            "and so no vector."
+            f"{len(map.excluded)} {noun} fewer than {map.minimums[0]} responses fully in the role"
+            + (" that played it" if map.checks is not None and map.checks.vectors == "played" else "")
+            + ", and so no vector."
         )
     return tuple(found)
 
@@ -215,11 +235,10 @@ def _methods(map: PersonaMap, *, judged: bool) -> tuple[str, ...]:
         "The axis is the default's mean minus the mean of the role vectors, roles weighted equally. The "
         "principal components are of all role vectors, centred and not scaled, without the default; PC1 "
         "points the way of the axis.",
-        f"Intervals: {stats.n_boot} bootstrap draws over folds of responses, and for the cosine and the "
-        "default's place over roles too; 2.5% to 97.5%. A role's interval holds the axis fixed.",
+        *_intervals(map),
         f"Null: {stats.n_boot} draws in which {stats.null_folds} random role folds stand in for the "
         "default; axis and components are computed anew in each.",
-        f"Split half: {stats.n_splits} random halvings of the folds of {stats.split_roles} roles and the "
+        f"Split half: {stats.n_splits} random halvings of what {stats.split_roles} roles answered and the "
         f"default. Seed of all resampling: {stats.seed}.",
     ]
     if not judged:
@@ -228,6 +247,32 @@ def _methods(map: PersonaMap, *, judged: bool) -> tuple[str, ...]:
         lines.append(f"Made with {versions}.")
     if map.command:
         lines.append(f"Command: {map.command}")
+    return tuple(lines)
+
+
+def _intervals(map: PersonaMap) -> tuple[str, ...]:
+    checks, stats = map.checks, map.stats
+    if checks is None:
+        return (
+            f"Intervals: {stats.n_boot} bootstrap draws over random folds of the responses. This map is of "
+            "the first design: its intervals leave out prompts, questions and the error of the axis.",
+        )
+    profile = checks.profile
+    lines = [
+        f"Design: {checks.design}. {profile['roles']} roles, {profile['prompts'] or 'all'} prompts a role, "
+        f"{profile['questions']} questions, at most {profile['max_new_tokens']} tokens; "
+        f"{checks.cut:.0%} of the responses were cut off there.",
+        f"Intervals are over new prompts and questions: of a role's place by variance components pooled over "
+        f"roles and the error of the axis, of the rest by {stats.n_boot} bootstrap draws over prompts, "
+        "questions and roles.",
+    ]
+    if checks.threshold is not None:
+        lines.append(
+            "Role information of a response: the mean over its tokens of log p(token | role prompt, question)"
+            " - log p(token | question), by the model itself. It played its role above "
+            f"{checks.threshold:.3f} nats a token, which 5% of the default's responses under neutral prompts "
+            "exceed."
+        )
     return tuple(lines)
 
 

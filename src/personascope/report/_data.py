@@ -33,6 +33,21 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """The verdict on one question.
+
+    Attributes:
+        question: What was asked of the map.
+        grade: "found", "weak", "not found" or "unknown".
+        reasons: The figures that led to it.
+    """
+
+    question: str
+    grade: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Curves:
     """What is known of each layer; every tuple has one value for each layer, or is empty.
 
@@ -117,6 +132,8 @@ class ReportData:
         methods: Sentences on how the numbers came about.
         warnings: What the reader must know before believing anything.
         samples_note: Why there are no sample answers; empty if there are.
+        verdict: Is the map one? The first thing on the page.
+        design: By which design the map was made.
     """
 
     model: str
@@ -136,3 +153,5 @@ class ReportData:
     methods: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     samples_note: str = ""
+    verdict: tuple[Answer, ...] = ()
+    design: str = ""

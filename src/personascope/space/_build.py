@@ -9,9 +9,11 @@ import numpy as np
 from jaxtyping import Float, Float32, Int64
 
 from personascope.errors import SpaceError
-from personascope.space._draws import Layout, bootstrap, fold_bootstrap, halves, means, null
+from personascope.space._draws import Layout, bootstrap, halves, means, null
 from personascope.space._layer import Layer, axis_cosines, make_layer, resample
+from personascope.space._positions import Reliability, corrected_cosine, position_interval, reliability
 from personascope.space._sums import BUCKETS, FoldSums
+from personascope.space._verdict import choose_layer
 
 Array = np.ndarray
 
@@ -27,24 +29,40 @@ MIN_ROLES = 3
 class SpaceStats:
     """Numbers of a persona space; R roles, S "somewhat" vectors, K components, intervals are 95%.
 
-    Intervals are percentiles of a bootstrap over folds within roles and (where said) over roles.
-    With n folds the spread within a role comes out as (n - 1) / n of its true variance.
+    Intervals are over new prompts and new questions (a run whose folds are random: over new responses).
+    A map of an earlier version has NaN, or 0, where a number was not yet computed.
     """
 
     cos_axis_pc1: Float[np.ndarray, "L"]
     """Cosine of the axis with the first component; not negative, the sign of PC1 is set by it."""
+    cos_axis_pc1_corrected: Float[np.ndarray, "L"]
+    """The same with the noise in axis and component taken out, by what a bootstrap adds to it."""
     cos_axis_pc1_interval: Float[np.ndarray, "L 2"]
-    """Bootstrap over folds and roles, reflected about the estimate on Fisher's z scale: the draws
-    are noisier than the data, so their own percentiles lie too low."""
+    """Of the corrected cosine; bootstrap over prompts, questions and roles."""
     null_q95: Float[np.ndarray, "L"]
     """95% quantile of |cos(axis, PC1)| when random role folds are called the default."""
     split_half: Float[np.ndarray, "L"]
-    """Median cosine of the axes of two random halves of the folds."""
+    """Median cosine of the axes of two random halves of the questions (or folds)."""
     split_half_range: Float[np.ndarray, "L 2"]
     """Its lowest and highest value."""
     axis_stability: Float[np.ndarray, "L"]
     """Median cosine of a bootstrap axis with the axis."""
     axis_stability_interval: Float[np.ndarray, "L 2"]
+    role_reliability: Float[np.ndarray, "L"]
+    """Share of the variance of the roles' places on the axis that is the roles' own, 0 to 1: what would be
+    found again with other prompts and questions."""
+    role_reliability_interval: Float[np.ndarray, "L 2"]
+    """Bootstrap over roles."""
+    prompt_reliability: Float[np.ndarray, "L"]
+    """Share of the variance of single prompts' places on the axis that is the prompts' own: what would be
+    found again with the same prompts and other questions. NaN where the design cannot tell."""
+    prompt_reliability_interval: Float[np.ndarray, "L 2"]
+    """Bootstrap over roles."""
+    role_spread: Float[np.ndarray, "L"]
+    """Standard deviation of the roles' own places on the axis, in positions: 1 is the distance from the mean
+    role to the default. Near 0, the axis tells no role from another."""
+    prompt_spread: Float[np.ndarray, "L"]
+    """The same of single prompts. Near 0, the axis tells a role prompt from none, not one from another."""
     variance_ratio: Float[np.ndarray, "L V"]
     """Share of the variance, first 20 components at most."""
     components_for_70: Int64[np.ndarray, "L"]
@@ -64,9 +82,9 @@ class SpaceStats:
     default_percentile: Float[np.ndarray, "L K"]
     """Share of the roles whose loading is below the default's, 0 to 1."""
     default_position_interval: Float[np.ndarray, "P 2"]
-    """Middle layer, first 5 components by rank; bootstrap over folds and roles."""
+    """Middle layer, first 5 components by rank; bootstrap over prompts, questions and roles."""
     projection_interval: Float[np.ndarray, "R 2"]
-    """Middle layer; folds resampled within the role, the axis held."""
+    """Middle layer; over new prompts and questions, the error of the axis among them."""
     loadings: Float[np.ndarray, "R K"]
     """"Fully" vectors on the components at the middle layer."""
     default_loadings: Float[np.ndarray, "K"]
@@ -127,8 +145,9 @@ def build_space(
         sums: Fold sums of the pooled response activations.
         min_fully: Responses that a "fully" vector needs; the paper takes 10.
         min_somewhat: Responses that a "somewhat" vector needs.
-        middle_layer: Layer of the loadings and intervals; by default ``n_layers // 2`` (the paper:
-            32 of 64 and 40 of 80; Gemma 2's 22 of 46 is one less than that).
+        middle_layer: Layer of the loadings and intervals; by default the one nearest ``n_layers // 2`` (the
+            paper: 32 of 64 and 40 of 80; Gemma 2's 22 of 46 is one less than that) of those where the axis
+            is found, or failing that, weakly found.
         n_boot: Draws of the bootstrap and of the null.
         n_splits: Random halvings.
         seed: Seed of all resampling.
@@ -143,10 +162,9 @@ def build_space(
             f"min_fully={min_fully}, min_somewhat={min_somewhat}, n_boot={n_boot}, "
             f"n_splits={n_splits}: each must be 1 or more"
         )
-    middle = sums.n_layers // 2 if middle_layer is None else middle_layer
-    if not 0 <= middle < sums.n_layers:
+    if middle_layer is not None and not 0 <= middle_layer < sums.n_layers:
         raise SpaceError(
-            f"middle layer {middle} is not among the {sums.n_layers} layers",
+            f"middle layer {middle_layer} is not among the {sums.n_layers} layers",
             mend=f"Choose 0 to {sums.n_layers - 1}.",
         )
     layout, keep = _layout(sums, min_fully, min_somewhat)
@@ -156,39 +174,60 @@ def build_space(
     null_draws, null_folds = null(layout, n_boot, rngs[2])
 
     columns: dict[str, list[Array]] = {}
-    at_middle: dict[str, Array] = {}
     dense = 0
     for index in range(sums.n_layers):
-        layer = make_layer(layout, *_read(sums, index, layout, keep))
+        layer = make_layer(layout, _read(sums, index, layout, keep))
         point = _point(layer, index)
-        n_vectors = min(POSITION_COMPONENTS, len(point["components"])) if index == middle else 1
-        draws = resample(layer, boot, point["components"], n_vectors=n_vectors)
+        draws = resample(layer, boot, point["components"], n_vectors=1)
         nulls = resample(layer, null_draws, point["components"], n_vectors=1, relabelled=True)
         dense += draws.n_dense + nulls.n_dense
         stable = axis_cosines(layer, _axis_coefficients(layout), draws.axis)
         split = axis_cosines(layer, half_a, half_b)
+        counts = layout.counts[: len(layout.roles)]
+        places = reliability(_along(layer, point["axis"]), counts, layout.clusters, n_boot, rngs[3])
+        corrected, low, high = corrected_cosine(float(point["cos_axis_pc1"]), draws.cosine)
         row = {k: v for k, v in point.items() if k not in ("loadings", "default_loadings")}
         row |= {
-            "cos_axis_pc1_interval": _reflected(float(point["cos_axis_pc1"]), draws.cosine),
+            "cos_axis_pc1_corrected": corrected,
+            "cos_axis_pc1_interval": np.array([low, high]),
             "null_q95": np.quantile(nulls.cosine, 0.95),
             "split_half": np.median(split),
             "split_half_range": np.array([split.min(), split.max()]),
             "axis_stability": np.median(stable),
             "axis_stability_interval": _interval(stable),
+            "role_reliability": places.roles[0],
+            "role_reliability_interval": np.array(places.roles[1:]),
+            "prompt_reliability": places.prompts[0],
+            "prompt_reliability_interval": np.array(places.prompts[1:]),
+            "role_spread": places.spread / np.linalg.norm(point["axis"]),
+            "prompt_spread": places.prompt_spread / np.linalg.norm(point["axis"]),
         }
         for name, value in row.items():
             columns.setdefault(name, []).append(np.asarray(value))
-        if index == middle:
-            at_middle = {
-                "loadings": point["loadings"],
-                "default_loadings": point["default_loadings"],
-                "default_position_interval": _interval(draws.default_position),
-                "projection_interval": _role_intervals(layer, point["axis"], n_boot, rngs[3]),
-            }
         if progress is not None:
             progress(index + 1, sums.n_layers)
 
     stacked = {name: np.stack(values) for name, values in columns.items()}
+    middle = middle_layer
+    if middle is None:
+        middle = choose_layer(
+            stacked["split_half"],
+            stacked["prompt_reliability"],
+            stacked["role_reliability"],
+            stacked["role_reliability_interval"][:, 0],
+        )
+    layer = make_layer(layout, _read(sums, middle, layout, keep))
+    point = _point(layer, middle)
+    n_vectors = min(POSITION_COMPONENTS, len(point["components"]))
+    draws = resample(layer, boot, point["components"], n_vectors=n_vectors)
+    counts = layout.counts[: len(layout.roles)]
+    places = reliability(_along(layer, point["axis"]), counts, layout.clusters, 0, rngs[3])
+    at_middle = {
+        "loadings": point["loadings"],
+        "default_loadings": point["default_loadings"],
+        "default_position_interval": _interval(draws.default_position),
+        "projection_interval": _positions(layer, point["axis"], places, draws.axis),
+    }
     vectors = ("axis", "default_vector", "role_vectors", "somewhat_vectors", "mean", "components")
     numbers = {k: v for k, v in stacked.items() if k not in vectors} | at_middle
     per_role = _counts(sums)
@@ -225,18 +264,22 @@ def _layout(sums: FoldSums, min_fully: int, min_somewhat: int) -> tuple[Layout, 
             f"a persona space needs {MIN_ROLES}",
             mend="Collect more responses for each role, or lower the minimum.",
         )
+    if sums.fold_design is not None:
+        # Where no role answered, the default's answers have nothing to be compared with.
+        default = np.where(fully[keep_f].sum(axis=0) > 0, default, 0)
     _, owner = np.unique(np.concatenate([keep_f, keep_s]), return_inverse=True)
     layout = Layout(
         roles=tuple(sums.roles[i] for i in keep_f),
         somewhat=tuple(sums.roles[i] for i in keep_s),
         owner=owner,
         counts=np.concatenate([fully[keep_f], somewhat[keep_s], default[None]]).astype(np.int64),
+        design=sums.fold_design,
     )
     return layout, (keep_f, keep_s)
 
 
-def _read(sums: FoldSums, index: int, layout: Layout, keep: tuple[Array, Array]) -> tuple[Array, Array]:
-    """Sums [R + S + 1, F, d] of the units and their common centre [d], float64."""
+def _read(sums: FoldSums, index: int, layout: Layout, keep: tuple[Array, Array]) -> Array:
+    """Sums [R + S + 1, F, d] of the units, float64."""
     parts = [sums.sums("fully", index)[keep[0]]]
     if len(keep[1]):
         parts.append(sums.sums("somewhat", index)[keep[1]])
@@ -251,7 +294,7 @@ def _read(sums: FoldSums, index: int, layout: Layout, keep: tuple[Array, Array])
         )
     # A fold without responses must not add what lies in its slot.
     rows[layout.counts == 0] = 0.0
-    return rows, rows.sum(axis=(0, 1)) / layout.counts.sum()
+    return rows
 
 
 def _axis_coefficients(layout: Layout) -> Array:
@@ -327,26 +370,27 @@ def _interval(draws: Array) -> Array:
     return np.moveaxis(np.quantile(draws, [0.025, 0.975], axis=-1), 0, -1)
 
 
-def _reflected(point: float, draws: Array) -> Array:
-    """Interval of a cosine from its bootstrap, reflected about the estimate on Fisher's z scale.
-
-    Every draw adds the sampling noise a second time and noise can only turn the axis and PC1
-    apart, so the draws lie below the estimate as the estimate lies below the truth. Their plain
-    percentiles often leave out the estimate itself. Where the correction in turn exceeds the
-    spread, the interval is widened to hold the estimate.
-    """
-    top = 1 - 1e-12
-    low, high = np.quantile(np.arctanh(np.minimum(draws, top)), [0.025, 0.975])
-    z = np.arctanh(min(point, top))
-    return np.clip(np.tanh([min(2 * z - high, z), max(2 * z - low, z)]), 0.0, 1.0)
-
-
-def _role_intervals(layer: Layer, axis: Array, n: int, rng: np.random.Generator) -> Array:
-    layout = layer.layout
+def _along(layer: Layer, axis: Array) -> Array:
+    """Sums of the roles' projections on the unit axis by fold, [R, F]."""
     unit = axis.astype(np.float64) / np.linalg.norm(axis.astype(np.float64))
-    along = (layer.rows @ unit).reshape(layout.counts.shape)[: len(layout.roles)]
-    draws = fold_bootstrap(layout.counts[: len(layout.roles)], n, rng)
-    return _interval(np.einsum("uf,ufb->ub", along, draws)) + float(layer.centre @ unit)
+    return (layer.rows @ unit).reshape(layer.layout.counts.shape)[: len(layer.layout.roles)]
+
+
+def _positions(layer: Layer, axis: Array, places: Reliability, draws: Array) -> Array:
+    """95% intervals of the roles' projections, [R, 2], the axis's own error among them."""
+    layout = layer.layout
+    n_fully = len(layout.roles)
+    coefficients = means(layout)[:n_fully]
+    rows = layer.rows.reshape(*layout.counts.shape, -1)
+    roles = np.einsum("rf,rfd->rd", coefficients, rows[:n_fully])
+    axis = axis.astype(np.float64)
+    length = float(np.linalg.norm(axis))
+    drawn_axes = layer.rows.T @ draws.astype(np.float64)
+    drawn = (roles @ drawn_axes) / np.square(drawn_axes).sum(axis=0)
+    zero = float((roles @ axis).mean() / length)
+    positions = (roles @ axis / length - zero) / length
+    interval = position_interval(positions, places.variances / length**2, drawn)
+    return interval * length + zero + float(layer.centre @ axis) / length
 
 
 def _counts(sums: FoldSums) -> dict[str, dict[str, int]]:

@@ -3,6 +3,12 @@
 A unit is one vector of the persona space: a role's "fully" mean, a role's "somewhat" mean, or
 the default. Units stand in this order: R fully, S somewhat, the default last. A draw gives every
 (unit, fold) a coefficient, so that coefficients times fold sums is the unit's resampled mean.
+
+Where the folds are blocks of questions (`FoldDesign`), the sums of a fold are taken about that fold's
+own mean over roles, so what a question does to all responses alike is not in a role's sums, but only in
+the default's. A draw then resamples two things: each role's prompts, with all that was answered under
+them, and the blocks of questions, through the default. Where the folds are random, each unit's folds
+are resampled by themselves.
 """
 
 from __future__ import annotations
@@ -12,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from personascope.errors import SpaceError
+from personascope.space._sums import FoldDesign
 
 Array = np.ndarray
 
@@ -28,6 +35,20 @@ class Layout:
     """[R + S] index into the union of both name lists: roles are resampled, not units."""
     counts: Array
     """[R + S + 1, F] responses, int64; the default is the last row."""
+    design: FoldDesign | None = None
+    """What the folds stand for; None where they are random."""
+
+    @property
+    def clusters(self) -> Array:
+        """[F] what is resampled of a role: its prompts, or where folds are random, its folds."""
+        n_folds = self.counts.shape[1]
+        return np.arange(n_folds) if self.design is None else np.array(self.design.prompts)
+
+    @property
+    def blocks(self) -> Array:
+        """[F] what is resampled of the default: blocks of questions, or folds."""
+        n_folds = self.counts.shape[1]
+        return np.arange(n_folds) if self.design is None else np.array(self.design.questions)
 
     @property
     def n_units(self) -> int:
@@ -46,18 +67,28 @@ class Draws:
 
 
 def means(layout: Layout) -> Array:
-    """Coefficients of the plain means, [R + S + 1, F] float64."""
-    return (layout.counts > 0) / layout.counts.sum(axis=1, keepdims=True)
+    """Coefficients of the plain means, [R + S + 1, F] float64.
+
+    The default's blocks of questions weigh the same, so that its mean is over the questions and not
+    over the responses (each block has as many, unless some are empty).
+    """
+    out = (layout.counts > 0) / layout.counts.sum(axis=1, keepdims=True)
+    if layout.design is not None:
+        default = layout.counts[-1]
+        out[-1] = np.where(default > 0, 1.0 / np.maximum(default, 1), 0.0) / np.count_nonzero(default)
+    return out
 
 
-def fold_bootstrap(counts: Array, n: int, rng: np.random.Generator) -> Array:
-    """Resample each unit's folds with replacement.
+def cluster_bootstrap(counts: Array, clusters: Array, n: int, rng: np.random.Generator) -> Array:
+    """Resample each unit's clusters of folds with replacement, one fewer than it has.
 
-    With K folds, the spread of such draws is (K - 1) / K of the true sampling variance (1/8 too
-    small at 8 folds): intervals are a little narrow, as with any bootstrap of K items.
+    Drawing K - 1 of K clusters gives means whose spread is that of the mean of K, without the
+    factor (K - 1) / K of a bootstrap of all K, which for two prompts would be a half (Rao and Wu 1988).
 
     Args:
         counts: [U, F] responses. Folds without responses are never drawn.
+        clusters: [F] the cluster of each fold. A unit whose responses all lie in one cluster has its folds
+            resampled instead.
         n: Number of draws.
         rng: Source of randomness.
 
@@ -67,13 +98,17 @@ def fold_bootstrap(counts: Array, n: int, rng: np.random.Generator) -> Array:
     out = np.zeros((*counts.shape, n), np.float32)
     for u, row in enumerate(counts):
         live = np.flatnonzero(row)
-        times = rng.multinomial(len(live), np.full(len(live), 1 / len(live)), size=n)
+        names, of_fold = np.unique(clusters[live], return_inverse=True)
+        if len(names) < 2:
+            names, of_fold = live, np.arange(len(live))
+        drawn = max(1, len(names) - 1)
+        times = rng.multinomial(drawn, np.full(len(names), 1 / len(names)), size=n)[:, of_fold]
         out[u, live] = (times / (times @ row[live])[:, None]).T
     return out
 
 
 def bootstrap(layout: Layout, n: int, rng: np.random.Generator) -> Draws:
-    """Resample folds within every unit, and roles among roles (duplicates become weights)."""
+    """Resample prompts and questions (or folds) and roles among roles (duplicates become weights)."""
     n_roles = int(layout.owner.max()) + 1
     fully = len(layout.roles)
     weights = np.zeros((n_roles, n), np.float32)
@@ -81,40 +116,89 @@ def bootstrap(layout: Layout, n: int, rng: np.random.Generator) -> Draws:
         # Fewer than two different roles with a "fully" vector span no space.
         while np.count_nonzero(weights[layout.owner[:fully], b]) < 2:
             weights[:, b] = np.bincount(rng.integers(n_roles, size=n_roles), minlength=n_roles)
-    return Draws(fold_bootstrap(layout.counts, n, rng), weights[layout.owner])
+    coefficients = np.concatenate(
+        [
+            cluster_bootstrap(layout.counts[:-1], layout.clusters, n, rng),
+            default_bootstrap(layout, n, rng)[None],
+        ]
+    )
+    return Draws(coefficients, weights[layout.owner])
+
+
+def default_bootstrap(layout: Layout, n: int, rng: np.random.Generator) -> Array:
+    """Resample the default's blocks of questions (or folds); coefficients [F, n], float32."""
+    counts = layout.counts[-1]
+    if layout.design is None:
+        return cluster_bootstrap(counts[None], layout.blocks, n, rng)[0]
+    live = np.flatnonzero(counts)
+    names, of_fold = np.unique(layout.blocks[live], return_inverse=True)
+    drawn = max(1, len(names) - 1)
+    times = rng.multinomial(drawn, np.full(len(names), 1 / len(names)), size=n)[:, of_fold]
+    out = np.zeros((len(counts), n), np.float32)
+    out[live] = (times / times.sum(axis=1, keepdims=True) / counts[live]).T
+    return out
 
 
 def halves(layout: Layout, n: int, rng: np.random.Generator) -> tuple[Array, Array, int]:
-    """Axis coefficients of random halves of the folds, within each role and the default.
+    """Axis coefficients of random halves of the blocks of questions, the same for every role and the default.
 
-    A role with responses in one fold only cannot be split and is left out of both halves.
+    Where the folds are random, they are halved within each role and the default. A role with responses in
+    one half only is left out of both.
 
     Returns:
-        Two arrays [(R + S + 1) * F, n], and the number of roles that were split.
+        Two arrays [(R + S + 1) * F, n], and the number of roles that were split in the median draw.
 
     Raises:
         SpaceError: The default, or every role, has responses in fewer than two folds.
     """
-    n_fully = len(layout.roles)
-    live = [np.flatnonzero(row) for row in layout.counts]
-    splittable = [u for u in range(n_fully) if len(live[u]) >= 2]
-    if len(live[-1]) < 2 or not splittable:
+    n_fully, n_folds = len(layout.roles), layout.counts.shape[1]
+    rows = [*range(n_fully), layout.n_units]
+    counts = layout.counts[rows]
+    live = counts > 0
+    splittable = int((live[:-1].sum(axis=1) >= 2).sum())
+    if live[-1].sum() < 2 or not splittable:
         raise SpaceError(
-            f"split halves need responses in two folds: the default has {len(live[-1])}, "
-            f"and {len(splittable)} roles have two",
+            f"split halves need responses in two folds: the default has {int(live[-1].sum())}, "
+            f"and {splittable} roles have two",
             mend="Collect more responses, at least two of the default and of a role in different folds.",
         )
+    first = np.zeros((len(rows), n_folds, n), bool)
+    if layout.design is None:
+        for place, folds in enumerate(live):
+            order = np.where(folds[:, None], rng.random((n_folds, n)), 2.0).argsort(axis=0)
+            np.put_along_axis(first[place], order[: int(folds.sum()) // 2], True, axis=0)
+    else:
+        names, of_fold = np.unique(layout.blocks, return_inverse=True)
+        if len(names) < 2:
+            raise SpaceError(
+                "split halves need two blocks of questions, and there is one",
+                mend="Ask two questions or more.",
+            )
+        order = rng.random((len(names), n)).argsort(axis=0)
+        chosen = np.zeros((len(names), n), bool)
+        np.put_along_axis(chosen, order[: len(names) // 2], True, axis=0)
+        first[:] = chosen[of_fold][None]
     out = np.zeros((2, *layout.counts.shape, n))
-    for u in [*splittable, layout.n_units]:
-        sign = 1.0 if u == layout.n_units else -1.0 / len(splittable)
-        folds = live[u]
-        first = np.zeros((len(folds), n), bool)
-        first[: len(folds) // 2] = True
-        first = rng.permuted(first, axis=0)
-        for half, members in enumerate((first, ~first)):
-            out[half, u, folds] = sign * members / (layout.counts[u, folds] @ members)
-    flat = out.reshape(2, -1, n)
-    return flat[0], flat[1], len(splittable)
+    sides = np.stack([first & live[:, :, None], ~first & live[:, :, None]])
+    sizes = np.einsum("hufn,uf->hun", sides, counts)
+    both = (sizes > 0).all(axis=0)
+    split = both[:-1].sum(axis=0)
+    for half in range(2):
+        mean = sides[half] / np.maximum(sizes[half], 1)[:, None, :]
+        out[half][rows[:-1]] = -mean[:-1] * (both[:-1] / np.maximum(split, 1))[:, None, :]
+        if layout.design is None:
+            out[half][-1] = mean[-1]
+        else:
+            blocks = sides[half][-1] / np.maximum(counts[-1], 1)[:, None]
+            out[half][-1] = blocks / np.maximum(sides[half][-1].sum(axis=0), 1)
+    usable = both[-1] & (split > 0)
+    if not usable.any():
+        raise SpaceError(
+            "no role has responses to both halves of the questions, in any halving",
+            mend="Collect more responses for each role.",
+        )
+    flat = out[..., usable].reshape(2, -1, int(usable.sum()))
+    return flat[0], flat[1], int(np.median(split))
 
 
 def null(layout: Layout, n: int, rng: np.random.Generator) -> tuple[Draws, int]:

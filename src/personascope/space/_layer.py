@@ -15,32 +15,56 @@ Array = np.ndarray
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
-    """Fold sums of one layer about a common centre.
+    """Fold sums of one layer about a common centre, or each fold about its own mean over roles.
 
-    Every statistic of the space is a difference of means, so the centre cancels; without it the
-    large common part of all activations would drown the differences in rounding.
+    Every statistic of the space is a difference of means, so a common centre cancels; without it the
+    large common part of all activations would drown the differences in rounding. Where folds are blocks
+    of questions, taking each about its own mean also takes out what the question does to every role.
     """
 
     layout: Layout
     centre: Array
-    """[d] float64."""
+    """[d] float64: what makes a mean of the rows a mean of activations again."""
     rows: Array
-    """[(R + S + 1) * F, d] float64 sums, less count times centre."""
+    """[(R + S + 1) * F, d] float64 sums, less count times the centre of their fold."""
     product: Callable[[Array], Array]
     """The Gram matrix of the rows times [(R + S + 1) * F, B] coefficients."""
     fast: Callable[[Array], Array]
     """The same in float32, for resampling."""
 
 
-def make_layer(layout: Layout, sums: Array, centre: Array) -> Layer:
+def fold_centres(layout: Layout, sums: Array) -> Array:
+    """Return what is taken from the sums of each fold, per response, [F, d] float64.
+
+    One common centre where the folds are random. Where they are blocks of questions: the effects of the
+    folds in the additive model ``activation = role + fold`` over the "fully" responses, by least squares, so
+    that a role that answered (or played) only some of the questions is not given their effects for its own.
+    """
+    if layout.design is None:
+        common = sums.sum(axis=(0, 1)) / layout.counts.sum()
+        return np.broadcast_to(common, sums.shape[1:])
+    n_fully = len(layout.roles)
+    counts, role_sums = layout.counts[:n_fully].astype(np.float64), sums[:n_fully]
+    per_role = counts.sum(axis=1)
+    means = role_sums.sum(axis=1) / per_role[:, None]
+    # The roles' own effects are eliminated; what is left is singular by one constant, which is set below.
+    system = np.diag(counts.sum(axis=0)) - counts.T @ (counts / per_role[:, None])
+    effects = np.linalg.pinv(system, rcond=1e-10, hermitian=True) @ (role_sums.sum(axis=0) - counts.T @ means)
+    effects += (means - (counts / per_role[:, None]) @ effects).mean(axis=0)
+    return effects
+
+
+def make_layer(layout: Layout, sums: Array) -> Layer:
     """Centre the fold sums and hold their Gram matrix in the cheaper of its two forms.
 
     Args:
         layout: The units.
         sums: [R + S + 1, F, d] float64.
-        centre: [d] float64.
     """
-    rows = (sums - layout.counts[:, :, None] * centre).reshape(-1, sums.shape[-1])
+    centres = fold_centres(layout, sums)
+    # The mean over the default's folds, so that its vector is the mean of its responses' means by question.
+    centre = centres[layout.counts[-1] > 0].mean(axis=0)
+    rows = (sums - layout.counts[:, :, None] * centres).reshape(-1, sums.shape[-1])
     small = rows.astype(np.float32)
     if len(rows) < 2 * rows.shape[1]:
         gram = rows @ rows.T

@@ -15,8 +15,13 @@ from safetensors import SafetensorError, safe_open
 
 from personascope.errors import StoreError, UsageError
 from personascope.space._build import Space, SpaceStats
+from personascope.space._checks import MapChecks, RolePlay
 from personascope.space._meta import MapMeta, MapModel, Quantiles
 from personascope.space._save import FORMAT, MAP_JSON, TENSORS, write_map
+from personascope.space._verdict import Verdict, verdict_at
+
+FIRST_DESIGN = "fixed questions, one prompt a role (1)"
+"""What maps say of which nothing is recorded."""
 
 REMAKE = "Make the map again, or copy the whole folder again from where it came from."
 
@@ -205,13 +210,59 @@ class PersonaMap:
     @cached_property
     def stats(self) -> SpaceStats:
         """Cosines, positions, variance and their uncertainty."""
-        values: dict[str, Any] = {
-            f.name: self._get(f"stats.{f.name}")
-            if f"stats.{f.name}" in self._record["tensors"]
-            else self._record["stats"][f.name]
-            for f in dataclasses.fields(SpaceStats)
-        }
-        return SpaceStats(**values)
+        return SpaceStats(**{f.name: self._stat(f.name) for f in dataclasses.fields(SpaceStats)})
+
+    def _stat(self, name: str) -> Any:
+        if f"stats.{name}" in self._record["tensors"]:
+            return self._get(f"stats.{name}")
+        if name in self._record["stats"]:
+            return self._record["stats"][name]
+        # A map of an earlier version: the figure was not computed then.
+        return np.full((self.n_layers, 2) if name.endswith("_interval") else self.n_layers, np.nan)
+
+    @cached_property
+    def checks(self) -> MapChecks | None:
+        """What the run checked of itself; None for a map of the first design, which checked nothing.
+
+        Raises:
+            StoreError: The record is damaged.
+        """
+        record = self._record.get("checks")
+        if record is None:
+            return None
+        try:
+            kept = {name: value for name, value in record.items() if name != "nuisances"}
+            roles = {name: RolePlay(**role) for name, role in kept.pop("roles").items()}
+            return MapChecks(**kept, roles=roles, correlations=self._get("checks.correlations"))
+        except (TypeError, KeyError, AttributeError, SafetensorError) as error:
+            raise StoreError(
+                f"the checks in {self.folder / MAP_JSON} are damaged: {error}", mend=REMAKE
+            ) from error
+
+    @property
+    def design(self) -> str:
+        """By which design the map was made."""
+        return FIRST_DESIGN if self.checks is None else self.checks.design
+
+    def verdict(self, layer: int | None = None) -> Verdict:
+        """Say whether there is an axis, whether it is the main component, and where the default stands.
+
+        Args:
+            layer: The layer; the middle one if not given.
+
+        Raises:
+            UsageError: The layer is not in the map.
+        """
+        return verdict_at(self.stats, self.checks, self._layer(self.middle_layer if layer is None else layer))
+
+    def __repr__(self) -> str:
+        """Say on a few lines what the map is, the verdict first."""
+        found = self.verdict()
+        return (
+            f"PersonaMap of {self.model.id}: {found.headline}\n"
+            f"  layer {self.middle_layer} of {self.n_layers}, {len(self.roles)} roles, {self.design}, "
+            f"in {self.folder}"
+        )
 
     def role_vector(self, name: str) -> Float32[np.ndarray, "L d"]:
         """Mean activation of a role's "fully" responses.

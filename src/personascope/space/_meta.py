@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from personascope.errors import SpaceError
+from personascope.space._checks import MapChecks
 
 PERCENTILES: tuple[int, ...] = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 
@@ -51,6 +52,8 @@ class MapMeta:
     """Responses of each role that the judge gave no score; a role left out has none."""
     empty: Mapping[str, int] = field(default_factory=dict[str, int])
     """Responses of each role (or "default") without a token to pool."""
+    checks: MapChecks | None = None
+    """What the run checked of itself; None for a space that no run of this design made."""
 
 
 def projection_quantiles(

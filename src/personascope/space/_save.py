@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 
 from personascope.errors import SpaceError, StoreError
 from personascope.space._build import Space
+from personascope.space._checks import FOLLOWED, NUISANCES, MapChecks
 from personascope.space._meta import MapMeta
 from personascope.store import remove, sync, tmp_path
 
@@ -97,6 +98,14 @@ def _contents(space: Space, meta: MapMeta) -> tuple[dict[str, np.ndarray], dict[
     arrays = {name: value for name, (value, _) in given.items()}
     for name in ("axis", "default_vector", "role_vectors", "somewhat_vectors", "mean", "components"):
         arrays[name] = getattr(space, name)
+    checks = meta.checks
+    if checks is not None:
+        wanted = (shape[0], len(NUISANCES), len(FOLLOWED))
+        if checks.correlations.shape != wanted:
+            raise SpaceError(
+                f"the checks' correlations must be {wanted}, and are {checks.correlations.shape}"
+            )
+        arrays["checks.correlations"] = checks.correlations
     scalars: dict[str, int] = {}
     for field in dataclasses.fields(space.stats):
         value = getattr(space.stats, field.name)
@@ -126,8 +135,25 @@ def _contents(space: Space, meta: MapMeta) -> tuple[dict[str, np.ndarray], dict[
         "command": meta.command,
         "percentiles": list(meta.quantiles.percentiles),
         "stats": scalars,
+        "checks": None if checks is None else _checks_record(checks),
     }
     return arrays, record
+
+
+def _checks_record(checks: MapChecks) -> dict[str, Any]:
+    return {
+        "design": checks.design,
+        "profile": dict(checks.profile),
+        "vectors": checks.vectors,
+        "threshold": checks.threshold,
+        "roles": {name: dataclasses.asdict(role) for name, role in checks.roles.items()},
+        "cut": checks.cut,
+        "garbled": checks.garbled,
+        "perplexity": checks.perplexity,
+        "n_roles": checks.n_roles,
+        "length_adjusted": checks.length_adjusted,
+        "nuisances": list(NUISANCES),
+    }
 
 
 def _digest(arrays: dict[str, np.ndarray]) -> str:

@@ -70,12 +70,19 @@
       ["Roles", count(placed.length)],
       ["Middle layer", `${data.middle_layer} (of 0 to ${data.n_layers - 1})`],
       ["Width", count(data.d_model)],
+      ["Design", data.design],
     ];
     for (const [name, value] of rows) {
       if (!value) continue;
       const row = make("div");
       row.append(make("dt", "", name), make("dd", "", value));
       byId("facts").append(row);
+    }
+    for (const answer of data.verdict) {
+      const line = make("li");
+      line.append(make("b", "", answer.question), make("span", `grade ${answer.grade.replace(" ", "-")}`, answer.grade));
+      line.append(make("span", "why", answer.reasons.join("; ")));
+      byId("verdict").append(line);
     }
     for (const text of data.warnings) byId("warnings").append(make("p", "warning", text));
     for (const f of data.figures) {

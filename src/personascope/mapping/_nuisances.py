@@ -1,0 +1,120 @@
+"""What a component may be instead of a persona: length, having ended, form, language, ways of speaking.
+
+For every role the mean of each over the responses that its vector is made of, and their correlation over
+roles with the roles' places on the axis and on the first components. A component that follows one of
+them closely is that as much as it is a persona, and the map says so.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from personascope.judge import JudgeItem, ai_mentions, nonsense
+from personascope.mapping._design import DEFAULT, Design
+from personascope.mapping._sums import Vectors, slot_of
+from personascope.space import NUISANCES
+from personascope.store import RunFolder
+
+_FIRST_PERSON = re.compile(r"\b(?:I|[Mm]y|[Mm]e|[Mm]ine|[Mm]yself|[Ww]e|[Oo]ur|[Uu]s)\b")
+BROKEN = 0.03
+"""Share of characters that are none, from which a text is garble."""
+_WORD = re.compile(r"\w+")
+_FORMATTED = re.compile(r"^\s*(?:\d+[.)]|[-*•]|#{1,4}|```)\s*\S|\*\*\S", re.M)
+
+
+def measure(row: Mapping[str, Any], description: str) -> tuple[float, ...]:
+    """Return the nuisances of one response, in the order of `NUISANCES`.
+
+    Args:
+        row: A row of rollouts.parquet.
+        description: Of its role, for what counts as speaking of oneself as an AI.
+    """
+    text = row["text"] or ""
+    words = _WORD.findall(text)
+    letters = [char for char in text if char.isalpha()]
+    item = JudgeItem(
+        id=row["id"],
+        role=row["role"],
+        description=description,
+        system_prompt=row["system_prompt"] or "",
+        question=row["question"] or "",
+        response=text,
+        eval_prompt=None,
+    )
+    return (
+        float(np.log1p(row["token_count"] or 0)),
+        float(row["finish_reason"] == "stop"),
+        float(bool(_FORMATTED.search(text))),
+        sum(ord(char) > 0x24F for char in letters) / max(len(letters), 1),
+        float(bool(ai_mentions(item))),
+        len(_FIRST_PERSON.findall(text)) / max(len(words), 1),
+        float(nonsense(text) is not None or _broken(text)),
+    )
+
+
+def _broken(text: str) -> bool:
+    """Return whether a text holds bytes that are no characters, or control characters, here and there."""
+    strange = sum(
+        char == "\ufffd" or (unicodedata.category(char) == "Cc" and not char.isspace()) for char in text
+    )
+    return strange > BROKEN * len(text)
+
+
+class Tally:
+    """Means of the nuisances by role, taken in row by row; and how many responses were cut off or played."""
+
+    def __init__(self, design: Design, vectors: Vectors) -> None:
+        """Begin with nothing."""
+        self._design = design
+        self._rubric = vectors == "rubric"
+        self._sums: dict[str, np.ndarray] = {}
+        self._counts: dict[str, int] = {}
+        self.responses = 0
+        self.cut = 0
+        self.garbled = 0
+        self.log_probabilities: list[float] = []
+        self.information: dict[str, list[float]] = {}
+        self.played: dict[str, int] = {}
+
+    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Take in rows of rollouts.parquet."""
+        for row in rows:
+            if not row["token_count"]:
+                continue
+            role = row["role"]
+            description = "" if role == DEFAULT else self._design.role(role).description
+            values = np.array(measure(row, description))
+            self.responses += 1
+            self.cut += row["finish_reason"] == "length"
+            self.garbled += bool(values[-1])
+            if row["log_probability"] is not None:
+                self.log_probabilities.append(row["log_probability"])
+            if row["role_information"] is not None:
+                self.information.setdefault(role, []).append(row["role_information"])
+                self.played[role] = self.played.get(role, 0) + bool(row["played"])
+            played = None if self._rubric else row["played"]
+            bucket, _ = slot_of(row["score"], row["fold"], played)
+            if bucket == "fully" and row["status"] != "unscored":
+                self._sums[role] = self._sums.get(role, 0.0) + values
+                self._counts[role] = self._counts.get(role, 0) + 1
+
+    def means(self, roles: Iterable[str]) -> Float[np.ndarray, "R N"]:
+        """Return each role's means; NaN for a role of which no response counts."""
+        nothing = np.full(len(NUISANCES), np.nan)
+        return np.stack(
+            [self._sums[role] / self._counts[role] if role in self._sums else nothing for role in roles]
+        )
+
+
+def tally(folder: RunFolder, design: Design, vectors: Vectors) -> Tally:
+    """Read all rows of a run, one unit in memory at a time."""
+    found = Tally(design, vectors)
+    for index in sorted(folder.units):
+        found.add(folder.rows(index).to_pylist())
+    return found

@@ -1,0 +1,98 @@
+"""Did the model play? Role information: what a response's own prompt tells of it, by the model itself.
+
+The mean over the response's tokens of ``log p(token | role prompt, question) - log p(token | question)``, in
+nats a token. It needs no judge. The first term comes with generation, the second from one pass over the
+response after the question alone, which all responses to that question share.
+
+A neutral prompt ("You are an AI assistant.") moves a response too. So a response is said to have played
+its role where its role information lies above that of 95% of the default's responses under neutral prompts.
+What that is worth against readers is in benchmarks/role_information.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from personascope.engines import Engine, ScoreRequest
+from personascope.errors import EngineError, StoreError
+from personascope.mapping._design import DEFAULT, Design
+from personascope.mapping._unit import Unit
+from personascope.store import RunFolder
+
+BASELINE_QUANTILE = 0.95
+"""Share of the default's responses under neutral prompts that a response must exceed to have played."""
+
+MIN_BASELINE = 8
+"""Responses of the default under a prompt with text, below which there is no baseline."""
+
+
+def score_unit(engine: Engine, design: Design, unit: Unit) -> None:
+    """Put the role information of a unit's responses into its rows, and how probable the model finds them.
+
+    A response of the default without a system prompt has none, by definition: 0.
+
+    Raises:
+        EngineError: If the engine gives no log-probability of a response, or one that is not a number.
+    """
+    asked: list[ScoreRequest] = []
+    for rollout in design.unit(unit.index):
+        generated = unit.generated.get(rollout.id)
+        if generated is None:
+            continue
+        unit.rows[rollout.id]["log_probability"] = float(np.mean(generated.logprobs))
+        if design.system_prompt(rollout):
+            asked.append(ScoreRequest(rollout.id, design.plain_conversation(rollout), generated.token_ids))
+        else:
+            unit.rows[rollout.id]["role_information"] = 0.0
+    for scored in engine.score(asked):
+        own = unit.generated[scored.id].logprobs
+        value = float(np.mean(own - scored.logprobs)) if len(own) == len(scored.logprobs) else float("nan")
+        if not np.isfinite(value):
+            raise EngineError(
+                f"the log-probabilities of {scored.id} are missing or not finite",
+                mend="run the model in bfloat16 or float32, or map without role information",
+            )
+        unit.rows[scored.id]["role_information"] = value
+    missing = [request.id for request in asked if unit.rows[request.id]["role_information"] is None]
+    if missing:
+        raise EngineError(f"the engine scored nothing for {len(missing)} responses, such as {missing[0]}")
+    unit.generated.clear()
+
+
+def baseline(folder: RunFolder, design: Design) -> float:
+    """Return the role information above which a response played, from the default's committed responses.
+
+    Raises:
+        StoreError: If the default's units are not all committed, or too few responses have a neutral prompt.
+    """
+    values: list[float] = []
+    neutral = {index for index, prompt in enumerate(design.corpus.default_prompts) if prompt}
+    for index in range(design.n_default_units):
+        if index not in folder.units:
+            raise StoreError(f"unit {index} of {folder.path} is not there", mend="run the same command again")
+        values += default_values(folder.rows(index).to_pylist(), neutral)
+    if len(values) < MIN_BASELINE:
+        raise StoreError(
+            f"the default has {len(values)} responses under a prompt with text, and role information is held "
+            f"against {MIN_BASELINE} or more",
+            mend="give the corpus neutral default prompts, or map with --no-role-information",
+        )
+    return float(np.quantile(np.array(values, np.float64), BASELINE_QUANTILE))
+
+
+def default_values(rows: Iterable[dict], neutral: set[int]) -> list[float]:
+    """Return the role information of the default's responses under a neutral prompt."""
+    return [
+        row["role_information"]
+        for row in rows
+        if row["role"] == DEFAULT and row["prompt_index"] in neutral and row["role_information"] is not None
+    ]
+
+
+def mark_played(unit: Unit, threshold: float) -> None:
+    """Say of every role response of a unit whether it played."""
+    for row in unit.rows.values():
+        if row["role"] != DEFAULT and row["role_information"] is not None:
+            row["played"] = row["role_information"] > threshold

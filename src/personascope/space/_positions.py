@@ -1,0 +1,199 @@
+"""How sure the roles' places on the axis are: over new prompts, new questions, and another axis.
+
+A role's place is the mean of its responses' projections. Its error has two parts of its own, estimated by
+variance components pooled over all roles (one role has two or three prompts, too few for an estimate
+by itself): the spread between prompts, and the spread of responses within one, each to another question.
+To these comes the error of the axis, which all roles share and which bootstrap draws of the axis show.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+Array = np.ndarray
+
+Z95 = 1.959964
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """Variances of projections within a role, pooled over roles.
+
+    Attributes:
+        prompt: Between the means of a role's prompts, beyond what the responses explain.
+        response: Of single responses under one prompt (question and sampling of tokens together).
+    """
+
+    prompt: float
+    response: float
+
+    def of_means(self, counts: Array, clusters: Array) -> Float[np.ndarray, "R"]:
+        """Return the variance of each role's mean, [R], from its responses by fold [R, F]."""
+        total = np.maximum(counts.sum(axis=1), 1)
+        shares = np.stack([counts[:, clusters == name].sum(axis=1) for name in np.unique(clusters)], axis=1)
+        return self.prompt * np.square(shares / total[:, None]).sum(axis=1) + self.response / total
+
+
+@dataclass(frozen=True, slots=True)
+class _Squares:
+    """Sums of squares and degrees of freedom of each role, [R]."""
+
+    within: Array
+    within_free: Array
+    between: Array
+    between_free: Array
+    weight: Array
+    """Times the variance between prompts, the expected share of it in ``between``."""
+
+    def components(self, drawn: Array | slice = slice(None)) -> Components:
+        free = self.within_free[drawn].sum()
+        response = float(self.within[drawn].sum() / free) if free else 0.0
+        weight = self.weight[drawn].sum()
+        above = self.between[drawn].sum() - response * self.between_free[drawn].sum()
+        return Components(float(max(0.0, above / weight)) if weight > 0 else 0.0, response)
+
+
+def _squares(sums: Array, counts: Array, clusters: Array) -> _Squares:
+    n = counts.sum(axis=1)
+    mean = sums.sum(axis=1) / np.maximum(n, 1)
+    fold_means = sums / np.maximum(counts, 1)
+    within = np.zeros(len(n))
+    within_free, between, between_free, squares = (np.zeros(len(n)) for _ in range(4))
+    for name in np.unique(clusters):
+        of = clusters == name
+        size = counts[:, of].sum(axis=1)
+        centre = sums[:, of].sum(axis=1) / np.maximum(size, 1)
+        within += (counts[:, of] * np.square(fold_means[:, of] - centre[:, None])).sum(axis=1)
+        within_free += np.maximum((counts[:, of] > 0).sum(axis=1) - 1, 0)
+        between += size * np.square(centre - mean)
+        between_free += size > 0
+        squares += np.square(size)
+    return _Squares(
+        within, within_free, between, np.maximum(between_free - 1, 0), n - squares / np.maximum(n, 1)
+    )
+
+
+def variance_components(
+    sums: Float[np.ndarray, "R F"], counts: Float[np.ndarray, "R F"], clusters: Float[np.ndarray, "F"]
+) -> Components:
+    """Estimate the variance between prompts and between responses by analysis of variance.
+
+    Args:
+        sums: Sums of the projections of each role's responses, by fold.
+        counts: Responses behind them.
+        clusters: The prompt of each fold. Where every fold is a cluster of its own, all variance is put
+            between clusters.
+    """
+    return _squares(sums, counts, clusters).components()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reliability:
+    """How much of the spread along a direction would be found again.
+
+    Attributes:
+        roles: Share of the variance of the roles' places that is the roles' own (generalisability over new
+            prompts and questions), 0 to 1, with its 95% interval over resampled roles: (value, low, high).
+        prompts: Share of the variance of single prompts' places that is the prompts' own (over new questions
+            alone), likewise. NaN where there is no more than one fold to a prompt.
+        spread: Standard deviation of the roles' own places, noise taken out, in units of the direction.
+        prompt_spread: The same of the prompts' own places.
+        variances: Variance of each role's place by its own prompts and responses, [R].
+    """
+
+    roles: tuple[float, float, float]
+    prompts: tuple[float, float, float]
+    spread: float
+    prompt_spread: float
+    variances: Float[np.ndarray, "R"]
+
+
+def reliability(sums: Array, counts: Array, clusters: Array, n: int, rng: np.random.Generator) -> Reliability:
+    """Return how reliable the places along a direction are, of roles and of single prompts.
+
+    Args:
+        sums: Sums of projections on a unit vector, [R, F].
+        counts: Responses behind them, [R, F].
+        clusters: The prompt of each fold, [F].
+        n: Draws of roles for the intervals; none, and they are NaN.
+        rng: Source of randomness.
+    """
+    squares = _squares(sums, counts, clusters)
+    role_means = sums.sum(axis=1) / np.maximum(counts.sum(axis=1), 1)
+    names = np.unique(clusters)
+    sizes = np.stack([counts[:, clusters == name].sum(axis=1) for name in names], axis=1)
+    totals = np.stack([sums[:, clusters == name].sum(axis=1) for name in names], axis=1)
+    prompt_means = np.where(sizes > 0, totals / np.maximum(sizes, 1), np.nan)
+    separable = squares.within_free.sum() > 0
+
+    def own(observed: float, noise: float) -> tuple[float, float]:
+        left = max(0.0, observed - noise)
+        return (left / observed if observed > 0 else 0.0), left
+
+    def shares(drawn: Array | slice) -> tuple[float, float, float, float, Array]:
+        found = squares.components(drawn)
+        noise = found.of_means(counts[drawn], clusters)
+        role, role_own = own(float(np.var(role_means[drawn], ddof=1)), float(noise.mean()))
+        if not separable:
+            return role, role_own, float("nan"), float("nan"), noise
+        # Prompts of one place are held against each other: what the place does to all is not theirs.
+        means, size = prompt_means[drawn], sizes[drawn]
+        about = means - np.nanmean(means, axis=0)
+        there = size > 0
+        freedom = max(int(there.sum()) - there.shape[1], 1)
+        observed = float(np.nansum(np.square(about)) / freedom)
+        prompt, prompt_own = own(observed, float(found.response * np.mean(1.0 / size[there])))
+        return role, role_own, prompt, prompt_own, noise
+
+    role, role_own, prompt, prompt_own, variances = shares(slice(None))
+    draws = np.array([shares(rng.integers(len(role_means), size=len(role_means)))[:3:2] for _ in range(n)])
+    ends = np.quantile(draws, [0.025, 0.975], axis=0) if n else np.full((2, 2), np.nan)
+    return Reliability(
+        (role, float(ends[0, 0]), float(ends[1, 0])),
+        (prompt, float(ends[0, 1]), float(ends[1, 1])),
+        float(np.sqrt(role_own)),
+        float(np.sqrt(prompt_own)),
+        variances,
+    )
+
+
+def position_interval(
+    positions: Float[np.ndarray, "R"],
+    variances: Float[np.ndarray, "R"],
+    drawn: Float[np.ndarray, "R B"],
+) -> Float[np.ndarray, "R 2"]:
+    """Return 95% intervals of the roles' positions (0 the mean role, 1 the default).
+
+    Args:
+        positions: Estimates.
+        variances: Variance of each by the role's own prompts and responses.
+        drawn: The same roles on bootstrap draws of the axis.
+    """
+    half = Z95 * np.sqrt(variances + drawn.var(axis=1, ddof=1))
+    return np.stack([positions - half, positions + half], axis=1)
+
+
+def corrected_cosine(point: float, draws: Float[np.ndarray, "B"]) -> tuple[float, float, float]:
+    """Correct a cosine for the noise in both of its vectors; return the estimate and its 95% interval.
+
+    Noise turns two vectors apart, so the estimate lies below the truth, and a bootstrap, which adds the same
+    noise a second time, below the estimate by as much. On the scale of the squared tangent, noise
+    across a vector adds to what is there, so what the bootstrap adds is taken away there. The interval has
+    the draws' spread about that estimate, on the scale of the tangent, where the spread hardly depends on
+    the angle (benchmarks/coverage.md).
+
+    Args:
+        point: The cosine as measured, 0 to 1.
+        draws: The same in bootstrap draws.
+    """
+    cosines = np.clip(np.append(draws, point), 1e-6, 1.0)
+    tangents = np.sqrt(1.0 - np.square(cosines)) / cosines
+    drawn, at = tangents[:-1], float(tangents[-1])
+    low, middle, high = np.quantile(drawn, [0.025, 0.5, 0.975])
+    corrected = float(np.sqrt(max(0.0, 2 * at**2 - middle**2)))
+    found = (corrected, corrected + high - middle, max(0.0, corrected - (middle - low)))
+    estimate, lowest, highest = (float(1.0 / np.sqrt(1.0 + value**2)) for value in found)
+    return estimate, lowest, highest

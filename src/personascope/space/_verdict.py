@@ -1,0 +1,224 @@
+"""Is the map one? Three questions with one answer each, and the figures that led to it.
+
+The criteria were fixed on simulated runs and on four blind cases (random weights, system prompts that never
+reached the model, shuffled role labels, one plain sentence as every role's prompt) before maps of real
+models were made with this design: docs/verdict.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from personascope.space._checks import FOLLOWED, NUISANCES, MapChecks
+
+if TYPE_CHECKING:
+    from personascope.space._build import SpaceStats
+
+Grade = Literal["found", "weak", "not found", "unknown"]
+
+GRADES: tuple[Grade, ...] = ("not found", "weak", "found")
+
+SPLIT_HALF = (0.5, 0.8)
+"""Cosine of the axes of two halves of the questions: at least this for weak, and for found."""
+PROMPT_RELIABILITY = (0.3, 0.6)
+"""Share of the spread of single prompts on the axis that other questions would find again, likewise."""
+ROLE_RELIABILITY = 0.3
+"""Share of the roles' spread that other prompts would find again: below this the axis is weak at best."""
+PLAYED = (0.15, 0.33)
+"""Share of the roles' responses that played, likewise; of what neutral prompts do, 0.05 passes for played."""
+MAIN_COSINE = 0.6
+"""The paper finds cos(axis, PC1) above this at every layer."""
+DEFAULT_PERCENTILE = (0.8, 0.95)
+"""Share of the roles below the default on the first component, likewise."""
+GARBLED = 0.5
+"""With more responses of loops or garble than this there is no axis."""
+PERPLEXITY = 50.0
+"""A model that finds what it drew itself less probable than this writes no text: language models, drawing at
+temperature 0.7, come to 2 to 10."""
+UNKNOWN = 0.8
+"""Width of an interval of the cosine that says nothing."""
+FOLLOWS = 0.7
+"""A component follows what it correlates with this closely: half of its variance."""
+CUT = 0.5
+"""Share of responses cut off by the limit from which it is said."""
+
+
+def grade(value: float, bounds: tuple[float, float]) -> Grade:
+    """Return what a figure amounts to; NaN is not found."""
+    return "found" if value >= bounds[1] else "weak" if value >= bounds[0] else "not found"
+
+
+def worst(grades: list[Grade]) -> Grade:
+    """Return the lowest of some grades."""
+    return min(grades, key=GRADES.index)
+
+
+def choose_layer(
+    split_half: Float[np.ndarray, "L"],
+    prompt_reliability: Float[np.ndarray, "L"],
+    role_reliability: Float[np.ndarray, "L"],
+    role_low: Float[np.ndarray, "L"],
+) -> int:
+    """Return the layer nearest the middle among those where the axis is graded best."""
+    n_layers = len(split_half)
+    figures = zip(split_half, prompt_reliability, role_reliability, role_low, strict=True)
+    ranks = [
+        GRADES.index(worst([grade(a, SPLIT_HALF), _grade_prompts(b, c), _grade_roles(c, low)]))
+        for a, b, c, low in figures
+    ]
+    best = max(ranks)
+    middle = n_layers // 2
+    return min(
+        (layer for layer, rank in enumerate(ranks) if rank == best), key=lambda at: (abs(at - middle), -at)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The answer to one question.
+
+    Attributes:
+        grade: "found", "weak" or "not found"; "unknown" where the map did not record what it takes.
+        reasons: The figures that led to it, the ones that decided first.
+    """
+
+    grade: Grade
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Three things apart: in small models the first two may hold and the third not (or the other way round).
+
+    Attributes:
+        layer: The layer that it is about.
+        axis: Is there an axis: the same over questions, with roles in a lasting order along it, and played?
+        main: Is it the main component of the persona space?
+        default: Does the default stand at the end of the first component?
+        warnings: What else the components follow, and what is thin.
+    """
+
+    layer: int
+    axis: Finding
+    main: Finding
+    default: Finding
+    warnings: tuple[str, ...]
+
+    @property
+    def answers(self) -> tuple[tuple[str, Finding], ...]:
+        """The three questions with their answers."""
+        return (
+            ("Is there an axis?", self.axis),
+            ("Is it the main component?", self.main),
+            ("Is the default at its end?", self.default),
+        )
+
+    @property
+    def headline(self) -> str:
+        """The three grades on one line."""
+        return (
+            f"axis {self.axis.grade}; main component: {self.main.grade}; "
+            f"default at its end: {self.default.grade}"
+        )
+
+
+def verdict_at(stats: SpaceStats, checks: MapChecks | None, layer: int) -> Verdict:
+    """Give the verdict on one layer from the figures of a map.
+
+    Args:
+        stats: The space's numbers.
+        checks: What the run checked; None for a map of the first design, whose verdict is unknown.
+        layer: The layer.
+    """
+    cosine, corrected = float(stats.cos_axis_pc1[layer]), float(stats.cos_axis_pc1_corrected[layer])
+    low, high = (float(value) for value in stats.cos_axis_pc1_interval[layer])
+    null = float(stats.null_q95[layer])
+    percentile = float(stats.default_percentile[layer, 0])
+    if checks is None or np.isnan(stats.role_reliability[layer]):
+        unknown = Finding("unknown", ("made before maps checked whether they are one: map the model again",))
+        return Verdict(layer, unknown, unknown, unknown, ())
+    split, roles = float(stats.split_half[layer]), float(stats.role_reliability[layer])
+    roles_low, roles_high = (float(value) for value in stats.role_reliability_interval[layer])
+    prompts = float(stats.prompt_reliability[layer])
+    graded: list[tuple[Grade, str]] = [
+        (grade(split, SPLIT_HALF), f"axes of two halves of the questions: cosine {split:.2f}"),
+        (
+            _grade_prompts(prompts, roles),
+            f"with other questions {_share(prompts)} of the prompts' spread on it lasts",
+        ),
+        (
+            _grade_roles(roles, roles_low),
+            f"with other prompts {roles:.0%} of the roles' spread lasts "
+            f"({roles_low:.0%} to {roles_high:.0%})",
+        ),
+    ]
+    played = checks.played
+    if played is not None:
+        graded.append((grade(played, PLAYED), f"{played:.0%} of the responses played their role"))
+    if checks.garbled > GARBLED:
+        graded.append(("not found", f"{checks.garbled:.0%} of the responses are garble or loops"))
+    if checks.perplexity is not None and checks.perplexity > PERPLEXITY:
+        graded.append(
+            (
+                "not found",
+                f"the model finds its own responses improbable (perplexity {checks.perplexity:.0f})",
+            )
+        )
+    axis = _finding(graded)
+    main_grade: Grade = "not found"
+    if low > null and corrected >= MAIN_COSINE:
+        main_grade = "found"
+    elif cosine > null:
+        main_grade = "weak"
+    main = Finding(
+        main_grade,
+        (
+            f"cos(axis, PC1) {cosine:.2f}, null {null:.2f}; without noise "
+            + (f"{corrected:.2f} ({low:.2f} to {high:.2f})" if high - low < UNKNOWN else "it cannot be told"),
+        ),
+    )
+    position = float(stats.default_position[layer, 0])
+    default = Finding(
+        grade(percentile, DEFAULT_PERCENTILE),
+        (f"above {percentile:.0%} of the roles on PC1, at {position:.2f} of their range",),
+    )
+    return Verdict(layer, axis, main, default, _warnings(checks, layer))
+
+
+def _grade_prompts(prompts: float, roles: float) -> Grade:
+    # A design that cannot tell a prompt's responses from its own place leaves the roles to show an order.
+    return grade(roles if np.isnan(prompts) else prompts, PROMPT_RELIABILITY)
+
+
+def _grade_roles(roles: float, low: float) -> Grade:
+    # Without roles that keep their places the axis may still order prompts: it is weak, not absent.
+    return "found" if roles >= ROLE_RELIABILITY and low > 0 else "weak"
+
+
+def _share(value: float) -> str:
+    return "an unknown share" if np.isnan(value) else f"{value:.0%}"
+
+
+def _finding(graded: list[tuple[Grade, str]]) -> Finding:
+    ordered = sorted(graded, key=lambda item: GRADES.index(item[0]))
+    return Finding(ordered[0][0], tuple(reason for _, reason in ordered))
+
+
+def _warnings(checks: MapChecks, layer: int) -> tuple[str, ...]:
+    found: list[str] = []
+    for column, followed in enumerate(FOLLOWED):
+        row = checks.correlations[layer, :, column]
+        for name, value in sorted(zip(NUISANCES, row.tolist(), strict=True), key=lambda item: -abs(item[1])):
+            if abs(value) >= FOLLOWS:
+                found.append(f"{followed} follows {name} (r = {value:+.2f} over {checks.n_roles} roles)")
+    if checks.cut > CUT:
+        found.append(f"{checks.cut:.0%} of the responses were cut off by the limit of tokens")
+    if checks.threshold is not None and checks.vectors == "rubric":
+        found.append("role vectors are of all responses with the score 3, whether they played or not")
+    if checks.played is None:
+        found.append("whether roles were played was not measured")
+    return tuple(found)
