@@ -53,6 +53,7 @@ WORLDS = (
         "roles differ in their error", (0.6, 0.35, 0.25, 0.2, 0.15), 0.5, 0.3, 1.0, 0.4, 0.3, 0.5, uneven=0.4
     ),
     World("axis across the main component", (0.5, 0.4, 0.3, 0.25, 0.2), 0.9, 0.3, 1.0, 0.4, 0.3, 0.5),
+    World("axis at a right angle to it", (0.5, 0.4, 0.3, 0.25, 0.2), 0.995, 0.3, 1.0, 0.4, 0.3, 0.5),
 )
 DESIGNS = {"quick": (120, 2, 8, 8), "standard": (275, 3, 12, 12)}
 

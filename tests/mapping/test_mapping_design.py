@@ -11,7 +11,7 @@ from personascope.corpus import RoleEntry, load_corpus
 from personascope.engines import EngineInfo
 from personascope.errors import CorpusError, UsageError
 from personascope.mapping import PROFILES, build_design, estimate_disk, plan_run
-from personascope.mapping._design import draw_questions
+from personascope.mapping._sample import draw_questions
 
 
 def full_corpus():

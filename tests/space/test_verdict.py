@@ -130,3 +130,9 @@ def test_the_middle_layer_is_the_nearest_of_the_best():
     # Weak at 4 to 6; of those where it is found, 3 and 7 are as near, and the later one is taken.
     assert choose_layer(bad, good, good, ones) == 7
     assert choose_layer(np.zeros(10), good, good, ones) == 5
+    # Good at both ends alone: the middle half of the depth is what counts.
+    ends = np.full(10, 0.6)
+    ends[[0, 1, 8, 9]] = 0.9
+    assert choose_layer(ends, good, good, ones) == 5
+    for few in (1, 2, 3):
+        assert choose_layer(good[:few], good[:few], good[:few], ones[:few]) == few // 2

@@ -23,19 +23,19 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import Literal
 
 import numpy as np
 
 from personascope.chat import Conversation, Message
-from personascope.corpus import PERSONAL, Corpus, Question, RoleEntry
-from personascope.engines import Capture, Request, Sampling, request_seed
+from personascope.corpus import Corpus, RoleEntry
+from personascope.engines import Capture, Request, request_seed
 from personascope.errors import CorpusError, UsageError
+from personascope.mapping._profile import Profile, check_profile
+from personascope.mapping._sample import draw_questions, draw_roles
 from personascope.space import FoldDesign
 
 DEFAULT = "default"
@@ -46,63 +46,6 @@ DESIGN = "sampled questions and prompts (2)"
 
 MAX_FOLDS = 12
 """Folds at most, where the disk has room for their sums."""
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """How much is asked of a model, and how much a role vector must rest on.
-
-    Attributes:
-        name: Its name.
-        roles: Roles, drawn in proportion over their groups; None for all.
-        prompts: System prompts of each role, drawn over short and long; None for all.
-        questions: Questions, the same for every role and the default, drawn over kinds and areas; None
-            for all of the kinds.
-        crossed: Whether every question is asked under every prompt, instead of under one of them.
-        default_samples: Rollouts of the default for each of its prompts and each question.
-        max_new_tokens: Length of a response at most.
-        min_fully: Responses that a role vector needs.
-        min_somewhat: Responses that a role's second vector, of the score 2, needs.
-        kinds: Kinds of question to draw from; None for all but the personal ones.
-        longest: A short probe may raise the length to this, until most responses end by themselves; None
-            for no probe.
-        role_information: Whether every response is checked for having played its role.
-        keep: Pooled activations that stay on the disk, a seeded sample of all rollouts.
-        temperature: Sampling temperature.
-        top_p: Nucleus mass of the sampling.
-    """
-
-    name: str
-    roles: int | None
-    prompts: int | None
-    questions: int | None
-    default_samples: int
-    max_new_tokens: int
-    min_fully: int
-    min_somewhat: int
-    crossed: bool = False
-    kinds: tuple[str, ...] | None = None
-    longest: int | None = None
-    role_information: bool = True
-    keep: int | Literal["all"] = 512
-    temperature: float = 0.7
-    top_p: float = 0.9
-
-    @property
-    def sampling(self) -> Sampling:
-        """How tokens are drawn."""
-        return Sampling(temperature=self.temperature, top_p=self.top_p, max_new_tokens=self.max_new_tokens)
-
-
-PROFILES: dict[str, Profile] = {
-    profile.name: profile
-    for profile in (
-        Profile("quick", 120, 2, 8, 5, 48, min_fully=3, min_somewhat=3),
-        Profile("standard", None, 3, 12, 8, 64, min_fully=4, min_somewhat=4, longest=256),
-        Profile("paper", None, None, None, 1, 512, min_fully=10, min_somewhat=10, crossed=True),
-    )
-}
-"""The profiles by name; "paper" is the design of section 2.1 of arXiv 2601.10387."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,100 +341,3 @@ def build_design(
         n_blocks = max(1, min(max_folds, len(questions)) // places) * places
     n_blocks = min(n_blocks, len(questions))
     return Design(corpus, profile, seed, model_name, places, n_blocks, unit_size, roles, questions)
-
-
-def check_profile(profile: Profile) -> None:
-    """Refuse numbers of a profile of which no design can be made.
-
-    Raises:
-        UsageError: Naming the number, its value and its least one.
-    """
-    for what, value, least in (
-        ("roles", profile.roles, 3),
-        ("prompts", profile.prompts, 1),
-        # Two halves of the questions are held against each other.
-        ("questions", profile.questions, 2),
-        ("default_samples", profile.default_samples, 1),
-        ("max_new_tokens", profile.max_new_tokens, 1),
-    ):
-        if value is not None and value < least:
-            raise UsageError(f"{what} is {value}", mend=f"give {least} or more")
-
-
-def draw_roles(roles: Sequence[RoleEntry], count: int | None, seed: int) -> tuple[RoleEntry, ...]:
-    """Draw roles in proportion over their groups; all of them if there are no more than asked for."""
-    if count is None or count >= len(roles):
-        return tuple(roles)
-    rng = np.random.default_rng(request_seed(seed, "roles"))
-    chosen: set[int] = set()
-    groups = sorted({role.group for role in roles})
-    shares = _shares({group: sum(role.group == group for role in roles) for group in groups}, count, rng)
-    for group in groups:
-        members = [index for index, role in enumerate(roles) if role.group == group]
-        chosen.update(rng.choice(members, shares[group], replace=False).tolist())
-    return tuple(roles[index] for index in sorted(chosen))
-
-
-def draw_questions(corpus: Corpus, profile: Profile, seed: int) -> tuple[int, ...]:
-    """Draw questions: kinds in proportion to the corpus's, and no area twice while others are left.
-
-    Raises:
-        UsageError: If the corpus has no question of a kind, or fewer in all than are asked for.
-    """
-    kinds = {question.kind for question in corpus.questions}
-    if profile.kinds is None:
-        wanted = kinds - {PERSONAL} or kinds
-    else:
-        wanted = set(profile.kinds)
-        unknown = sorted(wanted - kinds)
-        if unknown:
-            there = ", ".join(sorted(filter(None, kinds))) or "no kinds"
-            raise UsageError(
-                f"the corpus has no questions of the kind {unknown[0]!r}", mend=f"it has {there}"
-            )
-    pool = [index for index, question in enumerate(corpus.questions) if question.kind in wanted]
-    count = len(pool) if profile.questions is None else profile.questions
-    if count > len(pool):
-        raise UsageError(
-            f"the profile {profile.name} asks {count} questions, the corpus has {len(pool)}"
-            + (
-                f" of its {len(corpus.questions)} of the kinds {', '.join(sorted(wanted))}"
-                if kinds != wanted
-                else ""
-            ),
-            mend="ask fewer questions, or add some to the corpus",
-        )
-    by_kind: dict[str, list[int]] = {}
-    for index in pool:
-        by_kind.setdefault(corpus.questions[index].kind, []).append(index)
-    rng = np.random.default_rng(request_seed(seed, "questions"))
-    shares = _shares({kind: len(members) for kind, members in sorted(by_kind.items())}, count, rng)
-    used: Counter[str] = Counter()
-    drawn: list[int] = []
-    for kind, share in shares.items():
-        left = rng.permutation(by_kind[kind]).tolist()
-        for _ in range(share):
-            best = min(left, key=lambda index: used[_area(corpus.questions[index])])
-            left.remove(best)
-            used[_area(corpus.questions[best])] += 1
-            drawn.append(best)
-    return tuple(drawn)
-
-
-def _area(question: Question) -> str:
-    return question.area or question.id
-
-
-def _shares(sizes: dict[str, int], count: int, rng: np.random.Generator) -> dict[str, int]:
-    """Share ``count`` out in proportion to sizes: whole parts first, the rest by largest remainder.
-
-    Equal remainders are settled by the generator. No share exceeds its size.
-    """
-    total = sum(sizes.values())
-    exact = {name: count * size / total for name, size in sizes.items()}
-    shares = {name: int(value) for name, value in exact.items()}
-    names = [list(sizes)[place] for place in rng.permutation(len(sizes))]
-    names.sort(key=lambda name: shares[name] - exact[name])
-    for name in names[: count - sum(shares.values())]:
-        shares[name] += 1
-    return shares

@@ -14,7 +14,8 @@ import numpy as np
 
 from personascope.engines import Capture, Completion, Engine
 from personascope.errors import StoreError
-from personascope.mapping._design import Design, Profile
+from personascope.mapping._design import Design
+from personascope.mapping._profile import Profile
 from personascope.store import read_json
 
 RESPONSES = 32

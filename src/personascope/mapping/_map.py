@@ -16,9 +16,10 @@ from personascope.engines import Engine, EngineInfo
 from personascope.errors import SpaceError
 from personascope.judge import Judge
 from personascope.mapping._adjust import LengthAdjusted
-from personascope.mapping._design import Design, Profile
+from personascope.mapping._design import Design
 from personascope.mapping._length import find_length, probes, stored_length
 from personascope.mapping._plan import ProfileChanges, plan_run, resolve_profile
+from personascope.mapping._profile import Profile
 from personascope.mapping._publish import publish
 from personascope.mapping._run import Collected, Progress, collect, open_run
 from personascope.mapping._sums import RunSums, Vectors, response_norms

@@ -11,7 +11,8 @@ from personascope.corpus import Corpus
 from personascope.engines import EngineInfo
 from personascope.errors import UsageError
 from personascope.judge import RUBRIC_DIGEST, Judge
-from personascope.mapping._design import MAX_FOLDS, PROFILES, Design, Profile, build_design, check_profile
+from personascope.mapping._design import MAX_FOLDS, Design, build_design
+from personascope.mapping._profile import PROFILES, Profile, check_profile
 from personascope.mapping._sums import STORED_FOLDS
 
 UNIT_ROLLOUTS = 512
@@ -63,7 +64,7 @@ def plan_run(
     """
     profile = resolve_profile(profile, **changes)
     pooled = info.n_layers * info.d_model * 4
-    name = model_name or Path(info.model_id.rstrip("/")).name
+    name = model_name or Path(info.model_id.rstrip("/")).name.removesuffix(".gguf")
     unit_size = max(1, min(UNIT_ROLLOUTS, UNIT_BYTES // pooled))
     folds = MAX_FOLDS
     while True:

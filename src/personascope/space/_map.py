@@ -14,10 +14,10 @@ from jaxtyping import Float, Float32
 from safetensors import SafetensorError, safe_open
 
 from personascope.errors import StoreError, UsageError
-from personascope.space._build import Space, SpaceStats
 from personascope.space._checks import MapChecks, RolePlay
 from personascope.space._meta import MapMeta, MapModel, Quantiles
 from personascope.space._save import FORMAT, MAP_JSON, TENSORS, write_map
+from personascope.space._space import Space, SpaceStats
 from personascope.space._verdict import Verdict, verdict_at
 
 FIRST_DESIGN = "fixed questions, one prompt a role (1)"

@@ -183,7 +183,9 @@ def corrected_cosine(point: float, draws: Float[np.ndarray, "B"]) -> tuple[float
     noise a second time, below the estimate by as much. On the scale of the squared tangent, noise
     across a vector adds to what is there, so what the bootstrap adds is taken away there. The interval has
     the draws' spread about that estimate, on the scale of the tangent, where the spread hardly depends on
-    the angle (benchmarks/coverage.md).
+    the angle (benchmarks/coverage.md). Where the two are nearly at right angles, noise turns them together
+    as often as apart, and the absolute cosine grows with it: the draws then lie above the estimate, and their
+    own quantiles are taken, with the estimate moved down by as much.
 
     Args:
         point: The cosine as measured, 0 to 1.
@@ -193,6 +195,10 @@ def corrected_cosine(point: float, draws: Float[np.ndarray, "B"]) -> tuple[float
     tangents = np.sqrt(1.0 - np.square(cosines)) / cosines
     drawn, at = tangents[:-1], float(tangents[-1])
     low, middle, high = np.quantile(drawn, [0.025, 0.5, 0.975])
+    if middle < at:
+        least, median, most = (float(value) for value in np.quantile(cosines[:-1], [0.025, 0.5, 0.975]))
+        estimate = max(0.0, 2 * float(cosines[-1]) - median)
+        return estimate, min(least, estimate), most
     corrected = float(np.sqrt(max(0.0, 2 * at**2 - middle**2)))
     found = (corrected, corrected + high - middle, max(0.0, corrected - (middle - low)))
     estimate, lowest, highest = (float(1.0 / np.sqrt(1.0 + value**2)) for value in found)

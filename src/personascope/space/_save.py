@@ -15,9 +15,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from personascope.errors import SpaceError, StoreError
-from personascope.space._build import Space
 from personascope.space._checks import FOLLOWED, NUISANCES, MapChecks
 from personascope.space._meta import MapMeta
+from personascope.space._space import Space
 from personascope.store import remove, sync, tmp_path
 
 FORMAT = 1

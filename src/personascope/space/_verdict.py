@@ -8,15 +8,13 @@ models were made with this design: docs/verdict.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from personascope.space._checks import FOLLOWED, NUISANCES, MapChecks
-
-if TYPE_CHECKING:
-    from personascope.space._build import SpaceStats
+from personascope.space._space import SpaceStats
 
 Grade = Literal["found", "weak", "not found", "unknown"]
 
@@ -63,18 +61,21 @@ def choose_layer(
     role_reliability: Float[np.ndarray, "L"],
     role_low: Float[np.ndarray, "L"],
 ) -> int:
-    """Return the layer nearest the middle among those where the axis is graded best."""
+    """Return the layer nearest the middle among those where the axis is graded best.
+
+    Only the middle half of the depth is looked at: the first layers have hardly begun, and at the last ones
+    steering comes too late to act.
+    """
     n_layers = len(split_half)
     figures = zip(split_half, prompt_reliability, role_reliability, role_low, strict=True)
     ranks = [
         GRADES.index(worst([grade(a, SPLIT_HALF), _grade_prompts(b, c), _grade_roles(c, low)]))
         for a, b, c, low in figures
     ]
-    best = max(ranks)
+    within = range(n_layers // 4, min(3 * n_layers // 4 + 1, n_layers))
+    best = max(ranks[layer] for layer in within)
     middle = n_layers // 2
-    return min(
-        (layer for layer, rank in enumerate(ranks) if rank == best), key=lambda at: (abs(at - middle), -at)
-    )
+    return min((at for at in within if ranks[at] == best), key=lambda at: (abs(at - middle), -at))
 
 
 @dataclass(frozen=True, slots=True)

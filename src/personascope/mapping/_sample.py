@@ -1,0 +1,92 @@
+"""Drawing roles and questions from a corpus by the seed, in proportion over what they are of."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from personascope.corpus import PERSONAL, Corpus, Question, RoleEntry
+from personascope.engines import request_seed
+from personascope.errors import UsageError
+from personascope.mapping._profile import Profile
+
+
+def draw_roles(roles: Sequence[RoleEntry], count: int | None, seed: int) -> tuple[RoleEntry, ...]:
+    """Draw roles in proportion over their groups; all of them if there are no more than asked for."""
+    if count is None or count >= len(roles):
+        return tuple(roles)
+    rng = np.random.default_rng(request_seed(seed, "roles"))
+    chosen: set[int] = set()
+    groups = sorted({role.group for role in roles})
+    shares = _shares({group: sum(role.group == group for role in roles) for group in groups}, count, rng)
+    for group in groups:
+        members = [index for index, role in enumerate(roles) if role.group == group]
+        chosen.update(rng.choice(members, shares[group], replace=False).tolist())
+    return tuple(roles[index] for index in sorted(chosen))
+
+
+def draw_questions(corpus: Corpus, profile: Profile, seed: int) -> tuple[int, ...]:
+    """Draw questions: kinds in proportion to the corpus's, and no area twice while others are left.
+
+    Raises:
+        UsageError: If the corpus has no question of a kind, or fewer in all than are asked for.
+    """
+    kinds = {question.kind for question in corpus.questions}
+    if profile.kinds is None:
+        wanted = kinds - {PERSONAL} or kinds
+    else:
+        wanted = set(profile.kinds)
+        unknown = sorted(wanted - kinds)
+        if unknown:
+            there = ", ".join(sorted(filter(None, kinds))) or "no kinds"
+            raise UsageError(
+                f"the corpus has no questions of the kind {unknown[0]!r}", mend=f"it has {there}"
+            )
+    pool = [index for index, question in enumerate(corpus.questions) if question.kind in wanted]
+    count = len(pool) if profile.questions is None else profile.questions
+    if count > len(pool):
+        raise UsageError(
+            f"the profile {profile.name} asks {count} questions, the corpus has {len(pool)}"
+            + (
+                f" of its {len(corpus.questions)} of the kinds {', '.join(sorted(wanted))}"
+                if kinds != wanted
+                else ""
+            ),
+            mend="ask fewer questions, or add some to the corpus",
+        )
+    by_kind: dict[str, list[int]] = {}
+    for index in pool:
+        by_kind.setdefault(corpus.questions[index].kind, []).append(index)
+    rng = np.random.default_rng(request_seed(seed, "questions"))
+    shares = _shares({kind: len(members) for kind, members in sorted(by_kind.items())}, count, rng)
+    used: Counter[str] = Counter()
+    drawn: list[int] = []
+    for kind, share in shares.items():
+        left = rng.permutation(by_kind[kind]).tolist()
+        for _ in range(share):
+            best = min(left, key=lambda index: used[_area(corpus.questions[index])])
+            left.remove(best)
+            used[_area(corpus.questions[best])] += 1
+            drawn.append(best)
+    return tuple(drawn)
+
+
+def _area(question: Question) -> str:
+    return question.area or question.id
+
+
+def _shares(sizes: dict[str, int], count: int, rng: np.random.Generator) -> dict[str, int]:
+    """Share ``count`` out in proportion to sizes: whole parts first, the rest by largest remainder.
+
+    Equal remainders are settled by the generator. No share exceeds its size.
+    """
+    total = sum(sizes.values())
+    exact = {name: count * size / total for name, size in sizes.items()}
+    shares = {name: int(value) for name, value in exact.items()}
+    names = [list(sizes)[place] for place in rng.permutation(len(sizes))]
+    names.sort(key=lambda name: shares[name] - exact[name])
+    for name in names[: count - sum(shares.values())]:
+        shares[name] += 1
+    return shares
