@@ -15,7 +15,9 @@ REPEATS = 3
 
 
 def main() -> None:
-    design = build_design(load_corpus(), PROFILES["standard"], 0, "SmolLM2")
+    # Generation and pooling alone are timed here.
+    profile = replace(PROFILES["standard"], role_information=False)
+    design = build_design(load_corpus(), profile, 0, "SmolLM2")
     sampling = Sampling(max_new_tokens=16, min_new_tokens=16)
     requests = [replace(design.request(rollout), sampling=sampling) for rollout in design.unit(5)[:64]]
 

@@ -153,11 +153,20 @@ class Reread(SecondPass):
 
 
 def build(engine: SecondPass, out: Path, profile: str) -> None:
-    run_map(engine, load_corpus(), profile, out=out, judge=parse_judge("rules"))  # pyright: ignore
+    run_map(
+        engine,  # pyright: ignore
+        load_corpus(),
+        profile,
+        out=out,
+        judge=parse_judge("rules"),
+        role_information=False,
+    )
 
 
 def main(folder: Path, profile: str) -> None:
     command = [str(Path(sys.executable).with_name("personascope")), "map", MODEL, "--profile", profile]
+    # What is compared is one pass against two, without what is done to the responses afterwards.
+    command.append("--no-role-information")
     ways = {
         "personascope map --engine vllm": [*command, "--engine", "vllm", "--out", str(folder / "vllm")],
         "personascope map --engine transformers": [
