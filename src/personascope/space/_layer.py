@@ -140,14 +140,15 @@ def resample(
     else:
         axis[-1] = draws.coefficients[-1]
     axis = axis.reshape(-1, batch).astype(np.float32)
-    axis_length = np.sqrt(np.einsum("nb,nb->b", axis, layer.fast(axis)))
+    # A length of nearly 0 may come out below it in float32.
+    axis_length = np.sqrt(np.maximum(np.einsum("nb,nb->b", axis, layer.fast(axis)), 0.0))
 
     position = np.zeros((n_vectors, batch))
     cosine = np.zeros(batch)
     for k in range(n_vectors):
         rows = spread(vectors[k])
         image = layer.fast(rows)
-        length = np.sqrt(np.einsum("nb,nb->b", rows, image))
+        length = np.sqrt(np.maximum(np.einsum("nb,nb->b", rows, image), 0.0))
         dot = np.einsum("nb,nb->b", axis, image)
         if k == 0:
             cosine = np.abs(dot) / np.where(length * axis_length > 0, length * axis_length, 1.0)
