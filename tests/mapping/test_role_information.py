@@ -11,7 +11,7 @@ import pytest
 
 from personascope.chat import Message
 from personascope.engines import ScoreRequest, TransformersEngine
-from personascope.errors import EngineError, StoreError
+from personascope.errors import EngineError, UsageError
 from personascope.mapping import MAP, RunSums, collect, make_space, open_run, run_map
 from personascope.space import NUISANCES, PersonaMap
 from personascope.store import RunFolder
@@ -116,11 +116,11 @@ def test_an_engine_that_tells_no_probability_is_an_error(tmp_path: Path, broken:
         fakes.run(tmp_path, engine=Broken())
 
 
-def test_a_default_without_neutral_prompts_gives_no_baseline(tmp_path: Path) -> None:
+def test_a_default_without_neutral_prompts_is_refused_before_anything_runs() -> None:
     corpus = replace(fakes.corpus(), default_prompts=("",))
-    design = fakes.design_for(fakes.FakeEngine(), corpus=corpus)
-    with pytest.raises(StoreError, match="0 responses under a prompt with text"):
-        fakes.run(tmp_path, design=design)
+    with pytest.raises(UsageError, match="0 responses under a prompt with text"):
+        fakes.design_for(fakes.FakeEngine(), corpus=corpus)
+    assert fakes.design_for(fakes.FakeEngine(), corpus=corpus, role_information=False).n_default == 24
 
 
 def test_a_map_records_what_was_played_and_what_its_components_follow(tmp_path: Path) -> None:

@@ -44,6 +44,9 @@ DEFAULT = "default"
 DESIGN = "sampled questions and prompts (2)"
 """What maps of this design say of it; maps that say nothing are of the first, fixed one."""
 
+MIN_BASELINE = 8
+"""Responses of the default under a prompt with text, below which role information has no baseline."""
+
 MAX_FOLDS = 12
 """Folds at most, where the disk has room for their sums."""
 
@@ -313,8 +316,8 @@ def build_design(
         unit_size: Rollouts in a unit of work.
 
     Raises:
-        UsageError: If the corpus has fewer questions (of the kinds asked for), prompts or roles than the
-            profile asks for, has no questions of a kind, or a number is below 1.
+        UsageError: If the corpus has fewer questions (of the kinds asked for) than the profile asks for, or
+            none of a kind, a number is too small, or role information would have no baseline.
         CorpusError: If a role is called "default", or has a name that cannot be a file's.
     """
     check_profile(profile)
@@ -329,6 +332,15 @@ def build_design(
             )
     roles = draw_roles(corpus.roles, profile.roles, seed)
     questions = draw_questions(corpus, profile, seed)
+    if profile.role_information:
+        neutral = sum(bool(prompt) for prompt in corpus.default_prompts)
+        baseline = neutral * len(questions) * profile.default_samples
+        if baseline < MIN_BASELINE:
+            raise UsageError(
+                f"the default has {baseline} responses under a prompt with text, and role information is "
+                f"held against {MIN_BASELINE} or more",
+                mend="give the corpus neutral default prompts, or map with --no-role-information",
+            )
     most = max((len(role.prompts) for role in roles), default=1)
     places = most if profile.prompts is None else min(profile.prompts, most)
     if profile.crossed:

@@ -24,9 +24,6 @@ from personascope.store import RunFolder
 BASELINE_QUANTILE = 0.95
 """Share of the default's responses under neutral prompts that a response must exceed to have played."""
 
-MIN_BASELINE = 8
-"""Responses of the default under a prompt with text, below which there is no baseline."""
-
 
 def score_unit(engine: Engine, design: Design, unit: Unit) -> None:
     """Put the role information of a unit's responses into its rows, and how probable the model finds them.
@@ -65,7 +62,7 @@ def baseline(folder: RunFolder, design: Design) -> float:
     """Return the role information above which a response played, from the default's committed responses.
 
     Raises:
-        StoreError: If the default's units are not all committed, or too few responses have a neutral prompt.
+        StoreError: If the default's units are not all committed, or all its responses are empty.
     """
     values: list[float] = []
     neutral = {index for index, prompt in enumerate(design.corpus.default_prompts) if prompt}
@@ -73,11 +70,10 @@ def baseline(folder: RunFolder, design: Design) -> float:
         if index not in folder.units:
             raise StoreError(f"unit {index} of {folder.path} is not there", mend="run the same command again")
         values += default_values(folder.rows(index).to_pylist(), neutral)
-    if len(values) < MIN_BASELINE:
+    if not values:
         raise StoreError(
-            f"the default has {len(values)} responses under a prompt with text, and role information is held "
-            f"against {MIN_BASELINE} or more",
-            mend="give the corpus neutral default prompts, or map with --no-role-information",
+            f"no response of the default in {folder.path} has a token, so nothing can be held against them",
+            mend="map with --no-role-information",
         )
     return float(np.quantile(np.array(values, np.float64), BASELINE_QUANTILE))
 
