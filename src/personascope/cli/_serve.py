@@ -68,7 +68,7 @@ def serve(
     command.execute()
 
 
-def map_axis(folder: Path, files: ModelFiles, *, anyway: bool) -> ProbeSet:
+def map_axis(folder: Path, files: ModelFiles, *, anyway: bool = False) -> ProbeSet:
     """Return the unit axis of a map at its middle layer as a probe.
 
     Raises:
