@@ -51,7 +51,8 @@ def score_unit(engine: Engine, design: Design, unit: Unit) -> None:
                 f"the log-probabilities of {scored.id} are missing or not finite",
                 mend="run the model in bfloat16 or float32, or map without role information",
             )
-        unit.rows[scored.id]["role_information"] = value
+        # As it is kept: read again, it must lie on the same side of the threshold.
+        unit.rows[scored.id]["role_information"] = float(np.float32(value))
     missing = [request.id for request in asked if unit.rows[request.id]["role_information"] is None]
     if missing:
         raise EngineError(f"the engine scored nothing for {len(missing)} responses, such as {missing[0]}")

@@ -1,8 +1,8 @@
 """Is the map one? Three questions with one answer each, and the figures that led to it.
 
-The criteria were fixed on simulated runs and on four blind cases (random weights, system prompts that never
-reached the model, shuffled role labels, one plain sentence as every role's prompt) before maps of real
-models were made with this design: docs/verdict.md.
+Which criteria were chosen after looking at which runs, and the four blind cases that they were then held
+against (random weights, system prompts that never reached the model, shuffled role labels, one plain sentence
+as every role's prompt), are in docs/verdict.md.
 """
 
 from __future__ import annotations
