@@ -20,7 +20,7 @@ from personascope.judge._parse import parse_score
 from personascope.judge._parse_label import parse_label
 from personascope.judge._pool import JudgePool
 from personascope.judge._rubric import ROLE_SCORE, RUBRIC_DIGEST, Rubric, rubric_messages
-from personascope.judge._rules import RulesJudge, ai_mentions, decide, features
+from personascope.judge._rules import FIRST_PERSON, RulesJudge, ai_mentions, decide, features
 from personascope.judge._spec import parse_judge
 from personascope.judge._types import Judge, JudgeItem, JudgeStats, Verdict
 from personascope.judge._weights import PROBE, WEIGHTS, LabelWeights
@@ -28,6 +28,7 @@ from personascope.judge._weights import PROBE, WEIGHTS, LabelWeights
 __all__ = [
     "BLOCKS",
     "EMBEDDING",
+    "FIRST_PERSON",
     "HAND",
     "HARMFUL",
     "JAILBREAK",

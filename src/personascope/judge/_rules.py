@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _AI = tuple((pattern, re.compile(pattern.pattern, re.I)) for pattern in AI_PATTERNS)
 _LISTED = re.compile(r"^\s*(?:\d+[.)]|[-*•])\s+\S", re.M)
-_FIRST_PERSON = re.compile(r"\b(?:I|[Mm]y|[Mm]e|[Mm]ine|[Mm]yself|[Ww]e|[Oo]ur|[Uu]s)\b")
+FIRST_PERSON = re.compile(r"\b(?:I|[Mm]y|[Mm]e|[Mm]ine|[Mm]yself|[Ww]e|[Oo]ur|[Uu]s)\b")
 _SECOND_PERSON = re.compile(r"\b(?:you|your|yours|yourself)\b", re.I)
 _SELF_CLAIM = re.compile(r"\bI(?:'m| am) (?:an?|the) (\w+(?: of the)?(?: \w+)?)")
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
@@ -168,7 +168,7 @@ def features(item: JudgeItem) -> dict[str, float]:
         "role_words": _role_words(item, text),
         "theatre": float(_count(THEATRE, text)),
         "self_claim": float(len(set(_SELF_CLAIM.findall(own)))),
-        "first_person": per_100 * len(_FIRST_PERSON.findall(own)),
+        "first_person": per_100 * len(FIRST_PERSON.findall(own)),
         "second_person": per_100 * len(_SECOND_PERSON.findall(text)),
         "assistant_manner": float(_count(ASSISTANT_MANNER, text)),
         "listed": float(len(_LISTED.findall(item.response))),

@@ -257,6 +257,12 @@ class Design:
         group = int(np.searchsorted(self._starts, place, side="right")) - 1
         return self.group_rollouts(group)[place - self._starts[group]]
 
+    def spread(self, count: int) -> list[Rollout]:
+        """Return so many rollouts (or all), evenly spread over the order of all of them."""
+        total = len(self)
+        count = min(total, count)
+        return [self.rollout_at((2 * place + 1) * total // (2 * count)) for place in range(count)]
+
     def system_prompt(self, rollout: Rollout) -> str:
         """Return the system prompt of a rollout, which may be empty."""
         if rollout.role == DEFAULT:

@@ -108,8 +108,7 @@ def estimate(engine: Engine, design: Design, *, judge: Judge | None, probe: int 
     Raises:
         EngineError: If the engine fails on the probe.
     """
-    places = _spread(len(design), max(probe, 32))
-    sample = [design.rollout_at(place) for place in places]
+    sample = design.spread(max(probe, 32))
     prompts = sum(engine.count_tokens(design.conversation(rollout)) for rollout in sample) / len(sample)
     tokens, chars, seconds, ended = float(design.profile.max_new_tokens), 0.0, None, None
     if probe:
@@ -151,8 +150,3 @@ def estimate(engine: Engine, design: Design, *, judge: Judge | None, probe: int 
         seconds=seconds,
         ended=ended,
     )
-
-
-def _spread(total: int, count: int) -> list[int]:
-    count = min(total, count)
-    return [(2 * place + 1) * total // (2 * count) for place in range(count)]

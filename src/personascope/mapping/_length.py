@@ -55,10 +55,8 @@ def find_length(engine: Engine, design: Design, longest: int) -> Length:
     Raises:
         EngineError: If the engine fails on the probe.
     """
-    count = min(len(design), RESPONSES)
-    places = [(2 * place + 1) * len(design) // (2 * count) for place in range(count)]
     layer = engine.info.n_layers // 2
-    requests = [design.request(design.rollout_at(place)) for place in places]
+    requests = [design.request(rollout) for rollout in design.spread(RESPONSES)]
 
     def run(length: int) -> dict[str, Completion]:
         asked = [

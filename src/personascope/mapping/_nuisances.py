@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from personascope.judge import JudgeItem, ai_mentions, nonsense
+from personascope.judge import FIRST_PERSON, JudgeItem, ai_mentions, nonsense
 from personascope.mapping._design import DEFAULT, Design
 from personascope.mapping._sums import Vectors, slot_of
 from personascope.space import NUISANCES
 from personascope.store import RunFolder
 
-_FIRST_PERSON = re.compile(r"\b(?:I|[Mm]y|[Mm]e|[Mm]ine|[Mm]yself|[Ww]e|[Oo]ur|[Uu]s)\b")
 BROKEN = 0.03
 """Share of characters that are none, from which a text is garble."""
 _WORD = re.compile(r"\w+")
@@ -53,7 +52,7 @@ def measure(row: Mapping[str, Any], description: str) -> tuple[float, ...]:
         float(bool(_FORMATTED.search(text))),
         sum(ord(char) > 0x24F for char in letters) / max(len(letters), 1),
         float(bool(ai_mentions(item))),
-        len(_FIRST_PERSON.findall(text)) / max(len(words), 1),
+        len(FIRST_PERSON.findall(text)) / max(len(words), 1),
         float(nonsense(text) is not None or _broken(text)),
     )
 
