@@ -1,11 +1,7 @@
-"""A tiny model, a small corpus and the command line around them."""
+"""A tiny model and a small corpus for the command line."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -13,42 +9,6 @@ import yaml
 from tiny import save_tiny
 
 TESTS = Path(__file__).parents[1]
-
-
-@dataclass
-class Ran:
-    """What a command did."""
-
-    code: int
-    out: str
-    err: str
-
-
-def personascope(*args: str | Path, limit_file_size: int | None = None, **env: str) -> Ran:
-    """Run the command line in a process of its own.
-
-    Args:
-        args: Arguments.
-        limit_file_size: Bytes that a file may have at most: writing more fails as on a full disk.
-        env: More environment.
-    """
-
-    def limit() -> None:
-        import resource
-
-        if limit_file_size is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_file_size, limit_file_size))
-
-    done = subprocess.run(
-        [sys.executable, "-m", "personascope", *map(str, args)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **env},
-        preexec_fn=limit,
-        check=False,
-    )
-    return Ran(done.returncode, done.stdout, done.stderr)
 
 
 def write_corpus(folder: Path, *, roles: int = 6, questions: int = 16) -> Path:

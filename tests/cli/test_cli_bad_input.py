@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cli_case import Ran, personascope, save_model, tree, write_corpus
+from cli_case import save_model, tree, write_corpus
+
+from helpers.cli import Ran, personascope, personascope_process
 
 Case = Callable[[Path], tuple[list[str | Path], dict[str, object]]]
 
@@ -89,7 +91,7 @@ def test_a_file_that_is_no_gguf(place: Path) -> None:
 
 
 def test_a_full_disk_and_then_room_again(place: Path) -> None:
-    refused(personascope(*mapping(place, out="new"), limit_file_size=4096), "->")
+    refused(personascope_process(*mapping(place, out="new"), limit_file_size=4096), "->")
     left = tree(place / "new") if (place / "new").exists() else {}
     assert not [name for name in left if name.endswith("map.safetensors")]
     done = personascope(*mapping(place, out="new"))
@@ -156,9 +158,9 @@ def test_a_transcript_that_is_none(place: Path, content: str, word: str) -> None
         (["--judge", "oracle"], "oracle"),
         (["--keep", "some"], "some"),
         (["--questions", "99"], "99"),
-        (["--questions", "0"], "questions is 0"),
+        (["--questions", "0"], "'--questions'"),
         (["--roles", "2"], "roles is 2"),
-        (["--max-new-tokens", "0"], "max_new_tokens is 0"),
+        (["--max-new-tokens", "0"], "'--max-new-tokens'"),
         (["--kinds", "riddles"], "'riddles'"),
         (["--vectors", "all"], "'all'"),
         (["--dtype", "float7"], "float7"),

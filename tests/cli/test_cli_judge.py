@@ -7,13 +7,18 @@ import re
 import sys
 from pathlib import Path
 
-from cli_case import TESTS, personascope, save_model, write_corpus
+import pytest
+from cli_case import TESTS, save_model, write_corpus
+
+from helpers.cli import personascope
 
 sys.path.insert(0, str(TESTS / "judge"))
 from scripted_server import Answer, completion, error, serving
 
 
-def test_every_response_is_scored_or_reported_and_every_call_counted(tmp_path: Path) -> None:
+def test_every_response_is_scored_or_reported_and_every_call_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = random.Random(3)
 
     def script(_number: int, _body: dict) -> Answer:
@@ -37,8 +42,9 @@ def test_every_response_is_scored_or_reported_and_every_call_counted(tmp_path: P
             "map", tmp_path / "model", "--corpus", tmp_path / "corpus", "--profile", "quick",
             "--default-samples", "4", "--judge", f"openai:grader@{server.url}", "--out", tmp_path / "run",
         ]  # fmt: skip
-        env = {"OPENAI_API_KEY": "sk-test", "PERSONASCOPE_CACHE": str(tmp_path / "cache")}
-        done = personascope(*command, **env)
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+        monkeypatch.setenv("PERSONASCOPE_CACHE", str(tmp_path / "cache"))
+        done = personascope(*command)
         assert done.code in (0, 3), done.err
         shown = re.search(r"(\d+) calls, (\d+) of them again", done.out)
         assert shown is not None, done.out
@@ -47,6 +53,6 @@ def test_every_response_is_scored_or_reported_and_every_call_counted(tmp_path: P
             if done.code == 0:
                 break
             assert re.search(r"\d+ .*(unscored|no score)", done.out + done.err)
-            done = personascope(*command, **env)
+            done = personascope(*command)
     assert done.code == 0, done.err
     assert " 0 unscored" in done.out

@@ -8,14 +8,10 @@ import json
 from pathlib import Path
 
 import pytest
-import typer
-from cli_case import personascope, save_model, tree, write_corpus
-from click.testing import Result
-from typer.testing import CliRunner
+from cli_case import save_model, tree, write_corpus
 
-from personascope.cli._project import register
+from helpers.cli import Ran, personascope
 from personascope.dynamics import read_projections
-from personascope.errors import UsageError
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +79,8 @@ def test_project_in_its_three_forms(run: Path, place: Path) -> None:
     assert table.code == 0 and "[behind]" in table.out
 
 
-def project(*args: str | Path, given: str = "") -> Result:
-    """Run ``personascope project`` in this process; it has no other command, so its name is left out."""
-    app = typer.Typer()
-    register(app)
-    return CliRunner().invoke(app, [str(arg) for arg in args], input=given or None)
+def project(*args: str | Path, given: str = "") -> Ran:
+    return personascope("project", *args, given=given)
 
 
 def conversations(place: Path) -> Path:
@@ -108,39 +101,39 @@ def test_project_many_into_a_folder(run: Path, place: Path) -> None:
     source, folder = conversations(place), place / "projected"
     command = (run, source, "--probe", "pc1", "--probe", "role:poet@1", "--layer", "2", "--out", folder)
     done = project(*command)
-    assert done.exit_code == 3, (done.output, done.exception)
-    said = " ".join(done.stdout.split())
+    assert done.code == 3, (done.out, done.err)
+    said = " ".join(done.out.split())
     assert "3 conversations of 4 entries, 6 turns" in said and "mean position of 3 replies" in said
-    assert "chats.json: entry 3: unreadable" in done.stderr and "'wizard'" in done.stderr
+    assert "chats.json: entry 3: unreadable" in done.err and "'wizard'" in done.err
     kept = read_projections(folder)
     assert (kept.layer, kept.probes) == (2, ("axis", "pc1", "role:poet@1"))
     assert [len(entry.turns) for entry in kept] == [2, 2, 0, 2]
     assert {path.name for path in folder.iterdir()} >= {"units", "projections.csv", "summary.json"}
     before = tree(folder)
-    assert project(*command, "--format", "csv").exit_code == 3
+    assert project(*command, "--format", "csv").code == 3
     assert tree(folder) == before
 
 
 def test_project_many_as_lines_with_tokens(run: Path, place: Path) -> None:
     done = project(run, conversations(place), "--tokens", "--format", "jsonl")
-    assert done.exit_code == 3, (done.output, done.exception)
-    entries = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.code == 3, (done.out, done.err)
+    entries = [json.loads(line) for line in done.out.splitlines()]
     assert [entry["status"] for entry in entries] == ["projected", "projected", "unreadable", "projected"]
     for turn in (turn for entry in entries for turn in entry["turns"]):
         assert len(turn["axis tokens"]) == len(turn["token_ids"]) == turn["tokens"]
         assert turn["projection"] == pytest.approx(sum(turn["axis tokens"]) / turn["tokens"], rel=1e-4)
         assert 1 <= turn["percentile"] <= 99
-    every = json.loads(project(run, conversations(place), "--format", "json").stdout)
+    every = json.loads(project(run, conversations(place), "--format", "json").out)
     assert [entry["id"] for entry in every["conversations"]] == [entry["id"] for entry in entries]
 
 
 def test_project_from_standard_input_and_wrong_usage(run: Path) -> None:
     done = project(run, "-", given="User: Who are you?\nAssistant: [Nobody].")
-    assert done.exit_code == 0, (done.output, done.exception)
-    assert "percentile" in done.stdout and "[Nobody]" in done.stdout
+    assert done.code == 0, (done.out, done.err)
+    assert "percentile" in done.out and "[Nobody]" in done.out
     for args, word in ((["--tokens"], "--tokens"), (["--restart"], "--out"), (["--probe", "axes"], "axes")):
         wrong = project(run, "-", *args, given="User: Who are you?")
-        assert isinstance(wrong.exception, UsageError) and word in str(wrong.exception)
+        assert wrong.code == 2 and word in wrong.err
 
 
 def test_report_is_one_file(run: Path, place: Path) -> None:

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from cli_case import personascope, save_model, write_corpus
+from cli_case import save_model, write_corpus
 
+from helpers.cli import personascope
 from personascope.interventions import Plan, Steer
 
 
@@ -166,7 +167,7 @@ def test_a_sweep_ends_with_a_recommendation_or_says_why_not(mapped: Path) -> Non
         (
             ("plan", "cap", "{run}", "--anyway", "--out", "{run}/x", "--axis-percentile", "101"),
             2,
-            "axis_percentile is 101",
+            "less than or equal to",
         ),
         (
             (

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from harm_case import D, FakeEngine, YesJudge, corpus, save_map
-from typer.testing import CliRunner
 
+from helpers.cli import personascope
 from personascope.corpus.evals import load_harmful_questions
 from personascope.dynamics import (
     HarmDesign,
@@ -354,25 +354,24 @@ def test_a_tiny_model_answers_twice_and_a_plan_may_act_on_the_second_reply_alone
 
 def test_the_command_prints_writes_and_draws(found, tmp_path, monkeypatch) -> None:
     from personascope.cli import _evaluate_harm
-    from personascope.cli._app import app
 
     engine, judge = FakeEngine(found), YesJudge()
     monkeypatch.setattr(_evaluate_harm, "open_engine", lambda *_, **__: (found, engine))
     monkeypatch.setattr(_evaluate_harm, "load_corpus", lambda _: corpus())
     monkeypatch.setattr(_evaluate_harm, "parse_judge", lambda name: None if name == "none" else judge)
     args = ["evaluate", "harm", str(tmp_path / "run"), "--roles", "12", "--questions", "4", "--draws", "5"]
-    silent = CliRunner().invoke(app, [*args, "--judge", "none"])
-    assert silent.exit_code == 0, silent.output
-    assert "nothing is labelled yet" in silent.output
+    silent = personascope(*args, "--judge", "none")
+    assert silent.code == 0, silent.err
+    assert "nothing is labelled yet" in silent.out
     judge.fails = lambda item: item.role == "default"
-    partly = CliRunner().invoke(app, args)
-    assert partly.exit_code == 3, partly.output
+    partly = personascope(*args)
+    assert partly.code == 3, partly.err
     judge.fails = lambda _: False
-    done = CliRunner().invoke(app, args)
-    assert done.exit_code == 0, done.output
-    assert "pearson" in done.output and "log odds of harm" in done.output
+    done = personascope(*args)
+    assert done.code == 0, done.err
+    assert "pearson" in done.out and "log odds of harm" in done.out
     record = json.loads((tmp_path / "run" / "evals" / "harm" / "results.json").read_text())
     assert (record["n"], len(record["roles"]), record["no_role"]["harmful"]["n"]) == (48, 12, 8)
     assert (tmp_path / "run" / "evals" / "harm" / "harm.png").read_bytes().startswith(b"\x89PNG")
-    bad = CliRunner().invoke(app, [*args, "--plan-on", "first"])
-    assert isinstance(bad.exception, UsageError)
+    bad = personascope(*args, "--plan-on", "first")
+    assert bad.code == 2

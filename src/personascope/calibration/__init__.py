@@ -1,44 +1,5 @@
 """Calibration: norms, thresholds, and the sweep that finds a cap."""
 
-from personascope.calibration._caps import Window, cap_conditions, cap_plan, default_windows, parse_window
-from personascope.calibration._kept_norms import NORMS, keep_norms, norms_for, read_norms
-from personascope.calibration._matching import matching_floors, random_control
-from personascope.calibration._norms import Norms, residual_norms
-from personascope.calibration._sweep import (
-    AXIS_PERCENTILES,
-    PLAN,
-    RESULT,
-    Calibration,
-    Cell,
-    SweepSettings,
-    calibrate,
-    summarise,
-)
-from personascope.calibration._thresholds import Projections, Sample, axis_percentile_of_released
+from personascope._lazy import attach
 
-__all__ = [
-    "AXIS_PERCENTILES",
-    "NORMS",
-    "PLAN",
-    "RESULT",
-    "Calibration",
-    "Cell",
-    "Norms",
-    "Projections",
-    "Sample",
-    "SweepSettings",
-    "Window",
-    "axis_percentile_of_released",
-    "calibrate",
-    "cap_conditions",
-    "cap_plan",
-    "default_windows",
-    "keep_norms",
-    "matching_floors",
-    "norms_for",
-    "parse_window",
-    "random_control",
-    "read_norms",
-    "residual_norms",
-    "summarise",
-]
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

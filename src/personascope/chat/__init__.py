@@ -1,8 +1,5 @@
 """Chat: messages, chat templates, and the token spans of each turn."""
 
-from personascope.chat._format import ChatFormat
-from personascope.chat._messages import Conversation, Message, Role
-from personascope.chat._spans import Rendered, TurnSpan
-from personascope.chat._transcript import TranscriptFormat
+from personascope._lazy import attach
 
-__all__ = ["ChatFormat", "Conversation", "Message", "Rendered", "Role", "TranscriptFormat", "TurnSpan"]
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

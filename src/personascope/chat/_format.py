@@ -7,11 +7,10 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import jinja2
 import jinja2.meta
-from transformers import PreTrainedTokenizerBase
 
 from personascope.chat._layout import LayoutFinder
 from personascope.chat._messages import Conversation, Message
@@ -19,6 +18,9 @@ from personascope.chat._spans import Rendered, TurnSpan
 from personascope.chat._tokens import ContentTokenizer
 from personascope.chat._transcript import TranscriptFormat
 from personascope.errors import ChatError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _THINKING = re.compile(r"(enable_|use_)?(thinking|reasoning)")
 _PROBE = "Hello there"

@@ -13,12 +13,14 @@ import re
 import secrets
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerBase
 
 from personascope.errors import ChatError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Range = tuple[int, int]
 """Start and end (exclusive), in characters or tokens."""

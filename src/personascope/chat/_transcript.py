@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from typing import cast
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, cast
 
 from personascope.chat._messages import Conversation
 from personascope.chat._spans import Rendered, TurnSpan
 from personascope.chat._tokens import ContentTokenizer
 from personascope.errors import ChatError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _LABELS = {"user": "User:", "assistant": "Assistant:"}
 _BETWEEN = "\n\n"

@@ -1,8 +1,8 @@
-"""The command line: ``personascope map | show | project | report | corpus | doctor``.
+"""The command line, as a program and as a function.
 
 Exit codes: 0 all done, 1 failed, 2 wrong usage, 3 partly done (the same command takes it up again).
 """
 
-from personascope.cli._app import app, main
+from personascope.cli._app import main, run
 
-__all__ = ["app", "main"]
+__all__ = ["main", "run"]

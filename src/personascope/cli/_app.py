@@ -1,55 +1,116 @@
-"""The commands gathered, and what happens when one fails."""
+"""The command line as one function: arguments in, exit code out.
+
+A command's module is imported when that command is run, asked for its help or completed; until then a
+command is a name and a sentence.
+"""
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import typer
-from rich.logging import RichHandler
-from rich.markup import escape
+from typer.core import TyperCommand, TyperGroup
 
 from personascope import __version__
-from personascope.cli import (
-    _calibrate,
-    _corpus,
-    _doctor,
-    _drift,
-    _evaluate,
-    _evaluate_harm,
-    _interop,
-    _map,
-    _monitor,
-    _project,
-    _serve,
-    _show,
-    _simulate,
-    _steer,
-)
-from personascope.cli._console import err
 from personascope.errors import PersonascopeError
 
+
+class Entry(NamedTuple):
+    """A command before its module is imported.
+
+    Attributes:
+        target: Module of this package and the function or Typer group in it, "module:name".
+        panel: Heading under which the help lists it.
+        help: First sentence of its help.
+    """
+
+    target: str
+    panel: str
+    help: str
+
+
+_MAP, _ACT, _MEASURE, _WATCH, _FILES = (
+    "Map a model", "Act on it", "Measure what that does", "Watch conversations", "Files and installation"
+)  # fmt: skip
+
+COMMANDS = {
+    "map": Entry("_map:map_model", _MAP, "Role-play the corpus with a model and write its persona map."),
+    "show": Entry("_show:show", _MAP, "Print a map: its verdict, its figures by layer, and its roles."),
+    "report": Entry("_show:report", _MAP, "Write the map as one self-contained HTML page."),
+    "project": Entry("_project:project", _MAP, "Project every turn of conversations on the Assistant Axis."),
+    "steer": Entry(
+        "_steer:steer", _ACT, "Answer one question at several strengths along the Assistant Axis."
+    ),
+    "plan": Entry("_steer:plan_app", _ACT, "Make a plan, or say what one does."),
+    "norms": Entry(
+        "_steer:norms", _ACT, "Measure the unit of strengths: the mean norm of the residual stream."
+    ),
+    "calibrate": Entry(
+        "_calibrate:calibrate_model", _ACT, "Sweep caps over layers and floors; recommend one."
+    ),
+    "serve": Entry("_serve:serve", _ACT, "Serve a model by vLLM; every request may name a plan and probes."),
+    "evaluate": Entry("_evaluate:app", _MEASURE, "Measure what a plan does, with its controls."),
+    "simulate": Entry("_simulate:simulate_talks", _WATCH, "Let an auditor talk with the model."),
+    "replay": Entry("_simulate:replay_talks", _WATCH, "Say the same messages again under another plan."),
+    "drift": Entry(
+        "_drift:drift", _WATCH, "Analyse conversations: where each domain goes, and which messages do it."
+    ),
+    "monitor": Entry(
+        "_monitor:monitor", _WATCH, "Calibrate a drift monitor on Assistant-like conversations."
+    ),
+    "import": Entry("_interop:import_", _FILES, "Read the authors' files, safely."),
+    "export": Entry("_interop:export", _FILES, "Write a map or a plan in a form that other programs read."),
+    "corpus": Entry("_corpus:corpus_app", _FILES, "Check a corpus, or look at one."),
+    "doctor": Entry(
+        "_doctor:doctor", _FILES, "Check the installation, the hardware and the converted models."
+    ),
+}
+
+
+class LazyGroup(TyperGroup):
+    """A group whose commands are imported when one of them is resolved."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names in the table's order."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return what the help lists: a command's name and sentence, without its options."""
+        del ctx
+        entry = COMMANDS.get(cmd_name)
+        return entry and TyperCommand(cmd_name, help=entry.help, rich_help_panel=entry.panel)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Import the module of the command that the arguments begin with."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command if name is None else load_command(name), rest
+
+
+def load_command(name: str) -> Any:
+    """Import a command of the table and return it as Click knows it."""
+    module, _, attribute = COMMANDS[name].target.partition(":")
+    found = getattr(importlib.import_module(f"personascope.cli.{module}"), attribute)
+    if not isinstance(found, typer.Typer):
+        single = typer.Typer(add_completion=False)
+        single.command(name)(found)
+        found = single
+    command = typer.main.get_command(found)
+    command.name = name
+    return command
+
+
 app = typer.Typer(
+    cls=LazyGroup,
     name="personascope",
     help="Map a language model's persona space, find its Assistant Axis, steer along it, cap it, prove it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
-_map.register(app)
-_show.register(app)
-_project.register(app)
-_steer.register(app)
-_simulate.register(app)
-_monitor.register(app)
-_drift.register(app)
-_evaluate.register(app)
-_evaluate_harm.register()
-_calibrate.register(app)
-_interop.register(app)
-_serve.register(app)
-_corpus.register(app)
-_doctor.register(app)
 
 
 def _version(value: bool) -> None:
@@ -61,9 +122,15 @@ def _version(value: bool) -> None:
 @app.callback()
 def _options(
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Log what happens underneath."),
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print it."),
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and stop."
+    ),
 ) -> None:
     del version
+    from rich.logging import RichHandler
+
+    from personascope.cli._console import err
+
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
         format="%(message)s",
@@ -72,15 +139,40 @@ def _options(
     )
 
 
+def run(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    An expected failure prints its message and its hint, without a traceback.
+
+    Args:
+        argv: Arguments after the program's name; those of the process if not given.
+
+    Returns:
+        0 all done, 1 failed, 2 wrong usage, 3 partly done, 130 interrupted.
+    """
+    from personascope.cli._console import print_error, recorded_command
+
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    with recorded_command(arguments):
+        try:
+            app(arguments, prog_name="personascope")
+        except SystemExit as ended:
+            return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        except PersonascopeError as error:
+            print_error(error)
+            return error.exit_code
+        except KeyboardInterrupt:
+            return _interrupted()
+    return 0
+
+
+def _interrupted() -> int:
+    from personascope.cli._console import err
+
+    err.print("interrupted; what was committed is kept, the same command goes on from there")
+    return 130
+
+
 def main() -> None:
-    """Run the command line; an expected failure prints its message and mend, without a traceback."""
-    try:
-        app()
-    except PersonascopeError as error:
-        err.print(f"[bold red]error:[/] {escape(error.message)}", soft_wrap=True, highlight=False)
-        if error.mend:
-            err.print(f"  -> {escape(error.mend)}", soft_wrap=True, highlight=False)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        err.print("interrupted; what was committed is kept, the same command goes on from there")
-        sys.exit(130)
+    """Run the command line as a program."""
+    sys.exit(run())

@@ -5,48 +5,48 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.table import Table as Grid
 
-from personascope.calibration import (
-    PLAN,
-    RESULT,
-    Calibration,
-    Sample,
-    SweepSettings,
-    calibrate,
-    parse_window,
-)
+from personascope import report
+from personascope.calibration import PLAN, RESULT, Sample, SweepSettings, calibrate, parse_window
 from personascope.cli._bar import Bar
 from personascope.cli._console import PARTLY, err, out, this_command
-from personascope.cli._engine import (
+from personascope.cli._engine import open_engine, run_folder
+from personascope.cli._options import (
     ADDRESS,
+    ANYWAY,
+    BATCH,
+    CORPUS,
     DTYPE,
+    ENGINE,
+    JUDGE,
     MODEL,
     RESTART,
+    RUN_KEPT,
     SEED,
     WORKERS,
+    DtypeName,
+    EngineName,
+    names,
     numbers,
-    open_engine,
-    run_folder,
 )
-from personascope.cli._evaluate import BATCH, ENGINE, JUDGE, show_progress
-from personascope.cli._verdict import ANYWAY, open_found_map
+from personascope.cli._tables import show_progress
+from personascope.cli._verdict import open_found_map
 from personascope.corpus import load_corpus
 from personascope.corpus.evals import load_jailbreak_set
 from personascope.errors import UsageError
-from personascope.judge import Judge, parse_judge
-from personascope.report import save_calibration_figure
+from personascope.judge import parse_judge
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command("calibrate")(calibrate_model)
+if TYPE_CHECKING:
+    from personascope.calibration import Calibration
+    from personascope.judge import Judge
 
 
 def calibrate_model(
-    run: Path = typer.Argument(..., help="Run folder of a map that kept responses (the default)."),
+    run: Path = RUN_KEPT,
     out_folder: Path = typer.Option(
         None, "--out", help="Folder of the sweep; <run>/calibration if not given."
     ),
@@ -54,18 +54,22 @@ def calibrate_model(
     axis_percentiles: str = typer.Option(
         "25,50,75,90", help="Floors as percentiles of role responses on the axis. Higher is stronger."
     ),
-    draws: int = typer.Option(1, help="Random directions beside every cap."),
-    roles: int = typer.Option(50, help="Roles of the susceptibility trials."),
-    prompts: int = typer.Option(1, help="System prompts of each role."),
+    draws: int = typer.Option(1, min=0, help="Random directions beside every cap."),
+    roles: int = typer.Option(50, min=1, help="Roles of the susceptibility trials."),
+    prompts: int = typer.Option(1, min=1, help="System prompts of each role."),
     dataset: str = typer.Option(None, help="Jailbreak set; the built-in mild one if not given."),
-    jailbreaks: int = typer.Option(None, help="Jailbreak pairs at most."),
-    questions: int = typer.Option(None, help="Questions of the capability task, at most 160."),
-    max_capability_loss: float = typer.Option(0.02, help="Accuracy that a recommended cap may cost."),
-    corpus: Path = typer.Option(None, help="Corpus folder; the built-in one if not given."),
+    jailbreaks: int = typer.Option(None, min=1, help="Jailbreak pairs at most."),
+    questions: int = typer.Option(
+        None, min=1, max=160, help="Questions of the capability task; 160 if not given."
+    ),
+    max_capability_loss: float = typer.Option(
+        0.02, min=0.0, help="Accuracy that a recommended cap may cost."
+    ),
+    corpus: Path = CORPUS,
     judge: str = JUDGE,
     model: str = MODEL,
-    engine_kind: str = ENGINE,
-    dtype: str = DTYPE,
+    engine_kind: EngineName = ENGINE,
+    dtype: DtypeName = DTYPE,
     max_batch: int = BATCH,
     workers: int = WORKERS,
     address: str = ADDRESS,
@@ -73,11 +77,14 @@ def calibrate_model(
     restart: bool = RESTART,
     anyway: bool = ANYWAY,
 ) -> None:
-    """Sweep caps over layers and floors, and recommend one (section 5 of the paper)."""
+    """Sweep caps over layers and floors; recommend one (section 5 of the paper)."""
     make_judge = _judge_maker(judge)
-    open_found_map(run, anyway=anyway)
+    n_layers = open_found_map(run, anyway=anyway).n_layers
+    bands = None if windows is None else tuple(parse_window(band, n_layers) for band in names(windows))
+    floors = tuple(numbers(axis_percentiles, "axis-percentiles"))
+    texts, attacks = load_corpus(corpus), load_jailbreak_set(dataset) if dataset else None
     sample = Sample.open(run_folder(run))
-    found, engine = open_engine(
+    _, engine = open_engine(
         run,
         model=model,
         kind=engine_kind,
@@ -86,10 +93,9 @@ def calibrate_model(
         workers=workers,
         address=address,
     )
-    bands = None if windows is None else tuple(parse_window(w, found.n_layers) for w in windows.split(","))
     settings = SweepSettings(
         windows=bands,
-        axis_percentiles=tuple(numbers(axis_percentiles, "axis-percentiles")),
+        axis_percentiles=floors,
         draws=draws,
         roles=roles,
         prompts=prompts,
@@ -102,11 +108,11 @@ def calibrate_model(
         result = calibrate(
             engine,
             sample,
-            load_corpus(corpus),
+            texts,
             out=folder,
             judge=make_judge,
             settings=settings,
-            jailbreaks=load_jailbreak_set(dataset) if dataset else None,
+            jailbreaks=attacks,
             seed=seed,
             progress=partial(show_progress, bar),
             restart=restart,
@@ -114,7 +120,7 @@ def calibrate_model(
         )
     _print_calibration(result)
     figure = folder / "pareto.png"
-    save_calibration_figure(figure, result)
+    report.save_calibration_figure(figure, result)
     out.print(f"cells in {folder / RESULT}, figure in {figure}")
     if result.plan is not None:
         out.print(f"[bold]recommended:[/] {result.recommended} ({result.why}); plan in {folder / PLAN}")
@@ -128,6 +134,8 @@ def calibrate_model(
 def _judge_maker(spec: str) -> Callable[[], Judge]:
     if spec.strip() == "none":
         raise UsageError("a sweep needs a judge", mend="give --judge rules, openai:... or local:...")
+
+    parse_judge(spec)
 
     def make() -> Judge:
         judge = parse_judge(spec)

@@ -5,12 +5,19 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 
-from personascope.mapping import MAP
-from personascope.space import PersonaMap
+from personascope.errors import PersonascopeError
+
+if TYPE_CHECKING:
+    from personascope.space import PersonaMap
 
 # Rich takes a pipe for 80 columns and cuts the words of a wide table.
 _WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
@@ -21,13 +28,34 @@ PARTLY = 3
 out = Console(highlight=False, width=_WIDTH)
 err = Console(stderr=True, highlight=False)
 
+_ARGUMENTS: ContextVar[Sequence[str] | None] = ContextVar("arguments", default=None)
 
-def open_map(folder: Path) -> PersonaMap:
-    """Open the map in a map folder or in a run folder."""
-    inside = folder / MAP
-    return PersonaMap.open(inside if inside.is_dir() else folder)
+
+@contextmanager
+def recorded_command(arguments: Sequence[str]) -> Iterator[None]:
+    """Let `this_command` say these arguments."""
+    token = _ARGUMENTS.set(arguments)
+    try:
+        yield
+    finally:
+        _ARGUMENTS.reset(token)
 
 
 def this_command() -> str:
     """Return the command line, as it is recorded in run folders."""
-    return shlex.join(["personascope", *sys.argv[1:]])
+    return shlex.join(["personascope", *(_ARGUMENTS.get() or ())])
+
+
+def print_error(error: PersonascopeError) -> None:
+    """Print what went wrong and what helps."""
+    err.print(f"[bold red]error:[/] {escape(error.message)}", soft_wrap=True, highlight=False)
+    if error.mend:
+        err.print(f"  -> {escape(error.mend)}", soft_wrap=True, highlight=False)
+
+
+def open_map(folder: Path) -> PersonaMap:
+    """Open the map in a map folder or in a run folder."""
+    from personascope import mapping, space
+
+    inside = folder / mapping.MAP
+    return space.PersonaMap.open(inside if inside.is_dir() else folder)

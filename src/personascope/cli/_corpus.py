@@ -14,17 +14,14 @@ from personascope.corpus import check_corpus, load_corpus
 corpus_app = typer.Typer(help="Check a corpus, or look at one.", no_args_is_help=True)
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.add_typer(corpus_app, name="corpus")
-
-
 @corpus_app.command()
 def check(
     folder: Path = typer.Argument(
         None, help="Corpus folder, ours or in the released JSON format; the built-in one if not given."
     ),
-    near: float = typer.Option(0.9, help="Similarity from which two texts count as near-duplicates, 0 to 1."),
+    near: float = typer.Option(
+        0.9, min=0.0, max=1.0, help="Similarity from which two texts count as near-duplicates."
+    ),
 ) -> None:
     """Check schema, counts, duplicates and near-duplicates; exit code 1 if there are errors."""
     findings = check_corpus(folder, near=near)

@@ -17,11 +17,6 @@ from personascope.errors import PersonascopeError
 PACKAGES = ("personascope", "torch", "transformers", "safetensors", "pyarrow", "gguf", "plotly")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command()(doctor)
-
-
 def doctor() -> None:
     """Check the installation, the hardware and the converted models; exit code 1 if something is broken."""
     import torch

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
+from personascope import report
 from personascope.cli._console import PARTLY, err, out
 from personascope.corpus.dialogues import load_cases
-from personascope.dynamics import (
-    CASES,
-    Causes,
-    Contrast,
-    DriftRun,
-    Replays,
-    Trajectories,
-    compare_replays,
-    contrasts,
-    find_causes,
-    read_drift,
-    trajectories,
-)
-from personascope.evals import Interval
+from personascope.dynamics import CASES, compare_replays, contrasts, find_causes, read_drift, trajectories
 from personascope.judge import Embedder
 from personascope.report import (
     Brief,
@@ -31,32 +20,30 @@ from personascope.report import (
     PredictionData,
     ReplayData,
     TrajectoryData,
-    cluster_figure,
-    prediction_figure,
-    replay_figure,
-    trajectory_figure,
     write_cases_page,
 )
 from personascope.store import write_json
 
+if TYPE_CHECKING:
+    from personascope.dynamics import Causes, Contrast, DriftRun, Replays, Trajectories
+    from personascope.evals import Interval
+
+
 RESULTS = "results.json"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command()(drift)
 
 
 def drift(
     talks: Path = typer.Argument(..., help="Folder of simulate or replay."),
     against: Path = typer.Option(None, help="A replay of it, which is set side by side."),
-    layer: int = typer.Option(None, help="Layer of the positions; the run's if not given."),
+    layer: int = typer.Option(None, min=0, help="Layer of the positions; the run's if not given."),
     causes: bool = typer.Option(True, help="Search the user's messages for what moves the model."),
     embedding: str = typer.Option(None, help="Embedding model; sentence-transformers/all-MiniLM-L6-v2."),
-    shuffles: int = typer.Option(100, help="Times that the regressions are repeated on shuffled targets."),
-    seed: int = typer.Option(0, help="Of folds, shuffles and bootstrap draws."),
+    shuffles: int = typer.Option(
+        100, min=1, help="Times that the regressions are repeated on shuffled targets."
+    ),
+    seed: int = typer.Option(0, help="Random seed of folds, shuffles and bootstrap draws."),
 ) -> None:
-    """Analyse conversations: where each domain goes, whether they differ, and which messages do it."""
+    """Analyse conversations: where each domain goes, and which messages do it."""
     run = read_drift(talks)
     at = run.layer if layer is None else layer
     title = f"{run.manifest['identity']['model']['id']}, layer {at}"
@@ -67,7 +54,9 @@ def drift(
     found = trajectories(run, layer=at, seed=seed)
     _print_trajectories(found)
     record["trajectories"] = found.record()
-    trajectory_figure(talks / "trajectories.png", TrajectoryData.of(found, f"Positions of replies: {title}"))
+    report.trajectory_figure(
+        talks / "trajectories.png", TrajectoryData.of(found, f"Positions of replies: {title}")
+    )
     if len(found.domains) > 1:
         differences = contrasts(run, layer=at, seed=seed)
         _print_contrasts(differences)
@@ -79,8 +68,12 @@ def drift(
         record["causes"] = why.record(rows=False)
         name = f"{title}, messages by {why.embedding.rpartition('/')[2]}"
         shown = [why.prediction("position"), why.prediction("change")]
-        prediction_figure(talks / "prediction.png", PredictionData.of(shown, f"Held-out prediction: {name}"))
-        cluster_figure(talks / "clusters.png", ClusterData.of(why.clusters, f"Kinds of messages: {name}"))
+        report.prediction_figure(
+            talks / "prediction.png", PredictionData.of(shown, f"Held-out prediction: {name}")
+        )
+        report.cluster_figure(
+            talks / "clusters.png", ClusterData.of(why.clusters, f"Kinds of messages: {name}")
+        )
     write_json(talks / RESULTS, record)
     out.print(f"figures and {RESULTS} in {talks}")
     left = [dialogue for dialogue in run.dialogues if dialogue.ended is None]
@@ -99,7 +92,7 @@ def _side_by_side(run: DriftRun, other: DriftRun, layer: int, title: str, seed: 
     _print_replays(found)
     folder = other.path
     write_json(folder / "replay.json", found.record())
-    replay_figure(folder / "replay.png", ReplayData.of(found, f"The same user turns again: {title}"))
+    report.replay_figure(folder / "replay.png", ReplayData.of(found, f"The same user turns again: {title}"))
     write_cases(folder / "replay.html", run, other)
     out.print(f"replay.json, replay.png and replay.html in {folder}")
     for id in found.missing:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import typer
-
+from personascope import engines
 from personascope.cli._console import open_map
-from personascope.engines import LocalEngine, load_engine
-from personascope.errors import UsageError
 from personascope.mapping import MAP
-from personascope.space import PersonaMap
 
-WORKERS = typer.Option(1, help="Engines that share the requests; more than one need Ray.")
-ADDRESS = typer.Option(None, help="Ray cluster of the workers: auto, ray://HOST:10001; else this machine.")
-MODEL = typer.Option(None, help="Model, if it lies elsewhere than when it was mapped.")
-DTYPE = typer.Option("auto", help="auto, bfloat16, float32 or float16.")
-SEED = typer.Option(0, help="Of everything that is drawn.")
-RESTART = typer.Option(False, help="Forget the run that is in the folder.")
+if TYPE_CHECKING:
+    from personascope.engines import LocalEngine
+    from personascope.space import PersonaMap
+
+PLAYED, REPLAYED = "cases", "cases_replayed"
+"""Folders of the case studies and of their replay, below <run>/drift."""
 
 
 def run_folder(folder: Path) -> Path:
@@ -50,7 +47,7 @@ def open_engine(
     if layer is not None:
         found.unit_axis(layer)
     name = model or found.model.id
-    engine = load_engine(
+    engine = engines.load_engine(
         name, engine=kind, dtype=dtype, max_batch=max_batch, workers=workers, address=address
     )
     if engine.info.chat_digest != found.model.chat_digest:
@@ -66,17 +63,3 @@ def open_engine(
         chat_digest=info.chat_digest,
     )
     return found, engine
-
-
-def numbers(text: str, name: str) -> list[float]:
-    """Read a list of numbers with commas.
-
-    Raises:
-        UsageError: If one is no number.
-    """
-    try:
-        return [float(part) for part in text.split(",") if part.strip()]
-    except ValueError as error:
-        raise UsageError(
-            f"--{name} {text!r}: {error}", mend="give numbers with commas, such as -0.2,0,0.2"
-        ) from error

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import typer
 from rich.progress import Progress
 
+from personascope import interop
 from personascope.cli._console import err, open_map, out
 from personascope.errors import UsageError
 from personascope.interop import (
-    PARTS,
-    CappingConfig,
-    Released,
     axis_plan,
-    export_capping_config,
     export_control_vector,
-    export_released,
-    import_source,
     is_experiment_id,
     parse_experiment_id,
 )
 from personascope.interventions import Plan, PlanModel
 from personascope.mapping import MAP
 from personascope.space import PersonaMap
+
+if TYPE_CHECKING:
+    from personascope.interop import CappingConfig, Released
 
 _SHOWN = 12
 
@@ -46,12 +44,6 @@ class Dtype(StrEnum):
     BFLOAT16 = "bfloat16"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the application."""
-    app.command("import")(import_)
-    app.command()(export)
-
-
 def import_(
     source: str = typer.Argument(
         ...,
@@ -65,10 +57,10 @@ def import_(
     revision: str = typer.Option(None, help="Branch, tag or commit of a hub dataset."),
 ) -> None:
     """Read the authors' files, safely, into a release or a plan of ours."""
-    parts = PARTS if experiment is None else ("axis", "capping")
+    parts = interop.PARTS if experiment is None else ("axis", "capping")
     with Progress(console=err, disable=not err.is_terminal, transient=True) as progress:
         task = progress.add_task(f"reading {source}", total=None)
-        found = import_source(
+        found = interop.import_source(
             source,
             parts=parts,
             revision=revision,
@@ -77,7 +69,7 @@ def import_(
     if experiment is not None:
         _import_plan(found, experiment, out_folder)
         return
-    if isinstance(found, CappingConfig):
+    if isinstance(found, interop.CappingConfig):
         known = list(found.experiments)
         more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
         raise UsageError(
@@ -91,12 +83,12 @@ def import_(
 
 
 def _import_plan(found: Released | CappingConfig, experiment: str, folder: Path) -> None:
-    plan = found.to_plan(experiment) if isinstance(found, Released) else found.plan(experiment)
+    plan = found.to_plan(experiment) if isinstance(found, interop.Released) else found.plan(experiment)
     plan.save(folder)
     out.print(plan.explain(), soft_wrap=True, markup=False)
     if is_experiment_id(experiment):
         out.print(f"{experiment}: {parse_experiment_id(experiment).explain()}", soft_wrap=True, markup=False)
-    if isinstance(found, CappingConfig):
+    if isinstance(found, interop.CappingConfig):
         out.print("no axis to check the signs against: the vectors are taken as role - default")
     out.print(f"plan: {folder}", soft_wrap=True, markup=False)
 
@@ -131,7 +123,7 @@ def export(
         None, help="gguf: factor on a plan; of a map, the strength as a fraction of the layer's norm."
     ),
     layer: list[int] = typer.Option(
-        None, help="gguf of a map: layer, repeatable; the middle one if not given."
+        None, min=0, help="gguf of a map: layer, repeatable; the middle one if not given."
     ),
     dtype: Dtype = typer.Option(None, help="released, capping: type of the vectors; float32 if not given."),
     experiment: str = typer.Option(None, help="capping: the experiment's id; the plan's name if not given."),
@@ -153,14 +145,16 @@ def export(
     if to is Target.RELEASED:
         if isinstance(found, Plan):
             raise _wrong(source, "a plan", to, "a map or an imported release")
-        export_released(found, out_path, dtype=None if dtype is None else dtype.value)
+        interop.export_released(found, out_path, dtype=None if dtype is None else dtype.value)
     elif to is Target.CAPPING:
         if not isinstance(found, Plan):
             raise _wrong(source, _kind(found), to, "a plan of caps")
         name = experiment or found.name
         if not name:
             raise UsageError("the plan has no name", mend="give the experiment's id by --experiment")
-        export_capping_config({name: found}, out_path, dtype="float32" if dtype is None else dtype.value)
+        interop.export_capping_config(
+            {name: found}, out_path, dtype="float32" if dtype is None else dtype.value
+        )
     else:
         _export_gguf(source, found, out_path, scale, layer, model_hint or "")
     out.print(f"{to}: {out_path}", soft_wrap=True, markup=False)
@@ -169,7 +163,7 @@ def export(
 def _export_gguf(
     source: Path, found: Any, path: Path, scale: float | None, layers: list[int] | None, hint: str
 ) -> None:
-    if isinstance(found, Released):
+    if isinstance(found, interop.Released):
         raise _wrong(
             source, _kind(found), Target.GGUF, "a map, or a plan of Released.axis_plan: it has no norms"
         )
@@ -202,7 +196,7 @@ def _open(source: Path) -> PersonaMap | Plan | Released:
     if (source / "plan.json").is_file():
         return Plan.load(source)
     if (source / "released.json").is_file():
-        return Released.load(source)
+        return interop.Released.load(source)
     if (source / MAP).is_dir() or (source / "map.json").is_file():
         return open_map(source)
     raise UsageError(

@@ -5,37 +5,39 @@ from __future__ import annotations
 import time
 from functools import partial
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
+from personascope import engines
 from personascope.cli._bar import Bar
 from personascope.cli._console import PARTLY, err, out, this_command
-from personascope.cli._engine import ADDRESS, WORKERS
+from personascope.cli._options import (
+    ADDRESS,
+    BATCH,
+    CORPUS,
+    DTYPE,
+    ENGINE,
+    RESTART,
+    TRUST,
+    WORKERS,
+    DtypeName,
+    EngineName,
+    ProfileName,
+    names,
+)
 from personascope.cli._show import print_map
 from personascope.corpus import load_corpus
-from personascope.engines import ENGINES, load_engine
 from personascope.errors import UsageError
-from personascope.judge import JudgeStats, parse_judge
-from personascope.mapping import (
-    MAP,
-    PROFILES,
-    ProfileChanges,
-    RunEstimate,
-    Vectors,
-    design_run,
-    estimate,
-    resolve_profile,
-    run_map,
-)
-from personascope.mapping import Progress as Step
+from personascope.judge import parse_judge
+from personascope.mapping import MAP, Vectors, build_design, design_run, estimate, resolve_profile, run_map
 from personascope.models import EMBEDDED
 from personascope.space import PersonaMap
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command("map")(map_model)
+if TYPE_CHECKING:
+    from personascope.judge import JudgeStats
+    from personascope.mapping import ProfileChanges, RunEstimate
+    from personascope.mapping import Progress as Step
 
 
 def map_model(
@@ -43,43 +45,43 @@ def map_model(
         ..., help="Hub id, local folder, GGUF file, or an embedded name: smollm2-135m, gemma-3-270m."
     ),
     out_folder: Path = typer.Option(None, "--out", help="Run folder; runs/<model> if not given."),
-    profile: str = typer.Option("standard", help=f"How much to ask: {', '.join(PROFILES)}."),
-    corpus: Path = typer.Option(None, help="Corpus folder; the built-in one if not given."),
+    profile: ProfileName = typer.Option("standard", help="How much to ask (docs/design.md)."),
+    corpus: Path = CORPUS,
     judge: str = typer.Option(
         None, help="rules, openai:MODEL@BASE_URL, local:MODEL or none; rules for an embedded model."
     ),
-    max_cost: float = typer.Option(None, help="Stop judging when it has cost this much (openai)."),
-    roles: int = typer.Option(None, help="Roles to draw, instead of the profile's number."),
-    prompts: int = typer.Option(None, help="Prompts to draw of each role, likewise."),
-    questions: int = typer.Option(None, help="Questions to draw, likewise."),
+    max_cost: float = typer.Option(None, min=0.0, help="Stop judging when it has cost this much (openai)."),
+    roles: int = typer.Option(None, min=1, help="Roles to draw, instead of the profile's number."),
+    prompts: int = typer.Option(None, min=1, help="Prompts to draw of each role, likewise."),
+    questions: int = typer.Option(None, min=1, help="Questions to draw, likewise."),
     kinds: str = typer.Option(
         None, help="Kinds of question to draw from, with commas; all but personal if not given."
     ),
     max_new_tokens: int = typer.Option(
-        None, help="Length of a response at most; by default the profile's, or found by a short probe."
+        None, min=1, help="Length of a response at most; by default the profile's, or found by a short probe."
     ),
-    vectors: str = typer.Option(
-        "played", help="Role vectors of the responses that played, or by the paper's rubric of all: rubric."
+    vectors: Vectors = typer.Option(
+        "played", help="Role vectors of the responses that played, or of all by the paper's rubric."
     ),
     role_information: bool = typer.Option(True, help="Check of every response whether it played its role."),
     adjust_length: bool = typer.Option(False, help="Regress the length of responses out, within questions."),
-    default_samples: int = typer.Option(None, help="Rollouts of the default for each prompt and question."),
+    default_samples: int = typer.Option(
+        None, min=1, help="Rollouts of the default for each prompt and question."
+    ),
     keep: str = typer.Option(None, help="Pooled activations to keep on the disk: all, or a number."),
     seed: int = typer.Option(0, help="Random seed of roles, prompts, questions and tokens."),
-    engine_kind: str = typer.Option(
-        "auto", "--engine", help=f"{', '.join(ENGINES)}; auto is vllm where it is installed."
-    ),
-    dtype: str = typer.Option("auto", help="auto (bfloat16 where the hardware computes in it), or a dtype."),
+    engine_kind: EngineName = ENGINE,
+    dtype: DtypeName = DTYPE,
     device: str = typer.Option(None, help="cpu, cuda, cuda:1, ...; the first GPU if there is one."),
     device_map: str = typer.Option(None, help="auto: spread the model over all GPUs."),
-    max_batch: int = typer.Option(128, help="Responses that are generated side by side."),
+    max_batch: int = BATCH,
     workers: int = WORKERS,
     address: str = ADDRESS,
     transcript: bool = typer.Option(
         False, help="Write conversations as a plain transcript, for a base model without a chat template."
     ),
-    trust_remote_code: bool = typer.Option(False, help="Run code that comes with the model."),
-    restart: bool = typer.Option(False, help="Forget the run that is in the folder."),
+    trust_remote_code: bool = TRUST,
+    restart: bool = RESTART,
     dry_run: bool = typer.Option(False, help="Print what it would take, and stop."),
 ) -> None:
     """Role-play the corpus with a model and write its persona map; the same command resumes a run."""
@@ -90,16 +92,11 @@ def map_model(
                 mend="add --judge openai:MODEL@BASE_URL, --judge local:MODEL, --judge rules or --judge none",
             )
         judge = "rules"
-    if vectors not in get_args(Vectors):
-        raise UsageError(
-            f"--vectors {vectors!r} is neither {' nor '.join(get_args(Vectors))}",
-            mend="give --vectors rubric",
-        )
     changes: ProfileChanges = {
         "roles": roles,
         "prompts": prompts,
         "questions": questions,
-        "kinds": None if kinds is None else tuple(kind.strip() for kind in kinds.split(",")),
+        "kinds": None if kinds is None else names(kinds),
         "default_samples": default_samples,
         "max_new_tokens": max_new_tokens,
         # A length that was asked for is not probed.
@@ -107,10 +104,11 @@ def map_model(
         "role_information": role_information,
         "keep": None if keep is None else _keep(keep),
     }
-    resolve_profile(profile, **changes)
     texts = load_corpus(corpus)
+    # Whatever the corpus cannot give is said before a model is loaded.
+    build_design(texts, resolve_profile(profile, **changes), seed, Path(model).name)
     scorer = parse_judge(judge, **({"max_cost": max_cost} if max_cost is not None else {}))
-    engine = load_engine(
+    engine = engines.load_engine(
         model,
         engine=engine_kind,
         dtype=dtype,
@@ -140,7 +138,7 @@ def map_model(
             restart=restart,
             command=this_command(),
             seed=seed,
-            vectors=cast("Vectors", vectors),
+            vectors=vectors,
             adjust_length=adjust_length,
             **changes,
         )

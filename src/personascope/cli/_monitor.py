@@ -6,25 +6,31 @@ import math
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.table import Table
 
 from personascope.cli._console import out
 from personascope.cli._engine import run_folder
-from personascope.cli._verdict import ANYWAY, open_found_map
+from personascope.cli._options import ANYWAY
+from personascope.cli._verdict import open_found_map
 from personascope.dynamics import (
     ASSISTANT_LIKE,
     MONITOR_JSON,
-    MonitorEvaluation,
     calibrate_monitor,
     evaluate_monitor,
     read_drift,
     switched_of,
 )
 from personascope.errors import UsageError
-from personascope.evals import Interval, json_values
+from personascope.evals import json_values
 from personascope.store import write_json
+
+if TYPE_CHECKING:
+    from personascope.dynamics import MonitorEvaluation
+    from personascope.evals import Interval
+
 
 REPORT = "monitor_report.json"
 
@@ -43,11 +49,6 @@ class Kind(StrEnum):
     THRESHOLD = "threshold"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command()(monitor)
-
-
 def monitor(
     run: Path = typer.Argument(..., help="Run folder of the model's map."),
     talks: Path = typer.Argument(..., help="Conversations of simulate, made without a plan."),
@@ -56,13 +57,15 @@ def monitor(
     ),
     level: Level = typer.Option(Level.TOKEN, help="What is fed: every token, or the mean of every reply."),
     rule: Kind = typer.Option(Kind.CUSUM, help="When the alarm is raised."),
-    false_alarms: float = typer.Option(0.05, help="Share of Assistant-like conversations that may alarm."),
+    false_alarms: float = typer.Option(
+        0.05, min=0.0, max=1.0, help="Share of Assistant-like conversations that may alarm."
+    ),
     domains: str = typer.Option(",".join(ASSISTANT_LIKE), help="Domains that stay with the Assistant."),
     switched: Path = typer.Option(
         None, help="Conversations of simulate --switch-at, on which the delay of the alarm is measured."
     ),
-    horizon: int = typer.Option(None, help="Tokens or turns within which the rate shall hold."),
-    seed: int = typer.Option(0, help="Of the split of the conversations."),
+    horizon: int = typer.Option(None, min=1, help="Tokens or turns within which the rate shall hold."),
+    seed: int = typer.Option(0, help="Random seed of the split of the conversations."),
     anyway: bool = ANYWAY,
 ) -> None:
     """Calibrate a drift monitor on Assistant-like conversations, and measure it on others."""

@@ -9,29 +9,24 @@ from collections.abc import Iterator
 from enum import StrEnum
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.table import Table
 
+from personascope import dynamics
 from personascope.cli._bar import Bar
-from personascope.cli._console import PARTLY, err, out, this_command
+from personascope.cli._console import PARTLY, err, open_map, out, this_command
 from personascope.cli._engine import open_engine
-from personascope.dynamics import (
-    Counted,
-    Projected,
-    Projector,
-    ProjectProgress,
-    parse_probes,
-    run_projection,
-    table_columns,
-    table_rows,
-    token_values,
-    turn_row,
-)
+from personascope.cli._options import DTYPE, LAYER, MODEL, RESTART, DtypeName
 from personascope.errors import UsageError
-from personascope.interop import Transcript, TranscriptSource, Unreadable
+from personascope.interop import Transcript, TranscriptSource
 from personascope.interventions import Plan
+
+if TYPE_CHECKING:
+    from personascope.dynamics import Counted, Projected, ProjectProgress
+    from personascope.interop import Unreadable
+
 
 _LISTED = 20
 _CSV_ENTRY = ("number", "id", "where", "status", "reason", "mended")
@@ -46,11 +41,6 @@ class Form(StrEnum):
     JSONL = "jsonl"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command()(project)
-
-
 def project(
     map_folder: Path = typer.Argument(..., metavar="RUN", help="Run folder or map folder."),
     source: str = typer.Argument(
@@ -61,8 +51,8 @@ def project(
     probe: list[str] = typer.Option(
         None, help="Beside the axis: pc1, role:NAME, [NAME=]FILE of a vector, axis@LAYER; may be given again."
     ),
-    model: str = typer.Option(None, help="Model, if it lies elsewhere than when it was mapped."),
-    layer: int = typer.Option(None, help="Layer; the map's middle layer if not given."),
+    model: str = MODEL,
+    layer: int = LAYER,
     tokens: bool = typer.Option(
         False, "--tokens", help="Keep the projection of every token (json, jsonl, --out)."
     ),
@@ -70,13 +60,15 @@ def project(
     out_folder: Path = typer.Option(
         None, "--out", help="Run folder: what is done survives a kill, the same command goes on."
     ),
-    limit: int = typer.Option(None, help="Conversations at most."),
+    limit: int = typer.Option(None, min=1, help="Conversations at most."),
     max_tokens: int = typer.Option(
-        None, help="Cut longer conversations to the whole messages that have room; else they are reported."
+        None,
+        min=1,
+        help="Cut longer conversations to the whole messages that have room; else they are reported.",
     ),
     plan: Path = typer.Option(None, help="Read them under this plan."),
-    restart: bool = typer.Option(False, "--restart", help="Forget the run that is in the folder."),
-    dtype: str = typer.Option("auto", help="auto, bfloat16, float32 or float16."),
+    restart: bool = RESTART,
+    dtype: DtypeName = DTYPE,
 ) -> None:
     """Project every turn of conversations on the Assistant Axis, and on any other direction."""
     if tokens and out_folder is None and form in (Form.TABLE, Form.CSV):
@@ -86,16 +78,18 @@ def project(
     if restart and out_folder is None:
         raise UsageError("--restart goes with --out", mend="name the run folder by --out")
     opened = TranscriptSource.open(source)
+    applied = None if plan is None else Plan.load(plan)
     # A source without a conversation is refused before the model is loaded.
     _must_hold_some(opened, limit)
-    found, engine = open_engine(map_folder, model=model, dtype=dtype, layer=layer)
+    found = open_map(map_folder)
     at = found.middle_layer if layer is None else layer
-    probes = parse_probes(found, probe or (), at)
-    applied = None if plan is None else Plan.load(plan)
-    counted = Counted(opened.name, at)
+    found.unit_axis(at)
+    probes = dynamics.parse_probes(found, probe or (), at)
+    found, engine = open_engine(map_folder, model=model, dtype=dtype)
+    counted = dynamics.Counted(opened.name, at)
     entries: Iterator[Projected]
     if out_folder is None:
-        projector = Projector(
+        projector = dynamics.Projector(
             engine, found, layer=at, probes=probes, tokens=tokens, max_tokens=max_tokens, plan=applied
         )
         names = [named.name for named in projector.probes]
@@ -108,7 +102,7 @@ def project(
                 note = f"{state.problems} not projected" if state.problems else ""
                 bar.show("project", state.done, state.total, state.tokens, note)
 
-            run = run_projection(
+            run = dynamics.run_projection(
                 engine,
                 found,
                 opened,
@@ -161,11 +155,11 @@ def _write(
     passing = _counting(chain(head, entries), counted)
     if form is Form.CSV:
         left_out = _CSV_ENTRY if alone else ()
-        columns = [column for column in table_columns(names) if column not in left_out]
+        columns = [column for column in dynamics.table_columns(names) if column not in left_out]
         writer = csv.DictWriter(sys.stdout, columns, restval="", extrasaction="ignore")
         writer.writeheader()
         for entry in passing:
-            writer.writerows(table_rows(entry))
+            writer.writerows(dynamics.table_rows(entry))
     elif form is Form.JSONL:
         for entry in passing:
             _dump(_as_json(entry, counted.layer, tokens=tokens), indent=None)
@@ -202,7 +196,9 @@ def _counting(entries: Iterator[Projected], counted: Counted) -> Iterator[Projec
 
 def _as_json(entry: Projected, layer: int, *, tokens: bool) -> dict[str, Any]:
     said = {"id": entry.id, "where": entry.where, "status": entry.status, "reason": entry.reason}
-    turns = [turn_row(turn) | (token_values(turn) if tokens else {}) for turn in entry.turns]
+    turns = [
+        dynamics.turn_row(turn) | (dynamics.token_values(turn) if tokens else {}) for turn in entry.turns
+    ]
     metadata = dict(entry.metadata)
     return {**said, "mended": entry.mended, "metadata": metadata, "layer": layer, "turns": turns}
 
@@ -211,11 +207,11 @@ def _print_turns(entry: Projected, names: list[str], layer: int) -> None:
     """Print one conversation, a line a turn."""
     table = Table(title=f"Projection at layer {layer}; position 0 is the mean role, 1 the default Assistant")
     skipped = ("number", "id", "where", "status", "reason", "mended")
-    columns = [column for column in table_columns(names) if column not in skipped]
+    columns = [column for column in dynamics.table_columns(names) if column not in skipped]
     for name in columns:
         table.add_column(name, justify="left" if name in ("role", "text") else "right")
     for turn in entry.turns:
-        row = turn_row(turn)
+        row = dynamics.turn_row(turn)
         table.add_row(*(_cell(column, row[column]) for column in columns))
     out.print(table)
     if entry.mended:

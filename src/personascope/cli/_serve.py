@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
+from personascope import engines, models
 from personascope.cli._console import err
-from personascope.cli._verdict import ANYWAY, open_found_map
-from personascope.engines import Probe, ProbeSet, Spool, native_dtype, serve_command
+from personascope.cli._options import ANYWAY, DTYPE, TRUST, DtypeName
+from personascope.cli._verdict import open_found_map
+from personascope.engines import Probe, ProbeSet, Spool
 from personascope.errors import EngineError
 from personascope.interventions import Plan
-from personascope.models import ModelFiles, cache_root, open_files
+from personascope.models import cache_root
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command()(serve)
+if TYPE_CHECKING:
+    from personascope.models import ModelFiles
 
 
 def serve(
@@ -25,25 +26,25 @@ def serve(
     plan: list[Path] = typer.Option(None, help="Folder of a plan that requests may name, repeatable."),
     map_folder: Path = typer.Option(None, "--map", help="Run of a map: its axis is registered as a probe."),
     host: str = typer.Option("127.0.0.1", help="Address to listen at; 0.0.0.0 is every one."),
-    port: int = typer.Option(8000, help="Port to listen at."),
+    port: int = typer.Option(8000, min=0, max=65535, help="Port to listen at."),
     api_key: str = typer.Option(None, help="Key that clients must send; VLLM_API_KEY does the same."),
     spool: Path = typer.Option(
         None, help="Folder that keeps plans and probes; one in the cache if not given."
     ),
-    dtype: str = typer.Option("auto", help="auto (bfloat16 where the hardware computes in it), or a dtype."),
+    dtype: DtypeName = DTYPE,
     allow_upload: bool = typer.Option(False, help="Take uploads of plans without an API key."),
-    trust_remote_code: bool = typer.Option(False, help="Run code that comes with the model."),
+    trust_remote_code: bool = TRUST,
     print_command: bool = typer.Option(False, help="Print the command and stop."),
     anyway: bool = ANYWAY,
 ) -> None:
     """Serve a model by vLLM; every request may name a plan and probes by digest (docs/serving.md)."""
     plans = [Plan.load(folder) for folder in plan or ()]
-    files = open_files(model, trust_remote_code=trust_remote_code)
+    files = models.open_files(model, trust_remote_code=trust_remote_code)
     kept = Spool((spool or cache_root() / "spool").resolve())
-    command = serve_command(
+    command = engines.serve_command(
         files,
         spool=str(kept.folder),
-        dtype=native_dtype() if dtype == "auto" else dtype,
+        dtype=engines.native_dtype() if dtype == "auto" else dtype,
         host=host,
         port=port,
         api_key=api_key,

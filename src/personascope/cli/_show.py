@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import typer
@@ -10,12 +11,13 @@ from rich import box
 from rich.table import Table
 
 from personascope.cli._console import open_map, out
-from personascope.cli._drift import write_cases
-from personascope.cli._engine import run_folder
-from personascope.cli._simulate import PLAYED, REPLAYED
+from personascope.cli._engine import PLAYED, REPLAYED, run_folder
 from personascope.cli._verdict import print_verdict
 from personascope.dynamics import read_drift
-from personascope.space import PersonaMap
+
+if TYPE_CHECKING:
+    from personascope.space import PersonaMap
+
 
 SHORT = {"not found": "no", "unknown": "-"}
 """How a grade is written in the table of layers."""
@@ -23,19 +25,13 @@ UNRELIABLE = 0.5
 """Share of the roles' spread that lasts, below which the order of the roles is said not to."""
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the application."""
-    app.command()(show)
-    app.command()(report)
-
-
 def show(
     folder: Path = typer.Argument(..., help="Run folder or map folder."),
-    ends: int = typer.Option(30, help="Roles to list at each end of the axis; 0 for all."),
+    ends: int = typer.Option(30, min=0, help="Roles to list at each end of the axis; 0 for all."),
     layers: bool = typer.Option(True, help="Also print the table of layers."),
     scores: bool = typer.Option(False, help="Also print every role's counts by score."),
 ) -> None:
-    """Print a map: its figures, the layers, and the roles from the Assistant's end to the other."""
+    """Print a map: its verdict, its figures by layer, and its roles from the Assistant's end to the other."""
     print_map(open_map(folder), ends=ends, layers=layers, scores=scores)
 
 
@@ -167,6 +163,7 @@ def report(
 
     Case studies that were played and replayed get a page beside it, both versions next to each other.
     """
+    from personascope.cli._drift import write_cases
     from personascope.report import write_report
 
     target = out_file or folder / "report.html"

@@ -4,56 +4,53 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
+from personascope import dynamics
 from personascope.cli._bar import Bar
-from personascope.cli._console import PARTLY, err, out, this_command
-from personascope.cli._engine import ADDRESS, DTYPE, MODEL, RESTART, SEED, WORKERS, open_engine, run_folder
+from personascope.cli._console import PARTLY, err, open_map, out, this_command
+from personascope.cli._engine import PLAYED, open_engine, run_folder
+from personascope.cli._options import (
+    ADDRESS,
+    BATCH,
+    DTYPE,
+    MODEL,
+    RESTART,
+    RUN,
+    SEED,
+    WORKERS,
+    DtypeName,
+    EngineName,
+    names,
+)
 from personascope.corpus import load_corpus
 from personascope.corpus.dialogues import DOMAINS, load_cases, load_domains
-from personascope.dynamics import (
-    AUDITORS,
-    Monitor,
-    Simulation,
-    SimulationProgress,
-    case_scenes,
-    cast_scenes,
-    parse_auditor,
-    parse_probes,
-    read_drift,
-    replay,
-    simulate,
-    switched_scenes,
-)
-from personascope.engines import ENGINES, Sampling
+from personascope.dynamics import AUDITORS, Monitor, case_scenes, cast_scenes, read_drift, switched_scenes
+from personascope.engines import Sampling
 from personascope.errors import UsageError
 from personascope.interventions import Plan
 
-PLAYED, REPLAYED = "cases", "cases_replayed"
-"""Folders of the case studies and of their replay, below <run>/drift."""
+if TYPE_CHECKING:
+    from personascope.dynamics import Simulation, SimulationProgress
 
-RUN = typer.Argument(..., help="Run folder of the model's map.")
+
 PLAN = typer.Option(None, help="Plan under which the model replies; none if not given.")
 MONITOR = typer.Option(None, help="Drift monitor (monitor.json) that follows every conversation.")
 GATE = typer.Option(None, help="Plan that the monitor's alarm switches on.")
 STOP = typer.Option(False, "--stop-at-alarm", help="End a conversation at the monitor's alarm.")
-LAYER = typer.Option(None, help="Layer at which positions are read; the map's middle layer if not given.")
+LAYER = typer.Option(
+    None, min=0, help="Layer at which positions are read; the map's middle layer if not given."
+)
 PROBES = typer.Option(None, "--probe", help="Further direction: pc1, role:NAME, NAME=FILE; may be repeated.")
 ENGINE = typer.Option(
     "auto",
     "--engine",
-    help=f"{', '.join(ENGINES)}; auto is vllm where it is installed, transformers for a monitor of tokens.",
+    help="Engine; auto is vllm where it is installed, transformers for a monitor of tokens.",
 )
-BATCH = typer.Option(128, help="Replies that are generated side by side.")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the application."""
-    app.command("simulate")(simulate_talks)
-    app.command("replay")(replay_talks)
 
 
 def simulate_talks(
@@ -66,11 +63,13 @@ def simulate_talks(
     ),
     cases: bool = typer.Option(False, "--cases", help="Play the case studies instead of the domains."),
     switch_at: int = typer.Option(
-        None, help="Exchange, from 0, in which the user asks the model to be a role of the corpus."
+        None, min=0, help="Exchange, from 0, in which the user asks the model to be a role of the corpus."
     ),
-    conversations: int = typer.Option(20, help="Conversations of each domain."),
-    turns: int = typer.Option(15, help="Exchanges of a conversation at most."),
-    min_turns: int = typer.Option(2, help="Exchanges before which a model may not end a conversation."),
+    conversations: int = typer.Option(20, min=1, help="Conversations of each domain."),
+    turns: int = typer.Option(15, min=1, help="Exchanges of a conversation at most."),
+    min_turns: int = typer.Option(
+        2, min=0, help="Exchanges before which a model may not end a conversation."
+    ),
     auditor: str = typer.Option("scripted", help=f"Who plays the user: {AUDITORS}."),
     plan: Path = PLAN,
     monitor: Path = MONITOR,
@@ -78,11 +77,13 @@ def simulate_talks(
     stop_at_alarm: bool = STOP,
     layer: int = LAYER,
     probes: list[str] = PROBES,
-    max_new_tokens: int = typer.Option(256, help="Length of a reply at most."),
-    temperature: float = typer.Option(0.7, help="Of the replies' draws; 0 takes the most likely token."),
+    max_new_tokens: int = typer.Option(256, min=1, help="Length of a reply at most."),
+    temperature: float = typer.Option(
+        0.7, min=0.0, help="Temperature of the replies; 0 takes the most likely token."
+    ),
     model: str = MODEL,
-    engine_kind: str = ENGINE,
-    dtype: str = DTYPE,
+    engine_kind: EngineName = ENGINE,
+    dtype: DtypeName = DTYPE,
     max_batch: int = BATCH,
     workers: int = WORKERS,
     address: str = ADDRESS,
@@ -91,37 +92,37 @@ def simulate_talks(
 ) -> None:
     """Let an auditor talk with the model, and read where each reply lies on the axis (section 4)."""
     follower = _monitor(monitor, gate, stop_at_alarm)
-    scenes = (
-        case_scenes(load_cases())
-        if cases
-        else cast_scenes(load_domains(tuple(part.strip() for part in domains.split(","))), conversations)
-    )
+    scenes = case_scenes(load_cases()) if cases else cast_scenes(load_domains(names(domains)), conversations)
     if switch_at is not None:
         scenes = switched_scenes(scenes, load_corpus(), switch_at, seed=seed)
     if cases:
         turns = max(turns, max(len(scene.messages) for scene in scenes))
+    dynamics.check_auditor(auditor)
+    acting = None if plan is None else Plan.load(plan)
+    found = open_map(run)
+    at = found.middle_layer if layer is None else layer
+    found.unit_axis(at)
+    also = dynamics.parse_probes(found, probes or (), at)
     found, engine = open_engine(
         run,
         model=model,
         kind=_kind(engine_kind, follower),
         dtype=dtype,
         max_batch=max_batch,
-        layer=layer,
         workers=workers,
         address=address,
     )
-    at = found.middle_layer if layer is None else layer
     with Bar() as bar:
-        done = simulate(
+        done = dynamics.simulate(
             engine,
             found,
             scenes,
-            parse_auditor(auditor, target=engine, min_turns=min_turns, max_batch=max_batch),
+            dynamics.parse_auditor(auditor, target=engine, min_turns=min_turns, max_batch=max_batch),
             out=_folder(run, out_folder, PLAYED if cases else "simulated"),
             turns=turns,
             layer=at,
-            probes=parse_probes(found, probes or (), at),
-            plan=None if plan is None else Plan.load(plan),
+            probes=also,
+            plan=acting,
             monitor=follower,
             sampling=Sampling(temperature=temperature, max_new_tokens=max_new_tokens),
             seed=seed,
@@ -144,16 +145,18 @@ def replay_talks(
     stop_at_alarm: bool = STOP,
     probes: list[str] = PROBES,
     model: str = MODEL,
-    engine_kind: str = ENGINE,
-    dtype: str = DTYPE,
+    engine_kind: EngineName = ENGINE,
+    dtype: DtypeName = DTYPE,
     max_batch: int = BATCH,
     workers: int = WORKERS,
     address: str = ADDRESS,
     restart: bool = RESTART,
 ) -> None:
-    """Say the same messages again to the model under another plan, or under none."""
+    """Say the same messages again under another plan, or under none."""
     follower = _monitor(monitor, gate, stop_at_alarm)
     before = read_drift(source)
+    acting = None if plan is None else Plan.load(plan)
+    also = dynamics.parse_probes(open_map(run), probes or (), before.layer)
     found, engine = open_engine(
         run,
         model=model,
@@ -164,13 +167,13 @@ def replay_talks(
         address=address,
     )
     with Bar() as bar:
-        done = replay(
+        done = dynamics.replay(
             engine,
             found,
             before,
             out=_folder(run, out_folder, f"{source.name}_replayed"),
-            probes=parse_probes(found, probes or (), before.layer),
-            plan=None if plan is None else Plan.load(plan),
+            probes=also,
+            plan=acting,
             monitor=follower,
             progress=partial(_show, bar),
             restart=restart,

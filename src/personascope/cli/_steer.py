@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.table import Table
 
 from personascope.calibration import (
     Sample,
-    Window,
     axis_percentile_of_released,
     cap_plan,
     default_windows,
@@ -17,24 +17,24 @@ from personascope.calibration import (
     parse_window,
     random_control,
 )
-from personascope.chat import Conversation, Message
+from personascope.chat import Message
 from personascope.cli._console import err, out
-from personascope.cli._engine import numbers, open_engine, run_folder
-from personascope.cli._verdict import ANYWAY, open_found_map
+from personascope.cli._engine import open_engine, run_folder
+from personascope.cli._options import ANYWAY, DTYPE, LAYER, MODEL, SEED, DtypeName, numbers
+from personascope.cli._verdict import open_found_map
 from personascope.corpus.evals import load_chats
-from personascope.engines import Completion, Request, Sampling
+from personascope.engines import Request, Sampling
 from personascope.errors import UsageError
 from personascope.evals import PLAIN, Condition, random_unit, steering_plan
 from personascope.interventions import Plan
 
+if TYPE_CHECKING:
+    from personascope.calibration import Window
+    from personascope.chat import Conversation
+    from personascope.engines import Completion
+
+
 plan_app = typer.Typer(help="Make a plan, or say what one does.", no_args_is_help=True)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the application."""
-    app.command()(steer)
-    app.command()(norms)
-    app.add_typer(plan_app, name="plan")
 
 
 def steer(
@@ -45,28 +45,30 @@ def steer(
         "-0.4,-0.2,-0.1,0,0.1,0.2",
         help="Fractions of the layer's norm; negative moves away from the Assistant.",
     ),
-    layer: int = typer.Option(None, help="Layer; the map's middle layer if not given."),
+    layer: int = LAYER,
     plan: Path = typer.Option(None, help="Compare no plan with this plan instead."),
     random: bool = typer.Option(
         False, "--random", help="Show a random direction of the same length beside it."
     ),
-    max_new_tokens: int = typer.Option(48, help="Length of an answer at most."),
-    temperature: float = typer.Option(0.0, help="0 takes the most likely token."),
-    model: str = typer.Option(None, help="Model, if it lies elsewhere than when it was mapped."),
-    dtype: str = typer.Option("auto", help="auto, bfloat16, float32 or float16."),
+    max_new_tokens: int = typer.Option(48, min=1, help="Length of an answer at most."),
+    temperature: float = typer.Option(0.0, min=0.0, help="0 takes the most likely token."),
+    model: str = MODEL,
+    dtype: DtypeName = DTYPE,
     anyway: bool = ANYWAY,
 ) -> None:
     """Answer one question at several strengths along the Assistant Axis, side by side."""
-    if plan is None:
+    wanted = numbers(strengths, "strengths")
+    given = None if plan is None else Plan.load(plan)
+    if given is None:
         open_found_map(run, anyway=anyway)
     found, engine = open_engine(run, model=model, dtype=dtype, layer=layer)
     conditions: list[Condition]
-    if plan is not None:
-        conditions = [PLAIN, Condition("plan", "plan", Plan.load(plan))]
+    if given is not None:
+        conditions = [PLAIN, Condition("plan", "plan", given)]
     else:
         measured = norms_for(engine, run_folder(run))
         conditions = []
-        for strength in numbers(strengths, "strengths"):
+        for strength in wanted:
             what = steering_plan(found, strength, measured.mean, layer=layer) if strength else None
             conditions.append(Condition(f"{strength:+g}" if strength else "0", "axis", what, strength))
             if random and strength:
@@ -101,11 +103,11 @@ def norms(
         None,
         help="JSON, JSONL or Parquet file of chats, or hub:owner/name[:split]; built-in if not given.",
     ),
-    limit: int = typer.Option(10_000, help="Chats at most."),
-    model: str = typer.Option(None, help="Model, if it lies elsewhere than when it was mapped."),
-    dtype: str = typer.Option("auto", help="auto, bfloat16, float32 or float16."),
+    limit: int = typer.Option(10_000, min=1, help="Chats at most."),
+    model: str = MODEL,
+    dtype: DtypeName = DTYPE,
 ) -> None:
-    """Measure the mean norm of the residual stream over ordinary chats: the unit of strengths."""
+    """Measure the unit of strengths: the mean norm of the residual stream over ordinary chats."""
     chosen = load_chats(chats, limit=limit)
     for problem in chosen.problems:
         err.print(f"[yellow]left out:[/] {problem}", markup=True)
@@ -125,9 +127,9 @@ def plan_steer(
         ..., help="Fraction of the layer's norm; positive toward the Assistant."
     ),
     out_folder: Path = typer.Option(..., "--out", help="Folder of the plan."),
-    layer: int = typer.Option(None, help="Layer; the map's middle layer if not given."),
-    model: str = typer.Option(None, help="Model, if it lies elsewhere than when it was mapped."),
-    dtype: str = typer.Option("auto", help="auto, bfloat16, float32 or float16."),
+    layer: int = LAYER,
+    model: str = MODEL,
+    dtype: DtypeName = DTYPE,
     anyway: bool = ANYWAY,
 ) -> None:
     """Make a plan that steers along the axis."""
@@ -144,10 +146,15 @@ def plan_cap(
     layers: str = typer.Option(None, help="Band of layers, end-exclusive, such as 14:22."),
     axis_percentile: float = typer.Option(
         None,
+        min=0.0,
+        max=100.0,
         help="Floor: the percentile of role responses on the axis that lie below it. Higher is stronger.",
     ),
     released_percentile: float = typer.Option(
-        None, help="The same in the authors' orientation (role - default): 25 here is 75 on the axis."
+        None,
+        min=0.0,
+        max=100.0,
+        help="The same in the authors' orientation (role - default): 25 here is 75 on the axis.",
     ),
     mean_plus_sd: float = typer.Option(
         None, help="Floor: so many standard deviations from the mean of role responses on the axis."
@@ -174,8 +181,8 @@ def plan_random(
     run: Path = typer.Argument(..., help="Run folder of a map that kept responses (the default)."),
     plan: Path = typer.Argument(..., help="Folder of the plan whose control it is."),
     out_folder: Path = typer.Option(..., "--out", help="Folder of the control."),
-    draw: int = typer.Option(0, help="Number of the random direction."),
-    seed: int = typer.Option(0, help="Of the draw."),
+    draw: int = typer.Option(0, min=0, help="Number of the random direction."),
+    seed: int = SEED,
 ) -> None:
     """Make the control of a plan: the same on a random direction, caps with floors that fire as often."""
     _write(random_control(run_folder(run), Plan.load(plan), draw, seed=seed), out_folder)

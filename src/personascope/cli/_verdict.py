@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import typer
+from typing import TYPE_CHECKING
 
 from personascope.cli._console import err, open_map, out
 from personascope.errors import SpaceError
-from personascope.space import PersonaMap
 
-ANYWAY = typer.Option(False, "--anyway", help="Go on where the map's verdict is that there is no axis.")
+if TYPE_CHECKING:
+    from personascope.space import PersonaMap
+
 
 GRADE_STYLE = {"found": "green", "weak": "yellow", "not found": "red", "unknown": "dim"}
 

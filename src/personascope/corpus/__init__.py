@@ -6,22 +6,6 @@ YAML format, or a folder in the released JSON format; the same texts give the sa
 schema cannot see: duplicates, near-duplicates, thin or lopsided counts.
 """
 
-from __future__ import annotations
+from personascope._lazy import attach
 
-from personascope.corpus._check import Finding, check_corpus
-from personascope.corpus._load import load_corpus
-from personascope.corpus._types import PERSONAL, PROMPTS_PER_ROLE, QUESTION_COUNT, Corpus, Question, RoleEntry
-from personascope.corpus._write import write_released
-
-__all__ = [
-    "PERSONAL",
-    "PROMPTS_PER_ROLE",
-    "QUESTION_COUNT",
-    "Corpus",
-    "Finding",
-    "Question",
-    "RoleEntry",
-    "check_corpus",
-    "load_corpus",
-    "write_released",
-]
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

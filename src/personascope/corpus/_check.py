@@ -22,7 +22,7 @@ _PROMPT_WORDS = (3, 120)
 _QUESTION_WORDS = (3, 60)
 _DESCRIPTION_CHARS = 160
 # Rows of the similarity matrix held at once: 512 x 10,000 float32 is 20 MB.
-_ROWS = 512
+_ROWS = 128
 
 
 @dataclass(frozen=True)
@@ -160,10 +160,12 @@ def _alike(texts: list[tuple[str, str]], near: float) -> Iterator[Finding]:
     plain = [text for _, text in kept]
     ordered = [" ".join(sorted(text.split())) for text in plain]
     for start in range(0, len(kept), _ROWS):
-        rows = slice(start, start + _ROWS)
-        scores = np.maximum(_similarity(plain[rows], plain, near), _similarity(ordered[rows], ordered, near))
+        rows, later = slice(start, start + _ROWS), slice(start, None)
+        scores = np.maximum(
+            _similarity(plain[rows], plain[later], near), _similarity(ordered[rows], ordered[later], near)
+        )
         for row, column in np.argwhere(scores >= near * 100 - 1e-4).tolist():
-            first, second = start + row, column
+            first, second = start + row, start + column
             if second <= first:
                 continue
             if plain[first] == plain[second]:

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import re
 
+from personascope import engines
 from personascope.dynamics._auditor import Auditor, ScriptedAuditor
 from personascope.dynamics._auditor_models import LocalAuditor, OpenAIAuditor
-from personascope.engines import Engine, load_engine
+from personascope.engines import Engine
 from personascope.errors import UsageError
 
 AUDITORS = "scripted, self, local:MODEL, openai:MODEL@BASE_URL"
+
+
+def check_auditor(spec: str) -> None:
+    """Check a specification before a model is loaded.
+
+    Raises:
+        UsageError: If it names no auditor.
+    """
+    if not re.fullmatch(r"scripted|self|local:.+|openai:.+?@https?://.+", spec.strip()):
+        raise UsageError(f"there is no auditor {spec!r}", mend=f"give one of: {AUDITORS}")
 
 
 def parse_auditor(spec: str, *, target: Engine, min_turns: int = 2, max_batch: int = 128) -> Auditor:
@@ -27,13 +38,13 @@ def parse_auditor(spec: str, *, target: Engine, min_turns: int = 2, max_batch: i
         DynamicsError: If the library that it needs is not installed.
         ModelError: If a local model cannot be loaded.
     """
+    check_auditor(spec)
     kind, _, rest = spec.strip().partition(":")
     if spec.strip() == "scripted":
         return ScriptedAuditor()
     if spec.strip() == "self":
         return LocalAuditor(target, min_turns=min_turns)
-    if kind == "local" and rest:
-        return LocalAuditor(load_engine(rest, max_batch=max_batch), min_turns=min_turns)
-    if kind == "openai" and (parts := re.fullmatch(r"(.+?)@(https?://.+)", rest)):
-        return OpenAIAuditor(parts[1], parts[2].rstrip("/"), min_turns=min_turns)
-    raise UsageError(f"there is no auditor {spec!r}", mend=f"give one of: {AUDITORS}")
+    if kind == "local":
+        return LocalAuditor(engines.load_engine(rest, max_batch=max_batch), min_turns=min_turns)
+    name, _, address = rest.partition("@")
+    return OpenAIAuditor(name, address.rstrip("/"), min_turns=min_turns)

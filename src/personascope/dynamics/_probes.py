@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from personascope import interop
 from personascope.engines import Probe
 from personascope.errors import UsageError
-from personascope.interop import read_direction
 from personascope.space import PersonaMap
 
 AXIS = "axis"
@@ -139,7 +139,9 @@ def _of_file(found: PersonaMap, what: str, layer: int, suffix: str) -> NamedProb
         raise UsageError(
             f"the vector in {path} cannot be called {name!r}", mend="choose another name by NAME=FILE"
         )
-    vector = read_direction(path, layer, n_layers=found.n_layers, d_model=found.d_model, key=key or None)
+    vector = interop.read_direction(
+        path, layer, n_layers=found.n_layers, d_model=found.d_model, key=key or None
+    )
     return _made(name + suffix, layer, vector)
 
 

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import torch
 
+from personascope.engines._names import bulk_engine
 from personascope.engines._ray import RayEngine
 from personascope.engines._transformers import TransformersEngine
-from personascope.engines._vllm import VLLMEngine, load_vllm_engine, vllm_version
+from personascope.engines._vllm import VLLMEngine, load_vllm_engine
 from personascope.errors import UsageError
 from personascope.models import load
 
 # Neither vLLM nor Ray is imported before an engine of theirs is started.
 LocalEngine = TransformersEngine | VLLMEngine | RayEngine
-
-ENGINES = ("auto", "transformers", "vllm")
-
-DEFAULT = "PERSONASCOPE_ENGINE"
-"""Environment variable: what "auto" means."""
 
 
 def native_dtype(device: str | None = None) -> str:
@@ -34,21 +29,6 @@ def native_dtype(device: str | None = None) -> str:
         return "bfloat16"
     able = torch.cpu.get_capabilities()
     return "bfloat16" if any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) else "float32"
-
-
-def bulk_engine(name: str = "auto") -> str:
-    """Return the engine for work of many requests: vLLM where it is installed, unless one is named.
-
-    Raises:
-        UsageError: If there is no such engine.
-    """
-    if name == "auto":
-        name = os.environ.get(DEFAULT, "auto")
-    if name not in ENGINES:
-        raise UsageError(f"there is no engine {name!r}", mend=f"give one of {', '.join(ENGINES)}")
-    if name == "auto":
-        return "vllm" if vllm_version() else "transformers"
-    return name
 
 
 def load_engine(

@@ -109,8 +109,6 @@ def check_together(layer: int, caps: Sequence[Cap]) -> None:
     Raises:
         InterventionError: Naming the layer and the bounds.
     """
-    if len(caps) == 1:
-        return
     if len(caps) > MAX_TOGETHER:
         raise InterventionError(
             f"{len(caps)} caps at layer {layer} would have to hold together; {MAX_TOGETHER} can",

@@ -18,8 +18,9 @@ from torch import Tensor
 from personascope.interventions._fused import count_rows, edit_rows
 from personascope.interventions._ops import Cap
 from personascope.interventions._plan import Plan
-from personascope.interventions._program import Extent, PlanTable, _Joint, _Single
+from personascope.interventions._program import PlanTable, _Joint, _Single
 from personascope.interventions._tally import Tally
+from personascope.interventions._token_spans import Extent
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from personascope.errors import InterventionError
-from personascope.interventions._caps import check_together
 from personascope.interventions._form import check_plan, read_plan, write_plan
 from personascope.interventions._ops import Ablate, Cap, Op, Steer, turn_of
 
@@ -73,7 +72,10 @@ class Plan:
             self._check_shape(self.model.id, self.model.n_layers, self.model.d_model)
         for layer in self.layers:
             for group in self.stages(layer):
-                if isinstance(group[0], Cap):
+                if isinstance(group[0], Cap) and len(group) > 1:
+                    # The solver is torch's, which plans of one cap a layer do not wait for.
+                    from personascope.interventions._caps import check_together
+
                     check_together(layer, [op for op in group if isinstance(op, Cap)])
 
     @property

@@ -1,41 +1,5 @@
 """Making a persona map: the design of the rollouts, the run, and what it would take."""
 
-from personascope.mapping._design import DEFAULT, Design, Rollout, build_design
-from personascope.mapping._estimate import DiskEstimate, RunEstimate, estimate, estimate_disk
-from personascope.mapping._map import MapResult, design_run, make_space, run_map
-from personascope.mapping._plan import ProfileChanges, identity_of, plan_run, resolve_profile
-from personascope.mapping._profile import PROFILES, Profile
-from personascope.mapping._publish import MAP, publish
-from personascope.mapping._run import Collected, Progress, collect, open_run, unscored_rows
-from personascope.mapping._sums import RunSums, Vectors, response_norms
+from personascope._lazy import attach
 
-__all__ = [
-    "DEFAULT",
-    "MAP",
-    "PROFILES",
-    "Collected",
-    "Design",
-    "DiskEstimate",
-    "MapResult",
-    "Profile",
-    "ProfileChanges",
-    "Progress",
-    "Rollout",
-    "RunEstimate",
-    "RunSums",
-    "Vectors",
-    "build_design",
-    "collect",
-    "design_run",
-    "estimate",
-    "estimate_disk",
-    "identity_of",
-    "make_space",
-    "open_run",
-    "plan_run",
-    "publish",
-    "resolve_profile",
-    "response_norms",
-    "run_map",
-    "unscored_rows",
-]
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -1,30 +1,5 @@
 """Run folders: manifest, committed units, safetensors shards, atomic writes, resume."""
 
-from personascope.store._files import read_json, remove, sync, tmp_path, write_bytes, write_json
-from personascope.store._folder import RunFolder, UnitRecord, free_bytes
-from personascope.store._tensors import (
-    TensorFile,
-    TensorPart,
-    TensorSpec,
-    from_bfloat16,
-    to_bfloat16,
-    write_tensors,
-)
+from personascope._lazy import attach
 
-__all__ = [
-    "RunFolder",
-    "TensorFile",
-    "TensorPart",
-    "TensorSpec",
-    "UnitRecord",
-    "free_bytes",
-    "from_bfloat16",
-    "read_json",
-    "remove",
-    "sync",
-    "tmp_path",
-    "to_bfloat16",
-    "write_bytes",
-    "write_json",
-    "write_tensors",
-]
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

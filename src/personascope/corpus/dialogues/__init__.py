@@ -1,23 +1,5 @@
 """The texts of simulated conversations: domains, user personas, topics, and case studies."""
 
-from personascope.corpus.dialogues._load import (
-    DOMAINS,
-    Case,
-    Domain,
-    Topic,
-    UserPersona,
-    load_cases,
-    load_domain,
-    load_domains,
-)
+from personascope._lazy import attach
 
-__all__ = [
-    "DOMAINS",
-    "Case",
-    "Domain",
-    "Topic",
-    "UserPersona",
-    "load_cases",
-    "load_domain",
-    "load_domains",
-]
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

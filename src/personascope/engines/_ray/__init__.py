@@ -1,5 +1,5 @@
 """Ray: one engine made of many, each in an actor."""
 
-from personascope.engines._ray._engine import RayEngine
+from personascope._lazy import attach
 
-__all__ = ["RayEngine"]
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -1,6 +1,5 @@
 """The Transformers engine: any causal model of Transformers, on any device that it runs on."""
 
-from personascope.engines._transformers._engine import TransformersEngine
-from personascope.engines._transformers._follow import Follower
+from personascope._lazy import attach
 
-__all__ = ["Follower", "TransformersEngine"]
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -1,0 +1,52 @@
+"""Options that several commands share, each written once, with its choices and its range."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import typer
+
+from personascope.errors import UsageError
+
+EngineName = Literal["auto", "transformers", "vllm"]
+ProfileName = Literal["quick", "standard", "paper"]
+DtypeName = Literal["auto", "bfloat16", "float32", "float16"]
+
+RUN = typer.Argument(..., help="Run folder of the model's map.")
+RUN_KEPT = typer.Argument(..., help="Run folder of a map that kept responses (the default).")
+MODEL = typer.Option(None, help="Model, if it lies elsewhere than when it was mapped.")
+ENGINE = typer.Option("auto", "--engine", help="Engine; auto is vllm where it is installed.")
+DTYPE = typer.Option("auto", help="Type of the weights; auto is bfloat16 where the hardware computes in it.")
+BATCH = typer.Option(128, min=1, help="Responses that are generated side by side.")
+WORKERS = typer.Option(1, min=1, help="Engines that share the requests; more than one need Ray.")
+ADDRESS = typer.Option(None, help="Ray cluster of the workers: auto, ray://HOST:10001; else this machine.")
+TRUST = typer.Option(False, help="Run code that comes with the model.")
+SEED = typer.Option(0, help="Random seed.")
+RESTART = typer.Option(False, help="Forget the run that is in the folder.")
+CORPUS = typer.Option(None, help="Corpus folder; the built-in one if not given.")
+JUDGE = typer.Option("rules", help="rules (offline), openai:MODEL@BASE_URL, local:MODEL or none.")
+EVALUATION = typer.Option(None, "--out", help="Folder of the evaluation; <run>/evals/<name> if not given.")
+STRENGTHS = typer.Option("-0.4,-0.2,-0.1,0,0.1,0.2,0.4", help="Steering strengths, with commas.")
+PLANS = typer.Option(None, "--plan", help="Evaluate this plan instead of steering; may be given again.")
+RANDOM = typer.Option(3, min=0, help="Random directions beside the axis, of the same length.")
+LAYER = typer.Option(None, min=0, help="Layer that is acted on; the map's middle layer if not given.")
+ANYWAY = typer.Option(False, "--anyway", help="Go on where the map's verdict is that there is no axis.")
+
+
+def numbers(text: str, name: str) -> list[float]:
+    """Read a list of numbers with commas.
+
+    Raises:
+        UsageError: If one is no number.
+    """
+    try:
+        return [float(part) for part in text.split(",") if part.strip()]
+    except ValueError as error:
+        raise UsageError(
+            f"--{name} {text!r}: {error}", mend="give numbers with commas, such as -0.2,0,0.2"
+        ) from error
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Read a list of names with commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())

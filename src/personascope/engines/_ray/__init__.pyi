@@ -1,0 +1,3 @@
+from ._engine import RayEngine
+
+__all__ = ["RayEngine"]
