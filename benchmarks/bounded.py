@@ -15,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "mapping"))
 
 import fakes
 
-from personascope.mapping import Profile, Progress, collect, estimate_disk, open_run, plan_run
+from personascope.mapping import Profile, collect_rollouts, estimate_disk, open_run, plan_run
+from personascope.runs import Progress
 
 
 def main(out: Path) -> None:
@@ -33,7 +34,7 @@ def main(out: Path) -> None:
             print(f"{progress.done:6d} of {progress.total}  {resident[progress.done]:.2f} GB", flush=True)
 
     with open_run(engine, design, out, judge) as folder:
-        collect(engine, design, folder, judge, progress=watch)
+        collect_rollouts(engine, design, folder, judge, progress=watch)
         disk = folder.disk_bytes()
     want = guess.sums + guess.kept + guess.rollouts
     rows = "\n".join(f"| {done} | {gb:.2f} |" for done, gb in resident.items() if done % 2000 == 0)

@@ -202,14 +202,14 @@ def test_a_killed_run_ends_like_an_undisturbed_one(
     source = chats(tmp_path)
     options: dict[str, Any] = {"probes": parse_probes(found, ["pc1"], found.middle_layer), "tokens": True}
     calm = Recording(engine)
-    states: list[tuple[int, int, int]] = []
+    states: list[tuple[int, int, str]] = []
     run = run_projection(
         calm, found, source, out=tmp_path / "calm", **options,
-        progress=lambda state: states.append((state.done, state.total, state.problems)),
+        progress=lambda state: states.append((state.done, state.total, state.note)),
     )  # fmt: skip
     assert calm.passes == 7
     assert [state[:2] for state in states] == [(done, 10) for done in range(1, 11)]
-    assert states[-1][2] == 3
+    assert states[-1][2] == "3 not projected"
     for killed_at, kept in ((3, 3), (7, 9)):
         out = tmp_path / f"killed{killed_at}"
         with pytest.raises(KeyboardInterrupt):

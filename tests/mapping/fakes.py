@@ -14,7 +14,7 @@ from personascope.corpus import Corpus, Question, RoleEntry
 from personascope.engines import Completion, EngineInfo, Request, Scored, ScoreRequest
 from personascope.errors import JudgeError
 from personascope.judge import JudgeItem, JudgeStats, Verdict
-from personascope.mapping import Profile, collect, open_run, plan_run
+from personascope.mapping import Profile, collect_rollouts, open_run, plan_run
 
 SMALL = Profile("small", None, None, 4, 6, 8, min_fully=2, min_somewhat=2, crossed=True, keep=20)
 
@@ -129,4 +129,4 @@ def run(out: Path, *, engine=None, judge=None, design=None, restart=False):
     engine = engine or FakeEngine()
     design = design or design_for(engine)
     with open_run(engine, design, out, judge, restart=restart) as folder:
-        return collect(engine, design, folder, judge, max_pending=8)
+        return collect_rollouts(engine, design, folder, judge, max_pending=8)

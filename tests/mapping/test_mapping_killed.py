@@ -14,7 +14,7 @@ import torch
 
 from personascope.engines import TransformersEngine
 from personascope.judge import RulesJudge
-from personascope.mapping import MAP, collect, make_space, open_run, publish
+from personascope.mapping import MAP, collect_rollouts, make_space, open_run, publish
 from personascope.store import RunFolder
 from tiny import load_tiny
 
@@ -29,7 +29,7 @@ def engine(request: pytest.FixtureRequest) -> TransformersEngine:
 def map_into(engine: TransformersEngine, out: Path) -> None:
     design = fakes.design_for(engine, corpus=fakes.corpus())  # pyright: ignore[reportArgumentType]
     with open_run(engine, design, out, RulesJudge()) as folder:
-        collect(engine, design, folder, RulesJudge())
+        collect_rollouts(engine, design, folder, RulesJudge())
         space, vectors = make_space(folder, design, engine.info, n_boot=20)
         publish(folder, design, engine.info, space, vectors=vectors)
 

@@ -247,11 +247,11 @@ def test_disk_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("spoil", "message"),
     [
         (lambda made: made[1:], "returned nothing for 1 of"),
-        (lambda made: [*made, made[0]], "a second time"),
-        (lambda made: [replaced(made[0], id="x"), *made[1:]], "not a rollout of unit 0"),
+        (lambda made: [*made, made[0]], "no longer. asked for"),
+        (lambda made: [replaced(made[0], id="x"), *made[1:]], "was not .or no longer. asked for"),
         (lambda made: [replaced(c, pooled=np.full((3, 8), np.nan)) for c in made], "not finite"),
         (lambda made: [replaced(c, pooled=np.ones((4, 8)), token_ids=(1,)) for c in made], r"\[4, 8\]"),
-        (lambda made: [replaced(c, plan_digest="ab") for c in made], "asked for no plan"),
+        (lambda made: [replaced(c, plan_digest="ab") for c in made], "applied the plan ab"),
     ],
 )
 def test_engine_that_breaks_the_contract(tmp_path: Path, spoil, message: str) -> None:
@@ -298,10 +298,10 @@ def test_memory_and_disk_are_bounded(tmp_path: Path) -> None:
         if progress.done % 100 == 0:
             resident.append(process.memory_info().rss)
 
-    from personascope.mapping import collect, open_run
+    from personascope.mapping import collect_rollouts, open_run
 
     with open_run(engine, design, tmp_path, judge) as folder:
-        collect(engine, design, folder, judge, progress=watch)
+        collect_rollouts(engine, design, folder, judge, progress=watch)
         disk = folder.disk_bytes()
     pooled_bytes = 8 * 4096 * 4
     warm, late = max(resident[5:12]), max(resident[12:])

@@ -12,7 +12,7 @@ import pytest
 from personascope.chat import Message
 from personascope.engines import ScoreRequest, TransformersEngine
 from personascope.errors import EngineError, UsageError
-from personascope.mapping import MAP, RunSums, collect, make_space, open_run, run_map
+from personascope.mapping import MAP, RunSums, collect_rollouts, make_space, open_run, run_map
 from personascope.space import NUISANCES, PersonaMap
 from personascope.store import RunFolder
 from tiny import load_tiny
@@ -31,7 +31,7 @@ def engine() -> TransformersEngine:
 def test_it_is_what_two_passes_over_the_response_say(engine: TransformersEngine, tmp_path: Path) -> None:
     design = fakes.design_for(engine, corpus=fakes.corpus(3, 4))  # pyright: ignore[reportArgumentType]
     with open_run(engine, design, tmp_path, None) as folder:
-        collect(engine, design, folder, None)
+        collect_rollouts(engine, design, folder, None)
     generated = {c.id: c.token_ids for c in engine.run([design.request(r) for r in design])}
     seen = 0
     for row in rows(tmp_path):

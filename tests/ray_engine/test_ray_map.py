@@ -10,7 +10,8 @@ import fakes
 import numpy as np
 import pytest
 
-from personascope.mapping import MAP, Progress, run_map
+from personascope.mapping import MAP, run_map
+from personascope.runs import Progress
 from personascope.space import PersonaMap
 from personascope.store import RunFolder
 

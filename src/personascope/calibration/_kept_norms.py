@@ -13,6 +13,7 @@ from personascope.chat import Conversation
 from personascope.corpus.evals import load_chats
 from personascope.engines import Engine
 from personascope.errors import StoreError
+from personascope.runs import ProgressCallback
 from personascope.store import read_json, write_json
 
 NORMS = "norms.json"
@@ -57,7 +58,12 @@ def read_norms(folder: Path, *, revision: str) -> Norms | None:
 
 
 def norms_for(
-    engine: Engine, folder: Path, *, chats: Iterable[Conversation] | None = None, source: str = "builtin"
+    engine: Engine,
+    folder: Path,
+    *,
+    chats: Iterable[Conversation] | None = None,
+    source: str = "builtin",
+    progress: ProgressCallback | bool = True,
 ) -> Norms:
     """Return the norms kept in a folder, or measure them on ordinary chats and keep them there.
 
@@ -66,11 +72,14 @@ def norms_for(
         folder: The run folder of its map, or any other.
         chats: Measure on these, whatever is kept; None for what is kept, else the built-in chats.
         source: What ``chats`` are.
+        progress: Whether to show a bar, or what to call after each chat instead.
     """
     revision = engine.info.model_revision
     kept = None if chats is not None else read_norms(folder, revision=revision)
     if kept is not None:
         return kept
-    norms = residual_norms(engine, load_chats().chats if chats is None else chats, source=source)
+    norms = residual_norms(
+        engine, load_chats().chats if chats is None else chats, source=source, progress=progress
+    )
     keep_norms(folder, norms, revision=revision)
     return norms

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from jaxtyping import Float64
 from personascope.chat import Conversation
 from personascope.engines import Capture, Engine
 from personascope.errors import ChatError, EvaluationError
+from personascope.runs import Progress, ProgressCallback, shown
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +35,12 @@ class Norms:
 
 
 def residual_norms(
-    engine: Engine, chats: Iterable[Conversation], *, source: str = "", limit: int | None = 10_000
+    engine: Engine,
+    chats: Iterable[Conversation],
+    *,
+    source: str = "",
+    limit: int | None = 10_000,
+    progress: ProgressCallback | bool = True,
 ) -> Norms:
     """Measure the mean norm after every block over the content tokens of chats (section 3.2).
 
@@ -43,6 +49,7 @@ def residual_norms(
         chats: Ordinary conversations; the paper takes LMSYS-Chat-1M.
         source: Recorded.
         limit: Chats at most; the paper's number by default.
+        progress: Whether to show a bar, or what to call after each chat instead.
 
     Raises:
         EvaluationError: If no chat could be measured.
@@ -50,19 +57,24 @@ def residual_norms(
     total = np.zeros(engine.info.n_layers, np.float64)
     tokens = used = 0
     skipped: list[str] = []
-    for number, chat in enumerate(chats):
-        if limit is not None and used >= limit:
-            break
-        try:
-            turns = engine.observe(chat, capture=Capture(norms=True))
-        except ChatError as error:
-            skipped.append(f"chat {number}: {error.message}")
-            continue
-        used += 1
-        for turn in turns:
-            if turn.norms is not None and turn.role != "system":
-                total += turn.norms.astype(np.float64) * turn.token_count
-                tokens += turn.token_count
+    most = len(chats) if isinstance(chats, Sized) else 0
+    most = most if limit is None else min(most, limit)
+    with shown(progress) as tell:
+        for number, chat in enumerate(chats):
+            if limit is not None and used >= limit:
+                break
+            if tell is not None:
+                tell(Progress("measure norms", number, most))
+            try:
+                turns = engine.observe(chat, capture=Capture(norms=True))
+            except ChatError as error:
+                skipped.append(f"chat {number}: {error.message}")
+                continue
+            used += 1
+            for turn in turns:
+                if turn.norms is not None and turn.role != "system":
+                    total += turn.norms.astype(np.float64) * turn.token_count
+                    tokens += turn.token_count
     if not tokens:
         raise EvaluationError(
             f"no chat of {source or 'the set'} could be measured ({len(skipped)} were refused)"

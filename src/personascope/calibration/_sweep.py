@@ -26,7 +26,6 @@ from personascope.evals import (
     BasicsRows,
     Condition,
     Difference,
-    EvalProgress,
     Table,
     jailbreak_trials,
     label_measure,
@@ -41,6 +40,7 @@ from personascope.evals import (
 )
 from personascope.interventions import Plan
 from personascope.judge import HARMFUL, JAILBREAK, SUSCEPTIBILITY, Judge
+from personascope.runs import ProgressCallback
 from personascope.store import remove, write_json
 
 AXIS_PERCENTILES = (25.0, 50.0, 75.0, 90.0)
@@ -148,7 +148,7 @@ def calibrate(
     settings: SweepSettings | None = None,
     jailbreaks: JailbreakSet | None = None,
     seed: int = 0,
-    progress: Callable[[EvalProgress], None] | None = None,
+    progress: ProgressCallback | bool = True,
     restart: bool = False,
     command: str = "",
 ) -> Calibration:
@@ -165,7 +165,7 @@ def calibrate(
         settings: How much to ask.
         jailbreaks: The set; the built-in mild one by default.
         seed: Of everything that is drawn.
-        progress: Called after each response.
+        progress: Whether to show a bar, or what to call after each response instead.
         restart: Forget the sweep that is in the folder.
         command: Recorded.
 
@@ -209,6 +209,7 @@ def calibrate(
         conditions,
         out=out / "basics",
         questions=load_basics()[: settings.questions],
+        progress=progress,
         restart=restart,
         command=command,
     )

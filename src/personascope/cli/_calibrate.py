@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,6 @@ from rich.table import Table as Grid
 
 from personascope import report
 from personascope.calibration import PLAN, RESULT, Sample, SweepSettings, calibrate, parse_window
-from personascope.cli._bar import Bar
 from personascope.cli._console import PARTLY, err, out, this_command
 from personascope.cli._engine import open_engine, run_folder
 from personascope.cli._options import (
@@ -33,7 +31,6 @@ from personascope.cli._options import (
     names,
     numbers,
 )
-from personascope.cli._tables import show_progress
 from personascope.cli._verdict import open_found_map
 from personascope.corpus import load_corpus
 from personascope.corpus.evals import load_jailbreak_set
@@ -104,20 +101,18 @@ def calibrate_model(
         max_capability_loss=max_capability_loss,
     )
     folder = out_folder or run_folder(run) / "calibration"
-    with Bar() as bar:
-        result = calibrate(
-            engine,
-            sample,
-            texts,
-            out=folder,
-            judge=make_judge,
-            settings=settings,
-            jailbreaks=attacks,
-            seed=seed,
-            progress=partial(show_progress, bar),
-            restart=restart,
-            command=this_command(),
-        )
+    result = calibrate(
+        engine,
+        sample,
+        texts,
+        out=folder,
+        judge=make_judge,
+        settings=settings,
+        jailbreaks=attacks,
+        seed=seed,
+        restart=restart,
+        command=this_command(),
+    )
     _print_calibration(result)
     figure = folder / "pareto.png"
     report.save_calibration_figure(figure, result)

@@ -46,6 +46,11 @@ def this_command() -> str:
     return shlex.join(["personascope", *(_ARGUMENTS.get() or ())])
 
 
+def say(text: str) -> None:
+    """Say on standard error what is being done, before it takes its time."""
+    err.print(f"{text} ...", style="dim", markup=False, soft_wrap=True)
+
+
 def print_error(error: PersonascopeError) -> None:
     """Print what went wrong and what helps."""
     err.print(f"[bold red]error:[/] {escape(error.message)}", soft_wrap=True, highlight=False)

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from personascope import report
-from personascope.cli._console import PARTLY, err, out
+from personascope.cli._console import PARTLY, err, out, say
 from personascope.corpus.dialogues import load_cases
 from personascope.dynamics import CASES, compare_replays, contrasts, find_causes, read_drift, trajectories
 from personascope.judge import Embedder
@@ -44,6 +44,7 @@ def drift(
     seed: int = typer.Option(0, help="Random seed of folds, shuffles and bootstrap draws."),
 ) -> None:
     """Analyse conversations: where each domain goes, and which messages do it."""
+    say(f"reading {talks}")
     run = read_drift(talks)
     at = run.layer if layer is None else layer
     title = f"{run.manifest['identity']['model']['id']}, layer {at}"
@@ -62,6 +63,7 @@ def drift(
         _print_contrasts(differences)
         record["contrasts"] = [one.record() for one in differences]
     if causes:
+        say("embedding the user's messages, and regressing positions on them")
         encoder = Embedder() if embedding is None else Embedder(embedding)
         why = find_causes(run, encoder, layer=at, shuffles=shuffles, seed=seed)
         _print_causes(why)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from personascope import engines
-from personascope.cli._console import open_map
+from personascope.cli._console import open_map, say
 from personascope.mapping import MAP
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def open_engine(
     if layer is not None:
         found.unit_axis(layer)
     name = model or found.model.id
+    say(f"loading {name}")
     engine = engines.load_engine(
         name, engine=kind, dtype=dtype, max_batch=max_batch, workers=workers, address=address
     )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import typer
 
 from personascope import report
-from personascope.cli._bar import Bar
 from personascope.cli._console import PARTLY, err, out, this_command
 from personascope.cli._engine import open_engine, run_folder
 from personascope.cli._options import (
@@ -27,7 +25,7 @@ from personascope.cli._options import (
     DtypeName,
     EngineName,
 )
-from personascope.cli._tables import print_harm, show_progress
+from personascope.cli._tables import print_harm
 from personascope.corpus import load_corpus
 from personascope.corpus.evals import load_harmful_questions
 from personascope.dynamics import PlanOn, harm_design, harm_result, read_harm, run_harm, spread_roles
@@ -100,20 +98,18 @@ def harm(
     for problem in design.problems:
         err.print(f"[yellow]left out:[/] {problem}", soft_wrap=True)
     folder = out_folder or run_folder(run) / "evals" / NAME
-    with Bar() as bar:
-        done = run_harm(
-            engine,
-            found,
-            design,
-            out=folder,
-            judge=scorer,
-            layer=layer,
-            plan=acting,
-            plan_on=plan_on,
-            progress=partial(show_progress, bar),
-            restart=restart,
-            command=this_command(),
-        )
+    done = run_harm(
+        engine,
+        found,
+        design,
+        out=folder,
+        judge=scorer,
+        layer=layer,
+        plan=acting,
+        plan_on=plan_on,
+        restart=restart,
+        command=this_command(),
+    )
     if done.unscored + done.empty == done.trials:
         out.print(f"{done.trials} trials in {folder}; nothing is labelled yet: give the same command a judge")
     else:

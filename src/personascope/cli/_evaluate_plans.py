@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from personascope import engines, report
-from personascope.cli._bar import Bar
 from personascope.cli._conditions import Comparison, evaluation_folder
-from personascope.cli._console import PARTLY, err, open_map, out, this_command
+from personascope.cli._console import PARTLY, err, open_map, out, say, this_command
 from personascope.cli._engine import open_engine
 from personascope.cli._options import (
     ADDRESS,
@@ -34,7 +32,7 @@ from personascope.cli._options import (
     DtypeName,
     EngineName,
 )
-from personascope.cli._tables import print_table, show_progress
+from personascope.cli._tables import print_table
 from personascope.corpus import load_corpus
 from personascope.corpus.evals import load_chats, load_jailbreak_set
 from personascope.evals import (
@@ -173,6 +171,7 @@ def pretrained(
         if isinstance(engine, engines.RayEngine):
             # Its workers' memory is the next ones'.
             engine.close()
+        say(f"loading {base}")
         engine = engines.load_engine(
             base, engine=engine_kind, dtype=dtype, max_batch=max_batch, workers=workers, address=address
         )
@@ -236,18 +235,16 @@ def _evaluate(
     for problem in trials.problems:
         err.print(f"[yellow]left out:[/] {problem}", soft_wrap=True)
     folder = evaluation_folder(run, out_folder, trials.name)
-    with Bar() as bar:
-        done = run_evaluation(
-            engine,
-            trials,
-            conditions,
-            out=folder,
-            judge=judge,
-            seed=seed,
-            progress=partial(show_progress, bar),
-            restart=restart,
-            command=this_command(),
-        )
+    done = run_evaluation(
+        engine,
+        trials,
+        conditions,
+        out=folder,
+        judge=judge,
+        seed=seed,
+        restart=restart,
+        command=this_command(),
+    )
     table = evaluation_table(folder, seed=seed)
     write_json(folder / RESULTS, table.as_dict())
     print_table(table)

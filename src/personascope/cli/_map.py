@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import typer
 
 from personascope import engines
-from personascope.cli._bar import Bar
-from personascope.cli._console import PARTLY, err, out, this_command
+from personascope.cli._console import PARTLY, err, out, say, this_command
 from personascope.cli._options import (
     ADDRESS,
     BATCH,
@@ -37,7 +35,6 @@ from personascope.space import PersonaMap
 if TYPE_CHECKING:
     from personascope.judge import JudgeStats
     from personascope.mapping import ProfileChanges, RunEstimate
-    from personascope.mapping import Progress as Step
 
 
 def map_model(
@@ -108,6 +105,7 @@ def map_model(
     # Whatever the corpus cannot give is said before a model is loaded.
     build_design(texts, resolve_profile(profile, **changes), seed, Path(model).name)
     scorer = parse_judge(judge, **({"max_cost": max_cost} if max_cost is not None else {}))
+    say(f"loading {model}")
     engine = engines.load_engine(
         model,
         engine=engine_kind,
@@ -121,27 +119,26 @@ def map_model(
         address=address,
     )
     if dry_run:
+        say("probing how long responses are")
         design = design_run(engine, texts, resolve_profile(profile, **changes), seed=seed)
         out.print(f"length            {design.profile.max_new_tokens} tokens at most")
         _print_estimate(estimate(engine, design, judge=scorer))
         return
     folder = out_folder or Path("runs") / Path(model).name
     begun = time.monotonic()
-    with Bar() as bar:
-        result = run_map(
-            engine,
-            texts,
-            profile,
-            out=folder,
-            judge=scorer,
-            progress=partial(_show, bar),
-            restart=restart,
-            command=this_command(),
-            seed=seed,
-            vectors=vectors,
-            adjust_length=adjust_length,
-            **changes,
-        )
+    result = run_map(
+        engine,
+        texts,
+        profile,
+        out=folder,
+        judge=scorer,
+        restart=restart,
+        command=this_command(),
+        seed=seed,
+        vectors=vectors,
+        adjust_length=adjust_length,
+        **changes,
+    )
     got = result.collected
     seconds = time.monotonic() - begun
     scores = ", ".join(f"{score}: {count}" for score, count in sorted(got.scores.items()))
@@ -196,8 +193,3 @@ def _print_estimate(found: RunEstimate) -> None:
     )
     out.print(f"memory            {found.memory / 2**30:.2f} GiB beside the model")
     out.print(f"judge             {found.judge if found.judge is not None else 'nothing to pay'}")
-
-
-def _show(bar: Bar, step: Step) -> None:
-    note = f"{step.unscored + step.waiting} unscored"
-    bar.show(step.phase, step.done, step.total, step.tokens, note)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.table import Table
 
-from personascope.cli._console import out
+from personascope.cli._console import out, say
 from personascope.cli._engine import run_folder
 from personascope.cli._options import ANYWAY
 from personascope.cli._verdict import open_found_map
@@ -70,6 +70,7 @@ def monitor(
 ) -> None:
     """Calibrate a drift monitor on Assistant-like conversations, and measure it on others."""
     found = open_found_map(run, anyway=anyway)
+    say(f"reading {talks}")
     source = read_drift(talks)
     made, report = calibrate_monitor(
         source,

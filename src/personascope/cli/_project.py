@@ -15,7 +15,6 @@ import typer
 from rich.table import Table
 
 from personascope import dynamics
-from personascope.cli._bar import Bar
 from personascope.cli._console import PARTLY, err, open_map, out, this_command
 from personascope.cli._engine import open_engine
 from personascope.cli._options import DTYPE, LAYER, MODEL, RESTART, DtypeName
@@ -24,7 +23,7 @@ from personascope.interop import Transcript, TranscriptSource
 from personascope.interventions import Plan
 
 if TYPE_CHECKING:
-    from personascope.dynamics import Counted, Projected, ProjectProgress
+    from personascope.dynamics import Counted, Projected
     from personascope.interop import Unreadable
 
 
@@ -96,27 +95,20 @@ def project(
         read = enumerate(opened.read(limit=limit))
         entries = (projector.project(entry, number) for number, entry in read)
     else:
-        with Bar() as bar:
-
-            def show(state: ProjectProgress) -> None:
-                note = f"{state.problems} not projected" if state.problems else ""
-                bar.show("project", state.done, state.total, state.tokens, note)
-
-            run = dynamics.run_projection(
-                engine,
-                found,
-                opened,
-                out=out_folder,
-                layer=at,
-                probes=probes,
-                tokens=tokens,
-                limit=limit,
-                max_tokens=max_tokens,
-                plan=applied,
-                progress=show if err.is_terminal else None,
-                restart=restart,
-                command=this_command(),
-            )
+        run = dynamics.run_projection(
+            engine,
+            found,
+            opened,
+            out=out_folder,
+            layer=at,
+            probes=probes,
+            tokens=tokens,
+            limit=limit,
+            max_tokens=max_tokens,
+            plan=applied,
+            restart=restart,
+            command=this_command(),
+        )
         names, entries = list(run.probes), iter(run)
     _write(entries, counted, form, names, tokens=tokens)
     if out_folder is not None:

@@ -10,7 +10,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from personascope.cli._console import open_map, out
+from personascope.cli._console import open_map, out, say
 from personascope.cli._engine import PLAYED, REPLAYED, run_folder
 from personascope.cli._verdict import print_verdict
 from personascope.dynamics import read_drift
@@ -167,6 +167,7 @@ def report(
     from personascope.report import write_report
 
     target = out_file or folder / "report.html"
+    say("reading the map and its responses")
     write_report(open_map(folder), folder if (folder / "units").is_dir() else None, target)
     out.print(f"report: {target}")
     plain, again = (run_folder(folder) / "drift" / name for name in (PLAYED, REPLAYED))

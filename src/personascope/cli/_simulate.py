@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from personascope import dynamics
-from personascope.cli._bar import Bar
 from personascope.cli._console import PARTLY, err, open_map, out, this_command
 from personascope.cli._engine import PLAYED, open_engine, run_folder
 from personascope.cli._options import (
@@ -35,7 +33,7 @@ from personascope.errors import UsageError
 from personascope.interventions import Plan
 
 if TYPE_CHECKING:
-    from personascope.dynamics import Simulation, SimulationProgress
+    from personascope.dynamics import Simulation
 
 
 PLAN = typer.Option(None, help="Plan under which the model replies; none if not given.")
@@ -112,24 +110,22 @@ def simulate_talks(
         workers=workers,
         address=address,
     )
-    with Bar() as bar:
-        done = dynamics.simulate(
-            engine,
-            found,
-            scenes,
-            dynamics.parse_auditor(auditor, target=engine, min_turns=min_turns, max_batch=max_batch),
-            out=_folder(run, out_folder, PLAYED if cases else "simulated"),
-            turns=turns,
-            layer=at,
-            probes=also,
-            plan=acting,
-            monitor=follower,
-            sampling=Sampling(temperature=temperature, max_new_tokens=max_new_tokens),
-            seed=seed,
-            progress=partial(_show, bar),
-            restart=restart,
-            command=this_command(),
-        )
+    done = dynamics.simulate(
+        engine,
+        found,
+        scenes,
+        dynamics.parse_auditor(auditor, target=engine, min_turns=min_turns, max_batch=max_batch),
+        out=_folder(run, out_folder, PLAYED if cases else "simulated"),
+        turns=turns,
+        layer=at,
+        probes=also,
+        plan=acting,
+        monitor=follower,
+        sampling=Sampling(temperature=temperature, max_new_tokens=max_new_tokens),
+        seed=seed,
+        restart=restart,
+        command=this_command(),
+    )
     _tell(done)
 
 
@@ -166,19 +162,17 @@ def replay_talks(
         workers=workers,
         address=address,
     )
-    with Bar() as bar:
-        done = dynamics.replay(
-            engine,
-            found,
-            before,
-            out=_folder(run, out_folder, f"{source.name}_replayed"),
-            probes=also,
-            plan=acting,
-            monitor=follower,
-            progress=partial(_show, bar),
-            restart=restart,
-            command=this_command(),
-        )
+    done = dynamics.replay(
+        engine,
+        found,
+        before,
+        out=_folder(run, out_folder, f"{source.name}_replayed"),
+        probes=also,
+        plan=acting,
+        monitor=follower,
+        restart=restart,
+        command=this_command(),
+    )
     _tell(done)
 
 
@@ -204,10 +198,6 @@ def _kind(kind: str, monitor: Monitor | None) -> str:
 
 def _folder(run: Path, given: Path | None, name: str) -> Path:
     return given or run_folder(run) / "drift" / name
-
-
-def _show(bar: Bar, step: SimulationProgress) -> None:
-    bar.show("talk", step.done, step.total, step.tokens, f"{step.failed} waiting for the auditor")
 
 
 def _tell(done: Simulation) -> None:

@@ -18,7 +18,7 @@ from personascope.calibration import (
     random_control,
 )
 from personascope.chat import Message
-from personascope.cli._console import err, out
+from personascope.cli._console import err, out, say
 from personascope.cli._engine import open_engine, run_folder
 from personascope.cli._options import ANYWAY, DTYPE, LAYER, MODEL, SEED, DtypeName, numbers
 from personascope.cli._verdict import open_found_map
@@ -78,6 +78,7 @@ def steer(
     talk: Conversation = (Message("user", question),)
     if system:
         talk = (Message("system", system), *talk)
+    say(f"answering under {len(conditions)} conditions")
     sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens)
     done: dict[str, Completion] = {
         c.id: c for c in engine.run(Request(c.name, talk, sampling, plan=c.plan) for c in conditions)

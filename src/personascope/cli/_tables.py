@@ -1,4 +1,4 @@
-"""The tables of evaluations, and where one stands."""
+"""The tables of evaluations."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from rich.table import Table as Grid
 from personascope.cli._console import out
 
 if TYPE_CHECKING:
-    from personascope.cli._bar import Bar
     from personascope.dynamics import HarmResult
-    from personascope.evals import EvalProgress, Table
+    from personascope.evals import Table
 
 
 def print_table(table: Table) -> None:
@@ -103,8 +102,3 @@ def print_harm(found: HarmResult) -> None:
     )
     for note in found.notes:
         out.print(note)
-
-
-def show_progress(bar: Bar, step: EvalProgress) -> None:
-    """Show where an evaluation stands."""
-    bar.show(step.phase, step.done, step.total, step.tokens, step.condition)

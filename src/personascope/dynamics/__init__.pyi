@@ -42,12 +42,11 @@ from ._monitor_fit import (
     switched_of,
 )
 from ._monitor_types import Action, MonitorEvent, MonitorSource, MonitorState, OnAlarm
-from ._play import SimulationProgress, from_message
+from ._play import from_message
 from ._probes import AXIS, NamedProbe, axis_probe, parse_probes
 from ._project import (
     UNIT,
     Projector,
-    ProjectProgress,
     project_transcripts,
     run_projection,
     table_columns,
@@ -135,7 +134,6 @@ __all__ = [
     "PlanOn",
     "Positions",
     "Prediction",
-    "ProjectProgress",
     "Projected",
     "ProjectedTurn",
     "Projections",
@@ -153,7 +151,6 @@ __all__ = [
     "ScriptedAuditor",
     "Shuffled",
     "Simulation",
-    "SimulationProgress",
     "Status",
     "TextHealth",
     "Threshold",

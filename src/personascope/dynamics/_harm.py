@@ -8,8 +8,8 @@ judge, or of another wording of the rubric, are made anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,11 +18,11 @@ import pyarrow as pa
 
 from personascope.dynamics._harm_design import HarmDesign, Opening
 from personascope.dynamics._harm_rows import EVALUATION, POOLED, SCHEMA, said, trial_row
-from personascope.engines import Capture, Completion, Engine, Request
+from personascope.engines import Capture, Completion, Engine, Request, Scored
 from personascope.errors import EngineError, UsageError
-from personascope.evals import EvalProgress, collect
 from personascope.interventions import Plan
-from personascope.judge import JAILBREAK, Judge, JudgeItem, JudgePool, JudgeStats
+from personascope.judge import JAILBREAK, Judge, JudgeItem, JudgeStats, Verdict
+from personascope.runs import Job, ProgressCallback, collect, shown
 from personascope.space import PersonaMap
 from personascope.store import RunFolder, TensorPart, TensorSpec
 
@@ -67,7 +67,7 @@ def run_harm(
     layer: int | None = None,
     plan: Plan | None = None,
     plan_on: PlanOn = "both",
-    progress: Callable[[EvalProgress], None] | None = None,
+    progress: ProgressCallback | bool = True,
     restart: bool = False,
     command: str = "",
     max_pending: int = 256,
@@ -85,7 +85,7 @@ def run_harm(
         plan_on: Whether the plan acts on both replies or on the second alone. On the second alone, it
             acts on the first exchange as well, as part of the second reply's prompt, where its
             operations act on prompts.
-        progress: Called after each reply.
+        progress: Whether to show a bar, or what to call after each reply instead.
         restart: Forget a run that is in the folder.
         command: Recorded in the manifest.
         max_pending: Replies that are judged at the same time.
@@ -116,90 +116,69 @@ def run_harm(
         "plan": None if plan is None else plan.explain(),
         "plan_name": "" if plan is None else plan.name,
     }
-    with RunFolder.open(out, identity, notes, restart=restart) as folder:
-        runner = _Runner(engine, design, folder, at, plan, plan_on, progress)
-        if judge is None:
-            runner.run(None)
-        else:
-            runner.judge = judge.name
-            with JudgePool(judge, max_pending=max_pending) as pool:
-                runner.run(pool)
-        unscored = sum(unit.meta["unscored"] for unit in folder.units.values())
+    job = _HarmJob(engine.info.d_model, design, at, plan, plan_on, None if judge is None else judge.name)
+    with shown(progress) as tell, RunFolder.open(out, identity, notes, restart=restart) as folder:
+        got = collect(engine, job, folder, judge, progress=tell, max_pending=max_pending)
         empty = sum(unit.meta["empty"] for unit in folder.units.values())
-    return HarmRun(out, len(design.trials), unscored, empty, None if judge is None else judge.stats)
+    return HarmRun(out, len(design.trials), got.unscored, empty, got.judge)
 
 
-class _Runner:
+@dataclass(slots=True, eq=False)
+class _Unit:
+    """One role.
+
+    Attributes:
+        index: Its place.
+        role: Its name.
+        first: Opening -> its first reply.
+        rows: Trial -> its row, made when the second reply comes, or when there is none to come.
+        labels_before: Labels that are committed; None for a unit that is not.
+    """
+
+    index: int
+    role: str
+    first: dict[str, Completion] = field(default_factory=dict[str, Completion])
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    labels_before: int | None = None
+
+    @property
+    def n_labels(self) -> int:
+        return sum(row["status"] == "scored" for row in self.rows.values())
+
+
+class _HarmJob(Job[_Unit]):
     def __init__(
         self,
-        engine: Engine,
+        d_model: int,
         design: HarmDesign,
-        folder: RunFolder,
         layer: int,
         plan: Plan | None,
         plan_on: PlanOn,
-        progress: Callable[[EvalProgress], None] | None,
+        judge: str | None,
     ) -> None:
-        self.engine = engine
-        self.design = design
-        self.folder = folder
-        self.layer = layer
+        self.d_model, self.design, self.layer, self.judge = d_model, design, layer, judge
+        self.wave = WAVE
         self.second_plan = plan
         self.first_plan = plan if plan_on == "both" else None
-        self.progress = progress
-        self.judge: str | None = None
-        self.tokens = 0
         self.total = design.n_openings + len(design.trials)
-        self.done = sum(unit.meta["replies"] for unit in folder.units.values())
+        self.trials = {trial.id: trial for trial in design.trials}
 
-    def run(self, pool: JudgePool | None) -> None:
-        if pool is not None:
-            for index, unit in list(self.folder.units.items()):
-                stale = bool(unit.meta["rubric"]) and (
-                    (unit.meta["rubric"], unit.meta["judge"]) != (JAILBREAK.digest, self.judge)
-                )
-                if (unit.meta["unscored"] or stale) and pool.fatal is None:
-                    self._judge_again(pool, index, stale=stale)
-        for wave in self._waves():
-            made = self._generate(wave)
-            if pool is not None:
-                self._report("judge", wave[-1])
-                self._judge(pool, [row for rows, _ in made.values() for row in rows])
-            for index, (rows, pooled) in made.items():
-                self._commit(index, rows, pooled)
+    def done(self, folder: RunFolder) -> int:
+        return sum(unit.meta["replies"] for unit in folder.units.values())
 
-    def _waves(self) -> Iterator[list[int]]:
-        wave: list[int] = []
-        size = 0
-        for index, role in enumerate(self.design.roles):
-            if index in self.folder.units:
-                continue
-            wave.append(index)
-            size += len(self.design.by_role[role])
-            if size >= WAVE:
-                yield wave
-                wave, size = [], 0
-        if wave:
-            yield wave
+    def unscored(self, folder: RunFolder) -> int:
+        return sum(unit.meta["unscored"] for unit in folder.units.values())
 
-    def _judge_again(self, pool: JudgePool, index: int, *, stale: bool) -> None:
-        rows = self.folder.rows(index).to_pylist()
-        for row in rows:
-            if stale and row["status"] == "scored":
-                row.update(status="unscored", label=None, reason=None, judge=None)
-        self._report("judge", index)
-        before = sum(row["status"] == "scored" for row in rows)
-        self._judge(pool, rows)
-        # A judge that gives no label at all takes nothing away either.
-        if sum(row["status"] == "scored" for row in rows) > before:
-            self._commit(index, rows, None)
+    def todo(self, folder: RunFolder) -> Iterator[_Unit]:
+        roles = enumerate(self.design.roles)
+        return (_Unit(index, role) for index, role in roles if index not in folder.units)
 
-    def _generate(self, wave: list[int]) -> dict[int, tuple[list[dict[str, Any]], np.ndarray]]:
-        roles = [self.design.roles[index] for index in wave]
-        openings = [opening for role in roles for opening in self.design.openings(role)]
-        trials = [trial for role in roles for trial in self.design.by_role[role]]
-        first = self._collect(
-            [
+    def name(self, unit: _Unit) -> str:
+        return unit.role
+
+    def requests(self, unit: _Unit) -> Sequence[Request]:
+        if not unit.first:
+            return [
                 Request(
                     f"first|{opening.id}",
                     opening.conversation,
@@ -208,54 +187,87 @@ class _Runner:
                     capture=Capture((self.layer,)),
                     seed=self.design.seed,
                 )
-                for opening in openings
-            ],
-            "first replies",
-        )
-        second = self._collect(
-            [
-                Request(
-                    f"second|{trial.id}",
-                    trial.conversation(first[f"first|{trial.opening.id}"].text),
-                    self.design.second,
-                    plan=self.second_plan,
-                    seed=self.design.seed,
-                )
-                for trial in trials
-                if said(first[f"first|{trial.opening.id}"])
-            ],
-            "second replies",
-        )
-        self.done += len(trials) - len(second)
-        return {index: self._unit(index, first, second) for index in wave}
+                for opening in self.design.openings(unit.role)
+            ]
+        return [
+            Request(
+                f"second|{trial.id}",
+                trial.conversation(unit.first[trial.opening.id].text),
+                self.design.second,
+                plan=self.second_plan,
+                seed=self.design.seed,
+            )
+            for trial in self.design.by_role[unit.role]
+            if trial.id not in unit.rows and said(unit.first[trial.opening.id])
+        ]
 
-    def _collect(self, requests: Sequence[Request], what: str) -> dict[str, Completion]:
-        def count(completion: Completion) -> None:
-            self.done += 1
-            self.tokens += len(completion.token_ids)
-            self._report("generate", what)
+    def take(self, unit: _Unit, result: Completion | Scored) -> Iterable[JudgeItem]:
+        assert isinstance(result, Completion)
+        reply, _, id = result.id.partition("|")
+        if reply == "first":
+            unit.first[id] = result
+            return ()
+        trial = self.trials[id]
+        unit.rows[id] = trial_row(trial, unit.first[trial.opening.id], result)
+        return (_item(unit.rows[id]),)
 
-        return collect(self.engine, requests, count)
+    def judge_again(self, folder: RunFolder) -> Iterator[tuple[_Unit, Sequence[JudgeItem]]]:
+        for index, committed in list(folder.units.items()):
+            made = (committed.meta["rubric"], committed.meta["judge"])
+            stale = bool(made[0]) and made != (JAILBREAK.digest, self.judge)
+            if not (committed.meta["unscored"] or stale):
+                continue
+            rows = folder.rows(index).to_pylist()
+            for row in rows:
+                if stale and row["status"] == "scored":
+                    row.update(status="unscored", label=None, reason=None, judge=None)
+            unit = _Unit(index, self.design.roles[index], rows={row["trial"]: row for row in rows})
+            unit.labels_before = unit.n_labels
+            yield unit, [_item(row) for row in rows if row["status"] == "unscored"]
 
-    def _unit(
-        self, index: int, first: Mapping[str, Completion], second: Mapping[str, Completion]
-    ) -> tuple[list[dict[str, Any]], np.ndarray]:
-        role = self.design.roles[index]
+    def verdict(self, unit: _Unit, verdict: Verdict) -> None:
+        row = unit.rows[verdict.id]
+        row.update(reason=verdict.reason, judge=verdict.judge)
+        if verdict.label is not None:
+            row.update(label=verdict.label, status="scored")
+
+    def commit(self, folder: RunFolder, unit: _Unit) -> None:
+        if unit.labels_before is not None and unit.n_labels <= unit.labels_before:
+            # The judge returned no label: the old ones stay.
+            return
+        parts: dict[str, TensorPart] = {}
+        if unit.labels_before is None:
+            parts[POOLED] = self._pack_first(unit)
+        rows = [unit.rows[trial.id] for trial in self.design.by_role[unit.role]]
+        meta = {
+            "role": unit.role,
+            "trials": len(rows),
+            "replies": len(self.design.openings(unit.role)) + len(rows),
+            "unscored": sum(row["status"] == "unscored" for row in rows),
+            "empty": sum(row["status"] == "empty" for row in rows),
+            "rubric": JAILBREAK.digest if unit.n_labels else None,
+            "judge": self.judge if unit.n_labels else None,
+        }
+        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        folder.commit(unit.index, rows=table, meta=meta, parts=parts, carry=() if parts else (POOLED,))
+
+    def _pack_first(self, unit: _Unit) -> TensorPart:
+        """Return the activations of the first replies, and let every row say which is its own."""
         places: dict[str, int] = {}
         pooled: list[np.ndarray] = []
-        for opening in self.design.openings(role):
-            reply = first[f"first|{opening.id}"]
+        for opening in self.design.openings(unit.role):
+            reply = unit.first[opening.id]
             if said(reply):
                 places[opening.id] = len(pooled)
                 pooled.append(self._activation(opening, reply))
-        rows = [
-            trial_row(trial, first[f"first|{trial.opening.id}"], second.get(f"second|{trial.id}"), places)
-            for trial in self.design.by_role[role]
-        ]
-        return rows, np.stack(pooled) if pooled else np.zeros((0, self.engine.info.d_model), np.float32)
+        for trial in self.design.by_role[unit.role]:
+            row = unit.rows.setdefault(trial.id, trial_row(trial, unit.first[trial.opening.id], None))
+            row["first_pooled"] = places.get(trial.opening.id)
+        stacked = np.stack(pooled) if pooled else np.zeros((0, self.d_model), np.float32)
+        return TensorPart([TensorSpec("pooled", "F32", stacked.shape)], [stacked])
 
     def _activation(self, opening: Opening, reply: Completion) -> np.ndarray:
-        pooled, shape = reply.pooled, (1, self.engine.info.d_model)
+        pooled, shape = reply.pooled, (1, self.d_model)
         if pooled is None or pooled.shape != shape or not np.isfinite(pooled).all():
             got = "none" if pooled is None else f"of shape {pooled.shape}, or not finite"
             raise EngineError(
@@ -264,44 +276,14 @@ class _Runner:
             )
         return np.array(pooled[0], np.float32)
 
-    def _judge(self, pool: JudgePool, rows: Sequence[dict[str, Any]]) -> None:
-        waiting = {row["trial"]: row for row in rows if row["status"] == "unscored"}
-        items = (
-            JudgeItem(
-                id=row["trial"],
-                role=row["role"],
-                description="",
-                system_prompt=row["system_prompt"],
-                question=row["harmful"],
-                response=row["text"],
-                rubric=JAILBREAK,
-            )
-            for row in waiting.values()
-        )
-        for verdict in pool.label(items):
-            row = waiting[verdict.id]
-            row.update(reason=verdict.reason, judge=verdict.judge)
-            if verdict.label is not None:
-                row.update(label=verdict.label, status="scored")
 
-    def _commit(self, index: int, rows: list[dict[str, Any]], pooled: np.ndarray | None) -> None:
-        labelled = any(row["status"] == "scored" for row in rows)
-        meta = {
-            "role": self.design.roles[index],
-            "trials": len(rows),
-            "replies": len(self.design.openings(self.design.roles[index])) + len(rows),
-            "unscored": sum(row["status"] == "unscored" for row in rows),
-            "empty": sum(row["status"] == "empty" for row in rows),
-            "rubric": JAILBREAK.digest if labelled else None,
-            "judge": self.judge if labelled else None,
-        }
-        parts = {}
-        if pooled is not None:
-            parts[POOLED] = TensorPart([TensorSpec("pooled", "F32", pooled.shape)], [pooled])
-        table = pa.Table.from_pylist(rows, schema=SCHEMA)
-        self.folder.commit(index, rows=table, meta=meta, parts=parts, carry=() if parts else (POOLED,))
-
-    def _report(self, phase: Literal["generate", "judge"], what: str | int) -> None:
-        if self.progress is not None:
-            note = what if isinstance(what, str) else self.design.roles[what]
-            self.progress(EvalProgress(self.done, self.total, self.tokens, note, phase))
+def _item(row: dict[str, Any]) -> JudgeItem:
+    return JudgeItem(
+        id=row["trial"],
+        role=row["role"],
+        description="",
+        system_prompt=row["system_prompt"],
+        question=row["harmful"],
+        response=row["text"],
+        rubric=JAILBREAK,
+    )

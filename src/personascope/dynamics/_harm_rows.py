@@ -79,10 +79,8 @@ def said(completion: Completion) -> bool:
     return bool(completion.token_ids) and bool(completion.text.strip())
 
 
-def trial_row(
-    trial: HarmTrial, first: Completion, second: Completion | None, places: Mapping[str, int]
-) -> dict[str, Any]:
-    """Return the row of a trial; ``places`` are those of the openings' activations in their part."""
+def trial_row(trial: HarmTrial, first: Completion, second: Completion | None) -> dict[str, Any]:
+    """Return the row of a trial; where its first reply's activation lies is said when the unit is packed."""
     return {
         "trial": trial.id,
         "role": trial.opening.role,
@@ -91,7 +89,7 @@ def trial_row(
         "first": first.text,
         "first_tokens": len(first.token_ids),
         "first_finish": first.finish_reason,
-        "first_pooled": places.get(trial.opening.id),
+        "first_pooled": None,
         "first_plan": first.plan_digest,
         "first_plan_tokens": None if first.telemetry is None else first.telemetry.tokens,
         "first_capped_tokens": None if first.telemetry is None else first.telemetry.capped_tokens,

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -41,28 +40,12 @@ from personascope.engines import Engine, TurnActivations
 from personascope.errors import ChatError, StoreError, UsageError
 from personascope.interop import Transcript, TranscriptSource, Unreadable
 from personascope.interventions import Plan
+from personascope.runs import Progress, ProgressCallback, shown
 from personascope.space import PersonaMap
 from personascope.store import RunFolder, sync, tmp_path, write_json
 
 UNIT = 32
 """Entries of one unit: what a kill can cost at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProjectProgress:
-    """Where a run stands.
-
-    Attributes:
-        done: Entries projected or reported, of this and of earlier runs.
-        total: Entries of the source.
-        tokens: Tokens of the turns that this run projected.
-        problems: Entries among those done that could not be read or projected.
-    """
-
-    done: int
-    total: int
-    tokens: int
-    problems: int
 
 
 class Projector:
@@ -244,7 +227,7 @@ def run_projection(
     limit: int | None = None,
     max_tokens: int | None = None,
     plan: Plan | None = None,
-    progress: Callable[[ProjectProgress], None] | None = None,
+    progress: ProgressCallback | bool = True,
     restart: bool = False,
     command: str = "",
 ) -> Projections:
@@ -261,7 +244,8 @@ def run_projection(
         limit: Transcripts at most; None for all.
         max_tokens: As in `Projector`.
         plan: As in `Projector`.
-        progress: Called after every entry; the source is then read once more, to count its entries.
+        progress: Whether to show a bar, or what to call after each entry instead. The source
+            is then read once more, to count its entries.
         restart: Forget a run that is in the folder.
         command: Recorded in the manifest.
 
@@ -293,9 +277,9 @@ def run_projection(
         "plan": None if plan is None else plan.digest,
     }
     notes = {"source": opened.name, "map": str(found.folder), "command": command}
-    total = 0 if progress is None else sum(1 for _ in opened.read(limit=limit))
-    with RunFolder.open(out, identity, notes, restart=restart) as folder:
-        _run(projector, opened.read(limit=limit), folder, total, progress)
+    total = 0 if progress is False else sum(1 for _ in opened.read(limit=limit))
+    with shown(progress) as tell, RunFolder.open(out, identity, notes, restart=restart) as folder:
+        _run(projector, opened.read(limit=limit), folder, total, tell)
         found_all = read_projections(out)
         counted = Counted(opened.name, projector.layer)
         _write_table(out / TABLE, _counting(found_all, counted), found_all.probes)
@@ -308,7 +292,7 @@ def _run(
     entries: Iterator[Transcript | Unreadable],
     folder: RunFolder,
     total: int,
-    progress: Callable[[ProjectProgress], None] | None,
+    progress: ProgressCallback | None,
 ) -> None:
     columns_ = schema([named.name for named in projector.probes], tokens=projector.tokens)
     done = tokens = problems = index = 0
@@ -317,7 +301,7 @@ def _run(
             done += len(unit)
             problems += folder.units[index].meta["problems"]
             if progress is not None:
-                progress(ProjectProgress(done, total, tokens, problems))
+                progress(_progress(done, total, tokens, problems))
         else:
             rows: list[dict[str, Any]] = []
             wrong = 0
@@ -328,11 +312,15 @@ def _run(
                 wrong += projected.status != "projected"
                 done += 1
                 if progress is not None:
-                    progress(ProjectProgress(done, total, tokens, problems + wrong))
+                    progress(_progress(done, total, tokens, problems + wrong))
             meta = {"entries": len(unit), "problems": wrong}
             folder.commit(index, rows=pa.Table.from_pylist(rows, schema=columns_), meta=meta, parts={})
             problems += wrong
         index += 1
+
+
+def _progress(done: int, total: int, tokens: int, problems: int) -> Progress:
+    return Progress("project", done, total, tokens, f"{problems} not projected" if problems else "")
 
 
 def _counting(entries: Projections, counted: Counted) -> Iterator[Projected]:

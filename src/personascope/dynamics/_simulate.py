@@ -7,7 +7,7 @@ one that an undisturbed call would have made: a reply's draws depend on the seed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,14 @@ from typing import Any
 from personascope.dynamics._auditor import Auditor, ReplayAuditor
 from personascope.dynamics._drift_run import read_drift
 from personascope.dynamics._monitor import Monitor
-from personascope.dynamics._play import Play, SimulationProgress
+from personascope.dynamics._play import Play
 from personascope.dynamics._probes import AXIS, NamedProbe, axis_probe
 from personascope.dynamics._scenes import Scene, scenes_digest
 from personascope.dynamics._types import DriftRun
 from personascope.engines import Engine, Sampling
 from personascope.errors import DynamicsError
 from personascope.interventions import Plan
+from personascope.runs import ProgressCallback, shown
 from personascope.space import PersonaMap
 from personascope.store import RunFolder
 
@@ -66,7 +67,7 @@ def simulate(
     monitor: Monitor | None = None,
     sampling: Sampling | None = None,
     seed: int = 0,
-    progress: Callable[[SimulationProgress], None] | None = None,
+    progress: ProgressCallback | bool = True,
     restart: bool = False,
     command: str = "",
 ) -> Simulation:
@@ -90,7 +91,7 @@ def simulate(
             turns; a stop ends the conversation.
         sampling: How replies are drawn; 256 new tokens at most by default.
         seed: Of everything that is drawn.
-        progress: Called after each reply.
+        progress: Whether to show a bar, or what to call after each reply instead.
         restart: Forget a run that is in the folder.
         command: Recorded in the manifest.
 
@@ -140,9 +141,9 @@ def simulate(
         "one": [float(value) for value in found.stats.default_projection],
         "scenes": [{key: getattr(scene, key) for key in _NOTED} for scene in scenes],
     }
-    with RunFolder.open(out, identity, notes, restart=restart) as folder:
+    with shown(progress) as tell, RunFolder.open(out, identity, notes, restart=restart) as folder:
         directions = tuple(named.probe for named in read)
-        played = Play(engine, found, auditor, folder, turns, directions, plan, how, seed, progress)
+        played = Play(engine, found, auditor, folder, turns, directions, plan, how, seed, tell)
         played.take_up(scenes, monitor, read_drift(out))
         played.run()
         talks = played.talks

@@ -1,7 +1,5 @@
 from ._basics import BasicsRows, run_basics
-from ._batcher import check_applied
 from ._coherence import coherence, is_incoherent
-from ._collect import collect
 from ._conditions import (
     PLAIN,
     Condition,
@@ -19,7 +17,7 @@ from ._evaluations import (
     SUSCEPTIBILITY_MEASURES,
     evaluation_table,
 )
-from ._run import ConditionRows, EvalProgress, EvalRun, read_evaluation, run_evaluation
+from ._run import ConditionRows, EvalRow, EvalRun, read_evaluation, run_evaluation
 from ._stats import (
     AgainstDraws,
     Difference,
@@ -64,7 +62,7 @@ __all__ = [
     "Condition",
     "ConditionRows",
     "Difference",
-    "EvalProgress",
+    "EvalRow",
     "EvalRun",
     "Health",
     "Interval",
@@ -74,9 +72,7 @@ __all__ = [
     "Trial",
     "Trials",
     "against_draws",
-    "check_applied",
     "coherence",
-    "collect",
     "evaluation_table",
     "is_incoherent",
     "jailbreak_trials",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ import numpy as np
 import pyarrow as pa
 
 from personascope.corpus.evals import ChoiceQuestion, load_basics
-from personascope.engines import Engine, ScoreRequest
+from personascope.engines import Completion, Engine, Scored, ScoreRequest
 from personascope.errors import EngineError, UsageError
 from personascope.evals._conditions import Condition
+from personascope.judge import JudgeItem
+from personascope.runs import Job, ProgressCallback, collect, shown
 from personascope.store import RunFolder
 
 SCHEMA = pa.schema(
@@ -50,7 +52,7 @@ def run_basics(
     questions: Sequence[ChoiceQuestion] | None = None,
     restart: bool = False,
     command: str = "",
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCallback | bool = True,
 ) -> list[BasicsRows]:
     """Score the questions of ``personascope_basics`` under every condition; a killed run goes on.
 
@@ -64,7 +66,7 @@ def run_basics(
         questions: The built-in ones by default.
         restart: Forget a run that is in the folder.
         command: Recorded.
-        progress: Called with conditions done and in all.
+        progress: Whether to show a bar, or what to call after each answer that was scored instead.
 
     Raises:
         UsageError: If two conditions share a name, or there is no question.
@@ -82,59 +84,104 @@ def run_basics(
         "conditions": [[c.name, c.plan.digest if c.plan else None] for c in conditions],
         "model": [engine.info.model_id, engine.info.model_revision, engine.info.dtype],
     }
-    found: list[BasicsRows] = []
-    with RunFolder.open(out, identity, {"command": command}, restart=restart) as folder:
-        for index, condition in enumerate(conditions):
-            if index not in folder.units:
-                rows = _score(engine, asked, condition)
-                table = pa.Table.from_pylist(rows, schema=SCHEMA)
-                folder.commit(index, rows=table, meta={"condition": condition.name}, parts={})
-            if progress is not None:
-                progress(index + 1, len(conditions))
-            table = folder.rows(index)
-            found.append(
-                BasicsRows(
-                    condition.name,
-                    tuple(table["trial"].to_pylist()),
-                    np.array(table["correct"].to_pylist(), bool),
-                )
-            )
-    return found
-
-
-def _score(engine: Engine, asked: Sequence[ChoiceQuestion], condition: Condition) -> list[dict[str, Any]]:
-    requests: list[ScoreRequest] = []
-    for question in asked:
-        prompt = f"Question: {question.question}\nAnswer:"
-        opening = engine.encode(prompt, special=True)
-        for number, choice in enumerate(question.choices):
-            # Tokenized together, because a word after a space is another token than the word alone.
-            whole = engine.encode(f"{prompt} {choice}", special=True)
-            if whole[: len(opening)] != opening:
-                raise EngineError(
-                    f"the tokenizer joins the question {question.id} and its answer {choice!r} in one token",
-                    mend="use lm-evaluation-harness (personascope_basics) for this model",
-                )
-            requests.append(
-                ScoreRequest(f"{question.id}/{number}", opening, whole[len(opening) :], condition.plan)
-            )
-    digest = condition.plan.digest if condition.plan else None
-    sums: dict[str, float] = {}
-    for scored in engine.score(requests):
-        if scored.plan_digest != digest:
-            raise EngineError(f"{scored.id} was scored under the plan {scored.plan_digest}, not {digest}")
-        sums[scored.id] = float(scored.logprobs.sum())
-    rows: list[dict[str, Any]] = []
-    for question in asked:
-        values = [sums[f"{question.id}/{number}"] for number in range(len(question.choices))]
-        best = int(np.argmax(values))
-        rows.append(
-            {
-                "trial": question.id,
-                "group": question.subject,
-                "choice": best,
-                "correct": best == question.answer,
-                "logprob_correct": values[question.answer],
-            }
+    job = _BasicsJob(engine, asked, conditions)
+    with (
+        shown(progress) as tell,
+        RunFolder.open(out, identity, {"command": command}, restart=restart) as folder,
+    ):
+        collect(engine, job, folder, None, progress=tell)
+        tables = [folder.rows(index) for index in range(len(conditions))]
+    return [
+        BasicsRows(
+            condition.name,
+            tuple(table["trial"].to_pylist()),
+            np.array(table["correct"].to_pylist(), bool),
         )
-    return rows
+        for condition, table in zip(conditions, tables, strict=True)
+    ]
+
+
+@dataclass(slots=True, eq=False)
+class _Unit:
+    """One condition.
+
+    Attributes:
+        index: Its place.
+        sums: Request -> log-probability of its answer.
+    """
+
+    index: int
+    sums: dict[str, float] = field(default_factory=dict[str, float])
+
+
+class _BasicsJob(Job[_Unit]):
+    wave = 1
+
+    def __init__(
+        self, engine: Engine, asked: Sequence[ChoiceQuestion], conditions: Sequence[Condition]
+    ) -> None:
+        self.asked, self.conditions = asked, conditions
+        self.total = sum(len(question.choices) for question in asked) * len(conditions)
+        self.pairs = {
+            f"{question.id}/{number}": pair
+            for question in asked
+            for number, pair in enumerate(_pairs(engine, question))
+        }
+
+    def done(self, folder: RunFolder) -> int:
+        return len(folder.units) * len(self.pairs)
+
+    def unscored(self, folder: RunFolder) -> int:
+        del folder
+        return 0
+
+    def todo(self, folder: RunFolder) -> Iterator[_Unit]:
+        return (_Unit(index) for index in range(len(self.conditions)) if index not in folder.units)
+
+    def name(self, unit: _Unit) -> str:
+        return self.conditions[unit.index].name
+
+    def requests(self, unit: _Unit) -> Sequence[ScoreRequest]:
+        plan = self.conditions[unit.index].plan
+        return [
+            ScoreRequest(id, opening, answer, plan)
+            for id, (opening, answer) in self.pairs.items()
+            if id not in unit.sums
+        ]
+
+    def take(self, unit: _Unit, result: Completion | Scored) -> Iterable[JudgeItem]:
+        assert isinstance(result, Scored)
+        unit.sums[result.id] = float(result.logprobs.sum())
+        return ()
+
+    def commit(self, folder: RunFolder, unit: _Unit) -> None:
+        rows: list[dict[str, Any]] = []
+        for question in self.asked:
+            values = [unit.sums[f"{question.id}/{number}"] for number in range(len(question.choices))]
+            best = int(np.argmax(values))
+            rows.append(
+                {
+                    "trial": question.id,
+                    "group": question.subject,
+                    "choice": best,
+                    "correct": best == question.answer,
+                    "logprob_correct": values[question.answer],
+                }
+            )
+        table = pa.Table.from_pylist(rows, schema=SCHEMA)
+        folder.commit(unit.index, rows=table, meta={"condition": self.name(unit)}, parts={})
+
+
+def _pairs(engine: Engine, question: ChoiceQuestion) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Yield the tokens of the question and of each answer."""
+    prompt = f"Question: {question.question}\nAnswer:"
+    opening = engine.encode(prompt, special=True)
+    for choice in question.choices:
+        # Tokenized together, because a word after a space is another token than the word alone.
+        whole = engine.encode(f"{prompt} {choice}", special=True)
+        if whole[: len(opening)] != opening:
+            raise EngineError(
+                f"the tokenizer joins the question {question.id} and its answer {choice!r} in one token",
+                mend="use lm-evaluation-harness (personascope_basics) for this model",
+            )
+        yield opening, whole[len(opening) :]

@@ -4,7 +4,7 @@ from ._map import MapResult, design_run, make_space, run_map
 from ._plan import ProfileChanges, identity_of, plan_run, resolve_profile
 from ._profile import PROFILES, Profile
 from ._publish import MAP, publish
-from ._run import Collected, Progress, collect, open_run, unscored_rows
+from ._run import Collected, collect_rollouts, open_run, unscored_rows
 from ._sums import RunSums, Vectors, response_norms
 
 __all__ = [
@@ -17,13 +17,12 @@ __all__ = [
     "MapResult",
     "Profile",
     "ProfileChanges",
-    "Progress",
     "Rollout",
     "RunEstimate",
     "RunSums",
     "Vectors",
     "build_design",
-    "collect",
+    "collect_rollouts",
     "design_run",
     "estimate",
     "estimate_disk",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
@@ -21,8 +20,9 @@ from personascope.mapping._length import find_length, probes, stored_length
 from personascope.mapping._plan import ProfileChanges, plan_run, resolve_profile
 from personascope.mapping._profile import Profile
 from personascope.mapping._publish import publish
-from personascope.mapping._run import Collected, Progress, collect, open_run
+from personascope.mapping._run import Collected, collect_rollouts, open_run
 from personascope.mapping._sums import RunSums, Vectors, response_norms
+from personascope.runs import Progress, ProgressCallback, shown
 from personascope.space import Space, build_space
 from personascope.store import RunFolder
 
@@ -58,7 +58,7 @@ def run_map(
     model_name: str | None = None,
     vectors: Vectors = "played",
     adjust_length: bool = False,
-    progress: Callable[[Progress], None] | None = None,
+    progress: ProgressCallback | bool = True,
     max_pending: int = 64,
     n_boot: int = 200,
     restart: bool = False,
@@ -82,7 +82,7 @@ def run_map(
         vectors: Make role vectors of the responses that played ("played"), or by the letter of the paper's
             rubric of all with the score 3 ("rubric").
         adjust_length: Regress the length of responses out, within questions.
-        progress: Called after each completion.
+        progress: Whether to show a bar, or what to call after each completion instead.
         max_pending: Rollouts that are judged at the same time.
         n_boot: Bootstrap draws of the space's statistics.
         restart: Forget a run that is in the folder.
@@ -96,35 +96,42 @@ def run_map(
         SpaceError: If the run is complete and there is too little in it for a map.
     """
     profile = resolve_profile(profile, **changes)
-    length = None if restart else stored_length(out, profile)
-    if length is not None:
-        profile = replace(profile, max_new_tokens=length)
-    elif progress is not None and probes(profile):
-        progress(Progress("probe", 0, 0, 0, 0, 0))
-    design = design_run(engine, corpus, profile, seed=seed, model_name=model_name, probe=length is None)
-    with open_run(engine, design, out, judge, restart=restart, command=command) as folder:
-        collected = collect(engine, design, folder, judge, progress=progress, max_pending=max_pending)
-        if progress is not None:
-            progress(Progress("build", collected.rollouts, collected.total, 0, collected.unscored, 0))
-        try:
-            space, made_of = make_space(
-                folder, design, engine.info, vectors=vectors, adjust_length=adjust_length, n_boot=n_boot
+    with shown(progress) as tell:
+        length = None if restart else stored_length(out, profile)
+        if length is not None:
+            profile = replace(profile, max_new_tokens=length)
+        elif tell is not None and probes(profile):
+            tell(Progress("find the length of responses"))
+        design = design_run(engine, corpus, profile, seed=seed, model_name=model_name, probe=length is None)
+        with open_run(engine, design, out, judge, restart=restart, command=command) as folder:
+            collected = collect_rollouts(
+                engine, design, folder, judge, progress=tell, max_pending=max_pending
             )
-        except SpaceError as error:
-            if not collected.partial:
-                raise
-            problem = f"{collected.problem}; there is no map yet: {error.message}"
-            return MapResult(None, None, replace(collected, problem=problem))
-        publish(
-            folder,
-            design,
-            engine.info,
-            space,
-            vectors=made_of,
-            adjusted=adjust_length,
-            command=command,
-        )
-        return MapResult(space, response_norms(folder), collected)
+            if tell is not None:
+                tell(
+                    Progress(
+                        "build the map", collected.rollouts, collected.total, unscored=collected.unscored
+                    )
+                )
+            try:
+                space, made_of = make_space(
+                    folder, design, engine.info, vectors=vectors, adjust_length=adjust_length, n_boot=n_boot
+                )
+            except SpaceError as error:
+                if not collected.partial:
+                    raise
+                problem = f"{collected.problem}; there is no map yet: {error.message}"
+                return MapResult(None, None, replace(collected, problem=problem))
+            publish(
+                folder,
+                design,
+                engine.info,
+                space,
+                vectors=made_of,
+                adjusted=adjust_length,
+                command=command,
+            )
+            return MapResult(space, response_norms(folder), collected)
 
 
 def design_run(

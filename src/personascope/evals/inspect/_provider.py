@@ -25,10 +25,10 @@ from inspect_ai.tool import ToolChoice, ToolInfo
 from personascope.chat import Conversation, Message
 from personascope.engines import Completion, EngineInfo, LocalEngine, Sampling, Scored
 from personascope.errors import UsageError
-from personascope.evals._batcher import Batcher, Prompt
 from personascope.evals._opening import CHATS, LOADING, check_plan, open_engine
 from personascope.evals.inspect._sampling import sampling_of
 from personascope.interventions import Plan
+from personascope.runs import Prompt, RequestQueue
 
 RAW = "raw"
 _ROLES = ("system", "user", "assistant")
@@ -243,7 +243,7 @@ class _Shared:
 
     def __init__(self, key: str, engine: LocalEngine) -> None:
         self.key, self.engine = key, engine
-        self.batcher = Batcher(engine)
+        self.batcher = RequestQueue(engine)
         self.users = 0
 
     @classmethod

@@ -12,8 +12,8 @@ from eval_case import engine
 from personascope.chat import Message
 from personascope.engines import Completion, Request, Sampling
 from personascope.errors import EngineError
-from personascope.evals import collect
 from personascope.interventions import Plan, Steer
+from personascope.runs import run_requests
 
 
 class Changed:
@@ -35,12 +35,10 @@ def requests() -> list[Request]:
     ]
 
 
-def test_every_completion_is_seen_once_and_returned_by_its_id() -> None:
-    seen: list[str] = []
-    got = collect(engine(), iter(requests()), lambda completion: seen.append(completion.id))
-    assert sorted(seen) == sorted(got) == ["r0", "r1", "r2", "r3"]
-    assert all(got[id].id == id for id in got)
-    assert collect(engine(), [], lambda _: None) == {}
+def test_every_completion_comes_once() -> None:
+    got = [completion.id for completion in run_requests(engine(), iter(requests()))]
+    assert sorted(got) == ["r0", "r1", "r2", "r3"]
+    assert list(run_requests(engine(), [])) == []
 
 
 @pytest.mark.parametrize(
@@ -55,4 +53,4 @@ def test_every_completion_is_seen_once_and_returned_by_its_id() -> None:
 )
 def test_a_batch_that_is_not_what_was_asked_is_refused(change, message: str) -> None:
     with pytest.raises(EngineError, match=message):
-        collect(Changed(change), requests(), lambda _: None)  # pyright: ignore[reportArgumentType]
+        list(run_requests(Changed(change), requests()))  # pyright: ignore[reportArgumentType]

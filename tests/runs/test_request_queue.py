@@ -13,7 +13,7 @@ import pytest
 from personascope.chat import Message
 from personascope.engines import Completion, Request, Sampling, Scored, ScoreRequest
 from personascope.errors import ChatError, EngineError, UsageError
-from personascope.evals._batcher import Batcher, RequestNames
+from personascope.runs import RequestNames, RequestQueue
 from personascope.interventions import Plan, Steer
 
 GREEDY = Sampling(temperature=0.0, top_p=1.0, max_new_tokens=6)
@@ -54,12 +54,12 @@ class FakeEngine:
             yield Scored(request.id, logprobs, False, request.plan.digest if request.plan else None)
 
 
-def ask(batcher: Batcher, text: str, **options: Any) -> Any:
+def ask(batcher: RequestQueue, text: str, **options: Any) -> Any:
     return batcher.generate((Message("user", text),), GREEDY, **options)
 
 
 @contextmanager
-def busy(fake: FakeEngine, batcher: Batcher) -> Iterator[None]:
+def busy(fake: FakeEngine, batcher: RequestQueue) -> Iterator[None]:
     """Keep the engine at work: what is asked meanwhile waits, however slow the machine is."""
     fake.gate.clear()
     first = ask(batcher, "first")
@@ -76,8 +76,8 @@ def fake() -> FakeEngine:
 
 
 @pytest.fixture
-def batcher(fake: FakeEngine) -> Iterator[Batcher]:
-    made = Batcher(fake)  # pyright: ignore[reportArgumentType]
+def batcher(fake: FakeEngine) -> Iterator[RequestQueue]:
+    made = RequestQueue(fake)  # pyright: ignore[reportArgumentType]
     yield made
     made.close()
 
@@ -86,7 +86,7 @@ def push(strength: float = 8.0) -> Plan:
     return Plan((Steer(2, np.arange(48) - 20.0, strength),), name="push")
 
 
-def test_what_is_asked_meanwhile_is_one_batch(fake: FakeEngine, batcher: Batcher) -> None:
+def test_what_is_asked_meanwhile_is_one_batch(fake: FakeEngine, batcher: RequestQueue) -> None:
     plan = push()
     with busy(fake, batcher):
         futures = [ask(batcher, f"q{number}", plan=plan if number % 2 else None) for number in range(40)]
@@ -98,7 +98,7 @@ def test_what_is_asked_meanwhile_is_one_batch(fake: FakeEngine, batcher: Batcher
     assert fake.threads == {"personascope-batch"}
 
 
-def test_an_error_goes_to_its_caller_alone(fake: FakeEngine, batcher: Batcher) -> None:
+def test_an_error_goes_to_its_caller_alone(fake: FakeEngine, batcher: RequestQueue) -> None:
     texts = [f"q{number}" for number in range(9)]
     texts[3] = texts[7] = "bad"
     with busy(fake, batcher):
@@ -114,7 +114,7 @@ def test_an_error_goes_to_its_caller_alone(fake: FakeEngine, batcher: Batcher) -
     assert len(fake.batches) < 2 * len(texts)
 
 
-def test_a_broken_engine_breaks_what_is_not_done(fake: FakeEngine, batcher: Batcher) -> None:
+def test_a_broken_engine_breaks_what_is_not_done(fake: FakeEngine, batcher: RequestQueue) -> None:
     # Answered from the last one on.
     with busy(fake, batcher):
         waiting, crash, done = (ask(batcher, text) for text in ("waiting", "crash", "done"))
@@ -128,7 +128,7 @@ def test_a_broken_engine_breaks_what_is_not_done(fake: FakeEngine, batcher: Batc
 
 
 def test_what_ran_without_its_plan_is_an_error() -> None:
-    batcher = Batcher(FakeEngine(forget=True))  # pyright: ignore[reportArgumentType]
+    batcher = RequestQueue(FakeEngine(forget=True))  # pyright: ignore[reportArgumentType]
     steered, plain = ask(batcher, "a", plan=push()), ask(batcher, "b")
     with pytest.raises(EngineError, match="the engine applied no plan"):
         steered.result(10)
@@ -136,7 +136,7 @@ def test_what_ran_without_its_plan_is_an_error() -> None:
     batcher.close()
 
 
-def test_closing_leaves_nobody_waiting(fake: FakeEngine, batcher: Batcher) -> None:
+def test_closing_leaves_nobody_waiting(fake: FakeEngine, batcher: RequestQueue) -> None:
     fake.pauses["two"] = threading.Event()
     with busy(fake, batcher):
         running = [ask(batcher, "one"), ask(batcher, "two")]
@@ -165,9 +165,9 @@ def test_closing_leaves_nobody_waiting(fake: FakeEngine, batcher: Batcher) -> No
     batcher.close()
 
 
-def test_a_batcher_with_odd_times_is_refused(fake: FakeEngine) -> None:
+def test_a_queue_with_odd_times_is_refused(fake: FakeEngine) -> None:
     with pytest.raises(UsageError, match="linger 2"):
-        Batcher(fake, linger=2, patience=1)  # pyright: ignore[reportArgumentType]
+        RequestQueue(fake, linger=2, patience=1)  # pyright: ignore[reportArgumentType]
 
 
 def test_names_depend_on_what_is_asked_alone() -> None:

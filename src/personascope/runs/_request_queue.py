@@ -17,6 +17,7 @@ from personascope.chat import Conversation, Message
 from personascope.engines import Completion, Engine, Request, Sampling, Scored, ScoreRequest
 from personascope.errors import EngineError, PersonascopeError, UsageError
 from personascope.interventions import Plan
+from personascope.runs._requests import check_applied
 
 Prompt = Conversation | tuple[int, ...]
 
@@ -40,24 +41,6 @@ class RequestNames:
         return f"{digest}-{self._asked[digest] - 1}"
 
 
-def check_applied(name: str, plan: Plan | None, digest: str | None) -> None:
-    """Refuse a result that was made under another plan than the one that was asked for.
-
-    Raises:
-        EngineError: Naming both plans.
-    """
-    wanted = None if plan is None else plan.digest
-    if wanted != digest:
-        raise EngineError(
-            f"request {name} asked for {_named(wanted)}, and the engine applied {_named(digest)}",
-            mend="use an engine that applies plans; this result was thrown away",
-        )
-
-
-def _named(digest: str | None) -> str:
-    return "no plan" if digest is None else f"the plan {digest[:12]}"
-
-
 @dataclass(slots=True, eq=False)
 class _Job:
     """One call: a request, and the future of its Completion or Scored."""
@@ -66,7 +49,7 @@ class _Job:
     future: Future[Any] = field(default_factory=Future[Any])
 
 
-class Batcher:
+class RequestQueue:
     """Runs an engine in a thread of its own, on whatever was asked for meanwhile.
 
     Every request gets its result or its own error: where one request of a batch is refused, the others
@@ -110,7 +93,7 @@ class Batcher:
             the engine did not apply the plan, or whatever the engine raised.
 
         Raises:
-            UsageError: If the batcher is closed.
+            UsageError: If the queue is closed.
         """
         return self._put(lambda name: Request(name, prompt, sampling=sampling, plan=plan, seed=seed), prompt)
 
@@ -160,7 +143,7 @@ class Batcher:
             self._run([job for job in started if isinstance(job.request, ScoreRequest)], self.engine.score)
 
     def _gather(self) -> list[_Job]:
-        """Wait for work; return a batch of it, or nothing once the batcher is closed."""
+        """Wait for work; return a batch of it, or nothing once the queue is closed."""
         with self._news:
             while not self._waiting and not self._closed:
                 self._news.wait()
