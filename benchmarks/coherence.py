@@ -24,10 +24,10 @@ import numpy as np
 from personascope.chat import Message
 from personascope.corpus import load_corpus
 from personascope.engines import Request, Sampling, ScoreRequest, load_engine
-from personascope.evals import _coherence as rule
-from personascope.evals import share_interval
 from personascope.interventions import Cap, Op, Plan, Steer
 from personascope.space import PersonaMap
+from personascope.stats import share_interval
+from personascope.text import _coherence as rule
 
 LABELS = Path(__file__).with_name("coherence_labels.jsonl")
 PAGE = Path(__file__).with_suffix(".md")

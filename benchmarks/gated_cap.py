@@ -19,7 +19,7 @@ import numpy as np
 from paired import write_page
 
 from personascope.dynamics import Dialogue, DriftRun, read_drift
-from personascope.evals import mean_interval, paired_difference
+from personascope.stats import mean_interval, paired_difference
 
 RUNS = {
     "switched": "no plan",

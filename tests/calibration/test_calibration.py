@@ -22,15 +22,12 @@ from personascope.calibration import (
     cap_conditions,
     cap_plan,
     default_windows,
-    keep_norms,
     matching_floors,
-    norms_for,
     parse_window,
-    read_norms,
-    residual_norms,
 )
 from personascope.chat import Message
 from personascope.corpus.evals import load_chats
+from personascope.directions import keep_norms, norms_for, read_norms, residual_norms
 from personascope.engines import Capture, TransformersEngine
 from personascope.errors import EvaluationError, StoreError, UsageError
 from personascope.evals import read_evaluation

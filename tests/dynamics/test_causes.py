@@ -23,8 +23,8 @@ from personascope.dynamics import (
     predict_from_messages,
 )
 from personascope.dynamics._causes import _shuffle
-from personascope.dynamics._ridge import ALPHAS, folds_of, held_out_ridge, in_sample_r2, means_by
 from personascope.errors import DynamicsError
+from personascope.stats._ridge import ALPHAS, folds_of, held_out_ridge, in_sample_r2, means_by
 from trajectory_case import FakeEncoder, dialogue, grid, run
 
 WIDTH = 12

@@ -13,14 +13,8 @@ from harm_case import D, FakeEngine, YesJudge, corpus, save_map
 
 from helpers.cli import personascope
 from personascope.corpus.evals import load_harmful_questions
-from personascope.dynamics import (
-    HarmDesign,
-    harm_design,
-    harm_result,
-    read_harm,
-    run_harm,
-    spread_roles,
-)
+from personascope.directions import spread_roles
+from personascope.dynamics import HarmDesign, harm_design, harm_result, read_harm, run_harm
 from personascope.engines import Completion
 from personascope.errors import CorpusError, DynamicsError, EngineError, StoreError, UsageError
 from personascope.interventions import Plan, Steer

@@ -15,8 +15,8 @@ from scipy.stats import beta, binom
 
 from personascope.dynamics import Cusum, MonitorBaseline, Threshold, evaluate_monitor, first_alarm
 from personascope.dynamics._alarms import rule_of
-from personascope.dynamics._conformal import Calibration
 from personascope.errors import DynamicsError, UsageError
+from personascope.stats._conformal import Calibration
 
 POSITIONS = st.lists(st.floats(-5, 5), min_size=1, max_size=30)
 

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from personascope.chat import Conversation, Message
+from personascope.directions import parse_probes
 from personascope.dynamics import (
     Counted,
     Projected,
     ProjectedTurn,
     Projector,
     Reading,
-    parse_probes,
     project_transcripts,
     read_projections,
     run_projection,

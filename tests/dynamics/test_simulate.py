@@ -11,6 +11,7 @@ from talk_case import FailingAuditor, FakeTarget, auditor_server, domain, scenes
 
 from eval_case import engine as tiny_engine
 from eval_case import tiny_run
+from personascope.directions import parse_probes
 from personascope.dynamics import (
     DriftRun,
     LocalAuditor,
@@ -20,7 +21,6 @@ from personascope.dynamics import (
     Threshold,
     cast_scenes,
     parse_auditor,
-    parse_probes,
     read_drift,
     replay,
     simulate,

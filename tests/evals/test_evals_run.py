@@ -12,16 +12,14 @@ import numpy as np
 import pytest
 
 from eval_case import ROLES, Recording, RuleJudge, corpus, engine, tiny_run
+from personascope.directions import nearest_roles, random_unit, randomised
 from personascope.errors import EngineError, StoreError, UsageError
 from personascope.evals import (
     PLAIN,
     Condition,
     Trials,
     evaluation_table,
-    nearest_roles,
     opening_trials,
-    random_unit,
-    randomised,
     read_evaluation,
     run_evaluation,
     steering_conditions,

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from personascope.calibration._thresholds import Projections, Sample
+from personascope.directions import plan_model, random_unit, randomised
 from personascope.errors import UsageError
-from personascope.evals import Condition, plan_model, random_unit, randomised
+from personascope.evals import Condition
 from personascope.interventions import Cap, Plan, PlanModel
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from personascope.calibration._thresholds import Sample
+from personascope.directions import random_unit, randomised
 from personascope.errors import UsageError
-from personascope.evals import random_unit, randomised
 from personascope.interventions import Cap, Plan
 
 

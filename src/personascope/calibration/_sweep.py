@@ -19,20 +19,17 @@ from personascope.calibration._caps import Window, cap_conditions, default_windo
 from personascope.calibration._thresholds import Sample
 from personascope.corpus import Corpus
 from personascope.corpus.evals import JailbreakSet, load_basics, load_jailbreak_set
+from personascope.directions import nearest_roles
 from personascope.engines import Engine
 from personascope.errors import EvaluationError
 from personascope.evals import (
     PLAIN,
     BasicsRows,
     Condition,
-    Difference,
     Table,
     jailbreak_trials,
     label_measure,
     make_table,
-    nearest_roles,
-    paired_difference,
-    pareto_front,
     read_evaluation,
     run_basics,
     run_evaluation,
@@ -41,6 +38,7 @@ from personascope.evals import (
 from personascope.interventions import Plan
 from personascope.judge import HARMFUL, JAILBREAK, SUSCEPTIBILITY, Judge
 from personascope.runs import ProgressCallback
+from personascope.stats import Difference, paired_difference, pareto_front
 from personascope.store import remove, write_json
 
 AXIS_PERCENTILES = (25.0, 50.0, 75.0, 90.0)

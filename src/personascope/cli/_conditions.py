@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from personascope import calibration
+from personascope import calibration, directions
 from personascope.cli._engine import run_folder
 from personascope.cli._options import numbers
-from personascope.evals import PLAIN, Condition, plan_model, steering_conditions
+from personascope.directions import plan_model
+from personascope.evals import PLAIN, Condition, steering_conditions
 from personascope.interventions import Plan
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Comparison:
         return steering_conditions(
             persona_map,
             self.strengths,
-            calibration.norms_for(engine, home).mean,
+            directions.norms_for(engine, home).mean,
             layer=self.layer,
             draws=self.draws,
             seed=self.seed,

@@ -26,7 +26,7 @@ from personascope.store import write_json
 
 if TYPE_CHECKING:
     from personascope.dynamics import Causes, Contrast, DriftRun, Replays, Trajectories
-    from personascope.evals import Interval
+    from personascope.stats import Interval
 
 
 RESULTS = "results.json"

@@ -25,7 +25,8 @@ from personascope.cli._options import (
     EngineName,
     names,
 )
-from personascope.evals import PLAIN, RESULTS, paired_difference
+from personascope.evals import PLAIN, RESULTS
+from personascope.stats import paired_difference
 from personascope.store import write_json
 
 if TYPE_CHECKING:

@@ -28,7 +28,8 @@ from personascope.cli._options import (
 from personascope.cli._tables import print_harm
 from personascope.corpus import load_corpus
 from personascope.corpus.evals import load_harmful_questions
-from personascope.dynamics import PlanOn, harm_design, harm_result, read_harm, run_harm, spread_roles
+from personascope.directions import spread_roles
+from personascope.dynamics import PlanOn, harm_design, harm_result, read_harm, run_harm
 from personascope.evals import RESULTS
 from personascope.interventions import Plan
 from personascope.judge import parse_judge

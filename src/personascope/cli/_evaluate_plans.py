@@ -35,14 +35,13 @@ from personascope.cli._options import (
 from personascope.cli._tables import print_table
 from personascope.corpus import load_corpus
 from personascope.corpus.evals import load_chats, load_jailbreak_set
+from personascope.directions import nearest_roles, plan_model
 from personascope.evals import (
     RESULTS,
     evaluation_table,
     jailbreak_trials,
-    nearest_roles,
     opening_trials,
     ordinary_trials,
-    plan_model,
     run_evaluation,
     susceptibility_trials,
 )

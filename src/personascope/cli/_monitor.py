@@ -24,12 +24,12 @@ from personascope.dynamics import (
     switched_of,
 )
 from personascope.errors import UsageError
-from personascope.evals import json_values
+from personascope.stats import json_values
 from personascope.store import write_json
 
 if TYPE_CHECKING:
     from personascope.dynamics import MonitorEvaluation
-    from personascope.evals import Interval
+    from personascope.stats import Interval
 
 
 REPORT = "monitor_report.json"

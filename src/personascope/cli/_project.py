@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.table import Table
 
-from personascope import dynamics
+from personascope import directions, dynamics
 from personascope.cli._console import PARTLY, err, open_map, out, this_command
 from personascope.cli._engine import open_engine
 from personascope.cli._options import DTYPE, LAYER, MODEL, RESTART, DtypeName
@@ -83,7 +83,7 @@ def project(
     found = open_map(map_folder)
     at = found.middle_layer if layer is None else layer
     found.unit_axis(at)
-    probes = dynamics.parse_probes(found, probe or (), at)
+    probes = directions.parse_probes(found, probe or (), at)
     found, engine = open_engine(map_folder, model=model, dtype=dtype)
     counted = dynamics.Counted(opened.name, at)
     entries: Iterator[Projected]

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from personascope import dynamics
+from personascope import directions, dynamics
 from personascope.cli._console import PARTLY, err, open_map, out, this_command
 from personascope.cli._engine import PLAYED, open_engine, run_folder
 from personascope.cli._options import (
@@ -100,7 +100,7 @@ def simulate_talks(
     found = open_map(run)
     at = found.middle_layer if layer is None else layer
     found.unit_axis(at)
-    also = dynamics.parse_probes(found, probes or (), at)
+    also = directions.parse_probes(found, probes or (), at)
     found, engine = open_engine(
         run,
         model=model,
@@ -152,7 +152,7 @@ def replay_talks(
     follower = _monitor(monitor, gate, stop_at_alarm)
     before = read_drift(source)
     acting = None if plan is None else Plan.load(plan)
-    also = dynamics.parse_probes(open_map(run), probes or (), before.layer)
+    also = directions.parse_probes(open_map(run), probes or (), before.layer)
     found, engine = open_engine(
         run,
         model=model,

@@ -13,7 +13,6 @@ from personascope.calibration import (
     axis_percentile_of_released,
     cap_plan,
     default_windows,
-    norms_for,
     parse_window,
     random_control,
 )
@@ -23,9 +22,10 @@ from personascope.cli._engine import open_engine, run_folder
 from personascope.cli._options import ANYWAY, DTYPE, LAYER, MODEL, SEED, DtypeName, numbers
 from personascope.cli._verdict import open_found_map
 from personascope.corpus.evals import load_chats
+from personascope.directions import norms_for, random_unit, steering_plan
 from personascope.engines import Request, Sampling
 from personascope.errors import UsageError
-from personascope.evals import PLAIN, Condition, random_unit, steering_plan
+from personascope.evals import PLAIN, Condition
 from personascope.interventions import Plan
 
 if TYPE_CHECKING:

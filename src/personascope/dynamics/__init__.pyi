@@ -1,32 +1,15 @@
 from ._alarms import Cusum, Rule, Threshold, first_alarm
-from ._auditor import (
-    Answer,
-    Asked,
-    Auditor,
-    Failed,
-    Over,
-    ReplayAuditor,
-    Said,
-    ScriptedAuditor,
-)
+from ._auditor import Answer, Asked, Auditor, Failed, Over, ReplayAuditor, Said, ScriptedAuditor
 from ._auditor_models import LocalAuditor, OpenAIAuditor
 from ._auditor_spec import AUDITORS, check_auditor, parse_auditor
 from ._causes import Prediction, Shuffled, predict_from_messages
 from ._clusters import Cluster, Clusters, cluster_messages
-from ._conformal import Calibration
 from ._contrasts import MEASURES, Contrast, ContrastTest, contrasts
 from ._drift_run import read_drift
 from ._find_causes import Causes, find_causes
 from ._harm import HarmRun, PlanOn, run_harm
-from ._harm_design import HarmDesign, HarmTrial, Opening, harm_design, spread_roles
-from ._harm_result import (
-    HarmResult,
-    NoRole,
-    RandomDirections,
-    RoleHarm,
-    TextHealth,
-    harm_result,
-)
+from ._harm_design import HarmDesign, HarmTrial, Opening, harm_design
+from ._harm_result import HarmResult, NoRole, RandomDirections, RoleHarm, TextHealth, harm_result
 from ._harm_rows import HarmRows, read_harm
 from ._harm_stats import Bin, Correlation, CurvePoint, Logistic
 from ._messages import Encoder, Messages, embed_messages, messages_of
@@ -43,15 +26,7 @@ from ._monitor_fit import (
 )
 from ._monitor_types import Action, MonitorEvent, MonitorSource, MonitorState, OnAlarm
 from ._play import from_message
-from ._probes import AXIS, NamedProbe, axis_probe, parse_probes
-from ._project import (
-    UNIT,
-    Projector,
-    project_transcripts,
-    run_projection,
-    table_columns,
-    table_rows,
-)
+from ._project import UNIT, Projector, project_transcripts, run_projection, table_columns, table_rows
 from ._projected import (
     Projected,
     ProjectedTurn,
@@ -67,19 +42,12 @@ from ._replays import ReplayPair, Replays, ReplayTurn, compare_replays
 from ._scenes import CASES, Scene, case_scenes, cast_scenes, switched_scenes
 from ._simulate import Simulation, replay, simulate
 from ._streamer import DriftStreamer
-from ._trajectories import (
-    MIN_DIALOGUES,
-    DomainTrajectory,
-    Trajectories,
-    TurnMean,
-    trajectories,
-)
+from ._trajectories import MIN_DIALOGUES, DomainTrajectory, Trajectories, TurnMean, trajectories
 from ._types import Dialogue, DriftRun, Ended, Exchange
 
 __all__ = [
     "ASSISTANT_LIKE",
     "AUDITORS",
-    "AXIS",
     "CASES",
     "MEASURES",
     "MIN_DIALOGUES",
@@ -90,7 +58,6 @@ __all__ = [
     "Asked",
     "Auditor",
     "Bin",
-    "Calibration",
     "Causes",
     "Cluster",
     "Clusters",
@@ -125,7 +92,6 @@ __all__ = [
     "MonitorReport",
     "MonitorSource",
     "MonitorState",
-    "NamedProbe",
     "NoRole",
     "OnAlarm",
     "OpenAIAuditor",
@@ -156,7 +122,6 @@ __all__ = [
     "Threshold",
     "Trajectories",
     "TurnMean",
-    "axis_probe",
     "calibrate_monitor",
     "case_scenes",
     "cast_scenes",
@@ -173,7 +138,6 @@ __all__ = [
     "harm_result",
     "messages_of",
     "parse_auditor",
-    "parse_probes",
     "positions_of",
     "predict_from_messages",
     "project_transcripts",
@@ -184,7 +148,6 @@ __all__ = [
     "run_harm",
     "run_projection",
     "simulate",
-    "spread_roles",
     "switched_of",
     "switched_scenes",
     "table_columns",

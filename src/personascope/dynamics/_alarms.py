@@ -16,7 +16,6 @@ from typing import Any, Protocol, Self
 import numpy as np
 from jaxtyping import Float
 
-from personascope.dynamics._conformal import Calibration, conformal_threshold
 from personascope.dynamics._monitor_baseline import (
     Level,
     MonitorBaseline,
@@ -28,6 +27,7 @@ from personascope.dynamics._monitor_baseline import (
 )
 from personascope.errors import DynamicsError, UsageError
 from personascope.space import PersonaMap
+from personascope.stats import Calibration, conformal_threshold
 
 ALLOWANCES: dict[Level, float] = {"turn": 0.5, "token": 0.25}
 """Half of the shift, in standard deviations, that a CUSUM finds soonest, by default."""

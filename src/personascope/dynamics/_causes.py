@@ -15,18 +15,19 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from personascope.dynamics._messages import Group, Messages
-from personascope.dynamics._ridge import (
+from personascope.errors import DynamicsError
+from personascope.stats import (
     ALPHAS,
     NAIVE_ALPHA,
+    Interval,
     folds_of,
     held_out_means,
     held_out_ridge,
     in_sample_r2,
+    json_values,
     means_by,
     splits,
 )
-from personascope.errors import DynamicsError
-from personascope.evals import Interval, json_values
 
 Array = np.ndarray
 Target = Literal["position", "change"]

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from personascope.dynamics._messages import Group, Messages
 from personascope.errors import DynamicsError
-from personascope.evals import Interval, json_values, mean_interval
+from personascope.stats import Interval, json_values, mean_interval
 
 Array = np.ndarray
 

@@ -19,7 +19,7 @@ from personascope.dynamics._messages import topic_key
 from personascope.dynamics._trajectories import by_domain, first_to_last
 from personascope.dynamics._types import Dialogue, DriftRun
 from personascope.errors import DynamicsError
-from personascope.evals import Difference, json_values, mean_interval, paired_difference
+from personascope.stats import Difference, json_values, mean_interval, paired_difference
 
 
 def _mean(path: Float[np.ndarray, "turns"]) -> float:

@@ -9,8 +9,8 @@ from personascope.dynamics._causes import Prediction, Target, predict_from_messa
 from personascope.dynamics._clusters import Clusters, cluster_messages
 from personascope.dynamics._messages import Encoder, Group, embed_messages, messages_of
 from personascope.dynamics._types import DriftRun
-from personascope.evals import json_values
 from personascope.judge import Embedder
+from personascope.stats import json_values
 
 
 @dataclass(frozen=True, slots=True, eq=False)

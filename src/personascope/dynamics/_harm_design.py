@@ -21,7 +21,6 @@ from personascope.corpus.evals import JailbreakItem, JailbreakSet
 from personascope.engines import Sampling, request_seed
 from personascope.errors import UsageError
 from personascope.mapping import DEFAULT
-from personascope.space import PersonaMap
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,25 +216,3 @@ def _deal(
             item = asked[int(pile[number % len(pile)])]
             trials.append(HarmTrial(f"{opening.id}/{item.id.removesuffix('/none')}", opening, item))
     return trials
-
-
-def spread_roles(found: PersonaMap, count: int, *, layer: int | None = None) -> tuple[str, ...]:
-    """Return roles at even steps of rank along the axis, both ends among them, nearest the Assistant first.
-
-    Args:
-        found: The model's map.
-        count: How many.
-        layer: Where; the map's middle layer by default.
-
-    Raises:
-        UsageError: If the map has fewer roles.
-    """
-    if not 1 <= count <= len(found.roles):
-        raise UsageError(
-            f"{count} roles were asked for, the map has {len(found.roles)}", mend="ask for fewer"
-        )
-    at = found.middle_layer if layer is None else layer
-    along = found.role_vectors(at) @ found.unit_axis(at)
-    order = np.argsort(-along, kind="stable")
-    places = np.linspace(0, len(order) - 1, count).round().astype(int)
-    return tuple(found.roles[int(order[place])] for place in places)

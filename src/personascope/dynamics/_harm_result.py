@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from personascope.directions import random_unit
 from personascope.dynamics._harm_rows import HarmRows
 from personascope.dynamics._harm_stats import (
     Bin,
@@ -22,18 +23,11 @@ from personascope.dynamics._harm_stats import (
     quantile_bins,
 )
 from personascope.errors import DynamicsError
-from personascope.evals import (
-    Interval,
-    coherence,
-    is_incoherent,
-    json_values,
-    mean_interval,
-    random_unit,
-    share_interval,
-)
 from personascope.judge import HARMFUL
 from personascope.mapping import DEFAULT
 from personascope.space import PersonaMap
+from personascope.stats import Interval, json_values, mean_interval, share_interval
+from personascope.text import coherence, is_incoherent
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float, Int
 
 from personascope.errors import DynamicsError
-from personascope.evals import Interval, limits, share_interval
+from personascope.stats import Interval, limits, share_interval
 
 Method = Literal["pearson", "spearman"]
 Level = Literal["trial", "role"]
@@ -220,7 +221,7 @@ def correlations(
     found: list[Correlation] = []
     for level, x, y, group in sides:
         for method in methods:
-            a, b = (x, y) if method == "pearson" else (ranks(x), ranks(y))
+            a, b = (x, y) if method == "pearson" else (scipy.stats.rankdata(x), scipy.stats.rankdata(y))
             r = pearson(a, b)
             low, high = _interval(a, b, group, r, n_boot, seed)
             p, null = _dealt(a, b, group, r, n_perm, seed)
@@ -233,13 +234,6 @@ def correlations(
 def pearson(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> float:
     """Return Pearson's coefficient; NaN where one side does not vary."""
     return float(_r(_moments(x - x.mean(), y - y.mean(), np.zeros(len(x), int)).sum(axis=0)))
-
-
-def ranks(values: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-    """Return ranks from 1, equal values sharing the mean of theirs."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[place.reshape(-1)]
 
 
 def _moments(x: np.ndarray, y: np.ndarray, group: np.ndarray) -> np.ndarray:
@@ -361,13 +355,15 @@ def logistic(trials: Trials, *, n_boot: int = 500, seed: int = 0) -> Logistic | 
         n_roles=trials.n_roles,
         curve=tuple(
             CurvePoint(*map(float, point))
-            for point in zip(grid, _sigmoid(lines), _sigmoid(bands[0]), _sigmoid(bands[1]), strict=True)
+            for point in zip(
+                grid,
+                scipy.special.expit(lines),
+                scipy.special.expit(bands[0]),
+                scipy.special.expit(bands[1]),
+                strict=True,
+            )
         ),
     )
-
-
-def _sigmoid(values: np.ndarray) -> np.ndarray:
-    return 0.5 * (1 + np.tanh(values / 2))
 
 
 def _newton(z: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -375,7 +371,7 @@ def _newton(z: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
     fit = np.zeros((len(weights), 2))
     penalty = np.array([1e-6, RIDGE])
     for _ in range(_STEPS):
-        p = _sigmoid(fit[:, :1] + fit[:, 1:] * z)
+        p = scipy.special.expit(fit[:, :1] + fit[:, 1:] * z)
         rest, curve = weights * (y - p), weights * p * (1 - p)
         slope = np.stack([rest.sum(axis=1), rest @ z], axis=1) - penalty * fit
         a, b, c = curve.sum(axis=1) + penalty[0], curve @ z, curve @ (z * z) + penalty[1]

@@ -20,11 +20,11 @@ from personascope.dynamics._monitor_types import (
     OnAlarm,
     checked_action,
 )
-from personascope.dynamics._trend import slope
 from personascope.engines import Watch
 from personascope.errors import DynamicsError, StoreError
 from personascope.interventions import Plan
 from personascope.space import PersonaMap
+from personascope.stats import slope
 from personascope.store import read_json, write_json
 
 FORMAT = 1

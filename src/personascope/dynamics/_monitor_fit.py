@@ -15,7 +15,7 @@ from personascope.dynamics._monitor_baseline import Level, MonitorBaseline, Posi
 from personascope.dynamics._monitor_types import MonitorSource, OnAlarm
 from personascope.dynamics._types import Dialogue, DriftRun
 from personascope.errors import DynamicsError
-from personascope.evals import Interval, json_values, share_interval
+from personascope.stats import Interval, json_values, share_interval
 
 ASSISTANT_LIKE = ("coding", "writing")
 """Domains whose conversations stay with the Assistant (section 4 of the paper)."""

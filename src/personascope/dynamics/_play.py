@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from personascope.chat import Conversation, Message
+from personascope.directions import AXIS
 from personascope.dynamics._auditor import Asked, Auditor, Failed, Over
 from personascope.dynamics._drift_run import EXCHANGE, FAILED, OVER, SCHEMA, row_of
 from personascope.dynamics._monitor import Monitor
-from personascope.dynamics._probes import AXIS
 from personascope.dynamics._scenes import Scene
 from personascope.dynamics._types import DriftRun, Ended, Exchange
 from personascope.engines import Capture, Completion, Engine, Probe, Request, Sampling

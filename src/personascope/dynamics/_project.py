@@ -17,8 +17,8 @@ from typing import Any
 import pyarrow as pa
 
 from personascope.chat import Conversation
+from personascope.directions import AXIS, NamedProbe, axis_probe, in_units
 from personascope.dynamics._cut import cut_to
-from personascope.dynamics._probes import AXIS, NamedProbe, axis_probe, in_units
 from personascope.dynamics._projected import (
     KIND,
     SUMMARY,

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32
 
-from personascope.dynamics._probes import AXIS, in_units
+from personascope.directions import AXIS, in_units
 from personascope.errors import StoreError
 from personascope.store import RunFolder
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from personascope.dynamics._projected import Projected, ProjectedTurn
-from personascope.evals import mean_interval
+from personascope.stats import mean_interval
 
 LOWEST = 5
 """Replies that a summary names, the lowest on the axis."""

@@ -13,7 +13,7 @@ from personascope.dynamics._messages import topic_key
 from personascope.dynamics._trajectories import MIN_DIALOGUES
 from personascope.dynamics._types import Dialogue, DriftRun, Exchange
 from personascope.errors import DynamicsError
-from personascope.evals import Difference, Interval, json_values, mean_interval, paired_difference
+from personascope.stats import Difference, Interval, json_values, mean_interval, paired_difference
 
 Array = np.ndarray
 By = Literal["domain", "dialogue"]

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from personascope.directions import AXIS, NamedProbe, axis_probe
 from personascope.dynamics._auditor import Auditor, ReplayAuditor
 from personascope.dynamics._drift_run import read_drift
 from personascope.dynamics._monitor import Monitor
 from personascope.dynamics._play import Play
-from personascope.dynamics._probes import AXIS, NamedProbe, axis_probe
 from personascope.dynamics._scenes import Scene, scenes_digest
 from personascope.dynamics._types import DriftRun
 from personascope.engines import Engine, Sampling

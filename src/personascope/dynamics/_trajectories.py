@@ -15,7 +15,7 @@ from jaxtyping import Float
 from personascope.dynamics._messages import topic_key
 from personascope.dynamics._types import Dialogue, DriftRun
 from personascope.errors import DynamicsError
-from personascope.evals import Interval, json_values, mean_interval
+from personascope.stats import Interval, json_values, mean_interval
 
 MIN_DIALOGUES = 10
 """A turn that fewer dialogues reach is dropped, as in the paper."""

@@ -1,15 +1,5 @@
 from ._basics import BasicsRows, run_basics
-from ._coherence import coherence, is_incoherent
-from ._conditions import (
-    PLAIN,
-    Condition,
-    nearest_roles,
-    plan_model,
-    random_unit,
-    randomised,
-    steering_conditions,
-    steering_plan,
-)
+from ._conditions import PLAIN, Condition, steering_conditions
 from ._evaluations import (
     JAILBREAK_MEASURES,
     PRETRAINED_MEASURES,
@@ -18,36 +8,8 @@ from ._evaluations import (
     evaluation_table,
 )
 from ._run import ConditionRows, EvalRow, EvalRun, read_evaluation, run_evaluation
-from ._stats import (
-    AgainstDraws,
-    Difference,
-    Interval,
-    against_draws,
-    mean_interval,
-    paired_difference,
-    pareto_front,
-    share_interval,
-)
-from ._stats_clusters import limits
-from ._tables import (
-    INCOHERENT,
-    ODD,
-    Health,
-    Measure,
-    Result,
-    Table,
-    json_values,
-    label_measure,
-    make_table,
-)
-from ._trials import (
-    Trial,
-    Trials,
-    jailbreak_trials,
-    opening_trials,
-    ordinary_trials,
-    susceptibility_trials,
-)
+from ._tables import INCOHERENT, ODD, Health, Measure, Result, Table, label_measure, make_table
+from ._trials import Trial, Trials, jailbreak_trials, opening_trials, ordinary_trials, susceptibility_trials
 
 __all__ = [
     "INCOHERENT",
@@ -57,43 +19,26 @@ __all__ = [
     "PRETRAINED_MEASURES",
     "RESULTS",
     "SUSCEPTIBILITY_MEASURES",
-    "AgainstDraws",
     "BasicsRows",
     "Condition",
     "ConditionRows",
-    "Difference",
     "EvalRow",
     "EvalRun",
     "Health",
-    "Interval",
     "Measure",
     "Result",
     "Table",
     "Trial",
     "Trials",
-    "against_draws",
-    "coherence",
     "evaluation_table",
-    "is_incoherent",
     "jailbreak_trials",
-    "json_values",
     "label_measure",
-    "limits",
     "make_table",
-    "mean_interval",
-    "nearest_roles",
     "opening_trials",
     "ordinary_trials",
-    "paired_difference",
-    "pareto_front",
-    "plan_model",
-    "random_unit",
-    "randomised",
     "read_evaluation",
     "run_basics",
     "run_evaluation",
-    "share_interval",
     "steering_conditions",
-    "steering_plan",
     "susceptibility_trials",
 ]

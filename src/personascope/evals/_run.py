@@ -17,13 +17,13 @@ import pyarrow as pa
 
 from personascope.engines import Completion, Engine, Request, Scored, request_seed
 from personascope.errors import UsageError
-from personascope.evals._coherence import coherence, is_incoherent
 from personascope.evals._conditions import Condition
 from personascope.evals._perplexity import perplexities
 from personascope.evals._trials import Trial, Trials
 from personascope.judge import Judge, JudgeItem, JudgeStats, Verdict
 from personascope.runs import Job, ProgressCallback, collect, shown
 from personascope.store import RunFolder
+from personascope.text import coherence, is_incoherent
 
 WAVE = 512
 """Responses that are generated together, at least: conditions of few trials share a batch."""

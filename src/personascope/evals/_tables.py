@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -11,11 +10,12 @@ import numpy as np
 
 from personascope.errors import EvaluationError
 from personascope.evals._run import ConditionRows
-from personascope.evals._stats import (
+from personascope.stats import (
     AgainstDraws,
     Difference,
     Interval,
     against_draws,
+    json_values,
     mean_interval,
     paired_difference,
     share_interval,
@@ -224,14 +224,3 @@ def _health(condition: ConditionRows, seed: int) -> Health:
         capped / acted if planned and acted else None,
         acted,
     )
-
-
-def json_values(value: Any) -> Any:
-    """Return results as JSON has them: lists for tuples and arrays, null for numbers that are not finite."""
-    if isinstance(value, Mapping):
-        return {str(key): json_values(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
-        return [json_values(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -12,7 +12,6 @@ from ._label_rubrics import (
     TRAITS,
 )
 from ._local import LocalJudge
-from ._nonsense import nonsense, text_shape
 from ._openai import Estimate, OpenAIJudge, OpenAIOptions
 from ._parse import parse_score
 from ._parse_label import parse_label
@@ -61,11 +60,9 @@ __all__ = [
     "features",
     "features_digest",
     "hand_features",
-    "nonsense",
     "overruled",
     "parse_judge",
     "parse_label",
     "parse_score",
     "rubric_messages",
-    "text_shape",
 ]

@@ -15,10 +15,10 @@ from personascope.judge._batching import Batcher
 from personascope.judge._embedder import EMBEDDING, Embedder, find_embedding
 from personascope.judge._label_features import feature_matrix, text_of
 from personascope.judge._label_rubrics import NONSENSICAL, RUBRICS
-from personascope.judge._nonsense import nonsense
 from personascope.judge._rubric import Rubric
 from personascope.judge._types import JudgeItem, JudgeStats, Verdict
 from personascope.judge._weights import PROBE, WEIGHTS, LabelWeights, trained
+from personascope.text import nonsense
 
 SURE = 0.98
 """Probability of "nonsensical" for a text that the rule for it knows; the classifier shares out the rest."""

@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 
 from personascope.judge import _label_patterns as patterns
 from personascope.judge._anchors import anchors_of
-from personascope.judge._nonsense import MEASURES, text_shape
-from personascope.judge._patterns import STOPWORDS
 from personascope.judge._rubric import Rubric
 from personascope.judge._rules import ai_mentions, features
 from personascope.judge._types import JudgeItem
+from personascope.text import MEASURES, STOPWORDS, text_shape
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 """Unit embeddings of texts, [texts, width]."""

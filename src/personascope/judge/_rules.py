@@ -22,10 +22,10 @@ from personascope.judge._patterns import (
     NAMED_BY_CASE,
     REFUSALS,
     STOCK_REFUSALS,
-    STOPWORDS,
     THEATRE,
 )
 from personascope.judge._types import JudgeItem, JudgeStats, Verdict
+from personascope.text import STOPWORDS
 
 if TYPE_CHECKING:
     from personascope.judge._embedding import EmbeddingJudge

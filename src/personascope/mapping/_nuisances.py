@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from personascope.judge import FIRST_PERSON, JudgeItem, ai_mentions, nonsense
+from personascope.judge import FIRST_PERSON, JudgeItem, ai_mentions
 from personascope.mapping._design import DEFAULT, Design
 from personascope.mapping._sums import Vectors, slot_of
 from personascope.space import NUISANCES
 from personascope.store import RunFolder
+from personascope.text import nonsense
 
 BROKEN = 0.03
 """Share of characters that are none, from which a text is garble."""

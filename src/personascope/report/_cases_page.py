@@ -17,8 +17,8 @@ import numpy as np
 
 from personascope.dynamics import Dialogue, DriftRun, Exchange
 from personascope.errors import UsageError
-from personascope.evals import Difference, paired_difference
 from personascope.report._cases_chart import chart
+from personascope.stats import Difference, paired_difference
 from personascope.store import write_bytes
 
 OPEN = 12

@@ -133,9 +133,9 @@ def coherence() -> Scorer:
     """
 
     async def score(state: TaskState, target: Target) -> Score:  # noqa: ARG001
-        from personascope.evals._coherence import coherence as measure
-        from personascope.evals._coherence import is_incoherent
         from personascope.evals.inspect._provider import PersonascopeAPI
+        from personascope.text import coherence as measure
+        from personascope.text import is_incoherent
 
         text = state.output.completion
         found = measure(text, prompt=state.input_text)

@@ -246,7 +246,7 @@ def _roles(folder: str | None, roles: Names) -> list[str]:
             "no map was named to choose roles from",
             mend="say -T map=runs/demo, or name roles: -T roles=pirate,ghost",
         )
-    from personascope.evals._conditions import nearest_roles
+    from personascope.directions import nearest_roles
     from personascope.evals._opening import open_map
 
     return list(nearest_roles(open_map(folder), roles))

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 sys.path.insert(0, str(Path(__file__).parents[1] / "interop"))
 from map_case import N_LAYERS, D, save_map
 
-from personascope.dynamics import parse_probes
+from personascope.directions import parse_probes
 from personascope.errors import InteropError, PersonascopeError, UsageError
 from personascope.interop import export_control_vector, read_direction
 from personascope.interventions import Plan, Steer

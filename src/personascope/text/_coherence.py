@@ -10,20 +10,13 @@ under the model without a plan it finds nearly all. ``benchmarks/coherence.md`` 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
-from personascope.evals._coherence_text import (
-    is_symbol,
-    language_switches,
-    letter_scripts,
-    main_script,
-    pieces,
-)
-from personascope.evals._stats import Interval, mean_interval, share_interval
+from personascope.text._scripts import is_symbol, language_switches, letter_scripts, main_script, pieces
 
 WINDOW = 20
 """Words over which distinct ones are counted: the count then does not fall as a text grows longer."""
@@ -105,29 +98,6 @@ class Coherence:
     symbol_share: float
 
 
-@dataclass(frozen=True, slots=True)
-class CoherenceSummary:
-    """The coherence of all responses of one condition.
-
-    Attributes:
-        incoherent: Share that `is_incoherent` flags.
-        empty: Share without a letter or digit.
-        repetition: Mean share of repeated three-word sequences.
-        foreign_script: Share with letters of another script than the prompt's, over the rule's limit.
-        language_switches: Share whose language changes at least once.
-        perplexity: Median over the responses for which it is known; None if for none.
-        n_perplexity: Their number.
-    """
-
-    incoherent: Interval
-    empty: Interval
-    repetition: Interval
-    foreign_script: Interval
-    language_switches: Interval
-    perplexity: float | None
-    n_perplexity: int
-
-
 def coherence(text: str, *, prompt: str | None = None) -> Coherence:
     """Count what the form of a response shows.
 
@@ -177,37 +147,6 @@ def is_incoherent(
     if perplexity is None or usual_perplexity is None:
         return False
     return perplexity > MAX_PERPLEXITY_RATIO * usual_perplexity
-
-
-def summarise(
-    found: Sequence[Coherence],
-    clusters: Sequence[Hashable] | None = None,
-    *,
-    perplexities: Mapping[int, float] | None = None,
-    seed: int = 0,
-) -> CoherenceSummary:
-    """Gather the coherence of one condition's responses, with 95% intervals.
-
-    Args:
-        found: One for each response.
-        clusters: As in `share_interval`.
-        perplexities: Position in ``found`` -> perplexity, for the responses for which it was taken.
-        seed: Seed of the bootstrap.
-    """
-    known = list((perplexities or {}).values())
-
-    def share(hits: list[bool]) -> Interval:
-        return share_interval(hits, clusters, seed=seed)
-
-    return CoherenceSummary(
-        incoherent=share([is_incoherent(one) for one in found]),
-        empty=share([one.empty for one in found]),
-        repetition=mean_interval([one.repetition for one in found], clusters, seed=seed),
-        foreign_script=share([one.foreign_script_share > MAX_FOREIGN for one in found]),
-        language_switches=share([one.language_switches > 0 for one in found]),
-        perplexity=float(np.median(known)) if known else None,
-        n_perplexity=len(known),
-    )
 
 
 def _repeated(words: Sequence[str], size: int) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from personascope.errors import EvaluationError
-from personascope.evals._stats_clusters import (
+from personascope.stats._clusters import (
     bonett_price,
     bootstrap,
     effective_size,

@@ -21,6 +21,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import scipy
+
 from personascope.errors import DynamicsError
 
 
@@ -50,7 +52,8 @@ class Calibration:
         level) / 2 of them on each side.
         """
         tail = (1 - level) / 2
-        return _beta_quantile(tail, self.n, self.rank), _beta_quantile(1 - tail, self.n, self.rank)
+        low, high = scipy.special.betaincinv(self.n + 1 - self.rank, self.rank, [tail, 1 - tail])
+        return float(low), float(high)
 
 
 def check_rate(n: int, false_alarms: float) -> int:
@@ -107,23 +110,3 @@ def conformal_threshold(
         )
     reached = sum(length >= horizon for length in lengths)
     return threshold, Calibration(false_alarms, n, rank, horizon, reached)
-
-
-def _beta_quantile(share: float, n: int, rank: int) -> float:
-    """Return the quantile of Beta(n + 1 - rank, rank), the chance that the rank-th of n is exceeded."""
-    wanted = n + 1 - rank
-
-    def below(x: float) -> float:
-        # Beta(a, b) lies below x where a or more of a + b - 1 uniform draws do.
-        logs = [
-            math.lgamma(n + 1) - math.lgamma(j + 1) - math.lgamma(n - j + 1)
-            + j * math.log(x) + (n - j) * math.log1p(-x)
-            for j in range(wanted)
-        ]  # fmt: skip
-        return 1.0 - math.fsum(map(math.exp, logs))
-
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if below(middle) < share else (low, middle)
-    return (low + high) / 2

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from personascope.judge import nonsense, text_shape
+from personascope.text import nonsense, text_shape
 
 BROKEN = [
     ("", "empty"),

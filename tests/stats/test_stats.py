@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personascope.errors import EvaluationError
-from personascope.evals._stats import (
+from personascope.stats._clusters import EXACT_CLUSTERS, N_FLIPS, effective_size, group
+from personascope.stats._intervals import (
     against_draws,
     mean_interval,
     paired_difference,
@@ -18,7 +19,6 @@ from personascope.evals._stats import (
     share_interval,
     wilson,
 )
-from personascope.evals._stats_clusters import EXACT_CLUSTERS, N_FLIPS, effective_size, group
 
 
 def clustered(rng, n_groups, size, share, correlation):

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from personascope.chat import Message
 from personascope.engines import Scored, TransformersEngine
-from personascope.evals._coherence import MIN_WORDS, coherence, is_incoherent, summarise
-from personascope.evals._coherence_text import language_switches, main_script, pieces, script
 from personascope.evals._perplexity import perplexities
-from personascope.evals._stats import share_interval
+from personascope.text._coherence import MIN_WORDS, coherence, is_incoherent
+from personascope.text._scripts import language_switches, main_script, pieces, script
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import coherence as benchmark
@@ -163,20 +162,6 @@ def test_loops_are_what_comes_three_times_at_once(letters) -> None:
                 inside[start : start + 3 * period] = [True] * (3 * period)
     expected = sum(inside) / len(inside) if inside else 0.0
     assert coherence(" ".join(letters)).loop == pytest.approx(expected)
-
-
-def test_a_summary_joins_shares_and_perplexities() -> None:
-    found = [coherence(text) for text in (*SOUND.values(), *BROKEN.values())]
-    clusters = [str(number % 5) for number in range(len(found))]
-    summary = summarise(found, clusters, perplexities={0: 5.0, 3: 9.0, 7: 6.0})
-    hits = [False] * len(SOUND) + [True] * len(BROKEN)
-    assert summary.incoherent == share_interval(hits, clusters)
-    assert summary.empty.estimate == pytest.approx(3 / len(found))
-    assert summary.repetition.estimate == pytest.approx(np.mean([one.repetition for one in found]))
-    assert (summary.perplexity, summary.n_perplexity) == (6.0, 3)
-    bare = summarise(found[:1])
-    assert bare.perplexity is None and bare.incoherent.estimate == 0.0
-    assert math.isnan(summarise([]).incoherent.estimate)
 
 
 def test_too_few_words_are_not_judged_by_their_repetition() -> None:

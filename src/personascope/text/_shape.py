@@ -10,7 +10,7 @@ import re
 import zlib
 from collections.abc import Iterable, Sequence
 
-from personascope.judge._patterns import STOPWORDS
+from personascope.text._words import STOPWORDS
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
 _TOKEN = re.compile(r"\w+(?:'\w+)*|[^\w\s]")

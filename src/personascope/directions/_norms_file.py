@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from personascope.calibration._norms import Norms, residual_norms
 from personascope.chat import Conversation
 from personascope.corpus.evals import load_chats
+from personascope.directions._norms import Norms, residual_norms
 from personascope.engines import Engine
 from personascope.errors import StoreError
 from personascope.runs import ProgressCallback

@@ -1,0 +1,5 @@
+"""Directions by name (axis, components, roles, files), their random controls, norms, and steering plans."""
+
+from personascope._lazy import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

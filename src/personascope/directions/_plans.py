@@ -1,0 +1,40 @@
+"""Plans that steer along a direction of a map."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from personascope.interventions import Plan, PlanModel, Steer
+from personascope.space import PersonaMap
+
+
+def plan_model(found: PersonaMap) -> PlanModel:
+    """Return the model of a map, as plans name it."""
+    model = found.model
+    return PlanModel(model.id, model.revision, model.n_layers, model.d_model)
+
+
+def steering_plan(
+    found: PersonaMap,
+    strength: float,
+    norms: Float[np.ndarray, "L"],
+    *,
+    layer: int | None = None,
+    direction: Float[np.ndarray, "d"] | None = None,
+    model: PlanModel | None = None,
+) -> Plan:
+    """Return the plan that steers along the axis at one layer, at every token (section 3.2).
+
+    Args:
+        found: The map.
+        strength: Fraction of the layer's mean norm; positive toward the Assistant.
+        norms: Mean norm of the residual stream at each layer, over ordinary chats.
+        layer: The map's middle layer by default.
+        direction: Instead of the axis.
+        model: Instead of the map's model, for a base model that is steered with another one's axis.
+    """
+    at = found.middle_layer if layer is None else layer
+    what = found.unit_axis(at) if direction is None else direction
+    name = f"{'axis' if direction is None else 'direction'} {strength:+g} at layer {at}"
+    return Plan((Steer(at, what, strength, float(norms[at])),), model or plan_model(found), name)

@@ -1,0 +1,5 @@
+"""Whether a text is still a text: loops, garble, scripts, languages."""
+
+from personascope._lazy import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)
