@@ -14,7 +14,7 @@ from paired import interleave, ratio, table, write_page
 
 from personascope.chat import Conversation, Message
 from personascope.corpus.dialogues import load_domain
-from personascope.dynamics import cast_scenes
+from personascope.dynamics.conversations import sample_scenarios
 from personascope.engines import Probe, Request, Sampling, load_engine
 from personascope.mapping import MAP
 from personascope.space import PersonaMap
@@ -24,10 +24,10 @@ REPEATS = 5
 
 
 def main(run: Path) -> None:
-    found = PersonaMap.open(run / MAP)
-    engine = load_engine(found.model.id)
-    layer = found.middle_layer
-    probes = (Probe("axis", layer, found.unit_axis(layer)),)
+    persona_map = PersonaMap.open(run / MAP)
+    engine = load_engine(persona_map.model.id)
+    layer = persona_map.middle_layer
+    probes = (Probe("axis", layer, persona_map.unit_axis(layer)),)
     talk = conversation(engine)
 
     def anew() -> list[np.ndarray]:
@@ -50,7 +50,7 @@ def main(run: Path) -> None:
     once, again = follow(), whole()
     means = np.array([[a.mean(), b.mean()] for a, b in zip(once, again, strict=True)])
     spread = float(np.concatenate(again).std())
-    exact = load_engine(found.model.id, dtype="float32")
+    exact = load_engine(persona_map.model.id, dtype="float32")
     truth = np.array(
         [t.projections["axis"].mean() for t in exact.observe(talk, probes=probes) if t.role == "assistant"]
     )
@@ -76,9 +76,9 @@ def main(run: Path) -> None:
 
 
 def conversation(engine) -> Conversation:
-    (scene, *_) = cast_scenes([load_domain("writing")], 1)
+    (scenario, *_) = sample_scenarios([load_domain("writing")], 1)
     talk: tuple[Message, ...] = ()
-    for turn, said in enumerate(scene.script(0)[:EXCHANGES]):
+    for turn, said in enumerate(scenario.script(0)[:EXCHANGES]):
         talk = (*talk, Message("user", said))
         (reply,) = engine.run([Request(str(turn), talk, Sampling(max_new_tokens=96))])
         talk = (*talk, Message("assistant", reply.text or "Yes."))

@@ -67,13 +67,13 @@ def read_answers(path: Path, rubric: Rubric) -> list[Answer]:
             wrong = f"no {', '.join(missing)}" if missing else f"label {row['label']!r}, half {row['half']!r}"
             raise JudgeError(
                 f"{path.name}, line {number}: {wrong}",
-                mend=f"give {', '.join(FIELDS)}, a label of {list(rubric.labels)}, a half of {list(HALVES)}",
+                hint=f"give {', '.join(FIELDS)}, a label of {list(rubric.labels)}, a half of {list(HALVES)}",
             )
         same = lines.setdefault(row["id"], [])
         if same and any(row[name] != same[0][name] for name in FIELDS if name not in ("label", "reader")):
             raise JudgeError(
                 f"{path.name}, line {number}: {row['id']} differs from its earlier line",
-                mend="let only label and reader differ between readings of one answer",
+                hint="let only label and reader differ between readings of one answer",
             )
         same.append(row)
     answers = []

@@ -87,7 +87,7 @@ def train(answers: Sequence[Answer], rubric: Rubric, embedder: Embedder) -> Labe
     if not held or len({learn[number].label for number in kept}) < 2:
         raise JudgeError(
             f"the labelled answers of {rubric.name!r} have {len(learn)} to train on and {len(held)} held out",
-            mend="label answers of at least two labels in the train half, and some in the held-out half",
+            hint="label answers of at least two labels in the train half, and some in the held-out half",
         )
     blocks = {
         name: feature_matrix([answer.item for answer in learn], embedder.encode, (name,))
@@ -372,7 +372,7 @@ def main(
     if missing or not there:
         raise JudgeError(
             f"there are no labelled answers for {', '.join(missing) or 'any rubric'} in {labels}",
-            mend=f"there are some for: {', '.join(there) or 'none'}",
+            hint=f"there are some for: {', '.join(there) or 'none'}",
         )
     embedder = Embedder()
     weights.mkdir(parents=True, exist_ok=True)

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from paired import interleave_steps, interval, ratio, shares, table, whole, write_page
 
-from personascope.corpus.evals import load_chats
-from personascope.dynamics import Monitor
+from personascope.corpus.datasets import load_chats
+from personascope.dynamics.monitor import Monitor
 from personascope.engines import Completion, Probe, Request, Sampling, load_engine
 from personascope.engines._transformers import _engine
 from personascope.engines._transformers._capture import StepReader
@@ -32,16 +32,16 @@ def tokens(done: Iterator[Completion | None]) -> dict[str, tuple[int, ...]]:
 
 
 def main(run: Path, monitor: Path, repeats: int) -> None:
-    found = PersonaMap.open(run / MAP)
+    persona_map = PersonaMap.open(run / MAP)
     watcher = Monitor.load(monitor)
-    probe = Probe("axis", watcher.layer, found.unit_axis(watcher.layer))
+    probe = Probe("axis", watcher.layer, persona_map.unit_axis(watcher.layer))
     asked = [chat[:1] for chat in load_chats().chats if chat[0].role == "user"]
     # Nobody stops early, so that every way makes as many tokens.
     how = Sampling(max_new_tokens=TOKENS, min_new_tokens=TOKENS)
     prompts = [(f"r{n}", asked[n % len(asked)]) for n in range(REPLIES)]
 
     # From run to run the ways change places, as two equal engines of a process are not equally fast.
-    engines = [load_engine(found.model.id) for _ in range(3)]
+    engines = [load_engine(persona_map.model.id) for _ in range(3)]
     engine = engines[0]
 
     def way(place: int, *, watched: bool = False) -> Callable[[], Iterator[Completion | None]]:

@@ -26,7 +26,7 @@ import fakes
 import harm_case
 
 from personascope.chat import Message
-from personascope.dynamics import harm_design, run_harm
+from personascope.dynamics.harm import harm_design, run_harm
 from personascope.engines import Completion, Request, Sampling
 from personascope.evals import PLAIN, Trial, Trials, run_evaluation
 from personascope.judge import JAILBREAK, JudgeItem, JudgeStats, Verdict
@@ -81,15 +81,22 @@ def evaluation(out: Path, judge: SlowJudge | None) -> None:
 
 
 def harm(out: Path, judge: SlowJudge | None) -> None:
-    found = harm_case.save_map(out / "map")
+    persona_map = harm_case.save_map(out / "map")
     design = harm_design(
         harm_case.corpus(), harm_questions(), model_name="Hash", questions=2, per_reply=6, no_role=False
     )
-    run_harm(slow(harm_case.FakeEngine(found)), found, design, out=out / "run", judge=judge, progress=False)
+    run_harm(
+        slow(harm_case.FakeEngine(persona_map)),
+        persona_map,
+        design,
+        out=out / "run",
+        judge=judge,
+        progress=False,
+    )
 
 
 def harm_questions() -> Any:
-    from personascope.corpus.evals import load_harmful_questions
+    from personascope.corpus.datasets import load_harmful_questions
 
     return load_harmful_questions()
 

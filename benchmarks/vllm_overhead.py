@@ -21,9 +21,9 @@ from paired import interleave_steps, interval, ratio, shares, table, whole, writ
 
 from personascope.corpus import load_corpus
 from personascope.engines import Probe, load_engine
-from personascope.engines._vllm._results import read_results
-from personascope.engines._vllm._spec import Spec
-from personascope.engines._vllm._spool import ProbeSet
+from personascope.engines._vllm.request._plan_store import ProbeSet
+from personascope.engines._vllm.request._results import read_results
+from personascope.engines._vllm.request._spec import Spec
 from personascope.interventions import Cap, Plan
 
 REQUESTS, TOKENS = 64, 64
@@ -168,8 +168,8 @@ def main(repeats: int) -> None:
         )
     from vllm import LLM
 
-    from personascope.engines._vllm._runtime import Runtime
     from personascope.engines._vllm._scheduler import _Mixin
+    from personascope.engines._vllm.worker._runtime import Runtime
 
     memory = {"kv_cache_memory_bytes": 1 << 28}
 

@@ -12,20 +12,20 @@ class PersonascopeError(Exception):
 
     Args:
         message: What is wrong, with the offending value in it.
-        mend: What the reader can do about it, one sentence. Printed on its own line.
+        hint: What the reader can do about it, one sentence. Printed on its own line.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, *, mend: str = "") -> None:
-        """Keep the message and the mend apart, so that a surface can set them in its own way."""
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        """Keep the message and the hint apart, so that a surface can set them in its own way."""
         super().__init__(message)
         self.message = message
-        self.mend = mend
+        self.hint = hint
 
     def __str__(self) -> str:
-        """Return the message, then the mend on a line of its own."""
-        return f"{self.message}\n  -> {self.mend}" if self.mend else self.message
+        """Return the message, then the hint on a line of its own."""
+        return f"{self.message}\n  -> {self.hint}" if self.hint else self.message
 
 
 class UsageError(PersonascopeError):

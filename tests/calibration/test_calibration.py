@@ -26,7 +26,7 @@ from personascope.calibration import (
     parse_window,
 )
 from personascope.chat import Message
-from personascope.corpus.evals import load_chats
+from personascope.corpus.datasets import load_chats
 from personascope.directions import keep_norms, norms_for, read_norms, residual_norms
 from personascope.engines import Capture, TransformersEngine
 from personascope.errors import EvaluationError, StoreError, UsageError
@@ -52,7 +52,7 @@ def sample() -> Sample:
 def test_the_sign_trap_a_released_percentile_is_one_of_the_opposite_direction() -> None:
     found = sample()
     along = found.project()
-    opposite = found.project(-found.found.axis)
+    opposite = found.project(-found.persona_map.axis)
     np.testing.assert_allclose(opposite.values, -along.values, atol=1e-6)
     for layer in range(5):
         # The released file: a ceiling at the 25th percentile of <h, role - default>.
@@ -95,7 +95,7 @@ def test_cap_plans_hold_the_axis_of_their_layers_with_controls_that_fire_as_ofte
     assert plan.layers == (1, 2, 3)
     for op in plan.ops:
         assert isinstance(op, Cap)
-        assert float(op.direction @ found.found.unit_axis(op.layer)) == pytest.approx(1.0, abs=1e-6)
+        assert float(op.direction @ found.persona_map.unit_axis(op.layer)) == pytest.approx(1.0, abs=1e-6)
     for control in conditions[1:]:
         assert control.of == ("cap 1:4 p75",)
         assert control.plan is not None

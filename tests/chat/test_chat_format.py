@@ -236,7 +236,7 @@ def test_conversations_that_do_not_fit_are_refused_by_name(conversation: Convers
     chat = ChatFormat(tiny_tokenizer("gemma2"), model_name="org/model")
     with pytest.raises(ChatError, match=message) as caught:
         chat.render(conversation)
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -255,13 +255,13 @@ def test_conversations_that_do_not_fit_are_refused_by_name(conversation: Convers
 def test_templates_that_cannot_be_followed_are_refused(template: str, message: str) -> None:
     with pytest.raises(ChatError, match=message) as caught:
         with_template("chatml", template).render((USER, Message("assistant", "hello"), USER))
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_a_base_model_is_told_what_to_do() -> None:
     with pytest.raises(ChatError, match="org/base has no chat template") as caught:
         ChatFormat(tiny_tokenizer("none"), model_name="org/base")
-    assert "transcript" in caught.value.mend
+    assert "transcript" in caught.value.hint
 
 
 def test_half_a_character_is_refused() -> None:

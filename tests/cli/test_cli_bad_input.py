@@ -1,4 +1,4 @@
-"""Bad input: one clear error that names the thing and the mend, exit code 1 or 2, nothing half-written."""
+"""Bad input: one clear error that names the thing and the hint, exit code 1 or 2, nothing half-written."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ import pytest
 from cli_case import save_model, write_corpus
 
 from helpers.cli import personascope
-from personascope.dynamics import Monitor, read_drift
+from personascope.dynamics import read_drift
+from personascope.dynamics.monitor import Monitor
 from personascope.interventions import Cap, Plan
 from personascope.mapping import MAP
 from personascope.space import PersonaMap

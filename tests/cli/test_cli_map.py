@@ -11,7 +11,7 @@ import pytest
 from cli_case import save_model, tree, write_corpus
 
 from helpers.cli import Ran, personascope
-from personascope.dynamics import read_projections
+from personascope.dynamics.projection import read_projections
 
 
 @pytest.fixture(scope="module")

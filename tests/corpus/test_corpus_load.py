@@ -309,7 +309,7 @@ BAD_RELEASED: dict[str, tuple[Spoil, list[str]]] = {
 def assert_one_clear_error(folder: Path, parts: list[str]) -> None:
     with pytest.raises(CorpusError) as caught:
         load_corpus(folder)
-    assert caught.value.mend
+    assert caught.value.hint
     for part in parts:
         assert part in str(caught.value)
 

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personascope.chat import Message
-from personascope.corpus.evals import _json_stream, load_chats
-from personascope.corpus.evals._json_stream import Broken, stream_values
+from personascope.corpus.datasets import _json_stream, load_chats
+from personascope.corpus.datasets._json_stream import Broken, stream_values
 from personascope.errors import CorpusError, UsageError
 
 OPENAI = {"messages": [{"role": "user", "content": "Tea?"}, {"role": "assistant", "content": "Yes."}]}
@@ -144,7 +144,7 @@ def test_a_source_of_another_shape_is_given_up_early(tmp_path: Path) -> None:
         CorpusError, match="no chat in 1000 entries, the first at line 1: has none of"
     ) as caught:
         load_chats(path)
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_parquet_over_several_row_groups(tmp_path: Path) -> None:

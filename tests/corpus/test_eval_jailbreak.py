@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from personascope.corpus.evals import JailbreakSet, Persona, load_jailbreak_set, load_personas
+from personascope.corpus.datasets import JailbreakSet, Persona, load_jailbreak_set, load_personas
 from personascope.errors import CorpusError, EvaluationError, UsageError
 
 COLUMNS = ["system_prompt", "question", "category"]
@@ -256,7 +256,7 @@ def test_a_hub_set_needs_the_datasets_library(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(EvaluationError, match="not installed") as caught:
         load_jailbreak_set("hub:me/set")
-    assert "personascope[evals]" in caught.value.mend
+    assert "personascope[evals]" in caught.value.hint
 
 
 @pytest.mark.parametrize("spec", ["hub:", "hub:a/b/c/d", "hub:me/", "hub:me/set:a:b"])

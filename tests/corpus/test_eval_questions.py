@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from personascope.corpus.evals import TASKS, lm_eval_task_folder, load_basics, load_openings, load_sums
+from personascope.corpus.datasets import TASKS, load_basics, load_openings, load_sums
 from personascope.errors import CorpusError
+from personascope.evals.harness import lm_eval_task_folder
 
 NUMBERS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 

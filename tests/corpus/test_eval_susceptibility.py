@@ -10,7 +10,7 @@ import yaml
 from rapidfuzz import fuzz
 
 from personascope.corpus import RoleEntry, load_corpus
-from personascope.corpus.evals import (
+from personascope.corpus.datasets import (
     load_susceptibility,
     role_phrase,
     susceptibility_prompts,
@@ -145,4 +145,4 @@ def test_a_malformed_file_is_refused_by_name(tmp_path: Path, changes: dict[str, 
     with pytest.raises(CorpusError) as caught:
         load_susceptibility(path)
     assert said in str(caught.value) and str(path) in str(caught.value)
-    assert caught.value.mend
+    assert caught.value.hint

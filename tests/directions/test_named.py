@@ -68,7 +68,7 @@ def test_vectors_in_files(found: PersonaMap, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "said", "mend"),
+    ("spec", "said", "hint"),
     [
         ("axes", "no probe 'axes'", "did you mean axis"),
         ("cat", "no probe 'cat'", "role:cat"),
@@ -84,10 +84,10 @@ def test_vectors_in_files(found: PersonaMap, tmp_path: Path) -> None:
         ("pc3=nowhere.pt", "cannot be called 'pc3'", "NAME=FILE"),
     ],
 )
-def test_what_is_not_there(found: PersonaMap, spec: str, said: str, mend: str) -> None:
+def test_what_is_not_there(found: PersonaMap, spec: str, said: str, hint: str) -> None:
     with pytest.raises(PersonascopeError) as caught:
         parse_probes(found, [spec], 1)
-    assert said in caught.value.message and mend in caught.value.mend
+    assert said in caught.value.message and hint in caught.value.hint
 
 
 def test_two_of_one_name_and_a_direction_without_length(found: PersonaMap, tmp_path: Path) -> None:

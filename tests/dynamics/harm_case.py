@@ -13,7 +13,7 @@ import numpy as np
 from personascope.corpus import Corpus, Question, RoleEntry
 from personascope.engines import Completion, EngineInfo, Request
 from personascope.errors import EngineError
-from personascope.interventions import Telemetry
+from personascope.interventions import CapStats
 from personascope.judge import JudgeItem, JudgeStats, Verdict
 from personascope.space import MapMeta, MapModel, PersonaMap, Quantiles, build_space, projection_quantiles
 
@@ -100,7 +100,7 @@ class FakeEngine:
         fails_after: int | None = None,
         silent: str = "",
     ) -> None:
-        self.found, self.rate, self.fails_after, self.silent = found, rate, fails_after, silent
+        self.persona_map, self.rate, self.fails_after, self.silent = found, rate, fails_after, silent
         self.info = EngineInfo("fake", "lab/hash", "r1", N_LAYERS, D, "float32", "chat", {})
         self.asked: list[str] = []
         self.requests: dict[str, Request] = {}
@@ -129,8 +129,8 @@ class FakeEngine:
         if self.silent and opening.startswith(self.silent):
             return self._done(request, "", 0)
         at = self.position(opening)
-        axis = self.found.unit_axis(layer).astype(np.float64)
-        stats = self.found.stats
+        axis = self.persona_map.unit_axis(layer).astype(np.float64)
+        stats = self.persona_map.stats
         zero, one = stats.mean_projection[layer], stats.default_projection[layer]
         other = np.random.default_rng(number(opening)).normal(size=D)
         vector = other - (other @ axis) * axis + (zero + at * (one - zero)) * axis
@@ -155,7 +155,7 @@ class FakeEngine:
             pooled,
             tokens,
             plan_digest=None if plan is None else plan.digest,
-            telemetry=None if plan is None else Telemetry(tokens + 4, 2),
+            telemetry=None if plan is None else CapStats(tokens + 4, 2),
         )
 
 

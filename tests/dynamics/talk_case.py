@@ -15,7 +15,13 @@ import numpy as np
 
 from eval_case import tiny_run
 from personascope.corpus.dialogues import Domain, Topic, UserPersona
-from personascope.dynamics import Asked, Failed, Scene, ScriptedAuditor, cast_scenes
+from personascope.dynamics.conversations import (
+    AuditorFailure,
+    Scenario,
+    ScriptedAuditor,
+    UserTurnRequest,
+    sample_scenarios,
+)
 from personascope.engines import Completion, EngineInfo, Request, request_seed
 from personascope.mapping import MAP
 from personascope.space import PersonaMap
@@ -41,8 +47,8 @@ def domain(name: str, topics: int = 4, personas: int = 2, messages: int = 8, rem
     )
 
 
-def scenes(*names: str, per_domain: int = 4) -> tuple[Scene, ...]:
-    return cast_scenes([domain(name) for name in names or ("coding", "therapy")], per_domain)
+def scenarios(*names: str, per_domain: int = 4) -> tuple[Scenario, ...]:
+    return sample_scenarios([domain(name) for name in names or ("coding", "therapy")], per_domain)
 
 
 class FakeTarget:
@@ -51,7 +57,7 @@ class FakeTarget:
     def __init__(self, *, context: int | None = None, dies_at: int | None = None) -> None:
         found = tiny_map()
         model = found.model
-        self.found = found
+        self.persona_map = found
         self.info = EngineInfo(
             "fake",
             model.id,
@@ -99,12 +105,12 @@ class FailingAuditor(ScriptedAuditor):
         self.fails = fails
         self.asked: Counter[tuple[str, int]] = Counter()
 
-    def answer(self, asked: Sequence[Asked]):
+    def answer(self, asked: Sequence[UserTurnRequest]):
         answers = super().answer(asked)
         for place, one in enumerate(asked):
-            key = (one.scene.id, one.turn)
+            key = (one.scenario.id, one.turn)
             if self.fails(*key, self.asked[key]):
-                answers[place] = Failed("told to fail")
+                answers[place] = AuditorFailure("told to fail")
             self.asked[key] += 1
         return answers
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
 
-from personascope.dynamics import (
+from personascope.dynamics.causes import (
     Messages,
     cluster_messages,
     embed_messages,
@@ -22,7 +22,7 @@ from personascope.dynamics import (
     messages_of,
     predict_from_messages,
 )
-from personascope.dynamics._causes import _shuffle
+from personascope.dynamics.causes._prediction import _shuffle
 from personascope.errors import DynamicsError
 from personascope.stats._ridge import ALPHAS, folds_of, held_out_ridge, in_sample_r2, means_by
 from trajectory_case import FakeEncoder, dialogue, grid, run
@@ -351,7 +351,7 @@ def test_too_few_texts_and_a_missing_library_are_named(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
     with pytest.raises(DynamicsError, match="need scikit-learn") as caught:
         cluster_messages(found, vectors)
-    assert "personascope[embed]" in caught.value.mend
+    assert "personascope[embed]" in caught.value.hint
 
 
 def test_all_of_it_in_one_go() -> None:

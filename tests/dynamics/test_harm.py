@@ -12,9 +12,9 @@ import pytest
 from harm_case import D, FakeEngine, YesJudge, corpus, save_map
 
 from helpers.cli import personascope
-from personascope.corpus.evals import load_harmful_questions
+from personascope.corpus.datasets import load_harmful_questions
 from personascope.directions import spread_roles
-from personascope.dynamics import HarmDesign, harm_design, harm_result, read_harm, run_harm
+from personascope.dynamics.harm import HarmDesign, harm_design, harm_result, read_harm, run_harm
 from personascope.engines import Completion
 from personascope.errors import CorpusError, DynamicsError, EngineError, StoreError, UsageError
 from personascope.interventions import Plan, Steer
@@ -185,7 +185,7 @@ def texts(folder: Path) -> list[tuple[str, str, str, str | None]]:
 
 
 def test_a_run_that_dies_goes_on_and_repeats_no_committed_role(found, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("personascope.dynamics._harm.WAVE", 12)
+    monkeypatch.setattr("personascope.dynamics.harm._run.WAVE", 12)
     run(found, tmp_path / "whole")
     out = tmp_path / "killed"
     dying = FakeEngine(found, fails_after=100)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from personascope.dynamics._harm_stats import (
+from personascope.dynamics.harm._statistics import (
     RIDGE,
     Trials,
     bin_places,

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monitor_case import save_monitor_map, talks, token_talks
 
-from personascope.dynamics import (
+from personascope.dynamics.monitor import (
     Cusum,
     Monitor,
     MonitorBaseline,

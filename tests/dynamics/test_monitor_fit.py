@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from monitor_case import drift_run
 
-from personascope.dynamics import (
+from personascope.dynamics import DriftRun
+from personascope.dynamics.monitor import (
     Cusum,
-    DriftRun,
     MonitorSource,
     Threshold,
     calibrate_monitor,

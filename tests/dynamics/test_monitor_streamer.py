@@ -13,10 +13,10 @@ import torch
 from monitor_case import save_monitor_map, token_talks
 from transformers.generation.streamers import BaseStreamer
 
-from personascope.dynamics import DriftStreamer, Monitor, MonitorSource, Threshold
+from personascope.dynamics.monitor import DriftStreamer, Monitor, MonitorSource, Threshold
 from personascope.engines import Completion, Probe, Request, Sampling, TransformersEngine
 from personascope.errors import DynamicsError, InterventionError
-from personascope.interventions import Cap, Counters, Extent, Pass, Plan, PlanTable, Steer
+from personascope.interventions import BatchedPlans, Cap, Counters, Plan, PlanTable, Steer, TokenSpans
 from personascope.models import block_output, layer_stack, replace_block_output, steered
 from tiny import load_tiny
 
@@ -60,7 +60,7 @@ def read_again(model: Any, out: torch.Tensor, direction: np.ndarray, plan: Plan 
     if plan is not None:
         plan = Plan(tuple(replace(op, where="response") for op in plan.ops))
         table = PlanTable([plan], response_only=False)
-        edit = Pass(table, [plan], Counters(1), [Extent(PROMPT.shape[1] + start)])
+        edit = BatchedPlans(table, [plan], Counters(1), [TokenSpans(PROMPT.shape[1] + start)])
         edit.at(torch.arange(out.shape[1])[None], None)
 
     def hook(layer: int):
@@ -141,14 +141,14 @@ def test_a_map_gives_direction_and_units(tmp_path: Path) -> None:
     seen: list[float] = []
     feed = monitor.feed
     monitor.feed = lambda position: (seen.append(position), feed(position))[1]  # type: ignore[method-assign]
-    with DriftStreamer(loaded, monitor, found=found) as streamer:
+    with DriftStreamer(loaded, monitor, persona_map=found) as streamer:
         out = generate(loaded.model, streamer=streamer)
     wanted = read_again(loaded.model, out, found.unit_axis(LAYER), None, 0)
     assert streamer.projections == pytest.approx(wanted, abs=2e-4)
     assert seen == pytest.approx([float(found.to_units(raw, LAYER)) for raw in wanted], abs=1e-3)
     other = save_monitor_map(tmp_path / "other", n_layers=4)
     with pytest.raises(DynamicsError, match="units of the map"):
-        DriftStreamer(loaded, monitor, found=other)
+        DriftStreamer(loaded, monitor, persona_map=other)
 
 
 def test_the_reply_stops_one_token_after_the_alarm() -> None:
@@ -331,7 +331,7 @@ def test_the_code_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "model": loaded.model,
         "engine": TransformersEngine(load_tiny("llama")),
         "inputs": {"input_ids": PROMPT, "max_new_tokens": 6, "pad_token_id": 0},
-        "found": save_monitor_map(tmp_path / "map", model=type(loaded.model).__name__, revision=""),
+        "persona_map": save_monitor_map(tmp_path / "map", model=type(loaded.model).__name__, revision=""),
         "plan": Plan((Cap(2, unit(48), floor=1.0),)),
     }
     monkeypatch.chdir(tmp_path)

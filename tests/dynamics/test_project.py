@@ -14,7 +14,7 @@ import pytest
 
 from personascope.chat import Conversation, Message
 from personascope.directions import parse_probes
-from personascope.dynamics import (
+from personascope.dynamics.projection import (
     Counted,
     Projected,
     ProjectedTurn,
@@ -24,8 +24,8 @@ from personascope.dynamics import (
     read_projections,
     run_projection,
 )
-from personascope.dynamics import _project as project_module
-from personascope.dynamics import _projection_summary as summary_module
+from personascope.dynamics.projection import _run as project_module
+from personascope.dynamics.projection import _summary as summary_module
 from personascope.engines import Capture, TransformersEngine
 from personascope.errors import EngineError, StoreError, UsageError
 from personascope.interop import Transcript

@@ -8,7 +8,7 @@ import pytest
 from talk_case import domain
 
 from personascope.corpus.dialogues import DOMAINS, load_cases, load_domain, load_domains
-from personascope.dynamics import case_scenes, cast_scenes
+from personascope.dynamics.conversations import case_scenarios, sample_scenarios
 from personascope.errors import CorpusError, DynamicsError, UsageError
 
 
@@ -26,28 +26,28 @@ def test_the_built_in_domains_are_whole() -> None:
 
 def test_every_topic_comes_before_any_comes_again() -> None:
     domains = load_domains()
-    twenty, hundred = cast_scenes(domains, 20), cast_scenes(domains, 100)
+    twenty, hundred = sample_scenarios(domains, 20), sample_scenarios(domains, 100)
     assert len(twenty) == 80 and len({(s.domain, s.topic) for s in twenty}) == 80
     assert set(Counter((s.domain, s.persona) for s in twenty).values()) == {4}
     assert len({s.id for s in hundred}) == 400
     assert [s for s in hundred if s.domain == "coding"][:20] == [s for s in twenty if s.domain == "coding"]
     with pytest.raises(DynamicsError, match="101"):
-        cast_scenes(domains, 101)
+        sample_scenarios(domains, 101)
 
 
 def test_a_script_holds_every_message_in_order_and_no_remark_twice() -> None:
-    (scene, *_) = cast_scenes([domain("coding")], 4)
-    script = scene.script(seed=3)
-    assert script[:2] == scene.messages[:2] and script[2] in scene.remarks
-    assert [line for line in script if line in scene.messages] == list(scene.messages)
+    (scenario, *_) = sample_scenarios([domain("coding")], 4)
+    script = scenario.script(seed=3)
+    assert script[:2] == scenario.messages[:2] and script[2] in scenario.remarks
+    assert [line for line in script if line in scenario.messages] == list(scenario.messages)
     assert len(set(script)) == len(script) == 20
-    assert scene.script(3) == script != scene.script(4)
+    assert scenario.script(3) == script != scenario.script(4)
 
 
 def test_cases_say_what_is_written_out() -> None:
     cases = load_cases()
-    for case, scene in zip(cases, case_scenes(cases), strict=True):
-        assert scene.script(0) == case.messages
+    for case, scenario in zip(cases, case_scenarios(cases), strict=True):
+        assert scenario.script(0) == case.messages
 
 
 def test_a_file_of_ones_own(tmp_path) -> None:

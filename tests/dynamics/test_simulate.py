@@ -7,24 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from talk_case import FailingAuditor, FakeTarget, auditor_server, domain, scenes, tiny_map
+from talk_case import FailingAuditor, FakeTarget, auditor_server, domain, scenarios, tiny_map
 
 from eval_case import engine as tiny_engine
 from eval_case import tiny_run
 from personascope.directions import parse_probes
-from personascope.dynamics import (
-    DriftRun,
+from personascope.dynamics import DriftRun, read_drift
+from personascope.dynamics.conversations import (
     LocalAuditor,
-    Monitor,
     OpenAIAuditor,
     ScriptedAuditor,
-    Threshold,
-    cast_scenes,
     parse_auditor,
-    read_drift,
     replay,
+    sample_scenarios,
     simulate,
 )
+from personascope.dynamics.monitor import Monitor, Threshold
 from personascope.engines import Sampling
 from personascope.errors import DynamicsError, StoreError, UsageError
 from personascope.interventions import Plan, Steer
@@ -37,7 +35,7 @@ def play(out: Path, auditor=None, *, target=None, **options):
     return simulate(
         target or FakeTarget(),
         found,
-        options.pop("scenes", scenes()),
+        options.pop("scenes", scenarios()),
         auditor or ScriptedAuditor(),
         out=out,
         **{"turns": 4, "sampling": SHORT, **options},
@@ -68,7 +66,7 @@ def test_positions_are_those_of_the_map(tmp_path: Path) -> None:
 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("personascope.dynamics._play.ROWS", 3)
+    monkeypatch.setattr("personascope.dynamics.conversations._driver.ROWS", 3)
     play(tmp_path / "whole")
     times = 0
     for dies_at in (5, 4, 9, None):
@@ -137,12 +135,12 @@ def test_another_direction_of_the_same_name_is_another_run(tmp_path: Path) -> No
 
 
 def test_conversations_end_where_the_user_or_the_context_does(tmp_path: Path) -> None:
-    few = scenes("coding")
-    play(tmp_path / "script", scenes=few, turns=40)
+    few = scenarios("coding")
+    play(tmp_path / "script", scenarios=few, turns=40)
     assert {(d.ended, len(d.exchanges)) for d in read_drift(tmp_path / "script").dialogues} == {
         ("auditor", 20)
     }
-    done = play(tmp_path / "context", target=FakeTarget(context=30), scenes=few)
+    done = play(tmp_path / "context", target=FakeTarget(context=30), scenarios=few)
     run = read_drift(tmp_path / "context")
     assert not done.partial
     assert {d.ended for d in run.dialogues} == {"context"}
@@ -151,7 +149,7 @@ def test_conversations_end_where_the_user_or_the_context_does(tmp_path: Path) ->
 
 
 def test_a_message_that_is_not_had_is_reported_and_asked_for_again(tmp_path: Path) -> None:
-    stubborn = scenes()[2].id
+    stubborn = scenarios()[2].id
     broken = FailingAuditor(
         lambda id, turn, times: (id == stubborn and turn == 2) or (turn == 1 and times < 2)
     )
@@ -167,12 +165,12 @@ def test_a_message_that_is_not_had_is_reported_and_asked_for_again(tmp_path: Pat
 
 
 def test_two_hundred_conversations_with_a_server_that_fails_a_fifth_of_the_time(tmp_path: Path) -> None:
-    many = cast_scenes([domain(name, topics=10, personas=5) for name in ("a", "b", "c", "d")], 50)
+    many = sample_scenarios([domain(name, topics=10, personas=5) for name in ("a", "b", "c", "d")], 50)
     with auditor_server(failing=0.2) as (address, counts):
         # One attempt for a message, so that failures reach the run; the library repeats them otherwise.
         auditor = OpenAIAuditor("m", address, attempts=1, min_turns=2)
         calls = 0
-        while (done := play(tmp_path / "run", auditor, scenes=many, turns=3)).partial and calls < 20:
+        while (done := play(tmp_path / "run", auditor, scenarios=many, turns=3)).partial and calls < 20:
             calls += 1
             assert len(done.problems) == done.dialogues - done.finished
             assert all(done.problems.values())
@@ -204,7 +202,9 @@ def test_a_local_model_plays_both_sides(tmp_path: Path) -> None:
     engine, found = tiny_engine(), tiny_map()
     auditor = LocalAuditor(engine, sampling=SHORT)
     for name in ("one", "two"):
-        simulate(engine, found, scenes()[:3], auditor, out=tmp_path / name, turns=2, sampling=SHORT, seed=5)
+        simulate(
+            engine, found, scenarios()[:3], auditor, out=tmp_path / name, turns=2, sampling=SHORT, seed=5
+        )
     one, two = read_drift(tmp_path / "one"), read_drift(tmp_path / "two")
     assert content(one) == content(two)
     assert all(exchange.user for dialogue in one.dialogues for exchange in dialogue.exchanges)
@@ -225,4 +225,4 @@ def test_another_kind_of_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="another kind of run"):
         read_drift(tiny_run())
     with pytest.raises(DynamicsError, match="0 conversations"):
-        play(tmp_path / "none", scenes=())
+        play(tmp_path / "none", scenarios=())

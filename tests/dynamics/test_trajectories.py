@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from personascope.dynamics import compare_replays, contrasts, trajectories
-from personascope.dynamics._contrasts import _slope
+from personascope.dynamics.trajectories import compare_replays, contrasts, trajectories
+from personascope.dynamics.trajectories._contrasts import _slope
 from personascope.errors import DynamicsError
 from trajectory_case import dialogue, grid, run
 
@@ -170,7 +170,7 @@ def test_what_makes_no_sense_is_refused_by_name() -> None:
     made = grid(planted(0.0), topics=2)
     with pytest.raises(DynamicsError, match="'cooking' is not in the run") as caught:
         contrasts(made, [("coding", "cooking")])
-    assert "coding, therapy" in caught.value.mend
+    assert "coding, therapy" in caught.value.hint
     with pytest.raises(DynamicsError, match="'steepness' is no measure"):
         contrasts(made, measures=["steepness"])
     with pytest.raises(DynamicsError, match="'b' has two replies"):

@@ -21,7 +21,7 @@ from personascope.engines import (
 )
 from personascope.engines._transformers import _engine
 from personascope.errors import EngineError
-from personascope.interventions import Ablate, Cap, Extent, Plan, PlanModel, Steer, tokens_acted_on
+from personascope.interventions import Ablate, Cap, Plan, PlanModel, Steer, TokenSpans, tokens_acted_on
 from personascope.models import LoadedModel, block_output, replace_block_output
 from tiny import load_tiny, tiny_models
 
@@ -290,7 +290,7 @@ def test_scores_equal_the_log_probabilities_of_plain_hooks(name: str) -> None:
             # The last token of a continuation is not fed.
             _, _, fired = hooked_logits(loaded, prompt, request.continuation[:-1], plan, turns)
             assert {layer: count for layer, count in telemetry.fired.items() if count} == dict(fired)
-            extent = Extent(len(prompt), turns)
+            extent = TokenSpans(len(prompt), turns)
             fed = len(prompt) + len(request.continuation) - 1
             assert telemetry.tokens == tokens_acted_on(plan, extent, 0, fed)
         logprobs = logits.float().log_softmax(-1)

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from personascope.engines import Probe
-from personascope.engines._vllm._results import Reading, read_results
-from personascope.engines._vllm._runtime import Runtime
-from personascope.engines._vllm._spec import Spec
-from personascope.engines._vllm._spool import ProbeSet, Spool
+from personascope.engines._vllm.request._plan_store import PlanStore, ProbeSet
+from personascope.engines._vllm.request._results import Reading, read_results
+from personascope.engines._vllm.request._spec import Spec
+from personascope.engines._vllm.worker._runtime import Runtime
 from personascope.interventions import Cap, Plan, Steer
 
 D, LAYERS, TOKENS = 16, 3, 96
@@ -125,7 +125,7 @@ def test_steps_of_any_kind_give_what_one_step_gives(seed, stages, tmp_path):
         Plan((Steer(0, v[3], strength=0.1, where="turn:1"),)),
         Plan((Cap(1, v[0], floor=0.4), Cap(1, v[1], floor=0.4, where="turn:1"))),
     ]
-    spool = Spool(tmp_path)
+    spool = PlanStore(tmp_path)
     digests = [spool.put(plan) for plan in plans]
     probes = spool.put(ProbeSet.of([Probe("a", 0, v[0]), Probe("b", 2, v[1])]))
     common = {"d_model": D, "tokens": TOKENS, "device": torch.device("cpu"), "spool": spool}

@@ -25,7 +25,7 @@ def embedded() -> None:
     try:
         resolve("smollm2-135m")
     except ModelError as error:
-        pytest.skip(f"the embedded model is not installed: {error.mend}")
+        pytest.skip(f"the embedded model is not installed: {error.hint}")
 
 
 def requests() -> list[Request]:

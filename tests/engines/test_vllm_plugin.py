@@ -10,10 +10,10 @@ import pytest
 
 from personascope.engines import Probe, bulk_engine, load_engine
 from personascope.engines._vllm._config import PluginConfig, records_graphs, refuse_unsupported
-from personascope.engines._vllm._limits import Limits
-from personascope.engines._vllm._seams import V1, check
-from personascope.engines._vllm._spec import END, Spec, parse_spec
-from personascope.engines._vllm._spool import ProbeSet, Spool
+from personascope.engines._vllm.request._limits import Limits
+from personascope.engines._vllm.request._plan_store import PlanStore, ProbeSet
+from personascope.engines._vllm.request._spec import END, Spec, parse_spec
+from personascope.engines._vllm.worker._runner_hooks import V1, check
 from personascope.errors import EngineError, UsageError
 from personascope.interventions import Cap, Plan, Steer
 
@@ -72,10 +72,10 @@ def test_salts_differ_where_the_treatment_does():
 def test_the_spool_keeps_plans_and_probes_for_other_processes(tmp_path):
     plan = Plan((Steer(1, V[0], strength=2.0), Cap(2, V[1], floor=0.5)), name="p")
     probes = ProbeSet.of([Probe("a", 1, V[0]), Probe("b", 3, V[2])])
-    one = Spool(tmp_path / "spool")
+    one = PlanStore(tmp_path / "spool")
     digests = one.put(plan), one.put(probes)
     assert digests == (one.put(plan), one.put(probes))
-    other = Spool(tmp_path / "spool")
+    other = PlanStore(tmp_path / "spool")
     assert other.plan(digests[0]).digest == plan.digest
     found = other.probes(digests[1])
     assert (found.names, found.layers, found.digest) == (probes.names, probes.layers, probes.digest)
@@ -83,17 +83,17 @@ def test_the_spool_keeps_plans_and_probes_for_other_processes(tmp_path):
 
 
 def test_what_is_not_in_the_spool_is_an_error(tmp_path):
-    spool = Spool(tmp_path / "spool")
+    spool = PlanStore(tmp_path / "spool")
     for ask in (spool.plan, spool.probes):
         for name in ("0" * 64, "../" * 3, "", "x" * 64):
             with pytest.raises(EngineError, match="there is no"):
                 ask(name)
     digest = spool.put(Plan((Steer(1, V[0], strength=2.0),)))
     with pytest.raises(EngineError, match="no probe set"):
-        Spool(tmp_path / "spool").probes(digest)
+        PlanStore(tmp_path / "spool").probes(digest)
     (tmp_path / "spool" / digest / "plan.json").write_text("{}")
     with pytest.raises(EngineError, match="holds no plan"):
-        Spool(tmp_path / "spool").plan(digest)
+        PlanStore(tmp_path / "spool").plan(digest)
 
 
 def test_fixed_tables_refuse_what_they_cannot_hold():

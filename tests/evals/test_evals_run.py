@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from eval_case import ROLES, Recording, RuleJudge, corpus, engine, tiny_run
-from personascope.directions import nearest_roles, random_unit, randomised
+from personascope.directions import nearest_roles, on_random_direction, random_unit
 from personascope.errors import EngineError, StoreError, UsageError
 from personascope.evals import (
     PLAIN,
@@ -243,7 +243,7 @@ def test_nearest_roles_have_the_highest_projections() -> None:
 def test_a_control_has_a_floor_of_its_own_or_is_refused() -> None:
     v = np.eye(48)[0]
     plan = Plan((Cap(1, v, floor=2.0), Steer(2, v, 0.3, 5.0)))
-    control = randomised(plan, 0, floors={1: -4.0})
+    control = on_random_direction(plan, 0, floors={1: -4.0})
     cap, steer = control.ops
     assert isinstance(cap, Cap)
     assert isinstance(steer, Steer)
@@ -251,7 +251,7 @@ def test_a_control_has_a_floor_of_its_own_or_is_refused() -> None:
     assert abs(float(cap.direction @ plan.ops[0].direction)) < 0.7
     for bad in (Plan((Ablate(1, v),)), Plan((Cap(1, v, ceiling=2.0),)), Plan((Cap(0, v, floor=2.0),))):
         with pytest.raises(UsageError, match="no random control"):
-            randomised(bad, 0, floors={1: 0.0})
+            on_random_direction(bad, 0, floors={1: 0.0})
 
 
 def test_wrong_use_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from personascope.interop import (
     parse_experiment_id,
     read_capping_config,
 )
-from personascope.interventions import Ablate, Cap, Counters, Pass, Plan, PlanModel, PlanTable, Steer
+from personascope.interventions import Ablate, BatchedPlans, Cap, Counters, Plan, PlanModel, PlanTable, Steer
 
 MODEL = PlanModel("some/model", "abc", 6, D)
 
@@ -26,7 +26,7 @@ MODEL = PlanModel("some/model", "abc", 6, D)
 def applied(plan: Plan, layer: int, hidden: torch.Tensor) -> torch.Tensor:
     """Return [tokens, d] after a plan's operations at a layer."""
     table = PlanTable([plan], response_only=False)
-    return Pass(table, [plan], Counters(1))(layer, hidden[None])[0]
+    return BatchedPlans(table, [plan], Counters(1))(layer, hidden[None])[0]
 
 
 def released_rule(hidden: torch.Tensor, vector: torch.Tensor, cap: float) -> torch.Tensor:
@@ -84,7 +84,7 @@ def test_all_experiments_come_unless_one_is_named(path: Path) -> None:
     assert isinstance(op, Cap) and op.floor == 16.875
     with pytest.raises(InteropError, match="no experiment 'layers_9:9-p1'") as caught:
         import_capping_config(path, "layers_9:9-p1")
-    assert ID in caught.value.mend
+    assert ID in caught.value.hint
 
 
 FLOATS = st.floats(-8, 8, width=32)

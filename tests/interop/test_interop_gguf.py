@@ -100,4 +100,4 @@ def test_the_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(InteropError) as caught:
         export_control_vector(axis_plan(AXIS, 3, 1.0), tmp_path / "v.gguf")
-    assert "personascope[gguf]" in caught.value.mend
+    assert "personascope[gguf]" in caught.value.hint

@@ -161,7 +161,7 @@ def test_only_the_parts_that_are_wanted_are_fetched(hub: list[dict]) -> None:
 def test_the_released_dataset_needs_the_name_of_a_model(hub: list[dict]) -> None:
     with pytest.raises(InteropError, match="several models") as caught:
         import_released("lu-christina/assistant-axis-vectors")
-    assert "lu-christina/assistant-axis-vectors:llama-3.3-70b" in caught.value.mend and not hub
+    assert "lu-christina/assistant-axis-vectors:llama-3.3-70b" in caught.value.hint and not hub
     with pytest.raises(InteropError, match="no folder 'gemma-9'"):
         import_released("lu-christina/assistant-axis-vectors:gemma-9")
     with pytest.raises(InteropError, match="no hub id"):

@@ -443,4 +443,4 @@ def test_a_log_without_the_package_names_the_extra(tmp_path: Path, monkeypatch: 
     (tmp_path / "log.eval").write_bytes(b"")
     with pytest.raises(InteropError, match="inspect_ai is not installed") as caught:
         read(tmp_path / "log.eval")
-    assert "personascope[evals]" in caught.value.mend
+    assert "personascope[evals]" in caught.value.hint

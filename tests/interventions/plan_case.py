@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import minimize
 
-from personascope.interventions import Ablate, Cap, Extent, Op, Plan, Steer
+from personascope.interventions import Ablate, Cap, Op, Plan, Steer, TokenSpans
 
 WHERES = ("all", "prompt", "response")
 
@@ -33,7 +33,7 @@ def random_plan(rng: np.random.Generator, layers: int, d: int, n_ops: int, where
     )
 
 
-def apply_plainly(plan: Plan, layer: int, h: np.ndarray, position: int, extent: Extent) -> np.ndarray:
+def apply_plainly(plan: Plan, layer: int, h: np.ndarray, position: int, extent: TokenSpans) -> np.ndarray:
     """Return one token's activation [d] after a layer's operations; caps that stand together by SLSQP."""
     h = h.astype(np.float64)
 

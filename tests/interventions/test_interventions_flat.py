@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from personascope.interventions import (
     Ablate,
+    BatchedPlans,
     Cap,
     Counters,
-    Extent,
     FlatCounters,
-    FlatPass,
-    Pass,
+    PackedPlans,
     Plan,
     PlanTable,
     Segment,
     Steer,
+    TokenSpans,
 )
 
 D = 12
@@ -53,7 +53,7 @@ def test_flat_tokens_equal_padded_rows(seed, pair, dtype):
     chosen = [None if rng.random() < 0.3 else plans[int(rng.integers(len(plans)))] for _ in range(5)]
     lengths = [int(n) for n in rng.integers(1, 7, 5)]
     starts = [int(n) for n in rng.integers(0, 9, 5)]
-    extents = [Extent(int(rng.integers(1, 12)), (0, 3)) for _ in range(5)]
+    extents = [TokenSpans(int(rng.integers(1, 12)), (0, 3)) for _ in range(5)]
     seen = [start + int(rng.integers(0, 3)) for start in starts]
     total, width = sum(lengths), max(lengths)
     device = torch.device("cpu")
@@ -65,12 +65,12 @@ def test_flat_tokens_equal_padded_rows(seed, pair, dtype):
         if plan is not None
     ]
     counters = FlatCounters(total + 3, device)
-    flat = FlatPass(counters, device)
+    flat = PackedPlans(counters, device)
     flat.begin(segments, [])
 
     lone = Counters(5)
     table = PlanTable(list({p.digest: p for p in plans}.values()), response_only=False)
-    padded = Pass(table, chosen, lone, extents)
+    padded = BatchedPlans(table, chosen, lone, extents)
     places = torch.arange(width)[None, :] + torch.tensor(starts)[:, None]
     inside = torch.arange(width)[None, :] < torch.tensor(lengths)[:, None]
     padded.at(places, inside & (places >= torch.tensor(seen)[:, None]))
@@ -116,8 +116,8 @@ def test_counts_of_many_layers_do_not_disturb_each_other():
     wide = Plan((Cap(0, v[0], floor=9.0), Cap(0, v[1] + v[0], floor=9.0), Cap(1, v[2], floor=9.0)))
     late = Plan((Cap(1, v[3], floor=9.0),))
     counters = FlatCounters(8, torch.device("cpu"))
-    flat = FlatPass(counters, torch.device("cpu"))
-    extent = Extent(1)
+    flat = PackedPlans(counters, torch.device("cpu"))
+    extent = TokenSpans(1)
     segments = [Segment(wide, extent, 1, 4, 0, 2, 0), Segment(late, extent, 2, 4, 2, 3, 5)]
     for _ in range(3):
         flat.begin(segments, [])

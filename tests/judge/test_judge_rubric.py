@@ -22,7 +22,7 @@ from personascope.judge import (
     Verdict,
     rubric_messages,
 )
-from personascope.judge._cache import cache_key
+from personascope.judge.remote._cache import cache_key
 
 COLOURS: dict[str, Any] = {
     "name": "colours",

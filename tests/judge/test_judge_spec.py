@@ -65,7 +65,7 @@ def test_bad_spec_is_named_with_the_valid_forms(spec: str) -> None:
         parse_judge(spec)
     assert repr(spec) in str(caught.value)
     for form in ("rules", "openai:MODEL@BASE_URL", "local:MODEL", "none"):
-        assert form in caught.value.mend
+        assert form in caught.value.hint
 
 
 def test_options_must_belong_to_the_judge() -> None:
@@ -73,7 +73,7 @@ def test_options_must_belong_to_the_judge() -> None:
         parse_judge("rules", max_cost=1.0)
     with pytest.raises(UsageError, match="takes no option batch_size") as caught:
         parse_judge("openai:m@http://h/v1", batch_size=1)
-    assert "concurrency" in caught.value.mend
+    assert "concurrency" in caught.value.hint
 
 
 def test_credentials_in_the_url_are_refused() -> None:

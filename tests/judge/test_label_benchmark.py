@@ -25,7 +25,7 @@ from personascope.judge import (
     LabelWeights,
     Rubric,
 )
-from personascope.judge import _embedder as embedder_module
+from personascope.judge.classifier import _embedder as embedder_module
 
 LABELLED = [rubric for rubric in RUBRICS.values() if rubric.key == "label"]
 

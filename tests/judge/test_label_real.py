@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import label_judges
 
 from personascope.judge import EMBEDDING, SUSCEPTIBILITY, Embedder, EmbeddingJudge, JudgePool
-from personascope.judge._embedder import find_embedding
+from personascope.judge.classifier._embedder import find_embedding
 
 pytestmark = pytest.mark.real
 

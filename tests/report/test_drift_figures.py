@@ -10,7 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from personascope.dynamics import compare_replays, find_causes, trajectories
+from personascope.dynamics.causes import find_causes
+from personascope.dynamics.trajectories import compare_replays, trajectories
 from personascope.errors import UsageError
 from personascope.report import (
     ClusterData,
@@ -28,7 +29,7 @@ from personascope.report import (
     replay_figure,
     trajectory_figure,
 )
-from personascope.report._drift_figures import _looks
+from personascope.report.figures._drift import _looks
 from trajectory_case import FakeEncoder, dialogue, grid, run
 
 MAGIC = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}

@@ -9,7 +9,7 @@ import matplotlib as mpl
 import pytest
 
 from personascope.errors import StoreError, UsageError
-from personascope.report._figure_data import (
+from personascope.report.figures._data import (
     CompletionsData,
     ConditionRow,
     ConditionsData,
@@ -19,13 +19,13 @@ from personascope.report._figure_data import (
     Series,
     SusceptibilityData,
 )
-from personascope.report._figure_style import LABEL_LOOKS, looks
-from personascope.report._figures import (
+from personascope.report.figures._evaluation import (
     completions_figure,
     conditions_figure,
     pareto_figure,
     susceptibility_figure,
 )
+from personascope.report.figures._style import LABEL_LOOKS, looks
 
 STRENGTHS = [-0.5, -0.25, 0.0, 0.25]
 MAGIC = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}

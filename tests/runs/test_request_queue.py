@@ -13,8 +13,8 @@ import pytest
 from personascope.chat import Message
 from personascope.engines import Completion, Request, Sampling, Scored, ScoreRequest
 from personascope.errors import ChatError, EngineError, UsageError
-from personascope.runs import RequestNames, RequestQueue
 from personascope.interventions import Plan, Steer
+from personascope.runs import RequestNames, RequestQueue
 
 GREEDY = Sampling(temperature=0.0, top_p=1.0, max_new_tokens=6)
 

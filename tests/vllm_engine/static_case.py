@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from personascope.engines import Probe
-from personascope.engines._vllm._limits import Limits
-from personascope.engines._vllm._results import read_results
-from personascope.engines._vllm._runtime import Runtime
-from personascope.engines._vllm._spec import Spec
-from personascope.engines._vllm._spool import ProbeSet, Spool
-from personascope.engines._vllm._static import StaticRuntime
+from personascope.engines._vllm.request._limits import Limits
+from personascope.engines._vllm.request._plan_store import PlanStore, ProbeSet
+from personascope.engines._vllm.request._results import read_results
+from personascope.engines._vllm.request._spec import Spec
+from personascope.engines._vllm.worker._runtime import Runtime
+from personascope.engines._vllm.worker._static import StaticRuntime
 from personascope.interventions import Ablate, Cap, Plan, Steer
 
 D, LAYERS, TOKENS = 48, 3, 64
@@ -37,7 +37,7 @@ def main(pair: bool) -> None:
     ]
     probes = [Probe("a", 0, v[0]), Probe("b", 2, v[1]), Probe("c", 2, v[2])]
     with tempfile.TemporaryDirectory() as folder:
-        spool = Spool(folder)
+        spool = PlanStore(folder)
         digests = [spool.put(plan) for plan in plans]
         asked = spool.put(ProbeSet.of(probes))
         common = {

@@ -47,7 +47,7 @@ def generate(engine, spec, *, tokens=(5, 6, 7, 8), **options):
 
 
 def fetch(engine, key):
-    from personascope.engines._vllm._results import read_results
+    from personascope.engines._vllm.request._results import read_results
 
     return read_results(engine.llm.collective_rpc("personascope_fetch", args=([key],)))[key]
 
@@ -74,7 +74,7 @@ def impossible(engine):
     wide = Plan((Cap(1, np.ones(32, np.float32), floor=0.0),))
     deep = Plan((Cap(9, np.ones(64, np.float32), floor=0.0),))
     turn = Plan((Cap(1, np.ones(64, np.float32), floor=0.0, where="turn:2"),))
-    from personascope.engines._vllm._spool import ProbeSet
+    from personascope.engines._vllm.request._plan_store import ProbeSet
 
     probes = ProbeSet.of((Probe("x", 1, np.ones(32, np.float32)),))
     return {

@@ -55,7 +55,7 @@ def test_a_plan_acts_on_an_adapted_model(tmp_path: Path) -> None:
     from vllm import SamplingParams
     from vllm.lora.request import LoRARequest
 
-    from personascope.engines._vllm._results import read_results
+    from personascope.engines._vllm.request._results import read_results
 
     base = saved("llama", tmp_path / "base")
     _adapted(base, tmp_path / "adapter", tmp_path / "merged")

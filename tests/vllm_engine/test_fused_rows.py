@@ -12,12 +12,12 @@ from folder_case import saved
 from personascope.engines import Request, Sampling, load_engine
 from personascope.interventions import (
     Cap,
-    Extent,
     FlatCounters,
-    FlatPass,
+    PackedPlans,
     Plan,
     Segment,
     Steer,
+    TokenSpans,
     add_rows,
     compile_loops,
 )
@@ -110,11 +110,11 @@ def test_nothing_is_compiled_when_requests_run(dtype, each):
         Plan((Cap(0, rng.normal(size=96), floor=50.0), Steer(0, np.ones(96), strength=1.0))) for _ in range(2)
     ]
     segments = [
-        Segment(plans[n * each], Extent(1), slot=n + 1, start=5, row=2 * n, tokens=1, counted=0)
+        Segment(plans[n * each], TokenSpans(1), slot=n + 1, start=5, row=2 * n, tokens=1, counted=0)
         for n in range(2)
     ]
     counters = FlatCounters(32, torch.device("cpu"))
-    flat = FlatPass(counters, torch.device("cpu"))
+    flat = PackedPlans(counters, torch.device("cpu"))
     flat.begin(segments, [])
     flat(0, hidden, residual)
     counters.finish()

@@ -18,7 +18,7 @@ import pytest
 
 from interop.map_case import save_map
 from personascope.cli._serve import map_axis
-from personascope.engines import Spool
+from personascope.engines import PlanStore
 from personascope.errors import EngineError
 from personascope.interventions import Plan, PlanModel, Steer
 from tiny import save_tiny
@@ -28,8 +28,8 @@ pytest.importorskip("vllm", reason="vLLM is not installed here; make test has an
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from personascope.engines._vllm._flights import Flight, Flights
-from personascope.engines._vllm._http import PersonascopeEndpoint
+from personascope.engines._vllm.server._inflight import InFlightRequest, InFlightRequests
+from personascope.engines._vllm.server._routes import PersonascopeEndpoint
 
 OURS = "personascope.engines._vllm._scheduler.PersonascopeScheduler"
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
@@ -134,12 +134,12 @@ def test_uploads_need_a_key_or_leave(tmp_path, monkeypatch, api_key, more, statu
     found = web.get("/v1/personascope/plans").json()["plans"]
     assert [entry["digest"] for entry in found] == ([plan.digest] if status == 200 else [])
     if status == 200:
-        assert Spool(tmp_path / "spool").plan(plan.digest).name == "small"
+        assert PlanStore(tmp_path / "spool").plan(plan.digest).name == "small"
 
 
 def test_projections_that_do_not_follow_on_fail_the_reply():
-    flight = Flight.new(plan=None, probes=None, pool=True, samples=2, digest=None)
-    flights = Flights()
+    flight = InFlightRequest.new(plan=None, probes=None, pool=True, samples=2, digest=None)
+    flights = InFlightRequests()
     flights.add(flight)
     assert len(flights) == 2
 
@@ -190,7 +190,7 @@ def test_the_command_names_all_that_the_server_needs(tmp_path):
     told = json.loads(given["--additional-config"])["personascope"]
     spool = str((tmp_path / "spool").resolve())
     assert told == {"spool": spool, "model_id": files.model_id, "revision": files.revision}
-    assert Spool(spool).plan(plan.digest).digest == plan.digest
+    assert PlanStore(spool).plan(plan.digest).digest == plan.digest
     ran = serve(*args, "--plan", tmp_path / "other")
     assert (ran.returncode, ran.stdout) == (1, "")
     assert "is of the model 'other'" in ran.stderr

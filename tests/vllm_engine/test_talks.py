@@ -14,7 +14,8 @@ import pytest
 
 from personascope.chat import Message
 from personascope.corpus.dialogues import load_domain
-from personascope.dynamics import ScriptedAuditor, cast_scenes, read_drift, simulate
+from personascope.dynamics import read_drift
+from personascope.dynamics.conversations import ScriptedAuditor, sample_scenarios, simulate
 from personascope.engines import Probe, Request, Sampling
 from personascope.errors import EngineError
 
@@ -37,13 +38,13 @@ def made_up_map(engine) -> SimpleNamespace:
 
 
 def test_conversations_are_those_of_the_transformers_engine(vllm_engine, reference, tmp_path: Path) -> None:
-    scenes = cast_scenes([load_domain("coding"), load_domain("therapy")], 3)
+    scenarios = sample_scenarios([load_domain("coding"), load_domain("therapy")], 3)
     runs = []
     for name, engine in (("vllm", vllm_engine), ("transformers", reference)):
         simulate(
             engine,
             made_up_map(engine),  # pyright: ignore[reportArgumentType]
-            scenes,
+            scenarios,
             ScriptedAuditor(),
             out=tmp_path / name,
             turns=3,

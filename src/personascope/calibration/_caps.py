@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from personascope.calibration._thresholds import Projections, Sample
-from personascope.directions import plan_model, random_unit, randomised
+from personascope.calibration._responses import Projections, Sample
+from personascope.directions import on_random_direction, plan_model, random_unit
 from personascope.errors import UsageError
 from personascope.evals import Condition
 from personascope.interventions import Cap, Plan, PlanModel
@@ -35,7 +35,7 @@ def parse_window(text: str, n_layers: int) -> Window:
     if not colon or not start.isdigit() or not stop.isdigit() or not int(start) < int(stop) <= n_layers:
         raise UsageError(
             f"{text!r} is no band of layers of a model with {n_layers}",
-            mend="give the first layer and the one after the last, such as 14:22",
+            hint="give the first layer and the one after the last, such as 14:22",
         )
     return Window(int(start), int(stop))
 
@@ -77,7 +77,7 @@ def cap_plan(
     Raises:
         UsageError: If not exactly one floor is given.
     """
-    found = sample.found
+    found = sample.persona_map
     along = projections or sample.project()
 
     def floor(layer: int) -> float:
@@ -89,7 +89,7 @@ def cap_plan(
     if (axis_percentile is None) == (mean_plus_sd is None):
         raise UsageError(
             f"a cap at axis percentile {axis_percentile} and mean + {mean_plus_sd} sd",
-            mend="give one of them",
+            hint="give one of them",
         )
     ops = tuple(
         Cap(layer, found.unit_axis(layer), floor=floor(layer)) for layer in range(window.start, window.stop)
@@ -116,7 +116,7 @@ def cap_conditions(
     responses' projections on that direction: it would fire on as many of them.
     """
     along = sample.project()
-    found = sample.found
+    found = sample.persona_map
     on_random: dict[int, Projections] = {}
     for draw in range(draws):
         direction = random_unit(found.d_model, draw, seed=seed)
@@ -131,7 +131,7 @@ def cap_conditions(
                 floors = {
                     layer: projections.floor_at_axis_percentile(percentile, layer) for layer in plan.layers
                 }
-                control = randomised(plan, draw, seed=seed, floors=floors)
+                control = on_random_direction(plan, draw, seed=seed, floors=floors)
                 conditions.append(
                     Condition(f"random {draw} of {name}", "random", control, draw=draw, of=(name,))
                 )

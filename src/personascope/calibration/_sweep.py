@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from personascope.calibration._caps import Window, cap_conditions, default_windows
-from personascope.calibration._thresholds import Sample
+from personascope.calibration._responses import Sample
 from personascope.corpus import Corpus
-from personascope.corpus.evals import JailbreakSet, load_basics, load_jailbreak_set
+from personascope.corpus.datasets import JailbreakSet, load_basics, load_jailbreak_set
 from personascope.directions import nearest_roles
 from personascope.engines import Engine
 from personascope.errors import EvaluationError
@@ -172,7 +172,7 @@ def calibrate(
         EngineError: If the engine fails.
     """
     settings = settings or SweepSettings()
-    found, info = sample.found, engine.info
+    found, info = sample.persona_map, engine.info
     found.check_model(
         model_id=found.model.id,
         revision=info.model_revision,
@@ -239,7 +239,7 @@ def summarise(
         if gains is None or harms is None:
             raise EvaluationError(
                 f"the cell {condition.name} has no labelled pair to compare with no plan",
-                mend="run the same command again with a judge that answers",
+                hint="run the same command again with a judge that answers",
             )
         tables = (susceptibility, jailbreak)
         firing = [h for t in tables for h in t.health if h.condition == condition.name]

@@ -59,14 +59,14 @@ class ChatFormat:
         if not tokenizer.chat_template:
             raise ChatError(
                 f"{self.model_name} has no chat template",
-                mend="use an instruct model, pass token ids, or take ChatFormat.transcript(tokenizer)",
+                hint="use an instruct model, pass token ids, or take ChatFormat.transcript(tokenizer)",
             )
         try:
             self._template = tokenizer.get_chat_template()
         except ValueError as error:
             raise ChatError(
                 f"{self.model_name} has several chat templates and none is the default: {error}",
-                mend="set tokenizer.chat_template to the one to use",
+                hint="set tokenizer.chat_template to the one to use",
             ) from error
         self._options: dict[str, Any] = dict.fromkeys(_thinking_switches(self._template), False)
         self._finders = {
@@ -180,7 +180,7 @@ class ChatFormat:
                     raise ChatError(
                         f"message {index} is a second or late system message, and the chat template of "
                         f"{self.model_name} has no system role",
-                        mend="put all of the system text into the first message",
+                        hint="put all of the system text into the first message",
                     )
                 pending = message.content
                 sources.append((0, 0, len(pending)))
@@ -189,7 +189,7 @@ class ChatFormat:
                     raise ChatError(
                         f"the chat template of {self.model_name} has no system role, and no user turn "
                         f"follows the system message but one of {message.role}",
-                        mend="let a user message follow the system message",
+                        hint="let a user message follow the system message",
                     )
                 opening = pending + _BLANK_LINE if message.content else pending
                 whole = opening + message.content
@@ -201,7 +201,7 @@ class ChatFormat:
                 sent.append(message)
         if pending is not None or not sent:
             what = "no message to render" if pending is None else "a system message and no user turn"
-            raise ChatError(f"the conversation has {what}", mend="add a user message")
+            raise ChatError(f"the conversation has {what}", hint="add a user message")
         return sent, sources
 
     @functools.cached_property
@@ -217,7 +217,7 @@ class ChatFormat:
         if own != list(cast("list[int]", theirs)):
             raise ChatError(
                 f"the tokenizer of {self.model_name} does something that is not in its tokenizer.json",
-                mend="report the model's name; pass token ids meanwhile",
+                hint="report the model's name; pass token ids meanwhile",
             )
         return tokens
 
@@ -252,7 +252,7 @@ class ChatFormat:
             roles = ", ".join(message.role for message in messages)
             raise ChatError(
                 f"the chat template of {self.model_name} refuses a conversation of {roles}: {error}",
-                mend="let user and assistant messages alternate, starting with the user",
+                hint="let user and assistant messages alternate, starting with the user",
             ) from error
         return cast("str", text)
 

@@ -99,7 +99,7 @@ class LayoutFinder:
             raise ChatError(
                 f"the chat template changes the content of a message in a conversation of {roles}, "
                 "so the turns cannot be located",
-                mend="take reasoning and tool-call markup out of the messages",
+                hint="take reasoning and tool-call markup out of the messages",
             )
         return layout
 
@@ -158,11 +158,11 @@ class LayoutFinder:
             if bare.count(marks[index]) != 1 or padded.count(marks[index]) != 1:
                 raise ChatError(
                     f"the chat template does not write message {index} ({roles[index]}) as it is, once",
-                    mend="leave messages of that role out of the conversation, or pass token ids",
+                    hint="leave messages of that role out of the conversation, or pass token ids",
                 )
         order = sorted(filled, key=lambda index: bare.index(marks[index]))
         if order != sorted(filled, key=lambda index: padded.index(marks[index])):
-            raise ChatError("the chat template orders messages by their content", mend="report the model")
+            raise ChatError("the chat template orders messages by their content", hint="report the model")
         literals = _split(bare, [marks[index] for index in order])
         strips = _read_strips(literals, _split(padded, [marks[index] for index in order]))
         # An empty content has no place of its own: it is put where the one before it ends.
@@ -214,7 +214,7 @@ def _read_strips(literals: Sequence[str], padded: Sequence[str]) -> list[tuple[s
         if not found:
             raise ChatError(
                 "the chat template changes white space around a message in a way that cannot be followed",
-                mend="report the model's name; pass token ids meanwhile",
+                hint="report the model's name; pass token ids meanwhile",
             )
         left, right = found[0]
         lefts.append(left)

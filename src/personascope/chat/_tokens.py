@@ -49,7 +49,7 @@ class ContentTokenizer:
         if not isinstance(backend, Tokenizer):
             raise ChatError(
                 f"{type(tokenizer).__name__} has no fast tokenizer behind it, so turns cannot be located",
-                mend="load the model with its tokenizer.json",
+                hint="load the model with its tokenizer.json",
             )
         written = "\0".join(literals)
         state: dict[str, Any] = json.loads(backend.to_str())
@@ -74,13 +74,13 @@ class ContentTokenizer:
         except Exception as error:  # the Rust side raises nothing narrower
             raise ChatError(
                 f"the tokenizer cannot be copied without its special tokens: {error}",
-                mend="report the model's name; pass token ids meanwhile",
+                hint="report the model's name; pass token ids meanwhile",
             ) from error
         moved = [name for name, index in expected.items() if self._twin.token_to_id(name) != index]
         if moved:
             raise ChatError(
                 f"{len(moved)} special tokens change their id when the tokenizer is copied",
-                mend="report the model's name; pass token ids meanwhile",
+                hint="report the model's name; pass token ids meanwhile",
             )
 
     def first_control(self, literal: str) -> int | None:
@@ -123,7 +123,7 @@ class ContentTokenizer:
         except (TypeError, UnicodeEncodeError) as error:
             raise ChatError(
                 "a message holds half of a surrogate pair, which is no character",
-                mend="decode the text with errors='replace' where it was read",
+                hint="decode the text with errors='replace' where it was read",
             ) from error
 
         def in_twin(at: int) -> int:

@@ -76,7 +76,7 @@ class TranscriptFormat:
             ChatError: If the conversation has no message.
         """
         if all(message.role == "system" and not message.content.strip() for message in conversation):
-            raise ChatError("the conversation has no message to render", mend="add a user message")
+            raise ChatError("the conversation has no message to render", hint="add a user message")
         text = ""
         marks: list[tuple[int, int]] = []
         for message in conversation:

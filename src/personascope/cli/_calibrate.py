@@ -33,7 +33,7 @@ from personascope.cli._options import (
 )
 from personascope.cli._verdict import open_found_map
 from personascope.corpus import load_corpus
-from personascope.corpus.evals import load_jailbreak_set
+from personascope.corpus.datasets import load_jailbreak_set
 from personascope.errors import UsageError
 from personascope.judge import parse_judge
 
@@ -128,7 +128,7 @@ def calibrate_model(
 
 def _judge_maker(spec: str) -> Callable[[], Judge]:
     if spec.strip() == "none":
-        raise UsageError("a sweep needs a judge", mend="give --judge rules, openai:... or local:...")
+        raise UsageError("a sweep needs a judge", hint="give --judge rules, openai:... or local:...")
 
     parse_judge(spec)
 

@@ -54,8 +54,8 @@ def say(text: str) -> None:
 def print_error(error: PersonascopeError) -> None:
     """Print what went wrong and what helps."""
     err.print(f"[bold red]error:[/] {escape(error.message)}", soft_wrap=True, highlight=False)
-    if error.mend:
-        err.print(f"  -> {escape(error.mend)}", soft_wrap=True, highlight=False)
+    if error.hint:
+        err.print(f"  -> {escape(error.hint)}", soft_wrap=True, highlight=False)
 
 
 def open_map(folder: Path) -> PersonaMap:

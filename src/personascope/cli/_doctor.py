@@ -46,7 +46,7 @@ def doctor() -> None:
             resolve(name)
             table.add_row(name, "installed", "ok")
         except PersonascopeError as error:
-            table.add_row(name, "not installed", error.mend)
+            table.add_row(name, "not installed", error.hint)
     for folder in sorted(Path(root).glob("*/personascope.json")):
         try:
             check_conversion(folder.parent, full=True)
@@ -54,7 +54,7 @@ def doctor() -> None:
         except PersonascopeError as error:
             broken = True
             table.add_row(
-                "converted model", folder.parent.name[:16], f"[red]{error.message}; {error.mend}[/]"
+                "converted model", folder.parent.name[:16], f"[red]{error.message}; {error.hint}[/]"
             )
     out.print(table)
     if broken:

@@ -12,7 +12,10 @@ from rich.table import Table
 from personascope import report
 from personascope.cli._console import PARTLY, err, out, say
 from personascope.corpus.dialogues import load_cases
-from personascope.dynamics import CASES, compare_replays, contrasts, find_causes, read_drift, trajectories
+from personascope.dynamics import read_drift
+from personascope.dynamics.causes import find_causes
+from personascope.dynamics.conversations import CASES
+from personascope.dynamics.trajectories import compare_replays, contrasts, trajectories
 from personascope.judge import Embedder
 from personascope.report import (
     Brief,
@@ -25,7 +28,9 @@ from personascope.report import (
 from personascope.store import write_json
 
 if TYPE_CHECKING:
-    from personascope.dynamics import Causes, Contrast, DriftRun, Replays, Trajectories
+    from personascope.dynamics import DriftRun
+    from personascope.dynamics.causes import Causes
+    from personascope.dynamics.trajectories import Contrast, Replays, Trajectories
     from personascope.stats import Interval
 
 

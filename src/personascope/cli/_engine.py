@@ -43,24 +43,24 @@ def open_engine(
         StoreError: If there is no map, or the model is another one than the map's.
         ModelError: If the model cannot be loaded.
     """
-    found = open_map(folder)
+    persona_map = open_map(folder)
     if layer is not None:
-        found.unit_axis(layer)
-    name = model or found.model.id
+        persona_map.unit_axis(layer)
+    name = model or persona_map.model.id
     say(f"loading {name}")
     engine = engines.load_engine(
         name, engine=kind, dtype=dtype, max_batch=max_batch, workers=workers, address=address
     )
-    if engine.info.chat_digest != found.model.chat_digest:
+    if engine.info.chat_digest != persona_map.model.chat_digest:
         other = engine.with_transcript()
-        if other.info.chat_digest == found.model.chat_digest:
+        if other.info.chat_digest == persona_map.model.chat_digest:
             engine = other
     info = engine.info
-    found.check_model(
-        model_id=found.model.id,
+    persona_map.check_model(
+        model_id=persona_map.model.id,
         revision=info.model_revision,
         n_layers=info.n_layers,
         d_model=info.d_model,
         chat_digest=info.chat_digest,
     )
-    return found, engine
+    return persona_map, engine

@@ -27,9 +27,9 @@ from personascope.cli._options import (
 )
 from personascope.cli._tables import print_harm
 from personascope.corpus import load_corpus
-from personascope.corpus.evals import load_harmful_questions
+from personascope.corpus.datasets import load_harmful_questions
 from personascope.directions import spread_roles
-from personascope.dynamics import PlanOn, harm_design, harm_result, read_harm, run_harm
+from personascope.dynamics.harm import PlanOn, harm_design, harm_result, read_harm, run_harm
 from personascope.evals import RESULTS
 from personascope.interventions import Plan
 from personascope.judge import parse_judge
@@ -74,7 +74,7 @@ def harm(
     acting = None if plan is None else Plan.load(plan)
     asked, texts = load_harmful_questions(dataset, limit=limit), load_corpus(corpus)
     scorer = parse_judge(judge)
-    found, engine = open_engine(
+    persona_map, engine = open_engine(
         run,
         model=model,
         kind=engine_kind,
@@ -88,7 +88,7 @@ def harm(
         texts,
         asked,
         model_name=Path(engine.info.model_id.rstrip("/")).name,
-        roles=None if roles is None else spread_roles(found, roles, layer=layer),
+        roles=None if roles is None else spread_roles(persona_map, roles, layer=layer),
         questions=questions,
         per_reply=per_reply,
         no_role=no_role,
@@ -101,7 +101,7 @@ def harm(
     folder = out_folder or run_folder(run) / "evals" / NAME
     done = run_harm(
         engine,
-        found,
+        persona_map,
         design,
         out=folder,
         judge=scorer,
@@ -114,7 +114,7 @@ def harm(
     if done.unscored + done.empty == done.trials:
         out.print(f"{done.trials} trials in {folder}; nothing is labelled yet: give the same command a judge")
     else:
-        result = harm_result(read_harm(folder), found, bins=bins, draws=draws, seed=seed)
+        result = harm_result(read_harm(folder), persona_map, bins=bins, draws=draws, seed=seed)
         write_json(folder / RESULTS, result.record())
         print_harm(result)
         out.print(f"{done.trials} trials in {folder}; results in {folder / RESULTS}")

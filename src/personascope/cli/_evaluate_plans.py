@@ -34,7 +34,7 @@ from personascope.cli._options import (
 )
 from personascope.cli._tables import print_table
 from personascope.corpus import load_corpus
-from personascope.corpus.evals import load_chats, load_jailbreak_set
+from personascope.corpus.datasets import load_chats, load_jailbreak_set
 from personascope.directions import nearest_roles, plan_model
 from personascope.evals import (
     RESULTS,
@@ -77,9 +77,9 @@ def susceptibility(
 ) -> None:
     """Role susceptibility: who the model says it is when it plays a role (section 3.2 of the paper)."""
     wanted, scorer = Comparison.read(strengths, plans, draws, layer, seed), parse_judge(judge)
-    found = open_map(run)
-    trials = susceptibility_trials(load_corpus(corpus), nearest_roles(found, roles), prompts=prompts)
-    found, engine = open_engine(
+    persona_map = open_map(run)
+    trials = susceptibility_trials(load_corpus(corpus), nearest_roles(persona_map, roles), prompts=prompts)
+    persona_map, engine = open_engine(
         run,
         model=model,
         kind=engine_kind,
@@ -89,7 +89,7 @@ def susceptibility(
         address=address,
         layer=layer,
     )
-    conditions = wanted.conditions(found, engine, run)
+    conditions = wanted.conditions(persona_map, engine, run)
     _evaluate(engine, trials, conditions, run, out_folder, scorer, seed, restart)
 
 
@@ -118,7 +118,7 @@ def jailbreak(
     wanted, scorer = Comparison.read(strengths, plans, draws, layer, seed), parse_judge(judge)
     chosen = load_jailbreak_set(dataset, limit=limit) if dataset else load_jailbreak_set(limit=limit)
     trials = jailbreak_trials(chosen)
-    found, engine = open_engine(
+    persona_map, engine = open_engine(
         run,
         model=model,
         kind=engine_kind,
@@ -128,7 +128,7 @@ def jailbreak(
         address=address,
         layer=layer,
     )
-    conditions = wanted.conditions(found, engine, run)
+    conditions = wanted.conditions(persona_map, engine, run)
     _evaluate(engine, trials, conditions, run, out_folder, scorer, seed, restart)
 
 
@@ -155,7 +155,7 @@ def pretrained(
 ) -> None:
     """Pre-trained models: what a base model says of itself, steered with an axis (section 3.2)."""
     wanted, scorer = Comparison.read(strengths, plans, draws, layer, seed), parse_judge(judge)
-    found, engine = open_engine(
+    persona_map, engine = open_engine(
         run,
         model=model,
         kind=engine_kind,
@@ -165,7 +165,7 @@ def pretrained(
         address=address,
         layer=layer,
     )
-    target = plan_model(found)
+    target = plan_model(persona_map)
     if base is not None:
         if isinstance(engine, engines.RayEngine):
             # Its workers' memory is the next ones'.
@@ -180,7 +180,7 @@ def pretrained(
         info = engine.info
         target = PlanModel(info.model_id, info.model_revision, info.n_layers, info.d_model)
     trials = opening_trials(engine, samples=samples)
-    conditions = wanted.conditions(found, engine, run, target=target)
+    conditions = wanted.conditions(persona_map, engine, run, target=target)
     _evaluate(engine, trials, conditions, run, out_folder, scorer, seed, restart)
 
 
@@ -207,7 +207,7 @@ def coherence(
     """Coherence of answers to ordinary questions: repetition, script and language, perplexity."""
     wanted = Comparison.read(strengths, plans, draws, layer, seed)
     trials = ordinary_trials(load_chats(chats, limit=limit).chats)
-    found, engine = open_engine(
+    persona_map, engine = open_engine(
         run,
         model=model,
         kind=engine_kind,
@@ -217,7 +217,7 @@ def coherence(
         address=address,
         layer=layer,
     )
-    conditions = wanted.conditions(found, engine, run)
+    conditions = wanted.conditions(persona_map, engine, run)
     _evaluate(engine, trials, conditions, run, out_folder, None, seed, restart)
 
 

@@ -74,7 +74,7 @@ def import_(
         more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
         raise UsageError(
             f"{source} is a capping config of {len(known)} experiments",
-            mend=f"choose one by --experiment: {', '.join(known[:_SHOWN])}{more}",
+            hint=f"choose one by --experiment: {', '.join(known[:_SHOWN])}{more}",
         )
     found.save(out_folder)
     for line in _summary(found):
@@ -138,9 +138,9 @@ def export(
     }
     for name, (value, form) in options.items():
         if value is not None and form is not to:
-            raise UsageError(f"{name} {value} goes with --to {form}, not {to}", mend="leave it out")
+            raise UsageError(f"{name} {value} goes with --to {form}, not {to}", hint="leave it out")
     if dtype is not None and to is Target.GGUF:
-        raise UsageError(f"--dtype {dtype} goes not with --to gguf", mend="llama.cpp reads float32 alone")
+        raise UsageError(f"--dtype {dtype} goes not with --to gguf", hint="llama.cpp reads float32 alone")
     found = _open(source)
     if to is Target.RELEASED:
         if isinstance(found, Plan):
@@ -151,7 +151,7 @@ def export(
             raise _wrong(source, _kind(found), to, "a plan of caps")
         name = experiment or found.name
         if not name:
-            raise UsageError("the plan has no name", mend="give the experiment's id by --experiment")
+            raise UsageError("the plan has no name", hint="give the experiment's id by --experiment")
         interop.export_capping_config(
             {name: found}, out_path, dtype="float32" if dtype is None else dtype.value
         )
@@ -170,7 +170,7 @@ def _export_gguf(
     if isinstance(found, Plan):
         if layers:
             raise UsageError(
-                f"--layer {layers[0]} is not for a plan", mend="the plan says at which layers it acts"
+                f"--layer {layers[0]} is not for a plan", hint="the plan says at which layers it acts"
             )
         export_control_vector(found, path, scale=1.0 if scale is None else scale, model_hint=hint)
         return
@@ -200,13 +200,13 @@ def _open(source: Path) -> PersonaMap | Plan | Released:
     if (source / MAP).is_dir() or (source / "map.json").is_file():
         return open_map(source)
     raise UsageError(
-        f"{source} holds no map, plan or imported release", mend="name the folder that such a command wrote"
+        f"{source} holds no map, plan or imported release", hint="name the folder that such a command wrote"
     )
 
 
-def _kind(found: PersonaMap | Released) -> str:
-    return "a map" if isinstance(found, PersonaMap) else "an imported release"
+def _kind(persona_map: PersonaMap | Released) -> str:
+    return "a map" if isinstance(persona_map, PersonaMap) else "an imported release"
 
 
 def _wrong(source: Path, kind: str, to: Target, wanted: str) -> UsageError:
-    return UsageError(f"{source} is {kind} and cannot be written as {to}", mend=f"name {wanted}")
+    return UsageError(f"{source} is {kind} and cannot be written as {to}", hint=f"name {wanted}")

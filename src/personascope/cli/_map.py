@@ -86,7 +86,7 @@ def map_model(
         if model not in EMBEDDED:
             raise UsageError(
                 f"no judge was named for {model}",
-                mend="add --judge openai:MODEL@BASE_URL, --judge local:MODEL, --judge rules or --judge none",
+                hint="add --judge openai:MODEL@BASE_URL, --judge local:MODEL, --judge rules or --judge none",
             )
         judge = "rules"
     changes: ProfileChanges = {
@@ -175,7 +175,7 @@ def _keep(value: str) -> int | Literal["all"]:
         return "all"
     if value.isdigit():
         return int(value)
-    raise UsageError(f"--keep {value!r} is neither a number nor all", mend="give --keep all, or --keep 512")
+    raise UsageError(f"--keep {value!r} is neither a number nor all", hint="give --keep all, or --keep 512")
 
 
 def _print_estimate(found: RunEstimate) -> None:

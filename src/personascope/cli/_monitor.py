@@ -15,12 +15,12 @@ from personascope.cli._console import out, say
 from personascope.cli._engine import run_folder
 from personascope.cli._options import ANYWAY
 from personascope.cli._verdict import open_found_map
-from personascope.dynamics import (
+from personascope.dynamics import read_drift
+from personascope.dynamics.monitor import (
     ASSISTANT_LIKE,
     MONITOR_JSON,
     calibrate_monitor,
     evaluate_monitor,
-    read_drift,
     switched_of,
 )
 from personascope.errors import UsageError
@@ -28,7 +28,7 @@ from personascope.stats import json_values
 from personascope.store import write_json
 
 if TYPE_CHECKING:
-    from personascope.dynamics import MonitorEvaluation
+    from personascope.dynamics.monitor import MonitorEvaluation
     from personascope.stats import Interval
 
 
@@ -69,7 +69,7 @@ def monitor(
     anyway: bool = ANYWAY,
 ) -> None:
     """Calibrate a drift monitor on Assistant-like conversations, and measure it on others."""
-    found = open_found_map(run, anyway=anyway)
+    persona_map = open_found_map(run, anyway=anyway)
     say(f"reading {talks}")
     source = read_drift(talks)
     made, report = calibrate_monitor(
@@ -81,7 +81,7 @@ def monitor(
         seed=seed,
         horizon=horizon,
     )
-    made.check_map(found)
+    made.check_map(persona_map)
     record = report.record()
     table = Table(title=f"Alarms of a monitor of {level.value}s at layer {made.layer}")
     for name in ("conversations", "rule", "with an alarm", "95%", "n", f"delay in {level.value}s"):
@@ -97,7 +97,7 @@ def monitor(
         if not pairs:
             raise UsageError(
                 f"{switched} holds no conversation that switches",
-                mend="make some with personascope simulate RUN --switch-at N",
+                hint="make some with personascope simulate RUN --switch-at N",
             )
         for name, each in report.rules.items():
             measured = evaluate_monitor(each, [], pairs)

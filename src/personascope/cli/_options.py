@@ -43,7 +43,7 @@ def numbers(text: str, name: str) -> list[float]:
         return [float(part) for part in text.split(",") if part.strip()]
     except ValueError as error:
         raise UsageError(
-            f"--{name} {text!r}: {error}", mend="give numbers with commas, such as -0.2,0,0.2"
+            f"--{name} {text!r}: {error}", hint="give numbers with commas, such as -0.2,0,0.2"
         ) from error
 
 

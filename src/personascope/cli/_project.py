@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.table import Table
 
-from personascope import directions, dynamics
+from personascope import directions
 from personascope.cli._console import PARTLY, err, open_map, out, this_command
 from personascope.cli._engine import open_engine
 from personascope.cli._options import DTYPE, LAYER, MODEL, RESTART, DtypeName
+from personascope.dynamics import projection
 from personascope.errors import UsageError
 from personascope.interop import Transcript, TranscriptSource
 from personascope.interventions import Plan
 
 if TYPE_CHECKING:
-    from personascope.dynamics import Counted, Projected
+    from personascope.dynamics.projection import Counted, Projected
     from personascope.interop import Unreadable
 
 
@@ -72,32 +73,32 @@ def project(
     """Project every turn of conversations on the Assistant Axis, and on any other direction."""
     if tokens and out_folder is None and form in (Form.TABLE, Form.CSV):
         raise UsageError(
-            f"--tokens has no place in --format {form}", mend="take --format json or jsonl, or --out FOLDER"
+            f"--tokens has no place in --format {form}", hint="take --format json or jsonl, or --out FOLDER"
         )
     if restart and out_folder is None:
-        raise UsageError("--restart goes with --out", mend="name the run folder by --out")
+        raise UsageError("--restart goes with --out", hint="name the run folder by --out")
     opened = TranscriptSource.open(source)
     applied = None if plan is None else Plan.load(plan)
     # A source without a conversation is refused before the model is loaded.
     _must_hold_some(opened, limit)
-    found = open_map(map_folder)
-    at = found.middle_layer if layer is None else layer
-    found.unit_axis(at)
-    probes = directions.parse_probes(found, probe or (), at)
-    found, engine = open_engine(map_folder, model=model, dtype=dtype)
-    counted = dynamics.Counted(opened.name, at)
+    persona_map = open_map(map_folder)
+    at = persona_map.middle_layer if layer is None else layer
+    persona_map.unit_axis(at)
+    probes = directions.parse_probes(persona_map, probe or (), at)
+    persona_map, engine = open_engine(map_folder, model=model, dtype=dtype)
+    counted = projection.Counted(opened.name, at)
     entries: Iterator[Projected]
     if out_folder is None:
-        projector = dynamics.Projector(
-            engine, found, layer=at, probes=probes, tokens=tokens, max_tokens=max_tokens, plan=applied
+        projector = projection.Projector(
+            engine, persona_map, layer=at, probes=probes, tokens=tokens, max_tokens=max_tokens, plan=applied
         )
         names = [named.name for named in projector.probes]
         read = enumerate(opened.read(limit=limit))
         entries = (projector.project(entry, number) for number, entry in read)
     else:
-        run = dynamics.run_projection(
+        run = projection.run_projection(
             engine,
-            found,
+            persona_map,
             opened,
             out=out_folder,
             layer=at,
@@ -134,7 +135,7 @@ def _must_hold_some(opened: TranscriptSource, limit: int | None) -> None:
     more = f" ({problems - 1} more entries are none either)" if problems > 1 else ""
     what = f"{first.where}: {first.reason}" if first else f"{opened.name} is empty"
     raise UsageError(
-        f"{what}{more}", mend='give [{"role": "user", "content": "..."}, ...], one conversation or many'
+        f"{what}{more}", hint='give [{"role": "user", "content": "..."}, ...], one conversation or many'
     )
 
 
@@ -147,11 +148,11 @@ def _write(
     passing = _counting(chain(head, entries), counted)
     if form is Form.CSV:
         left_out = _CSV_ENTRY if alone else ()
-        columns = [column for column in dynamics.table_columns(names) if column not in left_out]
+        columns = [column for column in projection.table_columns(names) if column not in left_out]
         writer = csv.DictWriter(sys.stdout, columns, restval="", extrasaction="ignore")
         writer.writeheader()
         for entry in passing:
-            writer.writerows(dynamics.table_rows(entry))
+            writer.writerows(projection.table_rows(entry))
     elif form is Form.JSONL:
         for entry in passing:
             _dump(_as_json(entry, counted.layer, tokens=tokens), indent=None)
@@ -189,7 +190,7 @@ def _counting(entries: Iterator[Projected], counted: Counted) -> Iterator[Projec
 def _as_json(entry: Projected, layer: int, *, tokens: bool) -> dict[str, Any]:
     said = {"id": entry.id, "where": entry.where, "status": entry.status, "reason": entry.reason}
     turns = [
-        dynamics.turn_row(turn) | (dynamics.token_values(turn) if tokens else {}) for turn in entry.turns
+        projection.turn_row(turn) | (projection.token_values(turn) if tokens else {}) for turn in entry.turns
     ]
     metadata = dict(entry.metadata)
     return {**said, "mended": entry.mended, "metadata": metadata, "layer": layer, "turns": turns}
@@ -199,11 +200,11 @@ def _print_turns(entry: Projected, names: list[str], layer: int) -> None:
     """Print one conversation, a line a turn."""
     table = Table(title=f"Projection at layer {layer}; position 0 is the mean role, 1 the default Assistant")
     skipped = ("number", "id", "where", "status", "reason", "mended")
-    columns = [column for column in dynamics.table_columns(names) if column not in skipped]
+    columns = [column for column in projection.table_columns(names) if column not in skipped]
     for name in columns:
         table.add_column(name, justify="left" if name in ("role", "text") else "right")
     for turn in entry.turns:
-        row = dynamics.turn_row(turn)
+        row = projection.turn_row(turn)
         table.add_row(*(_cell(column, row[column]) for column in columns))
     out.print(table)
     if entry.mended:

@@ -11,7 +11,7 @@ from personascope import engines, models
 from personascope.cli._console import err
 from personascope.cli._options import ANYWAY, DTYPE, TRUST, DtypeName
 from personascope.cli._verdict import open_found_map
-from personascope.engines import Probe, ProbeSet, Spool
+from personascope.engines import PlanStore, Probe, ProbeSet
 from personascope.errors import EngineError
 from personascope.interventions import Plan
 from personascope.models import cache_root
@@ -40,7 +40,7 @@ def serve(
     """Serve a model by vLLM; every request may name a plan and probes by digest (docs/serving.md)."""
     plans = [Plan.load(folder) for folder in plan or ()]
     files = models.open_files(model, trust_remote_code=trust_remote_code)
-    kept = Spool((spool or cache_root() / "spool").resolve())
+    kept = PlanStore((spool or cache_root() / "spool").resolve())
     command = engines.serve_command(
         files,
         spool=str(kept.folder),
@@ -76,12 +76,14 @@ def map_axis(folder: Path, files: ModelFiles, *, anyway: bool = False) -> ProbeS
         EngineError: If the map is of another model.
         SpaceError: If the map found no axis, and the user did not say to go on.
     """
-    found = open_found_map(folder, anyway=anyway)
-    mine = found.model
+    persona_map = open_found_map(folder, anyway=anyway)
+    mine = persona_map.model
     if (mine.revision, mine.n_layers, mine.d_model) != (files.revision, files.n_layers, files.d_model):
         raise EngineError(
             f"the map in {folder} is of {mine.id} ({mine.revision[:12]}), "
             f"this is {files.model_id} ({files.revision[:12]})",
-            mend="serve the model that the map was made with, or map this one",
+            hint="serve the model that the map was made with, or map this one",
         )
-    return ProbeSet.of((Probe("axis", found.middle_layer, found.unit_axis(found.middle_layer)),))
+    return ProbeSet.of(
+        (Probe("axis", persona_map.middle_layer, persona_map.unit_axis(persona_map.middle_layer)),)
+    )

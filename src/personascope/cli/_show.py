@@ -35,11 +35,12 @@ def show(
     print_map(open_map(folder), ends=ends, layers=layers, scores=scores)
 
 
-def print_map(found: PersonaMap, *, ends: int, layers: bool, scores: bool) -> None:
+def print_map(persona_map: PersonaMap, *, ends: int, layers: bool, scores: bool) -> None:
     """Print a map's verdict and its tables."""
-    stats, middle = found.stats, found.middle_layer
-    out.print(f"[bold]{found.model.id}[/]  {found.n_layers} layers of {found.d_model}, {found.model.dtype}")
-    print_verdict(found)
+    stats, middle = persona_map.stats, persona_map.middle_layer
+    model = persona_map.model
+    out.print(f"[bold]{model.id}[/]  {model.n_layers} layers of {model.d_model}, {model.dtype}")
+    print_verdict(persona_map)
     out.print(
         f"layer {middle}: relabelled null 95% {stats.null_q95[middle]:.3f}, "
         f"split-half {stats.split_half[middle]:.3f}, "
@@ -49,22 +50,24 @@ def print_map(found: PersonaMap, *, ends: int, layers: bool, scores: bool) -> No
     places = ", ".join(f"PC{k + 1} {stats.default_position[middle, k]:.2f}" for k in range(n_places))
     out.print(f"the default in the range of the roles: {places}")
     if layers:
-        out.print(_layers(found))
-    out.print(_roles(found, ends))
+        out.print(_layers(persona_map))
+    out.print(_roles(persona_map, ends))
     reliability = stats.role_reliability[middle]
     if reliability < UNRELIABLE:
         out.print(
             f"[yellow]other prompts would give another order of the roles[/]: {reliability:.0%} of it lasts"
         )
     if scores:
-        out.print(_scores(found))
-    _print_left_out(found)
+        out.print(_scores(persona_map))
+    _print_left_out(persona_map)
 
 
-def _print_left_out(found: PersonaMap) -> None:
-    checks = found.checks
+def _print_left_out(persona_map: PersonaMap) -> None:
+    checks = persona_map.checks
     roles = {} if checks is None else checks.roles
-    left = sorted(found.excluded, key=lambda name: (roles[name].information if name in roles else 0.0, name))
+    left = sorted(
+        persona_map.excluded, key=lambda name: (roles[name].information if name in roles else 0.0, name)
+    )
     if not left:
         return
     shown = ", ".join(
@@ -84,18 +87,18 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _layers(found: PersonaMap) -> Table:
-    stats = found.stats
+def _layers(persona_map: PersonaMap) -> Table:
+    stats = persona_map.stats
     table = _table(
         "By layer (* middle): is there an axis, its cosine with PC1 (95% without noise),\n"
         "cosine of halves, share of prompts' and roles' spread that lasts, default on PC1",
         "layer", "axis", "cos", "95%", "null", "halves", "prompts", "roles", "default",
     )  # fmt: skip
-    for layer in range(found.n_layers):
+    for layer in range(persona_map.n_layers):
         low, high = stats.cos_axis_pc1_interval[layer]
         table.add_row(
-            f"{layer} *" if layer == found.middle_layer else str(layer),
-            SHORT.get(grade := found.verdict(layer).axis.grade, grade),
+            f"{layer} *" if layer == persona_map.middle_layer else str(layer),
+            SHORT.get(grade := persona_map.verdict(layer).axis.grade, grade),
             f"{stats.cos_axis_pc1[layer]:.2f}",
             f"{low:.2f} to {high:.2f}",
             f"{stats.null_q95[layer]:.2f}",
@@ -107,9 +110,9 @@ def _layers(found: PersonaMap) -> Table:
     return table
 
 
-def _roles(found: PersonaMap, ends: int) -> Table:
-    stats, middle = found.stats, found.middle_layer
-    known = {} if found.checks is None else found.checks.roles
+def _roles(persona_map: PersonaMap, ends: int) -> Table:
+    stats, middle = persona_map.stats, persona_map.middle_layer
+    known = {} if persona_map.checks is None else persona_map.checks.roles
     order = np.argsort(-stats.projections[middle])
     if ends and 2 * ends < len(order):
         chosen: list[int | None] = [*order[:ends].tolist(), None, *order[-ends:].tolist()]
@@ -124,13 +127,13 @@ def _roles(found: PersonaMap, ends: int) -> Table:
         if index is None:
             table.add_row("...", f"{len(order) - 2 * ends} more")
             continue
-        name = found.roles[index]
-        low, high = found.to_units(stats.projection_interval[index], middle)
-        count = found.counts[name]
+        name = persona_map.roles[index]
+        low, high = persona_map.to_units(stats.projection_interval[index], middle)
+        count = persona_map.counts[name]
         table.add_row(
             str(rank[index]),
             name,
-            f"{found.to_units(stats.projections[middle, index], middle):+.2f}",
+            f"{persona_map.to_units(stats.projections[middle, index], middle):+.2f}",
             f"{low:+.2f} to {high:+.2f}",
             f"{stats.role_cosines[middle, index]:+.2f}",
             *(
@@ -146,9 +149,9 @@ def _or_dash(value: float) -> str:
     return "-" if np.isnan(value) else f"{value:.2f}"
 
 
-def _scores(found: PersonaMap) -> Table:
-    table = _table("Responses", "role", *next(iter(found.counts.values())))
-    for name, count in found.counts.items():
+def _scores(persona_map: PersonaMap) -> Table:
+    table = _table("Responses", "role", *next(iter(persona_map.counts.values())))
+    for name, count in persona_map.counts.items():
         table.add_row(name, *(str(value) for value in count.values()))
     return table
 

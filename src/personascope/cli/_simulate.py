@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from personascope import directions, dynamics
+from personascope import directions
 from personascope.cli._console import PARTLY, err, open_map, out, this_command
 from personascope.cli._engine import PLAYED, open_engine, run_folder
 from personascope.cli._options import (
@@ -27,13 +27,15 @@ from personascope.cli._options import (
 )
 from personascope.corpus import load_corpus
 from personascope.corpus.dialogues import DOMAINS, load_cases, load_domains
-from personascope.dynamics import AUDITORS, Monitor, case_scenes, cast_scenes, read_drift, switched_scenes
+from personascope.dynamics import conversations, read_drift
+from personascope.dynamics.conversations import AUDITORS, case_scenarios, sample_scenarios, switched_scenarios
+from personascope.dynamics.monitor import Monitor
 from personascope.engines import Sampling
 from personascope.errors import UsageError
 from personascope.interventions import Plan
 
 if TYPE_CHECKING:
-    from personascope.dynamics import Simulation
+    from personascope.dynamics.conversations import Simulation
 
 
 PLAN = typer.Option(None, help="Plan under which the model replies; none if not given.")
@@ -63,7 +65,7 @@ def simulate_talks(
     switch_at: int = typer.Option(
         None, min=0, help="Exchange, from 0, in which the user asks the model to be a role of the corpus."
     ),
-    conversations: int = typer.Option(20, min=1, help="Conversations of each domain."),
+    per_domain: int = typer.Option(20, "--conversations", min=1, help="Conversations of each domain."),
     turns: int = typer.Option(15, min=1, help="Exchanges of a conversation at most."),
     min_turns: int = typer.Option(
         2, min=0, help="Exchanges before which a model may not end a conversation."
@@ -90,18 +92,20 @@ def simulate_talks(
 ) -> None:
     """Let an auditor talk with the model, and read where each reply lies on the axis (section 4)."""
     follower = _monitor(monitor, gate, stop_at_alarm)
-    scenes = case_scenes(load_cases()) if cases else cast_scenes(load_domains(names(domains)), conversations)
+    scenarios = (
+        case_scenarios(load_cases()) if cases else sample_scenarios(load_domains(names(domains)), per_domain)
+    )
     if switch_at is not None:
-        scenes = switched_scenes(scenes, load_corpus(), switch_at, seed=seed)
+        scenarios = switched_scenarios(scenarios, load_corpus(), switch_at, seed=seed)
     if cases:
-        turns = max(turns, max(len(scene.messages) for scene in scenes))
-    dynamics.check_auditor(auditor)
+        turns = max(turns, max(len(scenario.messages) for scenario in scenarios))
+    conversations.check_auditor(auditor)
     acting = None if plan is None else Plan.load(plan)
-    found = open_map(run)
-    at = found.middle_layer if layer is None else layer
-    found.unit_axis(at)
-    also = directions.parse_probes(found, probes or (), at)
-    found, engine = open_engine(
+    persona_map = open_map(run)
+    at = persona_map.middle_layer if layer is None else layer
+    persona_map.unit_axis(at)
+    also = directions.parse_probes(persona_map, probes or (), at)
+    persona_map, engine = open_engine(
         run,
         model=model,
         kind=_kind(engine_kind, follower),
@@ -110,11 +114,11 @@ def simulate_talks(
         workers=workers,
         address=address,
     )
-    done = dynamics.simulate(
+    done = conversations.simulate(
         engine,
-        found,
-        scenes,
-        dynamics.parse_auditor(auditor, target=engine, min_turns=min_turns, max_batch=max_batch),
+        persona_map,
+        scenarios,
+        conversations.parse_auditor(auditor, target=engine, min_turns=min_turns, max_batch=max_batch),
         out=_folder(run, out_folder, PLAYED if cases else "simulated"),
         turns=turns,
         layer=at,
@@ -153,7 +157,7 @@ def replay_talks(
     before = read_drift(source)
     acting = None if plan is None else Plan.load(plan)
     also = directions.parse_probes(open_map(run), probes or (), before.layer)
-    found, engine = open_engine(
+    persona_map, engine = open_engine(
         run,
         model=model,
         kind=_kind(engine_kind, follower),
@@ -162,9 +166,9 @@ def replay_talks(
         workers=workers,
         address=address,
     )
-    done = dynamics.replay(
+    done = conversations.replay(
         engine,
-        found,
+        persona_map,
         before,
         out=_folder(run, out_folder, f"{source.name}_replayed"),
         probes=also,
@@ -181,11 +185,11 @@ def _monitor(path: Path | None, gate: Path | None, stop: bool) -> Monitor | None
         if gate is not None or stop:
             raise UsageError(
                 "an alarm is to act, and there is no monitor to raise it",
-                mend="add --monitor FILE; `personascope monitor` makes one",
+                hint="add --monitor FILE; `personascope monitor` makes one",
             )
         return None
     if gate is not None and stop:
-        raise UsageError("--gate and --stop-at-alarm were both given", mend="an alarm does one of them")
+        raise UsageError("--gate and --stop-at-alarm were both given", hint="an alarm does one of them")
     return Monitor.load(path, on_alarm="stop" if stop else None if gate is None else Plan.load(gate))
 
 

@@ -21,7 +21,7 @@ from personascope.cli._console import err, out, say
 from personascope.cli._engine import open_engine, run_folder
 from personascope.cli._options import ANYWAY, DTYPE, LAYER, MODEL, SEED, DtypeName, numbers
 from personascope.cli._verdict import open_found_map
-from personascope.corpus.evals import load_chats
+from personascope.corpus.datasets import load_chats
 from personascope.directions import norms_for, random_unit, steering_plan
 from personascope.engines import Request, Sampling
 from personascope.errors import UsageError
@@ -61,7 +61,7 @@ def steer(
     given = None if plan is None else Plan.load(plan)
     if given is None:
         open_found_map(run, anyway=anyway)
-    found, engine = open_engine(run, model=model, dtype=dtype, layer=layer)
+    persona_map, engine = open_engine(run, model=model, dtype=dtype, layer=layer)
     conditions: list[Condition]
     if given is not None:
         conditions = [PLAIN, Condition("plan", "plan", given)]
@@ -69,11 +69,11 @@ def steer(
         measured = norms_for(engine, run_folder(run))
         conditions = []
         for strength in wanted:
-            what = steering_plan(found, strength, measured.mean, layer=layer) if strength else None
+            what = steering_plan(persona_map, strength, measured.mean, layer=layer) if strength else None
             conditions.append(Condition(f"{strength:+g}" if strength else "0", "axis", what, strength))
             if random and strength:
-                direction = random_unit(found.d_model, 0)
-                other = steering_plan(found, strength, measured.mean, layer=layer, direction=direction)
+                direction = random_unit(persona_map.d_model, 0)
+                other = steering_plan(persona_map, strength, measured.mean, layer=layer, direction=direction)
                 conditions.append(Condition(f"{strength:+g} random", "random", other, strength))
     talk: Conversation = (Message("user", question),)
     if system:
@@ -135,9 +135,9 @@ def plan_steer(
 ) -> None:
     """Make a plan that steers along the axis."""
     open_found_map(run, anyway=anyway)
-    found, engine = open_engine(run, model=model, dtype=dtype)
+    persona_map, engine = open_engine(run, model=model, dtype=dtype)
     measured = norms_for(engine, run_folder(run))
-    _write(steering_plan(found, strength, measured.mean, layer=layer), out_folder)
+    _write(steering_plan(persona_map, strength, measured.mean, layer=layer), out_folder)
 
 
 @plan_app.command("cap")
@@ -166,13 +166,13 @@ def plan_cap(
     if sum(floor is not None for floor in (axis_percentile, released_percentile, mean_plus_sd)) != 1:
         raise UsageError(
             "one floor is needed",
-            mend="give --axis-percentile 75, or --released-percentile 25 (the same)",
+            hint="give --axis-percentile 75, or --released-percentile 25 (the same)",
         )
     if released_percentile is not None:
         axis_percentile = axis_percentile_of_released(released_percentile)
     open_found_map(run, anyway=anyway)
     sample = Sample.open(run_folder(run))
-    n_layers = sample.found.n_layers
+    n_layers = sample.persona_map.n_layers
     window: Window = default_windows(n_layers)[-1] if layers is None else parse_window(layers, n_layers)
     _write(cap_plan(sample, window, axis_percentile=axis_percentile, mean_plus_sd=mean_plus_sd), out_folder)
 

@@ -9,7 +9,7 @@ from rich.table import Table as Grid
 from personascope.cli._console import out
 
 if TYPE_CHECKING:
-    from personascope.dynamics import HarmResult
+    from personascope.dynamics.harm import HarmResult
     from personascope.evals import Table
 
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 GRADE_STYLE = {"found": "green", "weak": "yellow", "not found": "red", "unknown": "dim"}
 
 
-def print_verdict(found: PersonaMap) -> None:
+def print_verdict(persona_map: PersonaMap) -> None:
     """Print the verdict on the middle layer, its reasons, and how the map was made."""
-    verdict = found.verdict()
+    verdict = persona_map.verdict()
     for question, finding in verdict.answers:
         style = GRADE_STYLE[finding.grade]
         out.print(f"{question:27}[{style}]{finding.grade.upper()}[/]")
@@ -25,9 +25,9 @@ def print_verdict(found: PersonaMap) -> None:
             out.print(f"  {reason}", markup=False)
     for warning in verdict.warnings:
         out.print(f"[yellow]warning:[/] {warning}", highlight=False)
-    checks = found.checks
+    checks = persona_map.checks
     if checks is None:
-        out.print(f"design: {found.design}")
+        out.print(f"design: {persona_map.design}")
         return
     profile = checks.profile
     made_of = {"played": "responses that played", "rubric": "all responses with the score 3"}[checks.vectors]
@@ -51,12 +51,12 @@ def open_found_map(folder: Path, *, anyway: bool) -> PersonaMap:
         StoreError: If there is no map in the folder.
         SpaceError: If the map's verdict is that there is no axis, and the user did not say to go on.
     """
-    found = open_map(folder)
-    verdict = found.verdict()
+    persona_map = open_map(folder)
+    verdict = persona_map.verdict()
     if verdict.axis.grade == "not found" and not anyway:
         raise SpaceError(
-            f"the map in {found.folder} found no axis: {'; '.join(verdict.axis.reasons)}",
-            mend="map with more (--profile standard), with another corpus, or add --anyway to go on",
+            f"the map in {persona_map.folder} found no axis: {'; '.join(verdict.axis.reasons)}",
+            hint="map with more (--profile standard), with another corpus, or add --anyway to go on",
         )
     err.print(f"verdict on the map: {verdict.headline}", markup=False)
-    return found
+    return persona_map

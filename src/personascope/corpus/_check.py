@@ -58,7 +58,7 @@ def check_corpus(corpus_or_path: Corpus | str | Path | None = None, *, near: flo
         UsageError: ``near`` is out of range.
     """
     if not 0 < near <= 1:
-        raise UsageError(f"near is {near}", mend="give a similarity above 0 and at most 1, such as 0.9")
+        raise UsageError(f"near is {near}", hint="give a similarity above 0 and at most 1, such as 0.9")
     if isinstance(corpus_or_path, Corpus):
         corpus = corpus_or_path
     else:

@@ -56,7 +56,7 @@ def _repeated(path: Path, error: _RepeatedKeyError) -> CorpusError:
     where = f"{path}, line {error.line}" if error.line else str(path)
     return CorpusError(
         f"{where}: the field {error.key!r} is given twice",
-        mend=f"keep one {error.key!r} and remove the other",
+        hint=f"keep one {error.key!r} and remove the other",
     )
 
 
@@ -70,15 +70,15 @@ def read_text(path: Path) -> str:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise CorpusError(
-            f"{path}: no such file", mend="add the file, or name another corpus folder"
+            f"{path}: no such file", hint="add the file, or name another corpus folder"
         ) from None
     except OSError as error:
         raise CorpusError(
-            f"{path}: cannot be read ({error.strerror})", mend="make it a file that you may read"
+            f"{path}: cannot be read ({error.strerror})", hint="make it a file that you may read"
         ) from error
     except UnicodeDecodeError as error:
         raise CorpusError(
-            f"{path}: byte {error.start} is not UTF-8 ({error.reason})", mend="save the file as UTF-8"
+            f"{path}: byte {error.start} is not UTF-8 ({error.reason})", hint="save the file as UTF-8"
         ) from error
 
 
@@ -99,7 +99,7 @@ def read_yaml(path: Path) -> object:
         problem = getattr(error, "problem", None) or str(error)
         raise CorpusError(
             f"{where}: not valid YAML ({problem})",
-            mend="check indentation and quotes; a block scalar (>-) keeps colons and quotes harmless",
+            hint="check indentation and quotes; a block scalar (>-) keeps colons and quotes harmless",
         ) from error
 
 
@@ -113,7 +113,7 @@ def _parse_json(text: str, path: Path, line: int | None = None) -> object:
         at = line if line is not None else getattr(error, "lineno", 1)
         reason = getattr(error, "msg", "nested too deeply")
         raise CorpusError(
-            f"{path}, line {at}: not valid JSON ({reason})", mend="correct the JSON there"
+            f"{path}, line {at}: not valid JSON ({reason})", hint="correct the JSON there"
         ) from error
 
 

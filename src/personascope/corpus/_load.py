@@ -50,14 +50,14 @@ def load_corpus(path: str | Path | None = None) -> Corpus:
     folder = Path(path)
     if not folder.is_dir():
         raise CorpusError(
-            f"{folder}: no such corpus folder", mend="name a folder, or leave it out for the built-in"
+            f"{folder}: no such corpus folder", hint="name a folder, or leave it out for the built-in"
         )
     ours = _role_files(folder, _YAML)
     released = _released_files(folder)
     if ours and released:
         raise CorpusError(
             f"{folder}: has roles in both formats ({ours[0].name} and {released[0].name})",
-            mend="keep the YAML files or the JSON files, in a folder each",
+            hint="keep the YAML files or the JSON files, in a folder each",
         )
     if ours:
         return _load_ours(folder, ours)
@@ -65,7 +65,7 @@ def load_corpus(path: str | Path | None = None) -> Corpus:
         return _load_released(folder, released)
     raise CorpusError(
         f"{folder}: holds no roles",
-        mend="it needs roles/*.yaml or roles.yaml (the project's format), or roles/*.json (the released one)",
+        hint="it needs roles/*.yaml or roles.yaml (the project's format), or roles/*.json (the released one)",
     )
 
 
@@ -86,7 +86,7 @@ def _role_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     if len(single) + bool(many) > 1:
         raise CorpusError(
             f"{folder}: has both {single[0].name} and {(many or single)[-1].relative_to(folder)}",
-            mend="keep the roles in one place",
+            hint="keep the roles in one place",
         )
     return single or many
 
@@ -100,7 +100,7 @@ def _released_files(folder: Path) -> list[Path]:
     if inside and own:
         raise CorpusError(
             f"{folder}: has role files in two places ({own[0].name} and roles/{inside[0].name})",
-            mend="keep them in one, and other JSON files elsewhere",
+            hint="keep them in one, and other JSON files elsewhere",
         )
     return inside or own
 
@@ -112,14 +112,14 @@ def _refuse_strays(folder: Path) -> None:
         if path.suffix in _YAML and path.stem not in _STEMS:
             raise CorpusError(
                 f"{path}: is no part of a corpus",
-                mend=f"rename it to one of {known}, or move it elsewhere",
+                hint=f"rename it to one of {known}, or move it elsewhere",
             )
 
 
 def _optional(folder: Path, stem: str) -> Path | None:
     found = [folder / f"{stem}{suffix}" for suffix in _YAML if (folder / f"{stem}{suffix}").is_file()]
     if len(found) > 1:
-        raise CorpusError(f"{folder}: has both {found[0].name} and {found[1].name}", mend="keep one of them")
+        raise CorpusError(f"{folder}: has both {found[0].name} and {found[1].name}", hint="keep one of them")
     return found[0] if found else None
 
 
@@ -128,7 +128,7 @@ def _as_list(value: object, path: Path, fields: str) -> list[object]:
     if not entries:
         raise CorpusError(
             f"{path}: holds {short(cast('object', value))}, not a list of entries",
-            mend=f"write a list of entries with {fields}",
+            hint=f"write a list of entries with {fields}",
         )
     return entries
 
@@ -148,12 +148,12 @@ def _read_roles(path: Path) -> list[RoleEntry]:
         if unknown:
             raise CorpusError(
                 f"{path}: unknown field {unknown[0]!r} at the top (value {short(top[unknown[0]])})",
-                mend="the top of a role file has the fields group, roles",
+                hint="the top of a role file has the fields group, roles",
             )
         found = top.get("group")
         if found is not None and (not isinstance(found, str) or not found.strip()):
             raise CorpusError(
-                f"{path}: field 'group' has the value {short(found)}", mend="write the group as text"
+                f"{path}: field 'group' has the value {short(found)}", hint="write the group as text"
             )
         group, value = found, top.get("roles")
     roles: list[RoleEntry] = []
@@ -164,7 +164,7 @@ def _read_roles(path: Path) -> list[RoleEntry]:
         if own is None:
             raise CorpusError(
                 f"{path}: {label}: the field 'group' is missing",
-                mend="add 'group' to the entry, or once at the top of the file beside 'roles'",
+                hint="add 'group' to the entry, or once at the top of the file beside 'roles'",
             )
         roles.append(
             RoleEntry(data.name, own, data.description, tuple(data.prompts), _filled(data.eval_prompt))
@@ -187,12 +187,12 @@ def _by_name(roles: list[tuple[RoleEntry, Path]]) -> tuple[RoleEntry, ...]:
         if role.name in first:
             raise CorpusError(
                 f"{path}: entry {role.name!r}: the field 'name' repeats a role of {first[role.name]}",
-                mend="rename or remove one of them",
+                hint="rename or remove one of them",
             )
         if role.name == DEFAULT_NAME:
             raise CorpusError(
                 f"{path}: entry {role.name!r}: the field 'name' is that of the condition without a role",
-                mend="put its prompts in default.yaml, or give the role another name",
+                hint="put its prompts in default.yaml, or give the role another name",
             )
         first[role.name] = path
     return tuple(sorted((role for role, _ in roles), key=lambda role: role.name))
@@ -204,7 +204,7 @@ def _unique_ids(questions: list[Question], path: Path) -> tuple[Question, ...]:
         if question.id in seen:
             raise CorpusError(
                 f"{path}: entry {index + 1}: the field 'id' repeats {question.id!r} of an earlier entry",
-                mend="give each question an id of its own",
+                hint="give each question an id of its own",
             )
         seen.add(question.id)
     return tuple(questions)
@@ -222,7 +222,7 @@ def _load_ours(folder: Path, files: list[Path], *, source: str | None = None) ->
     path = _optional(folder, "questions")
     if path is None:
         raise CorpusError(
-            f"{folder / 'questions.yaml'}: no such file", mend="add it: a list of entries with id, area, text"
+            f"{folder / 'questions.yaml'}: no such file", hint="add it: a list of entries with id, area, text"
         )
     items = _as_list(read_yaml(path), path, "id, area, text")
     data = [
@@ -265,7 +265,7 @@ def _load_released(folder: Path, files: list[Path]) -> Corpus:
     places = dict.fromkeys((files[0].parent / "default.json", folder / "default.json"))
     defaults = [place for place in places if place.is_file()]
     if len(defaults) > 1:
-        raise CorpusError(f"{folder}: has both {defaults[0]} and {defaults[1]}", mend="keep one default.json")
+        raise CorpusError(f"{folder}: has both {defaults[0]} and {defaults[1]}", hint="keep one default.json")
     if defaults:
         default = validate(ReleasedDefault, read_json(defaults[0]), path=defaults[0])
         default_prompts = tuple(item.pos for item in default.instruction)
@@ -290,13 +290,13 @@ def _released_questions(folder: Path, asked: list[tuple[Path, list[str]]]) -> tu
             data = validate(ReleasedQuestion, item, path=path, entry=f"line {line}")
             found.append(Question(str(data.id), data.area or "", data.question, data.kind or ""))
         if not found:
-            raise CorpusError(f"{path}: holds no questions", mend='add lines {"question": ..., "id": ...}')
+            raise CorpusError(f"{path}: holds no questions", hint='add lines {"question": ..., "id": ...}')
         return _unique_ids(found, path)
     own = [(role_path, questions) for role_path, questions in asked if questions]
     if not own:
         raise CorpusError(
             f"{path}: no such file, and no role file has questions",
-            mend="add questions.jsonl, or 'questions' to the role files",
+            hint="add questions.jsonl, or 'questions' to the role files",
         )
     first_path, first = own[0]
     for role_path, questions in own:
@@ -306,6 +306,6 @@ def _released_questions(folder: Path, asked: list[tuple[Path, list[str]]]) -> tu
             raise CorpusError(
                 f"{role_path}: field 'questions' ({len(questions)} of them) differs from that of "
                 f"{first_path.name} ({len(first)})",
-                mend="add a questions.jsonl with the questions that all roles are to be asked",
+                hint="add a questions.jsonl with the questions that all roles are to be asked",
             )
     return tuple(Question(str(index), "", text) for index, text in enumerate(first))

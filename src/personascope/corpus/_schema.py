@@ -138,14 +138,14 @@ def validate(model: type[Model], value: object, *, path: Path, entry: str = "") 
         entry: Which entry of the file, for the message.
 
     Raises:
-        CorpusError: The value breaks the schema: names file, entry, field and value, and the mend.
+        CorpusError: The value breaks the schema: names file, entry, field and value, and the hint.
     """
     where = f"{path}: {entry}" if entry else str(path)
     fields = ", ".join(model.model_fields)
     if not isinstance(value, dict):
         raise CorpusError(
             f"{where}: {short(value)} is a {type(value).__name__}, not a mapping",
-            mend=f"give it the fields {fields}",
+            hint=f"give it the fields {fields}",
         )
     try:
         return model.model_validate(value)
@@ -155,21 +155,21 @@ def validate(model: type[Model], value: object, *, path: Path, entry: str = "") 
         field = _field(first["loc"])
         kind = first["type"]
         if kind == "missing":
-            what, mend = f"the field {field!r} is missing", f"add {field!r}; the fields are {fields}"
+            what, hint = f"the field {field!r} is missing", f"add {field!r}; the fields are {fields}"
         elif kind == "extra_forbidden":
             what = f"unknown field {field!r} (value {short(first['input'])})"
-            mend = f"remove or rename it; the fields are {fields}"
+            hint = f"remove or rename it; the fields are {fields}"
             if field.endswith(".neg"):
-                mend = "this is a trait's file, not a role's: a role has only 'pos'"
+                hint = "this is a trait's file, not a role's: a role has only 'pos'"
         else:
             reason = str(first["msg"]).removeprefix("Value error, ")
             what = f"field {field!r} has the value {short(first['input'])}: {reason}"
-            mend = _mend(kind, field)
+            hint = _hint(kind, field)
         more = f" ({len(problems) - 1} more in this entry)" if len(problems) > 1 else ""
-        raise CorpusError(f"{where}: {what}{more}", mend=mend) from None
+        raise CorpusError(f"{where}: {what}{more}", hint=hint) from None
 
 
-def _mend(kind: str, field: str) -> str:
+def _hint(kind: str, field: str) -> str:
     """Say what puts a field right."""
     if kind == "string_pattern_mismatch":
         return f"write {field!r} with letters, digits, '_', '-' and '.' only"

@@ -93,14 +93,14 @@ class Corpus:
         if DEFAULT_NAME in names:
             raise CorpusError(
                 f"corpus {self.name!r}: a role is called {DEFAULT_NAME!r}, like the condition without a role",
-                mend="give the role another name, or put its prompts in the default's file",
+                hint="give the role another name, or put its prompts in the default's file",
             )
         for kind, counts in (("role", names), ("question id", Counter(q.id for q in self.questions))):
             twice = [name for name, count in counts.items() if count > 1]
             if twice:
                 raise CorpusError(
                     f"corpus {self.name!r}: {kind} {twice[0]!r} occurs {counts[twice[0]]} times",
-                    mend=f"rename or remove all but one {kind} {twice[0]!r}",
+                    hint=f"rename or remove all but one {kind} {twice[0]!r}",
                 )
 
     @property
@@ -143,7 +143,7 @@ class Corpus:
         near = [str(found[0]) for found in process.extract(name, [r.name for r in self.roles], limit=3)]
         raise UsageError(
             f"corpus {self.name!r} has no role {name!r} (it has {len(self.roles)} roles)",
-            mend=f"did you mean {', '.join(near)}?" if near else "load a corpus with roles",
+            hint=f"did you mean {', '.join(near)}?" if near else "load a corpus with roles",
         )
 
 

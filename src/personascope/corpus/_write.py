@@ -31,14 +31,14 @@ def write_released(corpus: Corpus, folder: str | Path) -> Path:
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise CorpusError(
-            f"{target}: exists and is not an empty folder", mend="name a folder that does not exist yet"
+            f"{target}: exists and is not an empty folder", hint="name a folder that does not exist yet"
         )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
         raise CorpusError(
-            f"{target}: cannot be written ({error.strerror})", mend="name another folder"
+            f"{target}: cannot be written ({error.strerror})", hint="name another folder"
         ) from error
     try:
         _write(corpus, scratch)
@@ -47,7 +47,7 @@ def write_released(corpus: Corpus, folder: str | Path) -> Path:
         scratch.replace(target)
     except OSError as error:
         raise CorpusError(
-            f"{target}: cannot be written ({error.strerror})", mend="name another folder"
+            f"{target}: cannot be written ({error.strerror})", hint="name another folder"
         ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

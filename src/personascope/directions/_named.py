@@ -52,16 +52,16 @@ def in_units(name: str) -> bool:
     return name.partition("@")[0] == AXIS
 
 
-def axis_probe(found: PersonaMap, layer: int, name: str = AXIS) -> NamedProbe:
+def axis_probe(persona_map: PersonaMap, layer: int, name: str = AXIS) -> NamedProbe:
     """Return the probe of the map's axis at a layer.
 
     Raises:
         UsageError: If the map has no such layer.
     """
-    return NamedProbe(name, Probe(name, layer, found.unit_axis(layer)))
+    return NamedProbe(name, Probe(name, layer, persona_map.unit_axis(layer)))
 
 
-def parse_probes(found: PersonaMap, specs: Sequence[str], layer: int) -> tuple[NamedProbe, ...]:
+def parse_probes(persona_map: PersonaMap, specs: Sequence[str], layer: int) -> tuple[NamedProbe, ...]:
     """Find the directions that a user names.
 
     Each has the length 1, so that its projections are the coordinate along it:
@@ -75,7 +75,7 @@ def parse_probes(found: PersonaMap, specs: Sequence[str], layer: int) -> tuple[N
     ``@LAYER`` behind any of them reads it at that layer, ``axis@20``.
 
     Args:
-        found: The map.
+        persona_map: The map.
         specs: What was named.
         layer: Where no layer is named.
 
@@ -86,11 +86,13 @@ def parse_probes(found: PersonaMap, specs: Sequence[str], layer: int) -> tuple[N
     probes: list[NamedProbe] = []
     for spec in specs:
         at = _AT.fullmatch(spec)
-        chosen = layer if at is None else _layer(spec, at["layer"], found.n_layers)
-        probe = _probe(found, spec if at is None else at["what"], chosen, "" if at is None else f"@{chosen}")
+        chosen = layer if at is None else _layer(spec, at["layer"], persona_map.n_layers)
+        probe = _probe(
+            persona_map, spec if at is None else at["what"], chosen, "" if at is None else f"@{chosen}"
+        )
         if any(probe.name == other.name for other in probes):
             raise UsageError(
-                f"two probes are called {probe.name!r}", mend="leave one out, or name a file by NAME=FILE"
+                f"two probes are called {probe.name!r}", hint="leave one out, or name a file by NAME=FILE"
             )
         probes.append(probe)
     return tuple(probes)
@@ -100,32 +102,36 @@ def _layer(spec: str, text: str, n_layers: int) -> int:
     if not text.isascii() or not text.isdigit() or int(text) >= n_layers:
         raise UsageError(
             f"the probe {spec!r} names the layer {text!r}",
-            mend=f"give 0 to {n_layers - 1}: layers are 0-based",
+            hint=f"give 0 to {n_layers - 1}: layers are 0-based",
         )
     return int(text)
 
 
-def _probe(found: PersonaMap, what: str, layer: int, suffix: str) -> NamedProbe:
+def _probe(persona_map: PersonaMap, what: str, layer: int, suffix: str) -> NamedProbe:
     component = _COMPONENT.fullmatch(what)
     if what == AXIS:
-        return axis_probe(found, layer, AXIS + suffix)
+        return axis_probe(persona_map, layer, AXIS + suffix)
     if component is not None:
-        components = found.components(layer)
+        components = persona_map.components(layer)
         number = int(component[1])
         if not 1 <= number <= len(components):
             raise UsageError(
-                f"the map has no component {what}", mend=f"it has pc1 to pc{len(components)} at layer {layer}"
+                f"the map has no component {what}", hint=f"it has pc1 to pc{len(components)} at layer {layer}"
             )
         return _made(what + suffix, layer, components[number - 1])
     if what.startswith(_ROLE):
         name = what.removeprefix(_ROLE)
-        if name not in found.roles:
-            raise UsageError(f"the map has no vector of a role {name!r}", mend=_close(name, found.roles))
-        return _made(what + suffix, layer, found.role_vector(name)[layer] - found.default_vector[layer])
-    return _of_file(found, what, layer, suffix)
+        if name not in persona_map.roles:
+            raise UsageError(
+                f"the map has no vector of a role {name!r}", hint=_close(name, persona_map.roles)
+            )
+        return _made(
+            what + suffix, layer, persona_map.role_vector(name)[layer] - persona_map.default_vector[layer]
+        )
+    return _of_file(persona_map, what, layer, suffix)
 
 
-def _of_file(found: PersonaMap, what: str, layer: int, suffix: str) -> NamedProbe:
+def _of_file(persona_map: PersonaMap, what: str, layer: int, suffix: str) -> NamedProbe:
     name, equals, rest = what.partition("=")
     # A path may hold a "=" of its own, before which a folder stands.
     named = bool(equals) and "/" not in name
@@ -134,13 +140,13 @@ def _of_file(found: PersonaMap, what: str, layer: int, suffix: str) -> NamedProb
     if not named:
         name = key or path.stem
     if not path.suffix and not path.exists():
-        raise UsageError(f"there is no probe {what!r}", mend=_close(what, (AXIS, *_roles(found))))
+        raise UsageError(f"there is no probe {what!r}", hint=_close(what, (AXIS, *_roles(persona_map))))
     if not name or name == AXIS or _COMPONENT.fullmatch(name) or name.startswith(_ROLE) or "@" in name:
         raise UsageError(
-            f"the vector in {path} cannot be called {name!r}", mend="choose another name by NAME=FILE"
+            f"the vector in {path} cannot be called {name!r}", hint="choose another name by NAME=FILE"
         )
     vector = interop.read_direction(
-        path, layer, n_layers=found.n_layers, d_model=found.d_model, key=key or None
+        path, layer, n_layers=persona_map.n_layers, d_model=persona_map.d_model, key=key or None
     )
     return _made(name + suffix, layer, vector)
 
@@ -149,12 +155,12 @@ def _made(name: str, layer: int, direction: Float[np.ndarray, "d"]) -> NamedProb
     wide = direction.astype(np.float64)
     length = float(np.linalg.norm(wide))
     if not length > 0:
-        raise UsageError(f"the direction {name!r} is zero at layer {layer}", mend="choose another layer")
+        raise UsageError(f"the direction {name!r} is zero at layer {layer}", hint="choose another layer")
     return NamedProbe(name, Probe(name, layer, (wide / length).astype(np.float32)))
 
 
-def _roles(found: PersonaMap) -> tuple[str, ...]:
-    return tuple(f"{_ROLE}{name}" for name in found.roles)
+def _roles(persona_map: PersonaMap) -> tuple[str, ...]:
+    return tuple(f"{_ROLE}{name}" for name in persona_map.roles)
 
 
 def _close(name: str, known: Sequence[str]) -> str:

@@ -79,6 +79,6 @@ def residual_norms(
         raise EvaluationError(
             f"no chat of {source or 'the set'} could be measured ({len(skipped)} were refused)"
             + (f"; {skipped[0]}" if skipped else ""),
-            mend="give chats in which user and assistant alternate, and a model that can render them",
+            hint="give chats in which user and assistant alternate, and a model that can render them",
         )
     return Norms(total / tokens, used, tokens, tuple(skipped), source)

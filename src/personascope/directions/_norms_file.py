@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from personascope.chat import Conversation
-from personascope.corpus.evals import load_chats
+from personascope.corpus.datasets import load_chats
 from personascope.directions._norms import Norms, residual_norms
 from personascope.engines import Engine
 from personascope.errors import StoreError
@@ -48,11 +48,11 @@ def read_norms(folder: Path, *, revision: str) -> Norms | None:
         )
         of = str(record["revision"])
     except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{path} is damaged: {error}", mend="delete it; it is measured again") from error
+        raise StoreError(f"{path} is damaged: {error}", hint="delete it; it is measured again") from error
     if of != revision:
         raise StoreError(
             f"{path} is of the model revision {of[:12]}, this is {revision[:12]}",
-            mend="delete it; it is measured again",
+            hint="delete it; it is measured again",
         )
     return norms
 

@@ -9,14 +9,14 @@ from personascope.interventions import Plan, PlanModel, Steer
 from personascope.space import PersonaMap
 
 
-def plan_model(found: PersonaMap) -> PlanModel:
+def plan_model(persona_map: PersonaMap) -> PlanModel:
     """Return the model of a map, as plans name it."""
-    model = found.model
+    model = persona_map.model
     return PlanModel(model.id, model.revision, model.n_layers, model.d_model)
 
 
 def steering_plan(
-    found: PersonaMap,
+    persona_map: PersonaMap,
     strength: float,
     norms: Float[np.ndarray, "L"],
     *,
@@ -27,14 +27,14 @@ def steering_plan(
     """Return the plan that steers along the axis at one layer, at every token (section 3.2).
 
     Args:
-        found: The map.
+        persona_map: The map.
         strength: Fraction of the layer's mean norm; positive toward the Assistant.
         norms: Mean norm of the residual stream at each layer, over ordinary chats.
         layer: The map's middle layer by default.
         direction: Instead of the axis.
         model: Instead of the map's model, for a base model that is steered with another one's axis.
     """
-    at = found.middle_layer if layer is None else layer
-    what = found.unit_axis(at) if direction is None else direction
+    at = persona_map.middle_layer if layer is None else layer
+    what = persona_map.unit_axis(at) if direction is None else direction
     name = f"{'axis' if direction is None else 'direction'} {strength:+g} at layer {at}"
-    return Plan((Steer(at, what, strength, float(norms[at])),), model or plan_model(found), name)
+    return Plan((Steer(at, what, strength, float(norms[at])),), model or plan_model(persona_map), name)

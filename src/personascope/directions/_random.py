@@ -16,7 +16,9 @@ def random_unit(d_model: int, draw: int, *, seed: int = 0) -> Float[np.ndarray, 
     return vector / np.linalg.norm(vector)
 
 
-def randomised(plan: Plan, draw: int, *, seed: int = 0, floors: dict[int, float] | None = None) -> Plan:
+def on_random_direction(
+    plan: Plan, draw: int, *, seed: int = 0, floors: dict[int, float] | None = None
+) -> Plan:
     """Return a plan with one random direction in place of its own, as a control of the same length.
 
     Args:
@@ -41,6 +43,6 @@ def randomised(plan: Plan, draw: int, *, seed: int = 0, floors: dict[int, float]
         else:
             raise UsageError(
                 f"{type(op).__name__} at layer {op.layer} has no random control here",
-                mend="steering has one, and a cap with a floor, given its floor on the random direction",
+                hint="steering has one, and a cap with a floor, given its floor on the random direction",
             )
     return Plan(tuple(ops), plan.model, f"random {draw} of {plan.name}")

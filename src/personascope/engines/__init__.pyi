@@ -18,7 +18,7 @@ from ._load import LocalEngine, load_engine, native_dtype
 from ._names import ENGINES, bulk_engine
 from ._ray import RayEngine
 from ._transformers import Follower, TransformersEngine
-from ._vllm import ProbeSet, ServeCommand, Spool, serve_command
+from ._vllm import PlanStore, ProbeSet, ServeCommand, serve_command
 
 __all__ = [
     "ENGINES",
@@ -30,6 +30,7 @@ __all__ = [
     "Follower",
     "Gate",
     "LocalEngine",
+    "PlanStore",
     "Probe",
     "ProbeSet",
     "RayEngine",
@@ -38,7 +39,6 @@ __all__ = [
     "ScoreRequest",
     "Scored",
     "ServeCommand",
-    "Spool",
     "TransformersEngine",
     "TurnActivations",
     "Watch",

@@ -29,7 +29,7 @@ def check_request(request: Request, loaded: ModelShape) -> None:
     """Raise on a request that this engine and model cannot honour as it stands.
 
     Raises:
-        EngineError: Naming the request, the value and the mend.
+        EngineError: Naming the request, the value and the hint.
     """
     name = f"request {request.id!r}"
     sampling = request.sampling
@@ -38,40 +38,40 @@ def check_request(request: Request, loaded: ModelShape) -> None:
     if sampling.max_new_tokens < 1 or sampling.min_new_tokens > sampling.max_new_tokens:
         raise EngineError(
             f"{name} asks for {sampling.min_new_tokens} to {sampling.max_new_tokens} new tokens",
-            mend="max_new_tokens must be at least 1 and at least min_new_tokens",
+            hint="max_new_tokens must be at least 1 and at least min_new_tokens",
         )
     if not 0 < sampling.top_p <= 1 or not 0 <= sampling.temperature < np.inf:
         raise EngineError(
             f"{name} has temperature {sampling.temperature} and top_p {sampling.top_p}",
-            mend="temperature must be 0 or more, top_p in (0, 1]",
+            hint="temperature must be 0 or more, top_p in (0, 1]",
         )
     if not all(sampling.stop):
-        raise EngineError(f"{name} has an empty text among its stop texts", mend="leave it out")
+        raise EngineError(f"{name} has an empty text among its stop texts", hint="leave it out")
     layers = [probe.layer for probe in request.probes]
     if request.capture is not None and request.capture.layers is not None:
         layers += request.capture.layers
         if not request.capture.layers:
-            raise EngineError(f"{name} captures no layer", mend="name layers, or pass capture=None")
+            raise EngineError(f"{name} captures no layer", hint="name layers, or pass capture=None")
     for layer in layers:
         if not 0 <= layer < loaded.n_layers:
             raise EngineError(
                 f"{name} reads layer {layer} of {loaded.model_id}, which has {loaded.n_layers}",
-                mend=f"layers are 0-based: 0 to {loaded.n_layers - 1}",
+                hint=f"layers are 0-based: 0 to {loaded.n_layers - 1}",
             )
     for probe in request.probes:
         if probe.direction.shape != (loaded.d_model,) or not np.isfinite(probe.direction).all():
             raise EngineError(
                 f"{name}: probe {probe.name!r} has shape {probe.direction.shape} or a non-finite value",
-                mend=f"a direction of {loaded.model_id} is {loaded.d_model} finite numbers",
+                hint=f"a direction of {loaded.model_id} is {loaded.d_model} finite numbers",
             )
     if request.watch is not None and not request.probes:
         raise EngineError(
-            f"{name} has a watch and no probe", mend="give it a probe, whose projections it sees"
+            f"{name} has a watch and no probe", hint="give it a probe, whose projections it sees"
         )
     if len({probe.name for probe in request.probes}) < len(request.probes):
-        raise EngineError(f"{name} has two probes of one name", mend="give each probe its own name")
+        raise EngineError(f"{name} has two probes of one name", hint="give each probe its own name")
     if not request.prompt:
-        raise EngineError(f"{name} has an empty prompt", mend="pass at least one message or token id")
+        raise EngineError(f"{name} has an empty prompt", hint="pass at least one message or token id")
 
 
 def check_plan(name: str, plan: Plan, prompt: Conversation | tuple[int, ...], loaded: ModelShape) -> None:
@@ -84,7 +84,7 @@ def check_plan(name: str, plan: Plan, prompt: Conversation | tuple[int, ...], lo
         digest = getattr(plan, "digest", plan)
         raise EngineError(
             f"{name} carries a {type(plan).__name__} ({digest}) as its plan",
-            mend="pass a personascope.interventions.Plan, or None for a plain run",
+            hint="pass a personascope.interventions.Plan, or None for a plain run",
         )
     try:
         plan.check_model(
@@ -94,18 +94,18 @@ def check_plan(name: str, plan: Plan, prompt: Conversation | tuple[int, ...], lo
             d_model=loaded.d_model,
         )
     except InterventionError as error:
-        raise EngineError(f"{name}: {error.message}", mend=error.mend) from error
+        raise EngineError(f"{name}: {error.message}", hint=error.hint) from error
     talk = bool(prompt) and isinstance(prompt[0], Message)
     for where in (op.where for op in plan.ops if op.where.startswith("turn:")):
         if not talk:
             raise EngineError(
                 f"{name} has a plan that acts from {where} on, and its prompt is token ids",
-                mend="pass the conversation instead, so that its turns can be found",
+                hint="pass the conversation instead, so that its turns can be found",
             )
         if int(where.removeprefix("turn:")) >= len(prompt):
             raise EngineError(
                 f"{name} has a plan that acts from {where} on, and a conversation of {len(prompt)} messages",
-                mend=f"messages are counted from 0: name one up to turn:{len(prompt) - 1}, or response",
+                hint=f"messages are counted from 0: name one up to turn:{len(prompt) - 1}, or response",
             )
 
 
@@ -118,6 +118,6 @@ def refuse_watch(request: Request, engine: str) -> None:
     if request.watch is not None:
         raise EngineError(
             f"request {request.id!r} has a watch, which {engine} cannot call between two tokens",
-            mend="use the transformers engine, or feed the monitor once a reply is there and give the plan "
+            hint="use the transformers engine, or feed the monitor once a reply is there and give the plan "
             "to the next request",
         )

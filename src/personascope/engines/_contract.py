@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from personascope.chat import Conversation, Message
-from personascope.interventions import Plan, Telemetry
+from personascope.interventions import CapStats, Plan
 
 FinishReason = Literal["stop", "length", "alarm"]
 
@@ -119,7 +119,7 @@ class Gate:
 
     token: int
     plan_digest: str
-    telemetry: Telemetry
+    telemetry: CapStats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,7 +153,7 @@ class Completion:
     token_count: int = 0
     projections: Mapping[str, Float32[np.ndarray, "tokens"]] = field(default_factory=dict)
     plan_digest: str | None = None
-    telemetry: Telemetry | None = None
+    telemetry: CapStats | None = None
     gate: Gate | None = None
     logprobs: Float32[np.ndarray, "tokens"] | None = None
 
@@ -191,7 +191,7 @@ class Scored:
     logprobs: Float32[np.ndarray, "tokens"]
     greedy: bool
     plan_digest: str | None = None
-    telemetry: Telemetry | None = None
+    telemetry: CapStats | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -82,12 +82,12 @@ def load_engine(
         for option in ("device_map", "attn_implementation"):
             if option in given:
                 raise UsageError(
-                    f"the vllm engine has no {option}", mend="leave it out, or take --engine transformers"
+                    f"the vllm engine has no {option}", hint="leave it out, or take --engine transformers"
                 )
         if device is not None:
             raise UsageError(
                 f"the vllm engine does not take a device ({device!r})",
-                mend="set CUDA_VISIBLE_DEVICES, or take --engine transformers",
+                hint="set CUDA_VISIBLE_DEVICES, or take --engine transformers",
             )
         return load_vllm_engine(name, dtype=dtype, transcript=transcript, **given)
     own = {key: options.pop(key) for key in ("max_batch", "prefill_tokens") if key in options}

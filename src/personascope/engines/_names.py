@@ -22,7 +22,7 @@ def bulk_engine(name: str = "auto") -> str:
     if name == "auto":
         name = os.environ.get(DEFAULT, "auto")
     if name not in ENGINES:
-        raise UsageError(f"there is no engine {name!r}", mend=f"give one of {', '.join(ENGINES)}")
+        raise UsageError(f"there is no engine {name!r}", hint=f"give one of {', '.join(ENGINES)}")
     if name == "auto":
         return "vllm" if vllm_version() else "transformers"
     return name

@@ -50,7 +50,7 @@ class Texts(Generic[Files]):
         if self.chat is None:
             raise ChatError(
                 f"{self.files.model_id} has no chat template, and a conversation needs one",
-                mend="use an instruct model, or pass token ids",
+                hint="use an instruct model, or pass token ids",
             )
         return self.chat
 

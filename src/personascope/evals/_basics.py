@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from personascope.corpus.evals import ChoiceQuestion, load_basics
+from personascope.corpus.datasets import ChoiceQuestion, load_basics
 from personascope.engines import Completion, Engine, Scored, ScoreRequest
 from personascope.errors import EngineError, UsageError
 from personascope.evals._conditions import Condition
@@ -76,7 +76,7 @@ def run_basics(
     names = [condition.name for condition in conditions]
     if len(set(names)) < len(names) or not asked:
         raise UsageError(
-            f"{len(asked)} questions under the conditions {', '.join(names)}", mend="name each once"
+            f"{len(asked)} questions under the conditions {', '.join(names)}", hint="name each once"
         )
     identity = {
         "evaluation": "basics",
@@ -182,6 +182,6 @@ def _pairs(engine: Engine, question: ChoiceQuestion) -> Iterator[tuple[tuple[int
         if whole[: len(opening)] != opening:
             raise EngineError(
                 f"the tokenizer joins the question {question.id} and its answer {choice!r} in one token",
-                mend="use lm-evaluation-harness (personascope_basics) for this model",
+                hint="use lm-evaluation-harness (personascope_basics) for this model",
             )
         yield opening, whole[len(opening) :]

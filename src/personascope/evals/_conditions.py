@@ -43,7 +43,7 @@ PLAIN = Condition("plain", "plain", strength=0.0)
 
 
 def steering_conditions(
-    found: PersonaMap,
+    persona_map: PersonaMap,
     strengths: Sequence[float],
     norms: Float[np.ndarray, "L"],
     *,
@@ -63,16 +63,16 @@ def steering_conditions(
     if len(set(strengths)) < len(strengths) or not any(strengths):
         raise UsageError(
             f"the strengths are {', '.join(f'{s:g}' for s in strengths)}",
-            mend="give each once, and one but 0",
+            hint="give each once, and one but 0",
         )
     conditions = [PLAIN]
     for strength in sorted(s for s in strengths if s):
-        plan = steering_plan(found, strength, norms, layer=layer, model=model)
+        plan = steering_plan(persona_map, strength, norms, layer=layer, model=model)
         conditions.append(Condition(f"axis {strength:+g}", "axis", plan, strength))
     for size in sorted({abs(s) for s in strengths if s}):
         of = tuple(c.name for c in conditions if c.strength and abs(c.strength) == size)
         for draw in range(draws):
-            direction = random_unit(found.d_model, draw, seed=seed)
-            control = steering_plan(found, size, norms, layer=layer, direction=direction, model=model)
+            direction = random_unit(persona_map.d_model, draw, seed=seed)
+            control = steering_plan(persona_map, size, norms, layer=layer, direction=direction, model=model)
             conditions.append(Condition(f"random {draw} at {size:g}", "random", control, size, draw, of))
     return tuple(conditions)

@@ -61,7 +61,7 @@ def evaluation_table(folder: Path, *, seed: int = 0) -> Table:
     conditions = read_evaluation(folder)
     name = conditions[0].evaluation if conditions else ""
     if conditions and name not in _MEASURES:
-        raise UsageError(f"{folder} holds a run of {name!r}", mend=f"give one of {', '.join(_MEASURES)}")
+        raise UsageError(f"{folder} holds a run of {name!r}", hint=f"give one of {', '.join(_MEASURES)}")
     measures = _MEASURES.get(name, ())
     notes = [f"{label_counts(conditions)} of {sum(len(c.rows) for c in conditions)} responses are labelled"]
     if any(c.kind == "random" for c in conditions):

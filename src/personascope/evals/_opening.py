@@ -32,7 +32,7 @@ def open_engine(model: str, arguments: Mapping[str, Any], *, chat: str = "auto")
         ModelError: If the model cannot be loaded.
     """
     if chat not in CHATS:
-        raise UsageError(f"chat is {chat!r}", mend=f"give one of {', '.join(CHATS)}")
+        raise UsageError(f"chat is {chat!r}", hint=f"give one of {', '.join(CHATS)}")
     engine = load_engine(model, **{name: value for name, value in arguments.items() if value is not None})
     return engine if chat == "auto" else engine.with_transcript()
 

@@ -112,7 +112,7 @@ def run_evaluation(
     """
     names = [condition.name for condition in conditions]
     if len(set(names)) < len(names):
-        raise UsageError(f"two conditions share a name among {', '.join(names)}", mend="give each its own")
+        raise UsageError(f"two conditions share a name among {', '.join(names)}", hint="give each its own")
     identity = {
         "evaluation": trials.name,
         "trials": trials.digest,

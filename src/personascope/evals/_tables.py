@@ -158,7 +158,7 @@ def make_table(
         EvaluationError: If there is no condition.
     """
     if not conditions:
-        raise EvaluationError(f"the run of {name} holds no condition", mend="run it first")
+        raise EvaluationError(f"the run of {name} holds no condition", hint="run it first")
     plain = next((c for c in conditions if c.kind == "plain"), None)
     results = [
         _result(condition, measure, plain, [c for c in conditions if condition.name in c.of], seed)

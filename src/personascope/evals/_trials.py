@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 
 from personascope.chat import Conversation, Message
 from personascope.corpus import Corpus
-from personascope.corpus.evals import (
+from personascope.corpus.datasets import (
     JailbreakItem,
     JailbreakSet,
     Opening,
@@ -80,9 +80,9 @@ class Trials:
             UsageError: If there is no trial, or two share an id.
         """
         if not self.items:
-            raise UsageError(f"the evaluation {self.name} has no trial", mend="ask for more of it")
+            raise UsageError(f"the evaluation {self.name} has no trial", hint="ask for more of it")
         if len({trial.id for trial in self.items}) < len(self.items):
-            raise UsageError(f"two trials of {self.name} have one id", mend="give each its own")
+            raise UsageError(f"two trials of {self.name} have one id", hint="give each its own")
 
     @property
     def digest(self) -> str:

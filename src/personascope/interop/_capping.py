@@ -88,13 +88,13 @@ class CappingConfig:
             more = f" and {len(known) - 12} more" if len(known) > 12 else ""
             raise InteropError(
                 f"there is no experiment {experiment!r} in the capping config",
-                mend=f"choose of {', '.join(known[:12])}{more}" if known else "the config holds none",
+                hint=f"choose of {', '.join(known[:12])}{more}" if known else "the config holds none",
             )
         ceilings = self.experiments[experiment]
         if not ceilings:
             raise InteropError(
                 f"the experiment {experiment!r} holds no cap",
-                mend="for a plain run pass None instead of a plan",
+                hint="for a plain run pass None instead of a plan",
             )
         ops: list[Op] = []
         for ceiling in ceilings:
@@ -122,7 +122,7 @@ class CappingConfig:
                 raise InteropError(
                     f"the capping vector {name!r} is {stored.vector.numel()} wide at layer {stored.layer}, "
                     f"the axis has {len(axis)} layers of {axis.shape[1]}",
-                    mend="take both files of the same model",
+                    hint="take both files of the same model",
                 )
             row = axis[stored.layer].double().numpy()
             cosines[name] = float(stored.unit() @ row / np.linalg.norm(row))
@@ -147,27 +147,27 @@ def capping_config(value: Any, path: Path) -> CappingConfig:
     """
     if not is_capping_config(value):
         raise InteropError(
-            f"{path} is no capping config", mend='it must be a dict with "vectors" and "experiments"'
+            f"{path} is no capping config", hint='it must be a dict with "vectors" and "experiments"'
         )
     if not isinstance(value["vectors"], Mapping) or not isinstance(value["experiments"], list | tuple):
         raise InteropError(
             f"{path}: vectors is a {type(value['vectors']).__name__}, experiments a "
             f"{type(value['experiments']).__name__}",
-            mend="vectors must be a dict of name to vector, experiments a list",
+            hint="vectors must be a dict of name to vector, experiments a list",
         )
     stored = {str(name): _vector(str(name), entry, path) for name, entry in value["vectors"].items()}
     widths = {entry.vector.numel() for entry in stored.values()}
     if len(widths) > 1:
         raise InteropError(
-            f"{path}: the vectors are {', '.join(map(str, sorted(widths)))} wide", mend="all are of one model"
+            f"{path}: the vectors are {', '.join(map(str, sorted(widths)))} wide", hint="all are of one model"
         )
     experiments: dict[str, tuple[Ceiling, ...]] = {}
     for number, entry in enumerate(value["experiments"]):
         if not isinstance(entry, Mapping) or not isinstance(entry.get("id"), str):
-            raise InteropError(f"{path}: experiment {number} has no id", mend="give each a text as its id")
+            raise InteropError(f"{path}: experiment {number} has no id", hint="give each a text as its id")
         if entry["id"] in experiments:
             raise InteropError(
-                f"{path}: two experiments are called {entry['id']!r}", mend="rename one of them"
+                f"{path}: two experiments are called {entry['id']!r}", hint="rename one of them"
             )
         experiments[entry["id"]] = _ceilings(entry, stored, path)
     rest = {key: item for key, item in value.items() if key not in ("vectors", "experiments")}
@@ -224,7 +224,7 @@ def export_capping_config(
         StoreError: If the file cannot be written.
     """
     if not plans:
-        raise InteropError("there is no plan to export", mend="give at least one")
+        raise InteropError("there is no plan to export", hint="give at least one")
     known: dict[str, CappingVector] = {}
     experiments: list[dict[str, Any]] = []
     for name, plan in plans.items():
@@ -244,7 +244,7 @@ def export_capping_config(
     if len(widths) > 1:
         raise InteropError(
             f"the plans' directions are {', '.join(map(str, sorted(widths)))} wide",
-            mend="one file holds the plans of one model",
+            hint="one file holds the plans of one model",
         )
     stored = {name: {"vector": entry.vector, "layer": entry.layer} for name, entry in known.items()}
     write_pt(Path(path), {"vectors": stored, "experiments": experiments})
@@ -253,17 +253,17 @@ def export_capping_config(
 def _vector(name: str, entry: Any, path: Path) -> CappingVector:
     if not isinstance(entry, Mapping) or "vector" not in entry or "layer" not in entry:
         raise InteropError(
-            f"{path}: the vector {name!r} lacks its vector or its layer", mend="give each both"
+            f"{path}: the vector {name!r} lacks its vector or its layer", hint="give each both"
         )
     layer = _number(entry["layer"])
     if layer is None or layer < 0 or layer != int(layer):
         raise InteropError(
             f"{path}: the vector {name!r} has the layer {entry['layer']!r}",
-            mend="layers are 0-based block indices",
+            hint="layers are 0-based block indices",
         )
     vector = vectors(entry["vector"], path, f"the vector {name!r}", ndim=1)
     if not bool(vector.any()):
-        raise InteropError(f"{path}: the vector {name!r} is zero", mend="a direction has a length")
+        raise InteropError(f"{path}: the vector {name!r} is zero", hint="a direction has a length")
     return CappingVector(vector, int(layer))
 
 
@@ -276,18 +276,18 @@ def _ceilings(
             keys = ", ".join(map(str, item)) if isinstance(item, Mapping) else type(item).__name__
             raise InteropError(
                 f"{path}: an intervention of {entry['id']!r} has {keys or 'nothing'}",
-                mend="a cap has a vector and a cap, and nothing else",
+                hint="a cap has a vector and a cap, and nothing else",
             )
         cap = _number(item["cap"])
         if cap is None or not np.isfinite(cap):
             raise InteropError(
                 f"{path}: an intervention of {entry['id']!r} has the cap {item['cap']!r}",
-                mend="give a finite number",
+                hint="give a finite number",
             )
         if item["vector"] not in stored:
             raise InteropError(
                 f"{path}: {entry['id']!r} caps along {item['vector']!r}, which is not among the vectors",
-                mend="add the vector, or correct the name",
+                hint="add the vector, or correct the name",
             )
         ceilings.append(Ceiling(item["vector"], cap))
     return tuple(ceilings)
@@ -307,7 +307,7 @@ def _check_layers(name: str, plan: Plan) -> None:
             raise InteropError(
                 f"the experiment {name!r} means layers {meant.start} to {meant.stop - 1}, its caps are at "
                 f"{', '.join(map(str, plan.layers))}",
-                mend="an id ends one past its last layer; rename it or take the layers that it names",
+                hint="an id ends one past its last layer; rename it or take the layers that it names",
             )
 
 
@@ -322,7 +322,7 @@ def _check_order(name: str, plan: Plan) -> None:
                     f"the experiment {name!r} caps layer {layer} along two directions with cosine "
                     f"{float(one @ other):+.3f}: a capping config means one after the other, "
                     "a plan both at once",
-                    mend="cap one direction of a layer, or two at right angles",
+                    hint="cap one direction of a layer, or two at right angles",
                 )
 
 
@@ -331,18 +331,18 @@ def _released(name: str, op: Op) -> tuple[np.ndarray, int, str, float]:
     kind = f"{type(op).__name__} at layer {op.layer}"
     why = ""
     if not isinstance(op, Cap):
-        why, mend = f"{kind} is no cap", "a capping config holds caps alone"
+        why, hint = f"{kind} is no cap", "a capping config holds caps alone"
     elif op.where != "all":
-        why, mend = f"{kind} acts on {op.where!r}", 'a capping config caps every token: where="all"'
+        why, hint = f"{kind} acts on {op.where!r}", 'a capping config caps every token: where="all"'
     elif op.floor is not None and op.ceiling is not None:
         why = f"{kind} has a floor of {op.floor:g} and a ceiling of {op.ceiling:g}"
-        mend = "make two Caps of it, each with one bound"
+        hint = "make two Caps of it, each with one bound"
     elif op.floor is not None:
         return -op.direction, op.layer, "role_minus_default", 0.0 - op.floor
     else:
         assert op.ceiling is not None
         return op.direction, op.layer, "ceiling", op.ceiling
-    raise InteropError(f"the plan {name!r} cannot be a capping config: {why}", mend=mend)
+    raise InteropError(f"the plan {name!r} cannot be a capping config: {why}", hint=hint)
 
 
 def _name_of(

@@ -46,12 +46,12 @@ def read_direction(
     if kind not in DIRECTION_FILES:
         raise InteropError(
             f"{path}: the ending {kind or '(none)'!r} says no known format",
-            mend=f"give a vector in {', '.join(DIRECTION_FILES)}",
+            hint=f"give a vector in {', '.join(DIRECTION_FILES)}",
         )
     if not path.is_file():
-        raise InteropError(f"there is no file {path}", mend="check the path")
+        raise InteropError(f"there is no file {path}", hint="check the path")
     if key is not None and kind != ".safetensors":
-        raise InteropError(f"{path} has no tensors by name, so none {key!r}", mend="leave out #NAME")
+        raise InteropError(f"{path} has no tensors by name, so none {key!r}", hint="leave out #NAME")
     if kind == ".gguf":
         tensor = _gguf(path, layer)
     else:
@@ -63,7 +63,7 @@ def read_direction(
     if len(tensor) != d_model:
         raise InteropError(
             f"{path} holds vectors of width {len(tensor)}, and the model has {d_model}",
-            mend="take a vector of this model",
+            hint="take a vector of this model",
         )
     return tensor.float().numpy()
 
@@ -74,7 +74,7 @@ def _row(tensor: Float[Tensor, "..."], path: Path, layer: int, n_layers: int) ->
     if len(tensor) not in (n_layers, n_layers + 1):
         raise InteropError(
             f"{path} has {len(tensor)} rows, and the model {n_layers} blocks",
-            mend="a file has a row for each block, and may have the embedding's before them",
+            hint="a file has a row for each block, and may have the embedding's before them",
         )
     return tensor[layer + len(tensor) - n_layers]
 
@@ -86,7 +86,7 @@ def _pt(path: Path) -> Any:
     name = next((name for name in _KEYS if name in value), None)
     if name is None:
         raise InteropError(
-            f"{path} holds a dict of {_names(value)}", mend=f"one of {', '.join(_KEYS)} is needed in it"
+            f"{path} holds a dict of {_names(value)}", hint=f"one of {', '.join(_KEYS)} is needed in it"
         )
     return value[name]
 
@@ -97,7 +97,7 @@ def _npy(path: Path) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
     except (OSError, ValueError, EOFError, TypeError) as error:
         raise InteropError(
-            f"{path} is no array that can be read safely: {error}", mend="save it with numpy.save, as floats"
+            f"{path} is no array that can be read safely: {error}", hint="save it with numpy.save, as floats"
         ) from error
 
 
@@ -111,9 +111,9 @@ def _safetensors(path: Path, key: str | None) -> Tensor:
             if chosen in names:
                 return file.get_tensor(chosen)
     except (OSError, SafetensorError) as error:
-        raise InteropError(f"{path} cannot be read: {error}", mend="copy or download it again") from error
+        raise InteropError(f"{path} cannot be read: {error}", hint="copy or download it again") from error
     what = f"no tensor {key!r}" if key else "several tensors"
-    raise InteropError(f"{path} holds {what}: {_names(names)}", mend=f"name one, as in {path.name}#NAME")
+    raise InteropError(f"{path} holds {what}: {_names(names)}", hint=f"name one, as in {path.name}#NAME")
 
 
 def _gguf(path: Path, layer: int) -> Tensor:
@@ -121,17 +121,17 @@ def _gguf(path: Path, layer: int) -> Tensor:
         from gguf import GGUFReader
     except ImportError as error:
         raise InteropError(
-            "the gguf package is not installed", mend="pip install 'personascope[gguf]'"
+            "the gguf package is not installed", hint="pip install 'personascope[gguf]'"
         ) from error
     try:
         held = {tensor.name: np.array(tensor.data) for tensor in GGUFReader(path).tensors}
     except Exception as error:
         # A damaged file fails in ways that cannot be listed: ValueError, IndexError, KeyError, ...
-        raise InteropError(f"{path} is not a whole GGUF file: {error}", mend="copy it again") from error
+        raise InteropError(f"{path} is not a whole GGUF file: {error}", hint="copy it again") from error
     name = f"direction.{layer}"
     if name not in held or held[name].dtype not in (np.float32, np.float16):
         raise InteropError(
-            f"{path} has no {name}, but {_names(held)}", mend="choose a layer that the control vector has"
+            f"{path} has no {name}, but {_names(held)}", hint="choose a layer that the control vector has"
         )
     return vectors(torch.from_numpy(held[name]), path, name, ndim=1)
 

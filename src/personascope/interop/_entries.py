@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from personascope.chat import Conversation, Message, Role
-from personascope.corpus.evals import HOLDERS, ROLE_OF, content, in_turn, no_text, speaker
+from personascope.corpus.datasets import HOLDERS, ROLE_OF, content, in_turn, no_text, speaker
 
 ROLES = ("system", "user", "assistant")
 _TOOLS = {"tool", "function", "ipython", "observation", "tool_response", "tool_result", "function_response"}

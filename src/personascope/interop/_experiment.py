@@ -65,12 +65,12 @@ def parse_experiment_id(text: str) -> ExperimentId:
     if found is None:
         raise InteropError(
             f"{text!r} is no experiment id",
-            mend="an id looks like layers_46:54-p0.25, the second layer left out",
+            hint="an id looks like layers_46:54-p0.25, the second layer left out",
         )
     start, stop, fraction = int(found[1]), int(found[2]), float(found[3])
     if start >= stop or fraction > 1:
         raise InteropError(
             f"the experiment id {text!r} means {max(0, stop - start)} layers and the quantile {fraction:g}",
-            mend="the second layer is one past the last, and the number after p lies between 0 and 1",
+            hint="the second layer is one past the last, and the number after p lies between 0 and 1",
         )
     return ExperimentId(range(start, stop), fraction)

@@ -104,6 +104,6 @@ def _file(folder: Path, name: str) -> Path:
     if not _NAME.fullmatch(name):
         raise InteropError(
             f"the name {name!r} cannot be the name of a file",
-            mend="rename the role in the corpus, and map again",
+            hint="rename the role in the corpus, and map again",
         )
     return folder / f"{name}.pt"

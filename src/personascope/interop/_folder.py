@@ -30,7 +30,7 @@ def new_folder(folder: Path, *, holds: Collection[str], kind: str) -> Iterator[P
         if strange:
             raise StoreError(
                 f"{folder} holds {strange[0]}, which is not part of {kind}",
-                mend="give a new or an empty folder",
+                hint="give a new or an empty folder",
             )
     new = tmp_path(folder)
     old = new.with_name(f"{new.name}-old")
@@ -50,7 +50,7 @@ def new_folder(folder: Path, *, holds: Collection[str], kind: str) -> Iterator[P
         if isinstance(error, OSError):
             raise StoreError(
                 f"{folder} could not be written: {error.strerror or error}",
-                mend="free some space or choose another folder",
+                hint="free some space or choose another folder",
             ) from error
         raise
     remove(old)

@@ -46,10 +46,10 @@ def export_control_vector(plan: Plan, path: Path | str, *, scale: float = 1.0, m
         from gguf import GGUFWriter
     except ImportError as error:
         raise InteropError(
-            "the gguf package is not installed", mend='pip install "personascope[gguf]"'
+            "the gguf package is not installed", hint='pip install "personascope[gguf]"'
         ) from error
     if not math.isfinite(scale) or scale == 0:
-        raise InteropError(f"the scale is {scale}", mend="give a number other than 0")
+        raise InteropError(f"the scale is {scale}", hint="give a number other than 0")
     directions = _directions(plan, scale)
     path = Path(path)
     tmp = tmp_path(path)
@@ -73,7 +73,7 @@ def export_control_vector(plan: Plan, path: Path | str, *, scale: float = 1.0, m
     except OSError as error:
         raise StoreError(
             f"{path} could not be written: {error.strerror or error}",
-            mend="free space or choose another file",
+            hint="free space or choose another file",
         ) from error
     finally:
         remove(tmp)
@@ -85,15 +85,15 @@ def _directions(plan: Plan, scale: float) -> dict[int, np.ndarray]:
     for op in plan.ops:
         why = ""
         if not isinstance(op, Steer):
-            why, mend = "llama.cpp adds a vector and does nothing else", "export a plan of Steers"
+            why, hint = "llama.cpp adds a vector and does nothing else", "export a plan of Steers"
         elif op.where != "all":
-            why, mend = f"it acts on {op.where!r}, llama.cpp on every token", 'make it with where="all"'
+            why, hint = f"it acts on {op.where!r}, llama.cpp on every token", 'make it with where="all"'
         elif op.layer == 0:
-            why, mend = "llama.cpp has no control vector at block 0", "steer at layer 1 or later"
+            why, hint = "llama.cpp has no control vector at block 0", "steer at layer 1 or later"
         else:
             wide = op.direction.astype(np.float64) * op.amount * scale
             totals[op.layer] = totals.get(op.layer, 0.0) + wide
             continue
         kind = f"{type(op).__name__} at layer {op.layer}"
-        raise InteropError(f"{kind} cannot be a control vector: {why}", mend=mend)
+        raise InteropError(f"{kind} cannot be a control vector: {why}", hint=hint)
     return {layer: totals[layer].astype(np.float32) for layer in sorted(totals)}

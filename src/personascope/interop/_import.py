@@ -55,7 +55,7 @@ def import_released(
     """
     wrong = sorted(set(parts) - set(PARTS))
     if wrong:
-        raise InteropError(f"a release has no part {wrong[0]!r}", mend=f"choose of {', '.join(PARTS)}")
+        raise InteropError(f"a release has no part {wrong[0]!r}", hint=f"choose of {', '.join(PARTS)}")
     folder = _find(str(source), parts, revision)
     found = import_axis(_axis_file(folder))
     named: dict[str, dict[str, Tensor]] = {"role": {}, "trait": {}}
@@ -109,7 +109,7 @@ def axis_of(value: Any, path: Path) -> Released:
     if not isinstance(value, Mapping) or "axis" not in value:
         raise InteropError(
             f"{path} holds no axis but a {type(value).__name__}",
-            mend='an axis file is a tensor [layers, width], or a dict with "axis"',
+            hint='an axis file is a tensor [layers, width], or a dict with "axis"',
         )
     means: dict[str, Tensor | None] = {
         key: None if value.get(key) is None else vectors(value[key], path, key, ndim=2)
@@ -150,7 +150,7 @@ def import_persona_vector(path: Path | str, *, n_layers: int | None = None) -> F
         )
         raise InteropError(
             f"{path} has {len(tensor)} rows, and should have {wanted}",
-            mend="a file whose row 0 is block 0 is an axis file: use import_axis",
+            hint="a file whose row 0 is block 0 is an axis file: use import_axis",
         )
     return tensor[1:].clone()
 
@@ -164,13 +164,13 @@ def _find(source: str, parts: Collection[str], revision: str | None) -> Path:
     if path.exists() or found is None:
         raise InteropError(
             f"{source} is no folder and no hub id",
-            mend=f"give a folder with {AXIS_FILES[0]}, or an id like {RELEASED_REPO}:{RELEASED_MODELS[1]}",
+            hint=f"give a folder with {AXIS_FILES[0]}, or an id like {RELEASED_REPO}:{RELEASED_MODELS[1]}",
         )
     repo, inside = found["repo"], found["folder"]
     if inside is None and repo == RELEASED_REPO:
         raise InteropError(
             f"{repo} holds several models",
-            mend=f"name one: {', '.join(f'{repo}:{m}' for m in RELEASED_MODELS)}",
+            hint=f"name one: {', '.join(f'{repo}:{m}' for m in RELEASED_MODELS)}",
         )
     root = f"{inside}/" if inside else ""
     names = {
@@ -189,18 +189,18 @@ def _find(source: str, parts: Collection[str], revision: str | None) -> Path:
     except (hub_errors.RepositoryNotFoundError, hub_errors.RevisionNotFoundError) as error:
         raise InteropError(
             f"there is no dataset {repo}{at} on the hub, or it is private",
-            mend="check the spelling, or `hf auth login` for a private one",
+            hint="check the spelling, or `hf auth login` for a private one",
         ) from error
     except hub_errors.LocalEntryNotFoundError as error:
         raise InteropError(
             f"{repo}{at} is not in the local cache and the hub cannot be reached",
-            mend="go online once (and unset HF_HUB_OFFLINE), or give a local folder",
+            hint="go online once (and unset HF_HUB_OFFLINE), or give a local folder",
         ) from error
     except (OSError, ValueError, hub_errors.HfHubHTTPError) as error:
-        raise InteropError(f"{repo}{at} cannot be fetched: {error}", mend="try again when online") from error
+        raise InteropError(f"{repo}{at} cannot be fetched: {error}", hint="try again when online") from error
     folder = Path(snapshot) / inside if inside else Path(snapshot)
     if not folder.is_dir():
-        raise InteropError(f"{repo}{at} has no folder {inside!r}", mend="check the part after the colon")
+        raise InteropError(f"{repo}{at} has no folder {inside!r}", hint="check the part after the colon")
     return folder
 
 
@@ -209,7 +209,7 @@ def _axis_file(folder: Path) -> Path:
     if len(found) != 1:
         raise InteropError(
             f"{folder} holds {'both ' + ' and '.join(AXIS_FILES) if found else 'no ' + AXIS_FILES[0]}",
-            mend="leave one of them" if found else "name a folder with the axis of one model",
+            hint="leave one of them" if found else "name a folder with the axis of one model",
         )
     return found[0]
 
@@ -217,7 +217,7 @@ def _axis_file(folder: Path) -> Path:
 def _files(folder: Path, kind: str) -> list[Path]:
     names = [TRAIT_FOLDER] if kind == "trait" else [name for name in ROLE_FOLDERS if (folder / name).is_dir()]
     if len(names) > 1:
-        raise InteropError(f"{folder} holds both {' and '.join(names)}", mend="leave one of them")
+        raise InteropError(f"{folder} holds both {' and '.join(names)}", hint="leave one of them")
     return [path for name in names for path in sorted((folder / name).glob("*.pt"))]
 
 
@@ -229,12 +229,12 @@ def _named_vector(path: Path) -> tuple[Tensor, str | None]:
     if not isinstance(value, Mapping) or "vector" not in value:
         raise InteropError(
             f"{path} holds no vector but a {type(value).__name__}",
-            mend='it must be a tensor [layers, width], or a dict with "vector"',
+            hint='it must be a tensor [layers, width], or a dict with "vector"',
         )
     name = value.get("role", value.get("trait"))
     if name is not None and name != path.stem and path.name != DEFAULT_FILE:
         raise InteropError(
-            f"{path} says that it is the vector of {name!r}", mend="rename the file, or correct what is in it"
+            f"{path} says that it is the vector of {name!r}", hint="rename the file, or correct what is in it"
         )
     kind = value.get("type")
     return vectors(value["vector"], path, "the vector", ndim=2), None if kind is None else str(kind)
@@ -249,6 +249,6 @@ def _same_default(one: Tensor | None, other: Tensor, folder: Path) -> Tensor:
     if one is not None and not (one.dtype == other.dtype and torch.equal(one, other)):
         raise InteropError(
             f"{folder} holds two default vectors that differ",
-            mend=f"leave one of {DEFAULT_FILE}, default.pt among the roles, and default_mean beside the axis",
+            hint=f"leave one of {DEFAULT_FILE}, default.pt among the roles, and default_mean beside the axis",
         )
     return other

@@ -36,7 +36,7 @@ def read_inspect_log(path: Path, name: str, value: Any = None) -> Iterator[Trans
     except ImportError as error:
         raise InteropError(
             f"{path} is a log of Inspect, and the package inspect_ai is not installed",
-            mend="pip install 'personascope[evals]'",
+            hint="pip install 'personascope[evals]'",
         ) from error
     place = clean(name)
     try:

@@ -36,7 +36,7 @@ def read_pt(path: Path) -> Any:
         InteropError: If the file is missing, damaged, or holds a pickled object.
     """
     if not path.is_file():
-        raise InteropError(f"there is no file {path}", mend="check the path")
+        raise InteropError(f"there is no file {path}", hint="check the path")
     try:
         with warnings.catch_warnings():
             # It warns of pickle protocols; what it cannot read it refuses anyway.
@@ -47,14 +47,14 @@ def read_pt(path: Path) -> Any:
         what = f"the pickled object {found.group(1)}" if found else "more than tensors and plain values"
         raise InteropError(
             f"{path} holds {what} and is refused: reading it could run code",
-            mend="have it saved again as tensors, numbers and texts only",
+            hint="have it saved again as tensors, numbers and texts only",
         ) from error
     except Exception as error:
         # A damaged archive fails in ways that cannot be listed: KeyError, EOFError, RuntimeError, ...
         reason = (str(error) or type(error).__name__).splitlines()[0][:120]
         raise InteropError(
             f"{path} is not a whole PyTorch file: {type(error).__name__}: {reason}",
-            mend="copy or download it again",
+            hint="copy or download it again",
         ) from error
 
 
@@ -70,7 +70,7 @@ def write_pt(path: Path, value: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(
-            f"{path.parent} could not be made: {error.strerror or error}", mend="choose another folder"
+            f"{path.parent} could not be made: {error.strerror or error}", hint="choose another folder"
         ) from error
     write_bytes(path, buffer.getvalue())
 
@@ -89,21 +89,21 @@ def vectors(value: Any, path: Path, what: str, *, ndim: int) -> Float[Tensor, ".
     """
     shape = "[layers, width]" if ndim == 2 else "[width]"
     if not isinstance(value, Tensor):
-        raise InteropError(f"{path}: {what} is a {type(value).__name__}", mend=f"it must be a tensor {shape}")
+        raise InteropError(f"{path}: {what} is a {type(value).__name__}", hint=f"it must be a tensor {shape}")
     if value.layout is not torch.strided or value.is_meta or value.dtype not in _READ:
         raise InteropError(
             f"{path}: {what} is a tensor of {value.dtype}, {value.layout}",
-            mend="save it dense, as float32, float16 or bfloat16",
+            hint="save it dense, as float32, float16 or bfloat16",
         )
     if value.ndim != ndim or not value.numel():
-        raise InteropError(f"{path}: {what} has shape {list(value.shape)}", mend=f"it must be {shape}")
+        raise InteropError(f"{path}: {what} has shape {list(value.shape)}", hint=f"it must be {shape}")
     # A view would drag the whole of its storage into whatever is saved next.
     tensor = value.detach().clone(memory_format=torch.contiguous_format)
     if not bool(torch.isfinite(tensor).all()):
         count = int((~torch.isfinite(tensor)).sum())
         raise InteropError(
             f"{path}: {count} of {tensor.numel()} values of {what} are not finite",
-            mend="make the file again; float16 overflows in some models",
+            hint="make the file again; float16 overflows in some models",
         )
     return tensor
 

@@ -69,10 +69,10 @@ class Released:
             if tensor.shape != self.axis.shape:
                 raise InteropError(
                     f"{self._title}{name} has shape {list(tensor.shape)}, the axis {list(self.axis.shape)}",
-                    mend="take all files of one model",
+                    hint="take all files of one model",
                 )
         if not bool((self.axis.float().norm(dim=1) > 0).all()):
-            raise InteropError(f"{self._title}the axis is zero at a layer", mend="make the axis again")
+            raise InteropError(f"{self._title}the axis is zero at a layer", hint="make the axis again")
         if self.capping is not None:
             self.capping.axis_cosines(self.axis)
         self._check_sign()
@@ -154,7 +154,7 @@ class Released:
         if self.capping is None:
             raise InteropError(
                 f"{self._title}there is no capping config",
-                mend="name a folder or a file that holds one; Gemma 2 27B was released without",
+                hint="name a folder or a file that holds one; Gemma 2 27B was released without",
             )
         plan = self.capping.plan(experiment_id, model=model)
         cosines = self.capping.axis_cosines(self.axis)
@@ -164,7 +164,7 @@ class Released:
                     f"{self._title}the capping vector {ceiling.vector!r} has cosine "
                     f"{cosines[ceiling.vector]:+.2f} with the axis: a ceiling on it would hold the model "
                     "away from the Assistant, and the released vectors are role - default (cosine -1)",
-                    mend="if that is meant, use import_capping_config on the file alone",
+                    hint="if that is meant, use import_capping_config on the file alone",
                 )
         return plan
 
@@ -217,16 +217,16 @@ class Released:
         if record.get("format") != FORMAT:
             raise InteropError(
                 f"{folder / RELEASED_JSON} has format {record.get('format')!r}, this version reads {FORMAT}",
-                mend=_AGAIN,
+                hint=_AGAIN,
             )
         try:
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             tensors = load_file(path)
         except (OSError, SafetensorError) as error:
-            raise StoreError(f"{path} cannot be read: {error}", mend=_AGAIN) from error
+            raise StoreError(f"{path} cannot be read: {error}", hint=_AGAIN) from error
         if digest != record.get("sha256"):
-            raise StoreError(f"{path} is not the file that {RELEASED_JSON} was written with", mend=_AGAIN)
+            raise StoreError(f"{path} is not the file that {RELEASED_JSON} was written with", hint=_AGAIN)
         try:
             return cls(
                 axis=tensors["axis"],
@@ -240,7 +240,7 @@ class Released:
                 source=record["source"],
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise StoreError(f"{folder / RELEASED_JSON} is damaged: {error}", mend=_AGAIN) from error
+            raise StoreError(f"{folder / RELEASED_JSON} is damaged: {error}", hint=_AGAIN) from error
 
     @property
     def _title(self) -> str:
@@ -268,7 +268,7 @@ class Released:
                 f"{self._title}the axis is turned round: it should point from the roles to the default, and "
                 f"its cosine with default - mean(roles) is {cosines[worst]:+.2f} at layer {worst} (below "
                 f"{_TURNED:g} at {len(turned)} of {len(cosines)} layers)",
-                mend="either the axis holds role - default, then negate it; or the default vector is not "
+                hint="either the axis holds role - default, then negate it; or the default vector is not "
                 "this model's, or changed places with a role's",
             )
 

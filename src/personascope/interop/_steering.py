@@ -38,15 +38,15 @@ def axis_plan(
     """
     chosen = [layers] if isinstance(layers, int) else list(layers)
     if not chosen:
-        raise InteropError("no layer to steer at is named", mend=f"choose of 0 to {len(axis) - 1}")
+        raise InteropError("no layer to steer at is named", hint=f"choose of 0 to {len(axis) - 1}")
     ops: list[Steer] = []
     for layer in chosen:
         if not 0 <= layer < len(axis):
             raise InteropError(
-                f"the axis has no layer {layer}", mend=f"choose 0 to {len(axis) - 1}; layers are 0-based"
+                f"the axis has no layer {layer}", hint=f"choose 0 to {len(axis) - 1}; layers are 0-based"
             )
         if isinstance(norm, Mapping) and layer not in norm:
-            raise InteropError(f"there is no norm for layer {layer}", mend="give a norm for each layer")
+            raise InteropError(f"there is no norm for layer {layer}", hint="give a norm for each layer")
         size = norm[layer] if isinstance(norm, Mapping) else norm
         ops.append(Steer(layer, axis[layer], strength, size, where))
     unit = "" if norm is None else " of the norm"

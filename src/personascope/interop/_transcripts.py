@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
-from personascope.corpus.evals import Record, read_records, text_records
+from personascope.corpus.datasets import Record, read_records, text_records
 from personascope.errors import CorpusError, UsageError
 from personascope.interop._entries import (
     Transcript,
@@ -65,7 +65,7 @@ class TranscriptSource:
         if not path.is_dir():
             raise UsageError(
                 f"{path} cannot be read: no such file or folder",
-                mend="name a file of conversations, a folder of such files, or - for standard input",
+                hint="name a file of conversations, a folder of such files, or - for standard input",
             )
         files = {
             file.relative_to(path).as_posix(): file
@@ -73,7 +73,7 @@ class TranscriptSource:
             if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
         }
         if not files:
-            raise UsageError(f"{path} holds no file", mend="name a folder with files of conversations")
+            raise UsageError(f"{path} holds no file", hint="name a folder with files of conversations")
         return cls(str(path), dict(sorted(files.items())))
 
     def digest(self) -> str:
@@ -91,7 +91,7 @@ class TranscriptSource:
                     digest = hashlib.file_digest(file, "sha256").digest()
             except OSError as error:
                 raise UsageError(
-                    f"{path} cannot be read: {error.strerror}", mend="make it a file that you may read"
+                    f"{path} cannot be read: {error.strerror}", hint="make it a file that you may read"
                 ) from error
             found.update(name.encode("utf-8", "surrogateescape") + b"\0" + digest)
         return found.hexdigest()
@@ -107,7 +107,7 @@ class TranscriptSource:
             UsageError: If the limit is below 1.
         """
         if limit is not None and limit < 1:
-            raise UsageError(f"limit is {limit}", mend="give a number from 1, or none for all conversations")
+            raise UsageError(f"limit is {limit}", hint="give a number from 1, or none for all conversations")
         read = 0
         for entry in self._entries():
             yield entry

@@ -1,12 +1,12 @@
-from ._flat import FlatCounters, FlatPass, Segment
+from ._flat import FlatCounters, PackedPlans, Segment
 from ._fused import add_rows, compile_loops, keep_llvmlite_readable
 from ._ops import Ablate, Cap, Op, Steer, unit_direction
 from ._plan import Plan, PlanModel
-from ._program import Pass, PlanTable
-from ._tally import Counters, Tally
-from ._telemetry import Telemetry
+from ._program import BatchedPlans, PlanTable
+from ._tally import CapCounts, Counters
+from ._telemetry import CapStats
 from ._token_spans import (
-    Extent,
+    TokenSpans,
     acting_spans,
     acts_on_prompt,
     acts_on_response,
@@ -16,20 +16,20 @@ from ._token_spans import (
 
 __all__ = [
     "Ablate",
+    "BatchedPlans",
     "Cap",
+    "CapCounts",
+    "CapStats",
     "Counters",
-    "Extent",
     "FlatCounters",
-    "FlatPass",
     "Op",
-    "Pass",
+    "PackedPlans",
     "Plan",
     "PlanModel",
     "PlanTable",
     "Segment",
     "Steer",
-    "Tally",
-    "Telemetry",
+    "TokenSpans",
     "acting_spans",
     "acts_on_prompt",
     "acts_on_response",

@@ -112,7 +112,7 @@ def check_together(layer: int, caps: Sequence[Cap]) -> None:
     if len(caps) > MAX_TOGETHER:
         raise InterventionError(
             f"{len(caps)} caps at layer {layer} would have to hold together; {MAX_TOGETHER} can",
-            mend="cap fewer directions at that layer, or put another operation between two groups of them",
+            hint="cap fewer directions at that layer, or put another operation between two groups of them",
         )
     solver = JointCaps(np.stack([cap.direction for cap in caps]))
     low, high = (bound[None] for bound in bounds_of(caps))
@@ -123,5 +123,5 @@ def check_together(layer: int, caps: Sequence[Cap]) -> None:
         raise InterventionError(
             f"no activation can satisfy the caps of layer {layer} at once: bounds {bounds} on directions "
             "that depend on each other",
-            mend="loosen a bound, or drop one of the caps",
+            hint="loosen a bound, or drop one of the caps",
         )

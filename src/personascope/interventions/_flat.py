@@ -19,8 +19,8 @@ from personascope.interventions._fused import count_rows, edit_rows
 from personascope.interventions._ops import Cap
 from personascope.interventions._plan import Plan
 from personascope.interventions._program import PlanTable, _Joint, _Single
-from personascope.interventions._tally import Tally
-from personascope.interventions._token_spans import Extent
+from personascope.interventions._tally import CapCounts
+from personascope.interventions._token_spans import TokenSpans
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +38,7 @@ class Segment:
     """
 
     plan: Plan
-    extent: Extent
+    extent: TokenSpans
     slot: int
     start: int
     row: int
@@ -129,10 +129,10 @@ class FlatCounters:
         for counter in (self._fired, self._moved, self._greatest, self._capped):
             counter[..., slot] = 0
 
-    def tally(self, slot: int, tokens: int) -> Tally:
+    def tally(self, slot: int, tokens: int) -> CapCounts:
         """Return a request's counts; ``tokens`` is on how many tokens its plan acted."""
         fired, moved = self._fired[:, slot].tolist(), self._moved[:, slot].tolist()
-        return Tally(
+        return CapCounts(
             tokens,
             int(self._capped[slot]),
             {layer: fired[place] for layer, place in self._places.items()},
@@ -195,7 +195,7 @@ class _Edit:
     loop: tuple[np.ndarray, ...] | None = None
 
 
-class FlatPass:
+class PackedPlans:
     """What plans do in one step after another."""
 
     def __init__(self, counters: FlatCounters, device: torch.device) -> None:

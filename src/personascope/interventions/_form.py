@@ -30,7 +30,7 @@ def write_plan(folder: Path, record: dict[str, Any], directions: list[np.ndarray
         strange = [name for name in entries if name not in (JSON, TENSORS)]
     if strange:
         raise StoreError(
-            f"{folder} holds {strange[0]}, which is not part of a plan", mend="give a new or an empty folder"
+            f"{folder} holds {strange[0]}, which is not part of a plan", hint="give a new or an empty folder"
         )
     tmp = tmp_path(folder)
     remove(tmp)
@@ -52,7 +52,7 @@ def write_plan(folder: Path, record: dict[str, Any], directions: list[np.ndarray
         remove(tmp)
         raise StoreError(
             f"{folder} could not be written: {error.strerror or error}",
-            mend="free space or choose another folder",
+            hint="free space or choose another folder",
         ) from error
 
 
@@ -66,7 +66,7 @@ def read_plan(folder: Path) -> tuple[Any, bytes]:
     try:
         return record, (folder / TENSORS).read_bytes()
     except OSError as error:
-        raise StoreError(f"{folder / TENSORS} cannot be read: {error}", mend=_REMAKE) from error
+        raise StoreError(f"{folder / TENSORS} cannot be read: {error}", hint=_REMAKE) from error
 
 
 def check_plan(record: Any, tensors: bytes, whose: str) -> tuple[dict[str, Any], list[np.ndarray]]:
@@ -77,8 +77,8 @@ def check_plan(record: Any, tensors: bytes, whose: str) -> tuple[dict[str, Any],
         InterventionError: If it is of another format.
     """
     if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise InterventionError(f"{JSON} of {whose} holds no plan of format {FORMAT}", mend=_REMAKE)
+        raise InterventionError(f"{JSON} of {whose} holds no plan of format {FORMAT}", hint=_REMAKE)
     try:
         return record, list(load(tensors)["directions"])
     except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StoreError(f"{TENSORS} of {whose} cannot be read: {error}", mend=_REMAKE) from error
+        raise StoreError(f"{TENSORS} of {whose} cannot be read: {error}", hint=_REMAKE) from error

@@ -51,7 +51,7 @@ class Steer:
             if self.norm <= 0:
                 raise InterventionError(
                     f"{_name(self)} has norm {self.norm}",
-                    mend="give the mean norm of the residual stream at the layer, or None for a raw strength",
+                    hint="give the mean norm of the residual stream at the layer, or None for a raw strength",
                 )
 
     @property
@@ -118,11 +118,11 @@ class Cap:
             if getattr(self, name) is not None:
                 _finite(self, name, getattr(self, name))
         if self.floor is None and self.ceiling is None:
-            raise InterventionError(f"{_name(self)} has no bound", mend="give a floor, a ceiling, or both")
+            raise InterventionError(f"{_name(self)} has no bound", hint="give a floor, a ceiling, or both")
         if self.floor is not None and self.ceiling is not None and self.floor > self.ceiling:
             raise InterventionError(
                 f"{_name(self)} has a floor of {self.floor} above its ceiling of {self.ceiling}",
-                mend="exchange them, or turn the direction round",
+                hint="exchange them, or turn the direction round",
             )
 
 
@@ -145,18 +145,18 @@ def unit_direction(direction: Any, name: str) -> Float32[np.ndarray, "d"]:
     if vector.ndim != 1 or not vector.size or vector.dtype.kind not in "fiu":
         raise InterventionError(
             f"{name}: its direction has shape {vector.shape} and dtype {vector.dtype}",
-            mend="give one vector of real numbers, as wide as the model's residual stream",
+            hint="give one vector of real numbers, as wide as the model's residual stream",
         )
     vector = vector.astype(np.float64)
     if not np.isfinite(vector).all():
         raise InterventionError(
             f"{name}: {int((~np.isfinite(vector)).sum())} values of its direction are not finite",
-            mend="find where the direction was made; NaN and infinity cannot be applied",
+            hint="find where the direction was made; NaN and infinity cannot be applied",
         )
     length = float(np.linalg.norm(vector))
     if length == 0 or not math.isfinite(length):
         raise InterventionError(
-            f"{name}: its direction has length {length}", mend="give a direction other than zero"
+            f"{name}: its direction has length {length}", hint="give a direction other than zero"
         )
     # A direction that has length 1 already stays as it is, to the last bit: the digest rests on it.
     unit = (vector if abs(length - 1) < _UNIT else vector / length).astype(np.float32)
@@ -169,11 +169,11 @@ def _check(op: Op) -> None:
     if isinstance(op.layer, bool) or not isinstance(op.layer, int | np.integer) or op.layer < 0:
         raise InterventionError(
             f"{type(op).__name__} has the layer {op.layer!r}",
-            mend="layers are 0-based block indices, 0 and up",
+            hint="layers are 0-based block indices, 0 and up",
         )
     if not isinstance(op.where, str) or not _WHERE.fullmatch(op.where):
         raise InterventionError(
-            f"{name} acts on {op.where!r}", mend="give all, prompt, response or turn:N, N a message's index"
+            f"{name} acts on {op.where!r}", hint="give all, prompt, response or turn:N, N a message's index"
         )
     object.__setattr__(op, "layer", int(op.layer))
     object.__setattr__(op, "direction", unit_direction(op.direction, name))
@@ -182,7 +182,7 @@ def _check(op: Op) -> None:
 def _finite(op: Op, field: str, value: Any) -> None:
     real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
     if not real or not math.isfinite(value):
-        raise InterventionError(f"{_name(op)} has {field} {value!r}", mend="give a finite number")
+        raise InterventionError(f"{_name(op)} has {field} {value!r}", hint="give a finite number")
     object.__setattr__(op, field, float(value))
 
 

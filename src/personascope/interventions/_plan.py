@@ -55,18 +55,18 @@ class Plan:
         object.__setattr__(self, "ops", tuple(self.ops))
         if not self.ops:
             raise InterventionError(
-                "the plan holds no operation", mend="for a plain run pass None instead of a plan"
+                "the plan holds no operation", hint="for a plain run pass None instead of a plan"
             )
         for op in self.ops:
             if not isinstance(op, Steer | Ablate | Cap):
                 raise InterventionError(
-                    f"the plan holds {type(op).__name__}", mend="operations are Steer, Ablate and Cap"
+                    f"the plan holds {type(op).__name__}", hint="operations are Steer, Ablate and Cap"
                 )
         widths = {op.direction.size for op in self.ops}
         if len(widths) > 1:
             raise InterventionError(
                 f"the plan's directions are {', '.join(map(str, sorted(widths)))} wide",
-                mend="all directions of a plan are as wide as one model's residual stream",
+                hint="all directions of a plan are as wide as one model's residual stream",
             )
         if self.model is not None:
             self._check_shape(self.model.id, self.model.n_layers, self.model.d_model)
@@ -115,7 +115,7 @@ class Plan:
         if self.model is not None and other.model is not None and self.model != other.model:
             raise InterventionError(
                 f"a plan of {self.model.id} and one of {other.model.id} cannot be added",
-                mend="make both for one model, or say for_model(...) of one of them",
+                hint="make both for one model, or say for_model(...) of one of them",
             )
         name = " + ".join(filter(None, (self.name, other.name)))
         return Plan(self.ops + other.ops, self.model or other.model, name)
@@ -142,7 +142,7 @@ class Plan:
                 raise InterventionError(
                     f"{self._title} is of the model {self.model.id!r} ({self.model.revision[:12]}), "
                     f"this is {model_id!r} ({revision[:12]})",
-                    mend="make the plan from this model's map, or say plan.for_model(...) if you mean it",
+                    hint="make the plan from this model's map, or say plan.for_model(...) if you mean it",
                 )
         self._check_shape(model_id, n_layers, d_model)
 
@@ -150,12 +150,12 @@ class Plan:
         if self.d_model != d_model:
             raise InterventionError(
                 f"{self._title} has directions of width {self.d_model}, {model_id} is {d_model} wide",
-                mend="make the plan from this model's map",
+                hint="make the plan from this model's map",
             )
         if self.layers[-1] >= n_layers:
             raise InterventionError(
                 f"{self._title} acts at layer {self.layers[-1]}, {model_id} has {n_layers} layers",
-                mend=f"layers are 0-based: 0 to {n_layers - 1}",
+                hint=f"layers are 0-based: 0 to {n_layers - 1}",
             )
 
     @property
@@ -223,11 +223,11 @@ class Plan:
             plan = cls(ops, model, str(record["name"]))
             digest = record["digest"]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InterventionError(f"{whose} holds no plan: {error}", mend="save the plan again") from error
+            raise InterventionError(f"{whose} holds no plan: {error}", hint="save the plan again") from error
         if plan.digest != digest:
             raise InterventionError(
                 f"{whose} has digest {plan.digest[:12]}, its record says {str(digest)[:12]}",
-                mend="save the plan again; its files were changed or are of two plans",
+                hint="save the plan again; its files were changed or are of two plans",
             )
         return plan
 

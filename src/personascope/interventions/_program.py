@@ -20,7 +20,7 @@ from personascope.interventions._caps import JointCaps, bounds_of
 from personascope.interventions._ops import Ablate, Cap, Op, Steer
 from personascope.interventions._plan import Plan
 from personascope.interventions._tally import Counters
-from personascope.interventions._token_spans import END, Extent
+from personascope.interventions._token_spans import END, TokenSpans
 
 
 @dataclass(slots=True, eq=False)
@@ -162,7 +162,7 @@ class _Chosen:
     joint: list[tuple[_Joint, Tensor, tuple[Tensor, Tensor] | None]]
 
 
-class Pass:
+class BatchedPlans:
     """Plans chosen for the rows of forward passes; edits the residual stream layer by layer.
 
     Args:
@@ -177,7 +177,7 @@ class Pass:
         table: PlanTable,
         plans: Sequence[Plan | None],
         counters: Counters,
-        extents: Sequence[Extent] | None = None,
+        extents: Sequence[TokenSpans] | None = None,
     ) -> None:
         """Choose; tensors are gathered when a layer first runs."""
         self.table = table

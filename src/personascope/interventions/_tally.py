@@ -9,11 +9,11 @@ from torch import Tensor
 
 from personascope.interventions._ops import Cap
 from personascope.interventions._plan import Plan
-from personascope.interventions._telemetry import Telemetry
+from personascope.interventions._telemetry import CapStats
 
 
 @dataclass(slots=True, eq=False)
-class Tally:
+class CapCounts:
     """Counts of a part of one request's tokens; parts can be added.
 
     Attributes:
@@ -30,10 +30,10 @@ class Tally:
     moved: dict[int, float] = field(default_factory=dict[int, float])
     greatest: float = 0.0
 
-    def __add__(self, other: Tally) -> Tally:
+    def __add__(self, other: CapCounts) -> CapCounts:
         """Return the counts of both parts together."""
         layers = sorted({*self.fired, *other.fired})
-        return Tally(
+        return CapCounts(
             self.tokens + other.tokens,
             self.capped + other.capped,
             {layer: self.fired.get(layer, 0) + other.fired.get(layer, 0) for layer in layers},
@@ -41,11 +41,11 @@ class Tally:
             max(self.greatest, other.greatest),
         )
 
-    def telemetry(self, plan: Plan) -> Telemetry:
+    def telemetry(self, plan: Plan) -> CapStats:
         """Return what is reported of a request that ran under ``plan``."""
         layers = sorted({op.layer for op in plan.ops if isinstance(op, Cap)})
         fired = {layer: self.fired.get(layer, 0) for layer in layers}
-        return Telemetry(
+        return CapStats(
             tokens=self.tokens,
             capped_tokens=self.capped,
             fired=fired,
@@ -108,14 +108,14 @@ class Counters:
         for counter in self._all():
             counter[target] = counter[source]
 
-    def tally(self, slot: int, tokens: int) -> Tally:
+    def tally(self, slot: int, tokens: int) -> CapCounts:
         """Return a row's counts.
 
         Args:
             slot: The row's.
             tokens: Tokens of the row on which some operation acted.
         """
-        return Tally(
+        return CapCounts(
             tokens,
             0 if self._capped is None else int(self._capped[slot]),
             {layer: int(counter[slot]) for layer, counter in self._fired.items()},

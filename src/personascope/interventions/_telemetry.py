@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
-class Telemetry:
+class CapStats:
     """On how many tokens and layers a plan's caps fired for one request, and how far they moved them.
 
     Counted are the tokens that passed through the model: the prompt's, whether or not its keys and

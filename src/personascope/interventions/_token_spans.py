@@ -13,7 +13,7 @@ END = 1 << 60
 
 
 @dataclass(frozen=True, slots=True)
-class Extent:
+class TokenSpans:
     """Where the parts of one row lie, in token positions.
 
     Attributes:
@@ -44,7 +44,7 @@ def acts_on_response(plan: Plan) -> bool:
     return any(op.where != "prompt" for op in plan.ops)
 
 
-def acting_spans(plan: Plan, extent: Extent) -> tuple[tuple[int, int], ...]:
+def acting_spans(plan: Plan, extent: TokenSpans) -> tuple[tuple[int, int], ...]:
     """Return the positions on which some operation acts: first and end of spans that do not overlap."""
     merged: list[tuple[int, int]] = []
     for low, high in sorted(extent.bounds(op.where) for op in plan.ops):
@@ -59,6 +59,6 @@ def overlap(spans: Sequence[tuple[int, int]], start: int, stop: int) -> int:
     return sum(max(0, min(high, stop) - max(low, start)) for low, high in spans)
 
 
-def tokens_acted_on(plan: Plan, extent: Extent, start: int, stop: int) -> int:
+def tokens_acted_on(plan: Plan, extent: TokenSpans, start: int, stop: int) -> int:
     """Return how many of the positions from start to stop some operation acts on."""
     return overlap(acting_spans(plan, extent), start, stop)

@@ -1,7 +1,9 @@
-from ._embedder import EMBEDDING, Embedder
-from ._embedding import EmbeddingJudge, broken, overruled
-from ._label_features import BLOCKS, HAND, feature_matrix, features_digest, hand_features
-from ._label_rubrics import (
+from ._contract import Judge, JudgeItem, JudgeStats, Verdict
+from ._offline import RulesJudge
+from ._pool import JudgePool
+from ._prompts import rubric_messages
+from ._rubric import ROLE_SCORE, RUBRIC_DIGEST, Rubric
+from ._rubrics import (
     HARMFUL,
     JAILBREAK,
     NONSENSICAL,
@@ -11,16 +13,16 @@ from ._label_rubrics import (
     SUSCEPTIBILITY,
     TRAITS,
 )
-from ._local import LocalJudge
-from ._openai import Estimate, OpenAIJudge, OpenAIOptions
-from ._parse import parse_score
-from ._parse_label import parse_label
-from ._pool import JudgePool
-from ._rubric import ROLE_SCORE, RUBRIC_DIGEST, Rubric, rubric_messages
-from ._rules import FIRST_PERSON, RulesJudge, ai_mentions, decide, features
 from ._spec import parse_judge
-from ._types import Judge, JudgeItem, JudgeStats, Verdict
-from ._weights import PROBE, WEIGHTS, LabelWeights
+from .classifier._embedder import EMBEDDING, Embedder
+from .classifier._features import BLOCKS, HAND, feature_matrix, features_digest, hand_features
+from .classifier._judge import EmbeddingJudge, broken, overruled
+from .classifier._weights import PROBE, WEIGHTS, LabelWeights
+from .local._judge import LocalJudge
+from .parsing._labels import parse_label
+from .parsing._scores import parse_score
+from .remote._judge import Estimate, OpenAIJudge, OpenAIOptions
+from .rules._features import FIRST_PERSON, ai_mentions, decide, features
 
 __all__ = [
     "BLOCKS",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from personascope.judge._types import JudgeItem, Verdict
+from personascope.judge._contract import JudgeItem, Verdict
 
 
 class Batcher:

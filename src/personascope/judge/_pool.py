@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 
 from personascope.errors import JudgeError, UsageError
-from personascope.judge._types import Judge, JudgeItem, JudgeStats, Verdict
+from personascope.judge._contract import Judge, JudgeItem, JudgeStats, Verdict
 
 
 class JudgePool:
@@ -33,7 +33,7 @@ class JudgePool:
     def __init__(self, judge: Judge, *, max_pending: int = 64) -> None:
         """Start the thread."""
         if max_pending < 1:
-            raise UsageError(f"max_pending is {max_pending}", mend="give 1 or more")
+            raise UsageError(f"max_pending is {max_pending}", hint="give 1 or more")
         self._judge = judge
         self._slots = threading.Semaphore(max_pending)
         self._done: queue.SimpleQueue[Verdict] = queue.SimpleQueue()

@@ -5,13 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from personascope.chat import Message
 from personascope.errors import JudgeError
-
-if TYPE_CHECKING:
-    from personascope.judge._types import JudgeItem
 
 Material = Literal[
     "role", "role instruction", "system prompt", "question", "response", "opening", "completion"
@@ -59,7 +55,6 @@ its key "label" one of the labels, spelled exactly as in the list."""
 LETTER_FORM = "Reply with the letter of that label alone."
 
 _NAME = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
-_PLACE = re.compile(r"\{(question|answer)\}")
 MAX_LETTERS = 26
 
 
@@ -99,28 +94,28 @@ class Rubric:
         if wrong:
             raise JudgeError(
                 f"the rubric {self.name!r} has the name or label {wrong[0]!r}",
-                mend="use lower-case letters and digits, words joined by single underscores",
+                hint="use lower-case letters and digits, words joined by single underscores",
             )
         if not 2 <= len(set(self.labels)) == len(self.labels) <= MAX_LETTERS:
             raise JudgeError(
                 f"the rubric {self.name!r} has the labels {list(self.labels)}",
-                mend=f"give 2 to {MAX_LETTERS} labels, each of them once",
+                hint=f"give 2 to {MAX_LETTERS} labels, each of them once",
             )
         if len(self.definitions) != len(self.labels) or not all(text.strip() for text in self.definitions):
             raise JudgeError(
                 f"the rubric {self.name!r} has {len(self.labels)} labels and "
                 f"{sum(bool(text.strip()) for text in self.definitions)} definitions",
-                mend="give one for each label",
+                hint="give one for each label",
             )
         if self.key == "score" and self.labels != ("0", "1", "2", "3"):
             raise JudgeError(
                 f"the rubric {self.name!r} asks for a score and has the labels {list(self.labels)}",
-                mend='give the labels "0" to "3", or the key "label"',
+                hint='give the labels "0" to "3", or the key "label"',
             )
         if not {"response", "completion"} & set(self.shows):
             raise JudgeError(
                 f"the rubric {self.name!r} shows {list(self.shows)}, which leaves the response out",
-                mend='put "response" or "completion" among what it shows',
+                hint='put "response" or "completion" among what it shows',
             )
 
     @property
@@ -168,7 +163,7 @@ class Rubric:
         """
         if label not in self.labels:
             raise JudgeError(
-                f"the rubric {self.name!r} has no label {label!r}", mend=f"it has {', '.join(self.labels)}"
+                f"the rubric {self.name!r} has no label {label!r}", hint=f"it has {', '.join(self.labels)}"
             )
         return self.labels.index(label)
 
@@ -194,43 +189,3 @@ ROLE_SCORE = Rubric(
 SCALE = ROLE_SCORE.scale()
 RUBRIC_DIGEST = ROLE_SCORE.digest
 """Digest of the 0-3 score."""
-
-
-def rubric_messages(
-    item: JudgeItem, *, form: str | None = None, letters: bool = False
-) -> tuple[Message, Message]:
-    """Return the system and the user message that ask for the label of an item.
-
-    The marks around the material hold a digest of it, so that no text can close its own mark.
-
-    Args:
-        item: What is to be labelled, with its rubric; its ``eval_prompt``, if any, takes the place of the
-            rubric's task and of what else it shows.
-        form: The closing sentence that says in which form to reply; None for the rubric's own.
-        letters: Whether the labels get letters, to be answered by one.
-    """
-    rubric = item.rubric
-    form = rubric.form if form is None else form
-    digest = hashlib.sha256(f"{item.question}\x00{item.response}".encode()).hexdigest()[:12]
-
-    def mark(name: str, text: str) -> str:
-        return f"<<{name} {digest}>>\n{text.strip()}\n<<end of {name} {digest}>>"
-
-    if item.eval_prompt is not None:
-        marked = {"question": mark("question", item.question), "answer": mark("response", item.response)}
-        # One pass, so that braces in the question or the response stay what they are.
-        body = _PLACE.sub(lambda place: marked[place[1]], item.eval_prompt)
-        return Message("system", rubric.grader), Message("user", f"{body}\n\n{form}")
-    texts: dict[Material, str] = {
-        "role instruction": item.system_prompt,
-        "system prompt": item.system_prompt,
-        "question": item.question,
-        "opening": item.question,
-        "response": item.response,
-        "completion": item.response,
-    }
-    role = f"The role is {item.role.replace('_', ' ')}: {item.description}"
-    parts = [role if name == "role" else mark(name, texts[name]) for name in rubric.shows]
-    return Message("system", rubric.grader), Message(
-        "user", "\n\n".join([rubric.scale(letters=letters), *parts, form])
-    )

@@ -8,10 +8,10 @@ from dataclasses import fields
 from typing import Any
 
 from personascope.errors import UsageError
-from personascope.judge._local import LocalJudge
-from personascope.judge._openai import OpenAIJudge, OpenAIOptions
-from personascope.judge._rules import RulesJudge
-from personascope.judge._types import Judge
+from personascope.judge._contract import Judge
+from personascope.judge._offline import RulesJudge
+from personascope.judge.local._judge import LocalJudge
+from personascope.judge.remote._judge import OpenAIJudge, OpenAIOptions
 
 FORMS = (
     "rules, openai:MODEL@BASE_URL (as in openai:gpt-4.1-mini@https://api.openai.com/v1), local:MODEL, none"
@@ -52,7 +52,7 @@ def parse_judge(spec: str, **options: Any) -> Judge | None:
 
         loaded = load(rest, **{name: given[name] for name in _LOADING if name in given})
         return LocalJudge(loaded, **{name: given[name] for name in _LOCAL if name in given})
-    raise UsageError(f"there is no judge {spec!r}", mend=f"give one of: {FORMS}")
+    raise UsageError(f"there is no judge {spec!r}", hint=f"give one of: {FORMS}")
 
 
 def _check(spec: str, given: Iterable[str], known: Iterable[str]) -> None:
@@ -61,5 +61,5 @@ def _check(spec: str, given: Iterable[str], known: Iterable[str]) -> None:
     if unknown:
         raise UsageError(
             f"the judge {spec!r} takes no option {', '.join(unknown)}",
-            mend=f"it takes {', '.join(known)}" if known else "it takes none",
+            hint=f"it takes {', '.join(known)}" if known else "it takes none",
         )

@@ -120,7 +120,7 @@ def _slopes(
     if len(about) < MIN_SAMPLE or spread <= 1e-9:
         raise SpaceError(
             f"{len(about)} kept responses do not suffice to regress their length out",
-            mend=f"keep {MIN_SAMPLE} or more that differ in length, or leave the length as it is",
+            hint=f"keep {MIN_SAMPLE} or more that differ in length, or leave the length as it is",
         )
     total = np.zeros((n_layers, d_model))
     for index in sorted(folder.units):

@@ -14,7 +14,7 @@ How many rollouts the default gets: the axis is the difference of two means, and
 all roles together with spread ``sr``. For a given sum of both it is smallest at
 ``nd / nr = sd / sr``, which came out as 0.93 (SmolLM2, middle layer). The short profiles give the default
 less than that: what is uncertain in the axis then lies in the questions, which more rollouts of the
-default on the same questions would not mend. (The paper gives the default as many as one role; its
+default on the same questions would not make good. (The paper gives the default as many as one role; its
 profile does likewise.)
 """
 
@@ -329,12 +329,12 @@ def build_design(
     check_profile(profile)
     for what, value in (("max_folds", max_folds), ("unit_size", unit_size)):
         if value < 1:
-            raise UsageError(f"{what} is {value}", mend="give 1 or more")
+            raise UsageError(f"{what} is {value}", hint="give 1 or more")
     for role in corpus.roles:
         if role.name == DEFAULT or not re.fullmatch(r"\w[\w.-]*", role.name):
             raise CorpusError(
                 f"{role.name!r} cannot be the name of a role",
-                mend='use letters, digits, "_", "-" and ".", and another name than "default"',
+                hint='use letters, digits, "_", "-" and ".", and another name than "default"',
             )
     roles = draw_roles(corpus.roles, profile.roles, seed)
     questions = draw_questions(corpus, profile, seed)
@@ -345,7 +345,7 @@ def build_design(
             raise UsageError(
                 f"the default has {baseline} responses under a prompt with text, and role information is "
                 f"held against {MIN_BASELINE} or more",
-                mend="give the corpus neutral default prompts, or map with --no-role-information",
+                hint="give the corpus neutral default prompts, or map with --no-role-information",
             )
     most = max((len(role.prompts) for role in roles), default=1)
     places = most if profile.prompts is None else min(profile.prompts, most)

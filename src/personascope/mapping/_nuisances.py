@@ -66,7 +66,7 @@ def _broken(text: str) -> bool:
     return strange > BROKEN * len(text)
 
 
-class Tally:
+class CapCounts:
     """Means of the nuisances by role, taken in row by row; and how many responses were cut off or played."""
 
     def __init__(self, design: Design, vectors: Vectors) -> None:
@@ -112,9 +112,9 @@ class Tally:
         )
 
 
-def tally(folder: RunFolder, design: Design, vectors: Vectors) -> Tally:
+def tally(folder: RunFolder, design: Design, vectors: Vectors) -> CapCounts:
     """Read all rows of a run, one unit in memory at a time."""
-    found = Tally(design, vectors)
+    found = CapCounts(design, vectors)
     for index in sorted(folder.units):
         found.add(folder.rows(index).to_pylist())
     return found

@@ -82,7 +82,7 @@ def resolve_profile(profile: Profile | str, **changes: Unpack[ProfileChanges]) -
     """
     if isinstance(profile, str):
         if profile not in PROFILES:
-            raise UsageError(f"there is no profile {profile!r}", mend=f"choose one of {', '.join(PROFILES)}")
+            raise UsageError(f"there is no profile {profile!r}", hint=f"choose one of {', '.join(PROFILES)}")
         profile = PROFILES[profile]
     profile = replace(profile, **{name: value for name, value in changes.items() if value is not None})
     check_profile(profile)

@@ -81,4 +81,4 @@ def check_profile(profile: Profile) -> None:
         ("max_new_tokens", profile.max_new_tokens, 1),
     ):
         if value is not None and value < least:
-            raise UsageError(f"{what} is {value}", mend=f"give {least} or more")
+            raise UsageError(f"{what} is {value}", hint=f"give {least} or more")

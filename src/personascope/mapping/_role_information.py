@@ -49,7 +49,7 @@ def score_unit(engine: Engine, design: Design, unit: Unit) -> None:
         if not np.isfinite(value):
             raise EngineError(
                 f"the log-probabilities of {scored.id} are missing or not finite",
-                mend="run the model in bfloat16 or float32, or map without role information",
+                hint="run the model in bfloat16 or float32, or map without role information",
             )
         # As it is kept: read again, it must lie on the same side of the threshold.
         unit.rows[scored.id]["role_information"] = float(np.float32(value))
@@ -69,12 +69,12 @@ def baseline(folder: RunFolder, design: Design) -> float:
     neutral = {index for index, prompt in enumerate(design.corpus.default_prompts) if prompt}
     for index in range(design.n_default_units):
         if index not in folder.units:
-            raise StoreError(f"unit {index} of {folder.path} is not there", mend="run the same command again")
+            raise StoreError(f"unit {index} of {folder.path} is not there", hint="run the same command again")
         values += default_values(folder.rows(index).to_pylist(), neutral)
     if not values:
         raise StoreError(
             f"no response of the default in {folder.path} has a token, so nothing can be held against them",
-            mend="map with --no-role-information",
+            hint="map with --no-role-information",
         )
     return float(np.quantile(np.array(values, np.float64), BASELINE_QUANTILE))
 

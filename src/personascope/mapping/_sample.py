@@ -42,7 +42,7 @@ def draw_questions(corpus: Corpus, profile: Profile, seed: int) -> tuple[int, ..
         if unknown:
             there = ", ".join(sorted(filter(None, kinds))) or "no kinds"
             raise UsageError(
-                f"the corpus has no questions of the kind {unknown[0]!r}", mend=f"it has {there}"
+                f"the corpus has no questions of the kind {unknown[0]!r}", hint=f"it has {there}"
             )
     pool = [index for index, question in enumerate(corpus.questions) if question.kind in wanted]
     count = len(pool) if profile.questions is None else profile.questions
@@ -54,7 +54,7 @@ def draw_questions(corpus: Corpus, profile: Profile, seed: int) -> tuple[int, ..
                 if kinds != wanted
                 else ""
             ),
-            mend="ask fewer questions, or add some to the corpus",
+            hint="ask fewer questions, or add some to the corpus",
         )
     by_kind: dict[str, list[int]] = {}
     for index in pool:

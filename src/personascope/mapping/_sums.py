@@ -151,7 +151,7 @@ class RunSums:
             shard = folder.shard(SHARDS, name)
             files = [shard] if shard else _unit_files(folder, name, design.units_of(group))
             if any(name not in file.metadata for file in files):
-                raise StoreError(f"the sums of {name} in {folder.path} are damaged", mend="use --restart")
+                raise StoreError(f"the sums of {name} in {folder.path} are damaged", hint="use --restart")
             self._files[name] = [file for file in files if name in file.specs]
             self._counts[name] = _add_counts(files, name)
 
@@ -232,5 +232,5 @@ def response_norms(folder: RunFolder) -> Float64[np.ndarray, "layers"]:
         total = norms if total is None else total + norms
         count += meta["norm_count"]
     if total is None or not count:
-        raise StoreError(f"{folder.path} holds no response with tokens", mend="run it to the end first")
+        raise StoreError(f"{folder.path} holds no response with tokens", hint="run it to the end first")
     return total / count

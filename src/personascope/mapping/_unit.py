@@ -97,7 +97,7 @@ class Unit:
             raise EngineError(
                 f"the engine returned {completion.id} "
                 + ("a second time" if row else f"which is not a rollout of unit {self.index}"),
-                mend="report this; nothing of the unit was kept",
+                hint="report this; nothing of the unit was kept",
             )
         if completion.plan_digest is not None:
             raise EngineError(f"the engine intervened in {completion.id}, which asked for no plan")
@@ -117,7 +117,7 @@ class Unit:
         if not np.isfinite(pooled).all():
             raise EngineError(
                 f"the activations of {completion.id} are not finite",
-                mend="run the model in bfloat16 or float32 instead of float16",
+                hint="run the model in bfloat16 or float32 instead of float16",
             )
         # A view into an engine's batch would keep the whole batch alive.
         self.pooled[completion.id] = np.array(pooled, dtype=np.float32)
@@ -173,7 +173,7 @@ def pending_unit(folder: RunFolder, index: int) -> Unit:
     if part is None or set(part.specs) != set(unit.unscored):
         raise StoreError(
             f"the pending activations of unit {index} in {folder.path} do not fit its rows",
-            mend="use --restart",
+            hint="use --restart",
         )
     unit.pooled = {id: part.read(id) for id in unit.unscored}
     unit.waiting = set(unit.unscored)

@@ -88,7 +88,7 @@ def write_atomically(path: Path, text: str) -> None:
     except OSError as error:
         raise ModelError(
             f"the cache file {path} cannot be written: {error}",
-            mend="free some space, or point PERSONASCOPE_CACHE at a folder that can be written",
+            hint="free some space, or point PERSONASCOPE_CACHE at a folder that can be written",
         ) from error
 
 

@@ -99,20 +99,20 @@ def check_conversion(folder: Path, *, full: bool = False) -> None:
     Raises:
         ModelError: If a file is missing, of another size, or (with ``full``) of other content.
     """
-    mend = f"delete {folder}, or run again with --reconvert"
+    hint = f"delete {folder}, or run again with --reconvert"
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         files: dict[str, dict[str, Any]] = manifest["files"]
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"the converted model {folder} has no readable {MANIFEST}", mend=mend) from error
+        raise ModelError(f"the converted model {folder} has no readable {MANIFEST}", hint=hint) from error
     for name, expected in files.items():
         path = folder / name
         size = path.stat().st_size if path.is_file() else None
         if size != expected["size"]:
             found = "is missing" if size is None else f"has {size} bytes"
-            raise ModelError(f"{path} {found}, {expected['size']} were written", mend=mend)
+            raise ModelError(f"{path} {found}, {expected['size']} were written", hint=hint)
         if full and file_sha256([path]) != expected["sha256"]:
-            raise ModelError(f"the content of {path} has changed since it was written", mend=mend)
+            raise ModelError(f"the content of {path} has changed since it was written", hint=hint)
 
 
 def _convert(paths: Sequence[Path], target: Path) -> None:
@@ -183,11 +183,11 @@ def _conversion_error(error: Exception, file: Path, root: Path) -> ModelError:
     if full or "No space left" in str(error) or "os error 28" in str(error):
         return ModelError(
             f"no space left under {root} for the conversion of {file.name}",
-            mend="free some space, or point PERSONASCOPE_CACHE at a larger disk",
+            hint="free some space, or point PERSONASCOPE_CACHE at a larger disk",
         )
     if isinstance(error, ImportError):
-        return ModelError(f"{file.name} cannot be read: {error}", mend="pip install 'personascope[gguf]'")
+        return ModelError(f"{file.name} cannot be read: {error}", hint="pip install 'personascope[gguf]'")
     return ModelError(
         f"{file} cannot be converted: {type(error).__name__}: {error}",
-        mend="check that it is a whole GGUF file of an architecture that Transformers knows",
+        hint="check that it is a whole GGUF file of an architecture that Transformers knows",
     )

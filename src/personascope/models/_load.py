@@ -98,9 +98,9 @@ def load(
         ChatError: If it has a chat template that cannot be understood.
     """
     if dtype not in get_args(DtypeName):
-        raise UsageError(f"unknown dtype {dtype!r}", mend=f"use one of {', '.join(get_args(DtypeName))}")
+        raise UsageError(f"unknown dtype {dtype!r}", hint=f"use one of {', '.join(get_args(DtypeName))}")
     if device is not None and device_map is not None:
-        raise UsageError("device and device_map were both given", mend="give one of them")
+        raise UsageError("device and device_map were both given", hint="give one of them")
     if isinstance(source, str):
         source = resolve(source)
     source, place, common = located(source, trust_remote_code=trust_remote_code, reconvert=reconvert)
@@ -207,7 +207,7 @@ def _read_model(place: str, common: dict[str, Any], options: dict[str, Any]) -> 
     if absent:
         raise ModelError(
             f"the weights in {place} lack {len(absent)} tensors of the model, among them {absent[0]}",
-            mend="fetch the model again; its files are incomplete or of another model than its config.json",
+            hint="fetch the model again; its files are incomplete or of another model than its config.json",
         )
     return model
 
@@ -218,14 +218,14 @@ def load_error(name: str, error: Exception, trusted: bool) -> ModelError:
     if isinstance(error, OSError) and "safetensors" in text:
         return ModelError(
             f"{name} has no whole set of safetensors weights: {text}",
-            mend="fetch it again, or convert its weights to safetensors (others are never unpickled)",
+            hint="fetch it again, or convert its weights to safetensors (others are never unpickled)",
         )
     if "trust_remote_code" in str(error) and not trusted:
         return ModelError(
             f"{name} brings its own code, which was not run",
-            mend="read that code, then load with trust_remote_code=True",
+            hint="read that code, then load with trust_remote_code=True",
         )
     return ModelError(
         f"{name} cannot be loaded: {type(error).__name__}: {text}",
-        mend="check that its files are whole, and that this Transformers knows its architecture",
+        hint="check that its files are whole, and that this Transformers knows its architecture",
     )

@@ -77,23 +77,23 @@ def resolve(name: str, *, revision: str | None = None, cache_dir: Path | None = 
     path = Path(name).expanduser()
     if revision is not None and (name in EMBEDDED or path.exists()):
         raise ModelError(
-            f"{name} is not a hub repository and has no revision {revision!r}", mend="leave the revision out"
+            f"{name} is not a hub repository and has no revision {revision!r}", hint="leave the revision out"
         )
     if name in EMBEDDED:
         return ModelSource(name, "gguf", _embedded_files(name), cache_dir=cache_dir)
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise ModelError(f"{path} has no config.json", mend="name the folder with the model's files")
+            raise ModelError(f"{path} has no config.json", hint="name the folder with the model's files")
         fingerprint = sampled_fingerprint(path)
         return ModelSource(name, "folder", (path,), fingerprint, cache_dir)
     if path.suffix.lower() == ".gguf":
         if not path.is_file():
-            raise ModelError(f"there is no file {path}", mend="check the path of the GGUF file")
+            raise ModelError(f"there is no file {path}", hint="check the path of the GGUF file")
         return ModelSource(name, "gguf", (path,), cache_dir=cache_dir)
     if not _REPOSITORY.fullmatch(name):
         raise ModelError(
             f"there is no model {name!r}",
-            mend="give a folder, a .gguf file, a hub id like organisation/name, or one of "
+            hint="give a folder, a .gguf file, a hub id like organisation/name, or one of "
             + ", ".join(EMBEDDED),
         )
     return _resolve_hub(name, revision, cache_dir)
@@ -108,25 +108,25 @@ def _resolve_hub(name: str, revision: str | None, cache_dir: Path | None) -> Mod
     except hub_errors.GatedRepoError as error:
         raise ModelError(
             f"{name} is gated and this account may not read it",
-            mend="accept its terms on its page at huggingface.co, then `hf auth login`",
+            hint="accept its terms on its page at huggingface.co, then `hf auth login`",
         ) from error
     except (hub_errors.RepositoryNotFoundError, hub_errors.RevisionNotFoundError) as error:
         raise ModelError(
             f"there is no model {name}{at} on the hub, or it is private",
-            mend="check the spelling, or `hf auth login` for a private one",
+            hint="check the spelling, or `hf auth login` for a private one",
         ) from error
     except hub_errors.LocalEntryNotFoundError as error:
         raise ModelError(
             f"{name}{at} is not in the local cache and the hub cannot be reached",
-            mend="go online once (and unset HF_HUB_OFFLINE), or give a local folder, a .gguf file, or one of "
+            hint="go online once (and unset HF_HUB_OFFLINE), or give a local folder, a .gguf file, or one of "
             + ", ".join(EMBEDDED),
         ) from error
     except hub_errors.EntryNotFoundError as error:
         raise ModelError(
-            f"{name}{at} has no config.json", mend="name a repository in Transformers' format"
+            f"{name}{at} has no config.json", hint="name a repository in Transformers' format"
         ) from error
     except (OSError, ValueError, hub_errors.HfHubHTTPError) as error:
-        raise ModelError(f"{name}{at} cannot be fetched: {error}", mend="try again when online") from error
+        raise ModelError(f"{name}{at} cannot be fetched: {error}", hint="try again when online") from error
     folder = Path(config).parent
     return ModelSource(name, "hub", (folder,), folder.name, cache_dir)
 
@@ -134,7 +134,7 @@ def _resolve_hub(name: str, revision: str | None, cache_dir: Path | None) -> Mod
 def _embedded_files(name: str) -> tuple[Path, ...]:
     """Return the GGUF file of an embedded model, or its parts in order, without importing anything."""
     embedded = EMBEDDED[name]
-    mend = f"pip install {embedded.install}"
+    hint = f"pip install {embedded.install}"
     try:
         requires = importlib.metadata.requires(embedded.distribution) or []
         files = _gguf_files(embedded.distribution)
@@ -142,10 +142,10 @@ def _embedded_files(name: str) -> tuple[Path, ...]:
             parts = [re.match(r"[\w.-]+", requirement) for requirement in requires]
             files = [file for part in parts if part for file in _gguf_files(part.group())]
     except importlib.metadata.PackageNotFoundError as error:
-        raise ModelError(f"{name}: the distribution {error.name} is not installed", mend=mend) from error
+        raise ModelError(f"{name}: the distribution {error.name} is not installed", hint=hint) from error
     files.sort(key=lambda file: file.name)
     if not files or not all(file.is_file() for file in files):
-        raise ModelError(f"{name}: {embedded.distribution} is installed without its GGUF file", mend=mend)
+        raise ModelError(f"{name}: {embedded.distribution} is installed without its GGUF file", hint=hint)
     return tuple(files)
 
 

@@ -72,7 +72,7 @@ def block_output(output: Any) -> Tensor:
     if not isinstance(hidden, Tensor):
         raise ModelError(
             f"a decoder block returned {type(output).__name__}, not a tensor or a tuple that starts with one",
-            mend="this model's blocks cannot be read; report the model's name",
+            hint="this model's blocks cannot be read; report the model's name",
         )
     return hidden
 
@@ -109,7 +109,7 @@ def layer_stack(model: PreTrainedModel) -> LayerStack:
     lm_head = cast("nn.Module | None", model.get_output_embeddings())
     if getattr(model.config, "is_encoder_decoder", False) or lm_head is None:
         raise ModelError(
-            f"{name} is not a decoder with a language-model head", mend="use a causal language model"
+            f"{name} is not a decoder with a language-model head", hint="use a causal language model"
         )
     candidates = [
         _Candidate(path, module)
@@ -126,14 +126,14 @@ def layer_stack(model: PreTrainedModel) -> LayerStack:
         found = ", ".join(candidate.path for candidate in ran) or "none"
         raise ModelError(
             f"{name}: expected one list of {n_layers} blocks of width {d_model}, run in order; found {found}",
-            mend="use a decoder-only model of Transformers; report the model's name if it is one",
+            hint="use a decoder-only model of Transformers; report the model's name if it is one",
         )
     path = ran[0].path
     owner = next((owner for owner in _enclosing(path) if model.get_submodule(owner) in states), None)
     if owner is None:
         raise ModelError(
             f"{name}: no module around {path} returns a last hidden state",
-            mend="use a decoder-only model of Transformers; report the model's name if it is one",
+            hint="use a decoder-only model of Transformers; report the model's name if it is one",
         )
     backbone = model.get_submodule(owner)
     output = states[backbone]
@@ -143,7 +143,7 @@ def layer_stack(model: PreTrainedModel) -> LayerStack:
         if not plain and not _close(replay(output.last_hidden_state), logits):
             raise ModelError(
                 f"{name}: its logits cannot be computed from the last hidden state of {owner}",
-                mend="report the model's name: it does more than its head between that state and the logits",
+                hint="report the model's name: it does more than its head between that state and the logits",
             )
     return LayerStack(
         backbone=backbone,

@@ -12,13 +12,13 @@ from transformers import PreTrainedModel
 
 from personascope.errors import InterventionError
 from personascope.interventions import (
+    BatchedPlans,
+    CapCounts,
+    CapStats,
     Counters,
-    Extent,
-    Pass,
     Plan,
     PlanTable,
-    Tally,
-    Telemetry,
+    TokenSpans,
     tokens_acted_on,
 )
 from personascope.models._stack import LayerStack, block_output, layer_stack, replace_block_output
@@ -38,13 +38,13 @@ class Steered:
         """Begin with nothing counted."""
         self.plan = plan
         self._table = PlanTable([plan], response_only=False)
-        self._pass: Pass | None = None
-        self._extents: list[Extent] = []
+        self._pass: BatchedPlans | None = None
+        self._extents: list[TokenSpans] = []
         self._fed: list[int] = []
-        self._tallies: list[Tally] = []
+        self._tallies: list[CapCounts] = []
 
     @property
-    def telemetry(self) -> list[Telemetry]:
+    def telemetry(self) -> list[CapStats]:
         """One for each row of the newest call; empty before the first."""
         return [tally.telemetry(self.plan) for tally in self._tallies]
 
@@ -62,18 +62,18 @@ class Steered:
             counted = mask[:, -width:].bool().cpu()
         if past == 0:
             self._fed = [0] * rows
-            self._tallies = [Tally()] * rows
-            self._extents = [Extent(int(count)) for count in counted.sum(-1)]
+            self._tallies = [CapCounts()] * rows
+            self._extents = [TokenSpans(int(count)) for count in counted.sum(-1)]
         if len(self._fed) != rows:
             raise InterventionError(
                 f"a sequence of {len(self._fed)} rows goes on with {rows}",
-                mend="give the steered model whole batches; beams that are reordered cannot be followed",
+                hint="give the steered model whole batches; beams that are reordered cannot be followed",
             )
         # Padding on the left has positions before 0 and so belongs to no part.
         places = counted.long().cumsum(-1) - 1 + torch.tensor(self._fed)[:, None]
         self._new = counted.sum(-1).tolist()
         self._counters = Counters(rows)
-        self._pass = Pass(self._table, [self.plan] * rows, self._counters, self._extents)
+        self._pass = BatchedPlans(self._table, [self.plan] * rows, self._counters, self._extents)
         self._pass.at(places, counted)
 
     def edit(self, layer: int, hidden: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class Steered:
         if self._pass is None:
             raise InterventionError(
                 f"layer {layer} ran outside of the model's backbone",
-                mend="call the model itself, not its layers, while it is steered",
+                hint="call the model itself, not its layers, while it is steered",
             )
         return self._pass(layer, hidden) if layer in self._pass.layers else hidden
 
@@ -126,7 +126,7 @@ def steered(model: PreTrainedModel | LoadedModel, plan: Plan) -> Iterator[Steere
     if turns:
         raise InterventionError(
             f"the plan acts from {turns[0]} on, and a bare model does not know where turns begin",
-            mend="run it through an engine, or act on the prompt or the response",
+            hint="run it through an engine, or act on the prompt or the response",
         )
     state = Steered(plan)
     handles = [
@@ -148,7 +148,7 @@ def _begin(state: Steered) -> Any:
             ids = options.get("inputs_embeds")
         if not isinstance(ids, Tensor):
             raise InterventionError(
-                "the steered model was called without input_ids or inputs_embeds", mend="pass one of them"
+                "the steered model was called without input_ids or inputs_embeds", hint="pass one of them"
             )
         cache = options.get("past_key_values")
         past = 0 if cache is None else int(cache.get_seq_length())

@@ -1,24 +1,5 @@
-from ._cases_page import Brief, write_cases_page
-from ._collect import collect
-from ._data import Curves, Figure, ReportData, Role, Sample
-from ._drift_data import (
-    ClusterData,
-    ClusterRow,
-    PredictionData,
-    PredictionPanel,
-    ReplayData,
-    ReplayPanel,
-    TrajectoryData,
-    TrajectoryLine,
-)
-from ._drift_figures import (
-    cluster_figure,
-    prediction_figure,
-    replay_figure,
-    trajectory_figure,
-)
-from ._evaluations import save_calibration_figure, save_evaluation_figure
-from ._figure_data import (
+from .conversation_page._page import Brief, write_cases_page
+from .figures._data import (
     CompletionsData,
     ConditionRow,
     ConditionsData,
@@ -28,15 +9,24 @@ from ._figure_data import (
     Series,
     SusceptibilityData,
 )
-from ._figures import (
-    completions_figure,
-    conditions_figure,
-    pareto_figure,
-    susceptibility_figure,
+from .figures._drift import cluster_figure, prediction_figure, replay_figure, trajectory_figure
+from .figures._drift_data import (
+    ClusterData,
+    ClusterRow,
+    PredictionData,
+    PredictionPanel,
+    ReplayData,
+    ReplayPanel,
+    TrajectoryData,
+    TrajectoryLine,
 )
-from ._harm_figure import save_harm_figure
-from ._page import payload, render
-from ._write import write_report
+from .figures._evaluation import completions_figure, conditions_figure, pareto_figure, susceptibility_figure
+from .figures._from_tables import save_calibration_figure, save_evaluation_figure
+from .figures._harm import save_harm_figure
+from .map_page._data import Curves, Figure, ReportData, Role, Sample
+from .map_page._gather import collect
+from .map_page._page import payload, render
+from .map_page._write import write_report
 
 __all__ = [
     "Brief",

@@ -73,7 +73,7 @@ class RequestQueue:
         if not 0 <= linger <= patience or most < 1:
             raise UsageError(
                 f"a batcher was given linger {linger}, patience {patience} and most {most}",
-                mend="give 0 <= linger <= patience, in seconds, and at least one request a batch",
+                hint="give 0 <= linger <= patience, in seconds, and at least one request a batch",
             )
         self.engine = engine
         self._linger, self._patience, self._most = linger, patience, most
@@ -125,7 +125,7 @@ class RequestQueue:
     def _put(self, make: Callable[[str], Request | ScoreRequest], prompt: Prompt) -> Future[Any]:
         with self._news:
             if self._closed:
-                raise UsageError("a request came in after its model was closed", mend="open the model again")
+                raise UsageError("a request came in after its model was closed", hint="open the model again")
             job = _Job(make(self._names.name(prompt)))
             self._waiting.append(job)
             if self._thread is None:

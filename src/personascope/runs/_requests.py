@@ -20,7 +20,7 @@ def check_applied(name: str, plan: Plan | None, digest: str | None) -> None:
     if wanted != digest:
         raise EngineError(
             f"request {name} asked for {_named(wanted)}, and the engine applied {_named(digest)}",
-            mend="use an engine that applies plans; this result was thrown away",
+            hint="use an engine that applies plans; this result was thrown away",
         )
 
 
@@ -31,7 +31,9 @@ def _named(digest: str | None) -> str:
 @overload
 def run_requests(engine: Engine, requests: Iterable[Request]) -> Generator[Completion]: ...
 @overload
-def run_requests(engine: Engine, requests: Iterable[Request | ScoreRequest]) -> Generator[Completion | Scored]: ...
+def run_requests(
+    engine: Engine, requests: Iterable[Request | ScoreRequest]
+) -> Generator[Completion | Scored]: ...
 def run_requests(
     engine: Engine, requests: Iterable[Request | ScoreRequest]
 ) -> Generator[Completion | Scored]:
@@ -61,7 +63,7 @@ def run_requests(
             if request is None:
                 raise EngineError(
                     f"the engine returned {result.id!r}, which was not (or no longer) asked for",
-                    mend="report this; nothing of the batch was kept",
+                    hint="report this; nothing of the batch was kept",
                 )
             check_applied(result.id, request.plan, result.plan_digest)
             yield result
@@ -72,5 +74,5 @@ def run_requests(
     if left:
         raise EngineError(
             f"the engine returned nothing for {len(left)} of {len(asked)} requests, such as {min(left)!r}",
-            mend="run the same command again; what was committed is kept",
+            hint="run the same command again; what was committed is kept",
         )

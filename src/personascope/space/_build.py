@@ -65,7 +65,7 @@ def build_space(
     if middle_layer is not None and not 0 <= middle_layer < sums.n_layers:
         raise SpaceError(
             f"middle layer {middle_layer} is not among the {sums.n_layers} layers",
-            mend=f"Choose 0 to {sums.n_layers - 1}.",
+            hint=f"Choose 0 to {sums.n_layers - 1}.",
         )
     layout, keep = _layout(sums, min_fully, min_somewhat)
     rngs = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(4)]
@@ -155,14 +155,14 @@ def build_space(
 def _layout(sums: FoldSums, min_fully: int, min_somewhat: int) -> tuple[Layout, tuple[Array, Array]]:
     fully, somewhat, default = sums.counts("fully"), sums.counts("somewhat"), sums.default_counts()
     if default.sum() == 0:
-        raise SpaceError("the default has no responses", mend="Collect responses without a role first.")
+        raise SpaceError("the default has no responses", hint="Collect responses without a role first.")
     keep_f = np.flatnonzero(fully.sum(axis=1) >= min_fully)
     keep_s = np.flatnonzero(somewhat.sum(axis=1) >= min_somewhat)
     if len(keep_f) < MIN_ROLES:
         raise SpaceError(
             f"{len(keep_f)} of {len(sums.roles)} roles have {min_fully} responses fully in the role; "
             f"a persona space needs {MIN_ROLES}",
-            mend="Collect more responses for each role, or lower the minimum.",
+            hint="Collect more responses for each role, or lower the minimum.",
         )
     if sums.fold_design is not None:
         # Where no role answered, the default's answers have nothing to be compared with.
@@ -190,7 +190,7 @@ def _read(sums: FoldSums, index: int, layout: Layout, keep: tuple[Array, Array])
         names = [*layout.roles, *(f"{r} (somewhat)" for r in layout.somewhat), "default"]
         raise SpaceError(
             f"activations of {', '.join(names[u] for u in bad[:5])} at layer {index} are not finite",
-            mend="Run the model in bfloat16 or float32; float16 overflows in some models.",
+            hint="Run the model in bfloat16 or float32; float16 overflows in some models.",
         )
     # A fold without responses must not add what lies in its slot.
     rows[layout.counts == 0] = 0.0
@@ -224,7 +224,7 @@ def _point(layer: Layer, index: int) -> dict[str, Array]:
         what = "role vectors are all equal" if length**2 > 1e-14 * scale else "axis is zero"
         raise SpaceError(
             f"the {what} at layer {index}",
-            mend="Check that roles and default had different system prompts.",
+            hint="Check that roles and default had different system prompts.",
         )
     ratio = values / values.sum()
     rank = int((values > 1e-12 * values[0]).sum())

@@ -160,7 +160,7 @@ def halves(layout: Layout, n: int, rng: np.random.Generator) -> tuple[Array, Arr
         raise SpaceError(
             f"split halves need responses in two folds: the default has {int(live[-1].sum())}, "
             f"and {splittable} roles have two",
-            mend="Collect more responses, at least two of the default and of a role in different folds.",
+            hint="Collect more responses, at least two of the default and of a role in different folds.",
         )
     first = np.zeros((len(rows), n_folds, n), bool)
     if layout.design is None:
@@ -172,7 +172,7 @@ def halves(layout: Layout, n: int, rng: np.random.Generator) -> tuple[Array, Arr
         if len(names) < 2:
             raise SpaceError(
                 "split halves need two blocks of questions, and there is one",
-                mend="Ask two questions or more.",
+                hint="Ask two questions or more.",
             )
         order = rng.random((len(names), n)).argsort(axis=0)
         chosen = np.zeros((len(names), n), bool)
@@ -195,7 +195,7 @@ def halves(layout: Layout, n: int, rng: np.random.Generator) -> tuple[Array, Arr
     if not usable.any():
         raise SpaceError(
             "no role has responses to both halves of the questions, in any halving",
-            mend="Collect more responses for each role.",
+            hint="Collect more responses for each role.",
         )
     flat = out[..., usable].reshape(2, -1, int(usable.sum()))
     return flat[0], flat[1], int(np.median(split))
@@ -223,7 +223,7 @@ def null(layout: Layout, n: int, rng: np.random.Generator) -> tuple[Draws, int]:
     if spare < 1:
         raise SpaceError(
             "the null needs a role with responses in two folds, and none has",
-            mend="Collect more responses for each role.",
+            hint="Collect more responses for each role.",
         )
     wanted = round(layout.counts[-1].sum() / counts[live].mean())
     k = min(max(wanted, int((layout.counts[-1] > 0).sum())), max(1, int(live.sum()) // 2), spare)

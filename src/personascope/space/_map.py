@@ -63,34 +63,34 @@ class PersonaMap:
         try:
             record = json.loads(path.read_bytes())
         except FileNotFoundError as error:
-            raise StoreError(f"{path} does not exist: {folder} is not a map", mend=REMAKE) from error
+            raise StoreError(f"{path} does not exist: {folder} is not a map", hint=REMAKE) from error
         except (OSError, ValueError) as error:
-            raise StoreError(f"{path} cannot be read: {error}", mend=REMAKE) from error
+            raise StoreError(f"{path} cannot be read: {error}", hint=REMAKE) from error
         if not isinstance(record, dict) or "format" not in record:
-            raise StoreError(f"{path} is not the record of a map", mend=REMAKE)
+            raise StoreError(f"{path} is not the record of a map", hint=REMAKE)
         if record["format"] != FORMAT:
             raise StoreError(
                 f"{path} has map format {record['format']!r}; this version reads {FORMAT}",
-                mend="Open it with the personascope that made it, or make the map again.",
+                hint="Open it with the personascope that made it, or make the map again.",
             )
         missing = [key for key in _KEYS if key not in record]
         if missing:
-            raise StoreError(f"{path} lacks {', '.join(missing)}", mend=REMAKE)
+            raise StoreError(f"{path} lacks {', '.join(missing)}", hint=REMAKE)
         try:
             handle: Any = safe_open(tensors_path, framework="numpy")
             names, pair = set(handle.keys()), (handle.metadata() or {}).get("pair")
         except (OSError, SafetensorError) as error:
-            raise StoreError(f"{tensors_path} cannot be read: {error}", mend=REMAKE) from error
+            raise StoreError(f"{tensors_path} cannot be read: {error}", hint=REMAKE) from error
         if pair != record["pair"]:
-            raise StoreError(f"{tensors_path} and {MAP_JSON} are of different maps", mend=REMAKE)
+            raise StoreError(f"{tensors_path} and {MAP_JSON} are of different maps", hint=REMAKE)
         lost = sorted(set(record["tensors"]) - names)
         if lost:
-            raise StoreError(f"{tensors_path} lacks {', '.join(lost)}", mend=REMAKE)
+            raise StoreError(f"{tensors_path} lacks {', '.join(lost)}", hint=REMAKE)
         opened = cls(folder, record, handle)
         try:
             MapModel(**record["model"])
         except TypeError as error:
-            raise StoreError(f"the model in {path} is damaged: {error}", mend=REMAKE) from error
+            raise StoreError(f"the model in {path} is damaged: {error}", hint=REMAKE) from error
         return opened
 
     def verify(self) -> None:
@@ -103,14 +103,14 @@ class PersonaMap:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != self._record["sha256"]:
-            raise StoreError(f"{path} has changed since it was written", mend=REMAKE)
+            raise StoreError(f"{path} has changed since it was written", hint=REMAKE)
 
     def _get(self, name: str) -> np.ndarray:
         return self._tensors.get_tensor(name)
 
     def _layer(self, layer: int) -> int:
         if not 0 <= layer < self.n_layers:
-            raise UsageError(f"layer {layer} is not in the map", mend=f"Choose 0 to {self.n_layers - 1}.")
+            raise UsageError(f"layer {layer} is not in the map", hint=f"Choose 0 to {self.n_layers - 1}.")
         return layer
 
     @property
@@ -236,7 +236,7 @@ class PersonaMap:
             return MapChecks(**kept, roles=roles, correlations=self._get("checks.correlations"))
         except (TypeError, KeyError, AttributeError, SafetensorError) as error:
             raise StoreError(
-                f"the checks in {self.folder / MAP_JSON} are damaged: {error}", mend=REMAKE
+                f"the checks in {self.folder / MAP_JSON} are damaged: {error}", hint=REMAKE
             ) from error
 
     @property
@@ -371,7 +371,7 @@ class PersonaMap:
         if wrong:
             raise StoreError(
                 f"the map in {self.folder} is of another model ({'; '.join(wrong)})",
-                mend="Load the model that the map was made with, or make a map of this one.",
+                hint="Load the model that the map was made with, or make a map of this one.",
             )
 
 

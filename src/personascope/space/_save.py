@@ -34,9 +34,9 @@ def write_map(folder: Path, space: Space, meta: MapMeta) -> None:
     """
     tensors, record = _contents(space, meta)
     if folder.exists() and not folder.is_dir():
-        raise StoreError(f"{folder} is a file", mend="Choose another folder for the map.")
+        raise StoreError(f"{folder} is a file", hint="Choose another folder for the map.")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MAP_JSON).exists():
-        raise StoreError(f"{folder} holds files and is not a map", mend="Choose an empty or new folder.")
+        raise StoreError(f"{folder} holds files and is not a map", hint="Choose an empty or new folder.")
     token = secrets.token_hex(4)
     # Under this name a run folder clears away what a killed process left.
     new = tmp_path(folder)
@@ -55,7 +55,7 @@ def write_map(folder: Path, space: Space, meta: MapMeta) -> None:
         shutil.rmtree(new, ignore_errors=True)
         raise StoreError(
             f"the map {folder} could not be written: {error}",
-            mend="Free some space or choose another folder, and run the same command again.",
+            hint="Free some space or choose another folder, and run the same command again.",
         ) from error
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)

@@ -56,7 +56,7 @@ def z_value(level: float) -> float:
     """
     if not 0 < level < 1:
         raise EvaluationError(
-            f"the confidence level is {level}", mend="give a number between 0 and 1, such as 0.95"
+            f"the confidence level is {level}", hint="give a number between 0 and 1, such as 0.95"
         )
     return NormalDist().inv_cdf(0.5 + level / 2)
 
@@ -76,12 +76,12 @@ def finite(values: ArrayLike, name: str) -> Array:
     """
     items = np.asarray(values, dtype=np.float64)
     if items.ndim != 1:
-        raise EvaluationError(f"{name} has shape {items.shape}", mend="give one value for each item")
+        raise EvaluationError(f"{name} has shape {items.shape}", hint="give one value for each item")
     if not np.isfinite(items).all():
         where = int((~np.isfinite(items)).argmax())
         raise EvaluationError(
             f"item {where} of {name} is {items[where]}",
-            mend="leave out items without a value, in every condition",
+            hint="leave out items without a value, in every condition",
         )
     return items
 
@@ -95,7 +95,7 @@ def same_length(items: Array, others: Array, name: str) -> None:
     if len(items) != len(others):
         raise EvaluationError(
             f"{len(items)} items and {len(others)} of {name} cannot be paired",
-            mend="give the same items in the same order",
+            hint="give the same items in the same order",
         )
 
 
@@ -110,7 +110,7 @@ def group(clusters: Sequence[Hashable] | None, n: int) -> list[Array]:
     if len(clusters) != n:
         raise EvaluationError(
             f"{n} items have {len(clusters)} clusters",
-            mend="give the cluster of each item, in the same order",
+            hint="give the cluster of each item, in the same order",
         )
     found: dict[Hashable, list[int]] = {}
     for index, name in enumerate(clusters):

@@ -64,14 +64,14 @@ def check_rate(n: int, false_alarms: float) -> int:
     """
     if not 0 < false_alarms < 1:
         raise DynamicsError(
-            f"a false-alarm rate of {false_alarms} was asked for", mend="give a share between 0 and 1"
+            f"a false-alarm rate of {false_alarms} was asked for", hint="give a share between 0 and 1"
         )
     # Rounding of (n + 1) * a must not ask for one conversation more.
     rank = math.ceil((n + 1) * (1 - false_alarms) - 1e-9)
     if rank > n:
         raise DynamicsError(
             f"{n} calibration conversations cannot show a false-alarm rate of {false_alarms:g}",
-            mend=f"give {math.ceil(1 / false_alarms - 1e-9) - 1} or more, or allow a higher rate",
+            hint=f"give {math.ceil(1 / false_alarms - 1e-9) - 1} or more, or allow a higher rate",
         )
     return rank
 
@@ -95,18 +95,18 @@ def conformal_threshold(
     if not min(lengths):
         raise DynamicsError(
             f"calibration conversation {lengths.index(0)} holds no position",
-            mend="leave out those without a reply",
+            hint="leave out those without a reply",
         )
     horizon = max(lengths) if horizon is None else horizon
     if horizon < 1:
-        raise DynamicsError(f"a horizon of {horizon} values was asked for", mend="give 1 or more")
+        raise DynamicsError(f"a horizon of {horizon} values was asked for", hint="give 1 or more")
     greatest = sorted(max(one[:horizon]) for one in statistics)
     threshold = greatest[rank - 1]
     if not math.isfinite(threshold):
         short = sum(value == -math.inf for value in greatest)
         raise DynamicsError(
             f"{short} of {n} calibration conversations are shorter than the rule's window",
-            mend="give longer conversations or a smaller window",
+            hint="give longer conversations or a smaller window",
         )
     reached = sum(length >= horizon for length in lengths)
     return threshold, Calibration(false_alarms, n, rank, horizon, reached)

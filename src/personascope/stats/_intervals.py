@@ -133,7 +133,7 @@ def share_interval(
     if not np.isin(values, (0.0, 1.0)).all():
         odd = values[~np.isin(values, (0.0, 1.0))][0]
         raise EvaluationError(
-            f"a share was asked of the value {odd:g}", mend="give hits as 0 and 1, or booleans"
+            f"a share was asked of the value {odd:g}", hint="give hits as 0 and 1, or booleans"
         )
     groups = group(clusters, len(values))
     estimate = float(values.mean()) if len(values) else math.nan
@@ -213,7 +213,7 @@ def paired_difference(
     first, second = finite(a, "a"), finite(b, "b")
     same_length(first, second, "b")
     if not len(first):
-        raise EvaluationError("a difference of no pairs was asked for", mend="give at least one pair")
+        raise EvaluationError("a difference of no pairs was asked for", hint="give at least one pair")
     groups = group(clusters, len(first))
     diff = first - second
     estimate = float(diff.mean())
@@ -264,7 +264,7 @@ def against_draws(
     if not len(draws) or not len(items):
         raise EvaluationError(
             f"{len(items)} items under the axis and {len(draws)} random directions cannot be compared",
-            mend="give at least one item and one random direction",
+            hint="give at least one item and one random direction",
         )
     rows = [finite(draw, f"draw {number}") for number, draw in enumerate(draws)]
     base = np.zeros(len(items)) if baseline is None else finite(baseline, "baseline")
@@ -323,7 +323,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     if np.isnan(table).any():
         row = int(np.isnan(table).any(axis=1).argmax())
         raise EvaluationError(
-            f"point {row} of a Pareto front is {tuple(points[row])}", mend="leave out cells without a result"
+            f"point {row} of a Pareto front is {tuple(points[row])}", hint="leave out cells without a result"
         )
     front: list[int] = []
     best = -math.inf

@@ -35,11 +35,11 @@ def writing(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StoreError(
                 f"the disk is full: {path} could not be written",
-                mend="free some space and run the same command again; what was committed is kept",
+                hint="free some space and run the same command again; what was committed is kept",
             ) from error
         raise StoreError(
             f"{path} could not be written: {error.strerror or error}",
-            mend="check that the folder exists and may be written, then run the same command again",
+            hint="check that the folder exists and may be written, then run the same command again",
         ) from error
 
 
@@ -91,12 +91,12 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise StoreError(
-            f"{path} cannot be read: {error}", mend="use another folder, or --restart"
+            f"{path} cannot be read: {error}", hint="use another folder, or --restart"
         ) from error
     if not isinstance(value, dict):
         raise StoreError(
             f"{path} holds a {type(value).__name__}, not a JSON object",
-            mend="use another folder, or --restart",
+            hint="use another folder, or --restart",
         )
     return value
 

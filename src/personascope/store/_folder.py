@@ -106,7 +106,7 @@ class RunFolder:
         folder = cls(path, None)
         folder.manifest = read_json(path / "manifest.json")
         if folder.manifest.get("format") != FORMAT:
-            raise StoreError(f"{path} holds no run of format {FORMAT}", mend="give the folder of a run")
+            raise StoreError(f"{path} holds no run of format {FORMAT}", hint="give the folder of a run")
         folder._scan()
         return folder
 
@@ -234,14 +234,14 @@ class RunFolder:
 
     def _must_write(self) -> None:
         if self._lock is None:
-            raise StoreError(f"{self.path} is not open for writing", mend="open it with RunFolder.open")
+            raise StoreError(f"{self.path} is not open for writing", hint="open it with RunFolder.open")
 
     def _take_lock(self, lock: BinaryIO) -> None:
         try:
             fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise StoreError(
-                f"another process is writing to {self.path}", mend="wait for it, or use another folder"
+                f"another process is writing to {self.path}", hint="wait for it, or use another folder"
             ) from error
 
     def _prepare(self, identity: Mapping[str, Any], notes: Mapping[str, Any], restart: bool) -> None:
@@ -256,7 +256,7 @@ class RunFolder:
                     f"{self.path} holds {min(strange)} and other things, but no run"
                     if len(strange) > 1
                     else f"{self.path} holds {strange[0]}, but no run",
-                    mend="give an empty or a new folder",
+                    hint="give an empty or a new folder",
                 )
         elif restart or found == _RESTARTING:
             self._wipe(path)
@@ -264,14 +264,14 @@ class RunFolder:
         elif found.get("format") != FORMAT:
             raise StoreError(
                 f"{path} is of format {found.get('format')}, this version writes {FORMAT}",
-                mend="use another folder, or --restart",
+                hint="use another folder, or --restart",
             )
         else:
             different = differences(found.get("identity", {}), identity)
             if different:
                 raise StoreError(
                     f"{self.path} holds another run: " + "; ".join(different),
-                    mend="use another folder, or --restart to forget that run",
+                    hint="use another folder, or --restart to forget that run",
                 )
         for pattern in (f"*{TMP}*", f"*/*{TMP}*"):
             for leftover in list(self.path.glob(pattern)):
@@ -317,7 +317,7 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{path} cannot be read: {error}", mend="run again with --restart") from error
+        raise StoreError(f"{path} cannot be read: {error}", hint="run again with --restart") from error
 
 
 def differences(found: Any, wanted: Any, name: str = "") -> list[str]:

@@ -133,7 +133,7 @@ class TensorFile:
                 self._offsets[name] = 8 + length + start
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(
-                f"{path} is not a whole safetensors file: {error}", mend="use another folder, or --restart"
+                f"{path} is not a whole safetensors file: {error}", hint="use another folder, or --restart"
             ) from error
 
     def read(self, name: str, index: int | None = None) -> np.ndarray:
@@ -157,8 +157,8 @@ class TensorFile:
             flat = np.fromfile(self.path, dtype=dtype, count=count, offset=offset)
         except OSError as error:
             raise StoreError(
-                f"{self.path} cannot be read: {error}", mend="run again with --restart"
+                f"{self.path} cannot be read: {error}", hint="run again with --restart"
             ) from error
         if flat.size != count:
-            raise StoreError(f"{self.path} is cut short", mend="run again with --restart")
+            raise StoreError(f"{self.path} is cut short", hint="run again with --restart")
         return (from_bfloat16(flat) if spec.dtype == "BF16" else flat).reshape(shape)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from personascope.corpus._files import read_yaml
 from personascope.corpus._schema import Filled, Name, validate
-from personascope.corpus.evals._data import refuse_repeats
+from personascope.corpus.datasets import refuse_repeats
 from personascope.errors import CorpusError, UsageError
 
 DATA = Path(__file__).parent / "data"
@@ -128,7 +128,7 @@ def load_domain(source: str | Path) -> Domain:
     if not path.is_file():
         raise UsageError(
             f"there is no domain {str(source)!r}",
-            mend=f"give {', '.join(DOMAINS)}, or a YAML file of the same form",
+            hint=f"give {', '.join(DOMAINS)}, or a YAML file of the same form",
         )
     found = validate(_Domain, read_yaml(path), path=path)
     refuse_repeats([persona.id for persona in found.personas], "persona", path)
@@ -152,7 +152,7 @@ def load_domains(sources: tuple[str | Path, ...] = DOMAINS) -> tuple[Domain, ...
     names = [domain.name for domain in found]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise CorpusError(f"the domain {twice!r} is given twice", mend="give each once")
+        raise CorpusError(f"the domain {twice!r} is given twice", hint="give each once")
     return found
 
 

@@ -65,7 +65,7 @@ class RayEngine(Texts[ModelFiles]):
             ModelError: If the model cannot be found or loaded.
         """
         if workers < 1:
-            raise UsageError(f"{workers} workers were asked for", mend="give one or more")
+            raise UsageError(f"{workers} workers were asked for", hint="give one or more")
         from personascope.engines._ray._pool import Pool
 
         options = {key: value for key, value in options.items() if value is not None}
@@ -86,7 +86,7 @@ class RayEngine(Texts[ModelFiles]):
             raise EngineError(
                 f"{name} is {self.files.revision[:12]} here and {self._pool.info.model_revision[:12]} on "
                 "the workers",
-                mend="give all machines the same files",
+                hint="give all machines the same files",
             )
 
     @property
@@ -158,8 +158,8 @@ class RayEngine(Texts[ModelFiles]):
         return self._pool.call("observe", self._transcript, pickle.dumps((conversation, options), protocol=5))
 
     def _fan(self, method: str, requests: Iterable[Any]) -> Iterator[Any]:
-        from personascope.engines._ray._fan import Fan
+        from personascope.engines._ray._fan import Dispatcher
 
-        return Fan(
+        return Dispatcher(
             self._pool, method, requests, transcript=self._transcript, max_batch=self.max_batch
         ).results()

@@ -19,15 +19,15 @@ from personascope.chat import Message
 from personascope.engines._checks import refuse_watch
 from personascope.engines._contract import Request, ScoreRequest
 from personascope.engines._ray import _pool
-from personascope.engines._ray._pool import Hand, LostError, Pool
-from personascope.engines._ray._worker import Reply
+from personascope.engines._ray._pool import LostError, Pool, WorkerHandle
+from personascope.engines._ray._worker import WorkerResult
 from personascope.errors import EngineError
 
 WINDOW = 1024
 """Requests read ahead, so that prompts that share a prefix go to the same worker."""
 
 
-class Fan:
+class Dispatcher:
     """One ``run`` or ``score``, spread over the workers of a pool."""
 
     def __init__(
@@ -56,7 +56,7 @@ class Fan:
         self.waiting: deque[Request | ScoreRequest] = deque()
         self.open: set[str] = set()
         self.held: dict[int, dict[str, Request | ScoreRequest]] = {hand.number: {} for hand in pool.hands}
-        self.calls: dict[Any, tuple[Hand, Any]] = {}
+        self.calls: dict[Any, tuple[WorkerHandle, Any]] = {}
         self.deaths: Counter[str] = Counter()
 
     def results(self) -> Iterator[Any]:
@@ -70,7 +70,7 @@ class Fan:
         try:
             while True:
                 self._read()
-                self._deal()
+                self._assign()
                 if not self.calls:
                     return
                 ready, _ = self.pool.ray.wait(list(self.calls), num_returns=1)
@@ -91,7 +91,7 @@ class Fan:
         for request in islice(self.source, WINDOW):
             if request.id in self.open:
                 raise EngineError(
-                    f"two requests are called {request.id!r}", mend="give each request of a run its own id"
+                    f"two requests are called {request.id!r}", hint="give each request of a run its own id"
                 )
             if isinstance(request, Request):
                 refuse_watch(request, "a worker in another process")
@@ -99,7 +99,7 @@ class Fan:
             ahead.append(request)
         self.waiting.extend(sorted(ahead, key=_order))
 
-    def _deal(self) -> None:
+    def _assign(self) -> None:
         """Give free workers what they have room for, the emptiest first, and call them."""
         self.pool.check_open()
         busy = {hand.number for hand, _ in self.calls.values()}
@@ -123,7 +123,7 @@ class Fan:
                 ref = hand.actor.turn.remote(self.key, self.method, self.transcript, packed)
                 self.calls[ref] = (hand, hand.actor)
 
-    def _take(self, hand: Hand, reply: Reply) -> Iterator[Any]:
+    def _take(self, hand: WorkerHandle, reply: WorkerResult) -> Iterator[Any]:
         held = self.held[hand.number]
         for result in reply.results:
             if held.pop(result.id, None) is None:
@@ -137,10 +137,10 @@ class Fan:
         if reply.idle and held:
             raise EngineError(
                 f"worker {hand.number} returned nothing for {len(held)} requests, such as {min(held)!r}",
-                mend="report this with the engine's name and version",
+                hint="report this with the engine's name and version",
             )
 
-    def _again(self, hand: Hand, cause: str) -> None:
+    def _again(self, hand: WorkerHandle, cause: str) -> None:
         """Put what a dead worker held in front of the queue."""
         held = self.held[hand.number]
         self.deaths.update(held.keys())
@@ -148,7 +148,7 @@ class Fan:
             if self.deaths[name] > _pool.MAX_DEATHS:
                 raise EngineError(
                     f"request {name!r} was on a worker that died, {self.deaths[name]} times: {cause}",
-                    mend="a shorter prompt, fewer new tokens or a smaller --max-batch need less memory",
+                    hint="a shorter prompt, fewer new tokens or a smaller --max-batch need less memory",
                 )
         self.waiting.extendleft(reversed(held.values()))
         held.clear()

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from personascope.engines._contract import EngineInfo
-from personascope.engines._ray._worker import Order, Reply, Worker, check_same
+from personascope.engines._ray._worker import EngineSpec, Worker, WorkerResult, check_same
 from personascope.errors import EngineError
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class LostError(Exception):
 
 
 @dataclass(slots=True, eq=False)
-class Hand:
+class WorkerHandle:
     """A worker's place, whichever actor fills it.
 
     Attributes:
@@ -84,14 +84,14 @@ class Pool:
         self._own = _connect(self.ray, address, workers, log_to_driver)
         self._lock = threading.Lock()
         self._turn = count()
-        self.hands: list[Hand] = []
+        self.hands: list[WorkerHandle] = []
         self.closed = False
         try:
             self._local = self._own and address is None
             self._resources(options, workers, gpus_per_worker)
             threads = self._threads(workers)
-            self.order = Order(name, dict(options), threads, str(Path.cwd()), 2 * options["max_batch"])
-            self.hands = [Hand(number, self._actor()) for number in range(workers)]
+            self.order = EngineSpec(name, dict(options), threads, str(Path.cwd()), 2 * options["max_batch"])
+            self.hands = [WorkerHandle(number, self._actor()) for number in range(workers)]
             self.info = self._start()
         except BaseException:
             self.close()
@@ -102,7 +102,7 @@ class Pool:
         """Processes of the workers that have answered."""
         return [hand.pid for hand in self.hands if hand.pid]
 
-    def reply(self, hand: Hand, actor: Any, ref: Any) -> Reply:
+    def reply(self, hand: WorkerHandle, actor: Any, ref: Any) -> WorkerResult:
         """Wait for the answer of a call.
 
         Raises:
@@ -111,11 +111,11 @@ class Pool:
         """
         errors = self.ray.exceptions
         try:
-            reply: Reply = pickle.loads(self.ray.get(ref))
+            reply: WorkerResult = pickle.loads(self.ray.get(ref))
         except errors.RayTaskError as error:
             raise EngineError(
                 f"worker {hand.number} could not take a request: {_last_line(error)}",
-                mend="the version of personascope on that node may be another one",
+                hint="the version of personascope on that node may be another one",
             ) from error
         except errors.RayError as error:
             self._replace(hand, actor, error)
@@ -144,13 +144,13 @@ class Pool:
                 return reply.results[0]
         raise EngineError(
             f"{MAX_DEATHS + 1} workers died over one call of {method}",
-            mend="look at the memory of the nodes, and give the conversation to a local engine",
+            hint="look at the memory of the nodes, and give the conversation to a local engine",
         )
 
     def check_open(self) -> None:
         """Raise an EngineError if the workers are gone."""
         if self.closed:
-            raise EngineError("the engine is closed", mend="load it again")
+            raise EngineError("the engine is closed", hint="load it again")
 
     def close(self) -> None:
         """End the workers, and Ray if it was started here and nobody else uses it."""
@@ -184,7 +184,7 @@ class Pool:
                 continue
             found = f"{workers} workers need {needed:g} {kind}s, and Ray has {there.get(kind, 0):g}"
             if self._local:
-                raise EngineError(found, mend="take fewer workers, or a smaller share: gpus_per_worker=0.5")
+                raise EngineError(found, hint="take fewer workers, or a smaller share: gpus_per_worker=0.5")
             # A cluster may grow on demand.
             log.warning("%s; those without a place wait for one", found)
 
@@ -222,7 +222,7 @@ class Pool:
         self.order = replace(self.order, expected=infos[0])
         return infos[0]
 
-    def _replace(self, hand: Hand, actor: Any, error: Exception) -> None:
+    def _replace(self, hand: WorkerHandle, actor: Any, error: Exception) -> None:
         with self._lock:
             # Another run may have seen the same death first.
             if hand.actor is not actor or self.closed:
@@ -236,7 +236,7 @@ class Pool:
         if hand.deaths > MAX_DEATHS:
             raise EngineError(
                 f"worker {hand.number} died {hand.deaths} times in a row without a result: {_cause(error)}",
-                mend="look at that node's memory and at Ray's logs; a smaller --max-batch needs less",
+                hint="look at that node's memory and at Ray's logs; a smaller --max-batch needs less",
             ) from error
 
     def _kill(self, actor: Any) -> None:
@@ -254,7 +254,7 @@ def _import_ray() -> Any:
     except ImportError as error:
         raise EngineError(
             f"Ray cannot be imported: {error}",
-            mend="pip install 'personascope[ray]', or take one worker and no address",
+            hint="pip install 'personascope[ray]', or take one worker and no address",
         ) from error
     return ray
 
@@ -282,7 +282,7 @@ def _connect(ray: Any, address: str | None, workers: int, log_to_driver: bool) -
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise EngineError(
             f"Ray cannot be reached at {address or 'this machine'}: {_last_line(error)}",
-            mend="ray start --head begins a cluster; --address auto finds it, or give ray://host:10001",
+            hint="ray start --head begins a cluster; --address auto finds it, or give ray://host:10001",
         ) from error
     _started += 1
     return True

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class EngineSpec:
     """What a worker needs to make its engine.
 
     Attributes:
@@ -49,7 +49,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reply:
+class WorkerResult:
     """What a worker answers.
 
     Attributes:
@@ -107,9 +107,9 @@ class _Feed:
 
 
 class Worker:
-    """The actor. Its methods may be called side by side; each returns a packed `Reply`."""
+    """The actor. Its methods may be called side by side; each returns a packed `WorkerResult`."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: EngineSpec) -> None:
         """Start the thread; the model is loaded by the first call that needs it.
 
         A constructor that fails would leave an actor that can only say that it died.
@@ -152,7 +152,7 @@ class Worker:
                 self._enter(session)
             self._changed.wait_for(lambda: session.done or session.closed or not session.busy)
             done, session.done = session.done, []
-            reply = Reply(os.getpid(), done, session.error, idle=not session.busy)
+            reply = WorkerResult(os.getpid(), done, session.error, idle=not session.busy)
         return reply.pack()
 
     def drop(self, key: str) -> None:
@@ -181,13 +181,13 @@ class Worker:
 
     def _call(self, what: Callable[[], Any]) -> bytes:
         """Do something in the engine's thread."""
-        found: list[Reply] = []
+        found: list[WorkerResult] = []
 
         def job() -> None:
             try:
-                reply = Reply(os.getpid(), [what()])
+                reply = WorkerResult(os.getpid(), [what()])
             except BaseException as error:
-                reply = Reply(os.getpid(), [], _as_ours(error))
+                reply = WorkerResult(os.getpid(), [], _as_ours(error))
             with self._changed:
                 found.append(reply)
                 self._changed.notify_all()
@@ -260,7 +260,7 @@ def check_same(expected: EngineInfo | None, info: EngineInfo) -> None:
     differs = ", ".join(f"{name} {getattr(info, name)!r} and {getattr(expected, name)!r}" for name in names)
     raise EngineError(
         f"workers differ: {differs}",
-        mend="give all nodes the same model and packages; a dtype can be set with --dtype",
+        hint="give all nodes the same model and packages; a dtype can be set with --dtype",
     )
 
 
@@ -271,5 +271,5 @@ def _as_ours(error: BaseException) -> PersonascopeError:
     lines = str(error).strip().splitlines()
     return EngineError(
         f"the engine of a worker failed: {type(error).__name__}: {lines[0] if lines else ''}",
-        mend="its traceback is in Ray's log folder (/tmp/ray/session_latest/logs on that node)",
+        hint="its traceback is in Ray's log folder (/tmp/ray/session_latest/logs on that node)",
     )

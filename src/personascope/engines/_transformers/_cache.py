@@ -29,7 +29,7 @@ def keys_values(cache: Cache, index: int) -> tuple[Tensor, Tensor]:
         raise EngineError(
             f"layer {index} keeps {'nothing' if layer is None else type(layer).__name__} in the cache, "
             "not keys and values",
-            mend="this engine runs models whose every layer is attention",
+            hint="this engine runs models whose every layer is attention",
         )
     return keys, values
 

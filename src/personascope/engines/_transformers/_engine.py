@@ -43,10 +43,10 @@ from personascope.engines._transformers._observe import observe_turns, pool_span
 from personascope.engines._transformers._prefill import Entry, entry_of, plan_table, prefill
 from personascope.engines._transformers._rows import Queued, Row, new_row
 from personascope.engines._transformers._score import score_batches
-from personascope.engines._transformers._taps import Enough, Taps
+from personascope.engines._transformers._taps import ForwardHooks, StopForward
 from personascope.engines._transformers._watch import ask_watches
 from personascope.errors import EngineError
-from personascope.interventions import Counters, Extent, Pass, Plan, PlanTable, acts_on_response
+from personascope.interventions import BatchedPlans, Counters, Plan, PlanTable, TokenSpans, acts_on_response
 from personascope.models import LoadedModel
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class TransformersEngine(Texts[LoadedModel]):
         self.chat = chat or loaded.chat
         self.max_batch = max_batch
         self.prefill_tokens = prefill_tokens
-        self._taps = Taps(loaded.stack.blocks)
+        self._taps = ForwardHooks(loaded.stack.blocks)
         use_grouped_attention(loaded.model)
         self._shares = keeps_keys_alone(loaded.model)
 
@@ -141,7 +141,7 @@ class TransformersEngine(Texts[LoadedModel]):
                     if limit == 1:
                         raise EngineError(
                             f"out of memory with a single row ({error})".split("\n")[0],
-                            mend="use a smaller model or dtype, fewer layers, or device_map='auto'",
+                            hint="use a smaller model or dtype, fewer layers, or device_map='auto'",
                         ) from error
                     waiting.extendleft(row.queued for row in reversed(batch.rows))
                     waiting.extendleft(reversed(batch.entering))
@@ -207,7 +207,7 @@ class TransformersEngine(Texts[LoadedModel]):
     def _to_score(self, request: ScoreRequest) -> tuple[ScoreRequest, Queued]:
         if not request.continuation:
             raise EngineError(
-                f"request {request.id!r} has no continuation to score", mend="give one token or more"
+                f"request {request.id!r} has no continuation to score", hint="give one token or more"
             )
         return request, self._queue(Request(request.id, request.prompt, plan=request.plan))
 
@@ -215,10 +215,10 @@ class TransformersEngine(Texts[LoadedModel]):
         check_request(request, self.loaded)
         prompt = request.prompt
         if isinstance(prompt[0], int):
-            return Queued(request, tuple(prompt), Extent(len(prompt)))  # pyright: ignore[reportArgumentType]
+            return Queued(request, tuple(prompt), TokenSpans(len(prompt)))  # pyright: ignore[reportArgumentType]
         rendered = self._chat().render_with_spans(prompt, add_generation_prompt=True)  # pyright: ignore[reportArgumentType]
         turns = tuple(span.start for span in rendered.spans)
-        return Queued(request, rendered.token_ids, Extent(len(rendered.token_ids), turns))
+        return Queued(request, rendered.token_ids, TokenSpans(len(rendered.token_ids), turns))
 
 
 class _Batch:
@@ -235,7 +235,7 @@ class _Batch:
         self.reader = StepReader(limit, self.stack.d_model)
         self.counters = Counters(limit)
         self.table: PlanTable | None = None
-        self.editor: Pass | None = None
+        self.editor: BatchedPlans | None = None
         self.eos = torch.tensor(sorted(self.loaded.eos_token_ids), device=self.loaded.device)
 
     def run(self, waiting: deque[Queued], source: Iterator[Request]) -> Iterator[Completion]:
@@ -303,7 +303,7 @@ class _Batch:
         ids = torch.tensor([[row.tokens[-1]] for row in self.rows], device=device)
         places = torch.tensor([[row.position] for row in self.rows], device=device)
         state: torch.Tensor | None = None
-        with suppress(Enough):
+        with suppress(StopForward):
             state = self.stack.backbone(
                 input_ids=ids,
                 attention_mask=self.cache.mask(device),
@@ -370,7 +370,7 @@ class _Batch:
         if self.table is None or not wanted <= self.table.places.keys():
             self.table = plan_table(plans, response_only=True)
         assert self.table is not None
-        self.editor = Pass(self.table, plans, self.counters)
+        self.editor = BatchedPlans(self.table, plans, self.counters)
 
     def _draw(self, rows: list[Row], logits: torch.Tensor) -> list[int]:
         device = logits.device

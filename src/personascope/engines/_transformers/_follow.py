@@ -11,7 +11,7 @@ from personascope.chat import Conversation, Message
 from personascope.engines._checks import check_request
 from personascope.engines._contract import Capture, Probe, Request, TurnActivations
 from personascope.engines._transformers._observe import Part, SpanReader, read_parts
-from personascope.interventions import Extent
+from personascope.interventions import TokenSpans
 
 if TYPE_CHECKING:
     from personascope.engines._transformers._engine import TransformersEngine
@@ -89,7 +89,7 @@ class Follower:
                     engine.loaded.device,
                     [part],
                     reader,
-                    Extent(0),
+                    TokenSpans(0),
                     self._cache,
                 )
         except BaseException:

@@ -15,8 +15,8 @@ from personascope.chat import Rendered, TurnSpan
 from personascope.engines._contract import Capture, Probe, TurnActivations
 from personascope.engines._transformers._prefill import plan_table
 from personascope.engines._transformers._rows import Row
-from personascope.engines._transformers._taps import Enough, Taps
-from personascope.interventions import Counters, Extent, Pass, Plan
+from personascope.engines._transformers._taps import ForwardHooks, StopForward
+from personascope.interventions import BatchedPlans, Counters, Plan, TokenSpans
 from personascope.models import LayerStack
 
 CHUNK = 1024
@@ -116,11 +116,11 @@ class Part:
 
 def read_parts(
     stack: LayerStack,
-    taps: Taps,
+    taps: ForwardHooks,
     device: torch.device,
     parts: Sequence[Part],
     reader: SpanReader,
-    extent: Extent,
+    extent: TokenSpans,
     cache: DynamicCache,
 ) -> None:
     """Feed parts of a sequence that follow what is in the cache; the hooks must be set.
@@ -134,14 +134,14 @@ def read_parts(
     try:
         for part in parts:
             table = plan_table([part.plan], response_only=False)
-            editor = None if table is None else Pass(table, [part.plan], Counters(1), [extent])
+            editor = None if table is None else BatchedPlans(table, [part.plan], Counters(1), [extent])
             taps.editor = editor
             for offset in range(0, len(part.ids), CHUNK):
                 reader.offset = part.start + offset
                 ids = torch.tensor([part.ids[offset : offset + CHUNK]], device=device)
                 if editor is not None:
                     editor.at(torch.arange(reader.offset, reader.offset + ids.shape[1])[None], None)
-                with suppress(Enough):
+                with suppress(StopForward):
                     stack.backbone(input_ids=ids, past_key_values=cache, use_cache=True)
     finally:
         taps.reader, taps.layers, taps.editor = before
@@ -150,7 +150,7 @@ def read_parts(
 
 def observe_turns(
     stack: LayerStack,
-    taps: Taps,
+    taps: ForwardHooks,
     device: torch.device,
     rendered: Rendered,
     capture: Capture | None,
@@ -165,16 +165,16 @@ def observe_turns(
     return reader.turns(rendered.spans)
 
 
-def extent_of(rendered: Rendered) -> Extent:
+def extent_of(rendered: Rendered) -> TokenSpans:
     """Return where the parts of an existing conversation lie: its last reply is the response."""
     replies = [span.start for span in rendered.spans if span.role == "assistant"]
-    return Extent(
+    return TokenSpans(
         replies[-1] if replies else len(rendered.token_ids), tuple(span.start for span in rendered.spans)
     )
 
 
 def pool_span(
-    stack: LayerStack, taps: Taps, device: torch.device, row: Row, response: tuple[int, ...]
+    stack: LayerStack, taps: ForwardHooks, device: torch.device, row: Row, response: tuple[int, ...]
 ) -> np.ndarray:
     """Return the means over a response by feeding it once more, [layers, d]; the hooks must be set."""
     request, prompt = row.queued.request, row.queued.prompt

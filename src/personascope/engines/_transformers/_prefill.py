@@ -15,14 +15,14 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
 from personascope.engines._transformers._cache import keys_values
-from personascope.engines._transformers._taps import Taps
+from personascope.engines._transformers._taps import ForwardHooks
 from personascope.interventions import (
+    BatchedPlans,
+    CapCounts,
     Counters,
-    Extent,
-    Pass,
     Plan,
     PlanTable,
-    Tally,
+    TokenSpans,
     acts_on_prompt,
     tokens_acted_on,
 )
@@ -49,10 +49,10 @@ class Entry:
     ids: Prompt
     key: tuple[object, ...] | None = None
     plan: Plan | None = field(default=None, compare=False)
-    extent: Extent = field(default=Extent(0), compare=False)
+    extent: TokenSpans = field(default=TokenSpans(0), compare=False)
 
 
-def entry_of(ids: Prompt, plan: Plan | None, extent: Extent) -> Entry:
+def entry_of(ids: Prompt, plan: Plan | None, extent: TokenSpans) -> Entry:
     """Return the entry of a prompt; a plan on the response alone leaves the prompt plain."""
     if plan is None or not acts_on_prompt(plan):
         return Entry(ids)
@@ -79,7 +79,7 @@ class Prefilled:
     cache: DynamicCache
     spans: list[tuple[int, int, int]]
     hidden: Tensor
-    tallies: list[Tally]
+    tallies: list[CapCounts]
     states: Tensor | None = None
 
 
@@ -126,7 +126,7 @@ def group_by_prefix(prompts: Sequence[Prompt]) -> list[tuple[int, list[Prompt]]]
 
 
 def prefill(
-    stack: LayerStack, taps: Taps, entries: Sequence[Entry], budget: int, device: torch.device
+    stack: LayerStack, taps: ForwardHooks, entries: Sequence[Entry], budget: int, device: torch.device
 ) -> Iterator[Prefilled]:
     """Pass distinct entries through the backbone, in batches of at most ``budget`` padded tokens.
 
@@ -176,7 +176,7 @@ class PromptBatches:
     def __init__(
         self,
         stack: LayerStack,
-        taps: Taps,
+        taps: ForwardHooks,
         budget: int,
         device: torch.device,
         *,
@@ -222,7 +222,7 @@ class PromptBatches:
         finally:
             self.taps.editor = None
         counters.finish()
-        tallies: list[Tally] = []
+        tallies: list[CapCounts] = []
         for row, (entry, prefix) in enumerate(part):
             acted = 0
             if entry.plan is not None:
@@ -246,7 +246,7 @@ class PromptBatches:
         plans = [entry.plan for entry in entries]
         table = plan_table(plans, response_only=False)
         if table is not None:
-            editor = Pass(table, plans, counters, [entry.extent for entry in entries])
+            editor = BatchedPlans(table, plans, counters, [entry.extent for entry in entries])
             editor.at(places, torch.arange(places.shape[1])[None, :] < torch.tensor(lengths)[:, None])
             self.taps.editor = editor
         return counters

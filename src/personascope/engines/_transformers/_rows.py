@@ -8,7 +8,7 @@ import numpy as np
 
 from personascope.engines._contract import Request, request_seed
 from personascope.engines._sampling import uniforms
-from personascope.interventions import Extent, Plan, Tally, acts_on_response
+from personascope.interventions import CapCounts, Plan, TokenSpans, acts_on_response
 
 
 @dataclass(slots=True, eq=False)
@@ -23,7 +23,7 @@ class Queued:
 
     request: Request
     prompt: tuple[int, ...]
-    extent: Extent
+    extent: TokenSpans
 
 
 @dataclass(slots=True, eq=False)
@@ -47,7 +47,7 @@ class Row:
     tokens: list[int] = field(default_factory=list)
     fed: int = 0
     projections: list[list[float]] = field(default_factory=list)
-    tally: Tally = field(default_factory=Tally)
+    tally: CapCounts = field(default_factory=CapCounts)
     gate: Plan | None = None
     gate_from: int = 0
     logprobs: list[float] = field(default_factory=list)
@@ -85,7 +85,7 @@ class Row:
         return request.capture is not None or bool(request.probes)
 
 
-def new_row(queued: Queued, tally: Tally) -> Row:
+def new_row(queued: Queued, tally: CapCounts) -> Row:
     """Begin a response; its random numbers depend on the run's seed and the request's id alone."""
     request = queued.request
     seed = request_seed(request.seed, request.id)

@@ -11,8 +11,8 @@ import torch
 from personascope.engines._contract import Scored, ScoreRequest
 from personascope.engines._transformers._prefill import MIN_SHARED, Entry, PromptBatches, plan_table
 from personascope.engines._transformers._rows import Queued
-from personascope.engines._transformers._taps import Taps
-from personascope.interventions import Counters, Pass, tokens_acted_on
+from personascope.engines._transformers._taps import ForwardHooks
+from personascope.interventions import BatchedPlans, Counters, tokens_acted_on
 from personascope.models import LayerStack
 
 POSITIONS = 256
@@ -23,7 +23,7 @@ Item = tuple[ScoreRequest, Queued]
 
 def score_batches(
     stack: LayerStack,
-    taps: Taps,
+    taps: ForwardHooks,
     items: Sequence[Item],
     budget: int,
     device: torch.device,
@@ -68,7 +68,7 @@ def score_batches(
 
 @torch.inference_mode()
 def _score_after(
-    stack: LayerStack, taps: Taps, group: list[Item], budget: int, device: torch.device
+    stack: LayerStack, taps: ForwardHooks, group: list[Item], budget: int, device: torch.device
 ) -> list[Scored]:
     """Score continuations of one prompt, which passes through the model once."""
     prompt = group[0][1].prompt
@@ -83,7 +83,7 @@ def _score_after(
 
 
 def _score_suffixes(
-    stack: LayerStack, taps: Taps, group: list[Item], prefix: Entry, budget: int, device: torch.device
+    stack: LayerStack, taps: ForwardHooks, group: list[Item], prefix: Entry, budget: int, device: torch.device
 ) -> list[Scored]:
     prompt = group[0][1].prompt
     first = next(PromptBatches(stack, taps, budget, device)([(prefix, None)], None))
@@ -106,7 +106,7 @@ def _length(item: Item) -> int:
 
 
 @torch.inference_mode()
-def _score(stack: LayerStack, taps: Taps, part: list[Item], device: torch.device) -> list[Scored]:
+def _score(stack: LayerStack, taps: ForwardHooks, part: list[Item], device: torch.device) -> list[Scored]:
     rows = [(*queued.prompt, *request.continuation)[:-1] for request, queued in part]
     width = max(map(len, rows))
     # Padded on the right, where a causal model cannot see it.
@@ -118,7 +118,7 @@ def _score(stack: LayerStack, taps: Taps, part: list[Item], device: torch.device
     taps.reader = taps.editor = None
     try:
         if table is not None:
-            taps.editor = Pass(table, plans, counters, [queued.extent for _, queued in part])
+            taps.editor = BatchedPlans(table, plans, counters, [queued.extent for _, queued in part])
             places = torch.arange(width).expand(len(rows), width)
             taps.editor.at(places, places < torch.tensor([[len(row)] for row in rows]))
         state = stack.backbone(input_ids=ids, use_cache=False).last_hidden_state

@@ -9,17 +9,17 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from personascope.interventions import Pass
+from personascope.interventions import BatchedPlans
 from personascope.models import block_output, replace_block_output
 
 Reader = Callable[[int, Tensor], None]
 
 
-class Enough(Exception):  # noqa: N818 - it ends a forward pass and never leaves the engine
+class StopForward(Exception):  # noqa: N818 - it ends a forward pass and never leaves the engine
     """The last layer that is to be read has run."""
 
 
-class Taps:
+class ForwardHooks:
     """Forward hooks on every block: an editor changes the residual stream [rows, tokens, d], a reader reads.
 
     The reader sees the stream as the editor left it, as the next block does.
@@ -28,13 +28,13 @@ class Taps:
         editor: The plans of the pass; None while nothing is to be changed.
         reader: Whom to pass (layer, residual stream) to; None while nothing is to be read.
         layers: The layers to pass on.
-        last: Layer after which a forward pass is broken off by `Enough`; None to let it run to its end.
+        last: Layer after which a forward pass is broken off by `StopForward`; None to let it run to its end.
     """
 
     def __init__(self, blocks: Sequence[nn.Module]) -> None:
         """Remember the blocks; no hook is set before ``attached``."""
         self.blocks = blocks
-        self.editor: Pass | None = None
+        self.editor: BatchedPlans | None = None
         self.reader: Reader | None = None
         self.layers: frozenset[int] = frozenset()
         self.last: int | None = None
@@ -42,7 +42,7 @@ class Taps:
         self._handles: list[RemovableHandle] = []
 
     @contextmanager
-    def attached(self) -> Iterator[Taps]:
+    def attached(self) -> Iterator[ForwardHooks]:
         """Set the hooks, and take them off again whatever happens; inside itself it sets no second ones."""
         if self._depth == 0:
             self._handles = [
@@ -65,7 +65,7 @@ class Taps:
             if self.reader is not None and layer in self.layers:
                 self.reader(layer, block_output(output))
             if layer == self.last:
-                raise Enough
+                raise StopForward
             return output
 
         return hook

@@ -45,16 +45,16 @@ def _check_gate(row: Row, wish: object, model: ModelShape) -> None:
     name = f"the watch of request {row.queued.request.id!r}"
     if not isinstance(wish, Plan):
         raise EngineError(
-            f"{name} returned {wish!r}"[:200], mend='a watch returns None, "stop" or a personascope Plan'
+            f"{name} returned {wish!r}"[:200], hint='a watch returns None, "stop" or a personascope Plan'
         )
     if row.gate is not None:
         raise EngineError(
             f"{name} switched on a second plan, at token {row.fed} after one at token {row.gate_from}",
-            mend="return a plan once in a response, and None from then on",
+            hint="return a plan once in a response, and None from then on",
         )
     check_plan(name, wish, row.queued.request.prompt, model)
     if not acts_on_response(wish):
         raise EngineError(
             f"{name} switched on a plan that acts on the prompt alone, which has passed",
-            mend="make its operations act on all tokens or on the response",
+            hint="make its operations act on all tokens or on the response",
         )

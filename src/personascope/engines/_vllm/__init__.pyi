@@ -1,12 +1,12 @@
-from ._command import ServeCommand, serve_command
 from ._engine import VLLMEngine, load_vllm_engine
-from ._spool import ProbeSet, Spool
 from ._version import vllm_version
+from .request._plan_store import PlanStore, ProbeSet
+from .server._command import ServeCommand, serve_command
 
 __all__ = [
+    "PlanStore",
     "ProbeSet",
     "ServeCommand",
-    "Spool",
     "VLLMEngine",
     "load_vllm_engine",
     "serve_command",

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from personascope.engines._vllm._limits import Limits
-from personascope.engines._vllm._spec import FIELD
+from personascope.engines._vllm.request._limits import Limits
+from personascope.engines._vllm.request._spec import FIELD
 from personascope.errors import EngineError
 
 
@@ -54,30 +54,30 @@ class PluginConfig:
         Raises:
             EngineError: If it is not there or malformed.
         """
-        mend = f'start vLLM with --additional-config \'{{"{FIELD}": {{"spool": "FOLDER"}}}}\''
+        hint = f'start vLLM with --additional-config \'{{"{FIELD}": {{"spool": "FOLDER"}}}}\''
         value = (vllm_config.additional_config or {}).get(FIELD)
         if not isinstance(value, Mapping) or not isinstance(value.get("spool"), str):
-            raise EngineError(f"additional_config has no {FIELD} with a spool folder", mend=mend)
+            raise EngineError(f"additional_config has no {FIELD} with a spool folder", hint=hint)
         known = {"spool", "layers", "model_id", "revision", "flavour", "limits", "allow_upload"}
         unknown = sorted(set(value) - known)
         if unknown:
-            raise EngineError(f"additional_config has an unknown {FIELD} field {unknown[0]!r}", mend=mend)
+            raise EngineError(f"additional_config has an unknown {FIELD} field {unknown[0]!r}", hint=hint)
         layers = value.get("layers")
         if layers is not None and not (
             layers and all(isinstance(layer, int) and layer >= 0 for layer in layers)
         ):
-            raise EngineError(f"additional_config has {FIELD} layers {layers!r}", mend="give block indices")
+            raise EngineError(f"additional_config has {FIELD} layers {layers!r}", hint="give block indices")
         flavour = value.get("flavour", "auto")
         if flavour not in ("auto", "dynamic", "static"):
-            raise EngineError(f"{FIELD} has the flavour {flavour!r}", mend="give auto, dynamic or static")
+            raise EngineError(f"{FIELD} has the flavour {flavour!r}", hint="give auto, dynamic or static")
         try:
             limits = Limits(**value.get("limits", {}))
         except TypeError as error:
-            raise EngineError(f"{FIELD} has limits that are none: {error}", mend=mend) from error
+            raise EngineError(f"{FIELD} has limits that are none: {error}", hint=hint) from error
         upload = value.get("allow_upload", False)
         if not isinstance(upload, bool):
             raise EngineError(
-                f"additional_config has {FIELD} allow_upload {upload!r}", mend="give true or false"
+                f"additional_config has {FIELD} allow_upload {upload!r}", hint="give true or false"
             )
         return cls(
             value["spool"],
@@ -142,5 +142,5 @@ def refuse_unsupported(vllm_config: Any, *, graphs: bool, gpu: bool = False, v2:
     found = [name for name, used in refused.items() if used]
     if found:
         raise EngineError(
-            f"personascope's plugin does not work with {found[0]}", mend="start vLLM without it"
+            f"personascope's plugin does not work with {found[0]}", hint="start vLLM without it"
         )

@@ -3,7 +3,6 @@
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
-import os
 import platform
 import tempfile
 from collections.abc import Container, Iterable, Iterator
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float32
 
 from personascope.chat import ChatFormat, Conversation, Message, TranscriptFormat
@@ -33,28 +31,26 @@ from personascope.engines._contract import (
 from personascope.engines._stop import before_stop_string
 from personascope.engines._texts import Texts
 from personascope.engines._vllm._config import PluginConfig
-from personascope.engines._vllm._limits import Limits
-from personascope.engines._vllm._results import Reading, read_results
-from personascope.engines._vllm._spec import DRAW, Spec
-from personascope.engines._vllm._spool import ProbeSet, Spool
-from personascope.engines._vllm._version import no_vllm, vllm_version
+from personascope.engines._vllm._start import CPU_SETTINGS, import_vllm, plugin_options
+from personascope.engines._vllm._version import vllm_version
+from personascope.engines._vllm.request._limits import Limits
+from personascope.engines._vllm.request._plan_store import PlanStore, ProbeSet
+from personascope.engines._vllm.request._results import Reading, read_results
+from personascope.engines._vllm.request._spec import DRAW, Spec
 from personascope.errors import EngineError
-from personascope.interventions import Plan, keep_llvmlite_readable
+from personascope.interventions import Plan
 from personascope.models import ModelFiles, open_files
 
 WINDOW = 1024
 """Requests read ahead, so that prompts that share a prefix come together and its keys are reused."""
 
-# Compiling takes a minute and its cache cannot be loaded again on a CPU.
-CPU_SETTINGS: dict[str, Any] = {"enforce_eager": True, "kv_cache_memory_bytes": 2 << 30, "block_size": 32}
-"""How vLLM is started on a CPU, if nothing else is said; prefixes of 32 tokens are kept, not of 128."""
 
 _ALIVE: set[Any] = set()
 _CLOSED: list[tuple[Any, Any]] = []
 
 
 @dataclass(slots=True, eq=False)
-class _Flight:
+class _InFlightRequest:
     """A request inside vLLM."""
 
     request: Request
@@ -102,7 +98,7 @@ class VLLMEngine(Texts[ModelFiles]):
         Raises:
             EngineError: If vLLM is not installed, or cannot be started with this model.
         """
-        llm_class = _import_vllm()
+        llm_class = import_vllm()
         from vllm.platforms import current_platform
 
         cpu = current_platform.is_cpu()
@@ -113,7 +109,7 @@ class VLLMEngine(Texts[ModelFiles]):
         self._cpu = cpu
         self._draws = sampler == "personascope" or (sampler == "auto" and cpu)
         self._scratch = tempfile.TemporaryDirectory(prefix="personascope-")
-        self._spool = Spool(Path(self._scratch.name) / "spool")
+        self._spool = PlanStore(Path(self._scratch.name) / "spool")
         self._armed = None if layers is None else frozenset(layers)
         config = PluginConfig(
             str(self._spool.folder),
@@ -146,7 +142,7 @@ class VLLMEngine(Texts[ModelFiles]):
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise EngineError(
                 f"vLLM cannot be started with {files.model_id}: {reason}",
-                mend="see the lines that it printed above; the transformers engine may know the model",
+                hint="see the lines that it printed above; the transformers engine may know the model",
             ) from error
         self._engine: Any = self.llm.llm_engine
         self._limits = config.limits if config.static(self._engine.vllm_config, gpu=not cpu) else None
@@ -205,7 +201,7 @@ class VLLMEngine(Texts[ModelFiles]):
         """
         source = iter(requests)
         waiting: list[tuple[Request, tuple[int, ...], tuple[int, ...]]] = []
-        flying: dict[str, _Flight] = {}
+        flying: dict[str, _InFlightRequest] = {}
         try:
             while True:
                 if len(waiting) < self.max_batch:
@@ -227,7 +223,7 @@ class VLLMEngine(Texts[ModelFiles]):
         finally:
             self._abandon({name: flight.spec for name, flight in flying.items()})
 
-    def _fits(self, request: Request, flying: dict[str, _Flight]) -> bool:
+    def _fits(self, request: Request, flying: dict[str, _InFlightRequest]) -> bool:
         """Return whether the tables of the static flavour have room for a request beside those in flight."""
         limits = self._limits
         if limits is None:
@@ -251,12 +247,12 @@ class VLLMEngine(Texts[ModelFiles]):
 
     def _submit(
         self, request: Request, prompt: tuple[int, ...], turns: tuple[int, ...]
-    ) -> tuple[str, _Flight]:
+    ) -> tuple[str, _InFlightRequest]:
         from vllm import SamplingParams
 
         sampling = request.sampling
         name = self._name()
-        flight = _Flight(request, prompt, None)
+        flight = _InFlightRequest(request, prompt, None)
         if flight.watched or request.plan is not None:
             # One token more than asked for is drawn, so that the last one passes through the model.
             span = (len(prompt), len(prompt) + sampling.max_new_tokens)
@@ -278,7 +274,7 @@ class VLLMEngine(Texts[ModelFiles]):
         elif self._cpu and sampling.temperature > 0:
             raise EngineError(
                 f"request {request.id!r} is sampled, and vLLM's own sampler takes no seed on a CPU",
-                mend="leave the sampler of this engine at auto, or sample greedily",
+                hint="leave the sampler of this engine at auto, or sample greedily",
             )
         stops = list(self._stops(request))
         params = SamplingParams(
@@ -312,13 +308,13 @@ class VLLMEngine(Texts[ModelFiles]):
         except (ValueError, VLLMClientError) as error:
             raise EngineError(
                 f"vLLM refuses request {shown!r}: {str(error).splitlines()[0]}",
-                mend="shorten the prompt or max_new_tokens, or start the engine with a larger max_model_len",
+                hint="shorten the prompt or max_new_tokens, or start the engine with a larger max_model_len",
             ) from error
 
     def _name(self) -> str:
         return f"ps{next(self._names)}"
 
-    def _completion(self, output: Any, flight: _Flight, readings: dict[str, Reading]) -> Completion:
+    def _completion(self, output: Any, flight: _InFlightRequest, readings: dict[str, Reading]) -> Completion:
         request = flight.request
         sample = output.outputs[0]
         tokens = list(sample.token_ids)
@@ -344,7 +340,7 @@ class VLLMEngine(Texts[ModelFiles]):
             if reading.counts[0] != len(tokens):
                 raise EngineError(
                     f"request {request.id!r}: {reading.counts[0]} of {len(tokens)} response tokens were read",
-                    mend="report this with the vLLM version; the completion is not used",
+                    hint="report this with the vLLM version; the completion is not used",
                 )
             if request.capture is not None:
                 layers = request.capture.layers or tuple(range(self.files.n_layers))
@@ -369,7 +365,7 @@ class VLLMEngine(Texts[ModelFiles]):
             logprobs=_drawn_logprobs(sample, tokens) if request.logprobs else None,
         )
 
-    def _reread(self, flight: _Flight, tokens: list[int]) -> Reading:
+    def _reread(self, flight: _InFlightRequest, tokens: list[int]) -> Reading:
         """Feed a response once more and read it."""
         assert flight.spec is not None
         start = len(flight.prompt)
@@ -506,7 +502,7 @@ class VLLMEngine(Texts[ModelFiles]):
 
         if not request.continuation:
             raise EngineError(
-                f"request {request.id!r} has no continuation to score", mend="give one token or more"
+                f"request {request.id!r} has no continuation to score", hint="give one token or more"
             )
         _, prompt, turns = self._rendered(Request(request.id, request.prompt, plan=request.plan))
         name = self._name()
@@ -563,35 +559,8 @@ def _drawn_logprobs(sample: Any, tokens: list[int]) -> Float32[np.ndarray, "toke
 def _without_plan(name: str, plan: Plan) -> EngineError:
     return EngineError(
         f"request {name!r} ran without its plan {plan.digest[:12]}",
-        mend="report this with the vLLM version; the result is not used",
+        hint="report this with the vLLM version; the result is not used",
     )
-
-
-def plugin_options(config: PluginConfig, *, asynchronous: bool, draws: bool) -> dict[str, Any]:
-    """Return the arguments of ``vllm.LLM`` that put the plugin in."""
-    scheduler = "PersonascopeAsyncScheduler" if asynchronous else "PersonascopeScheduler"
-    options: dict[str, Any] = {
-        "worker_cls": "personascope.engines._vllm._worker.PersonascopeWorker",
-        "scheduler_cls": f"personascope.engines._vllm._scheduler.{scheduler}",
-        "additional_config": config.additional_config(),
-    }
-    if draws:
-        options["logits_processors"] = ["personascope.engines._vllm._draw:Draw"]
-    return options
-
-
-def _import_vllm() -> Any:
-    # The engine and the caller share one process, unless the user wants otherwise.
-    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    threads = torch.get_num_threads()
-    try:
-        from vllm import LLM
-    except ImportError as error:
-        raise no_vllm(error) from error
-    torch.set_num_threads(threads)
-    keep_llvmlite_readable()
-    return LLM
 
 
 def _check_ran(name: str, output: Any) -> None:
@@ -599,8 +568,8 @@ def _check_ran(name: str, output: Any) -> None:
     sample = output.outputs[0]
     if sample.finish_reason == "error":
         reason = str(sample.stop_reason or "vLLM gave no reason")
-        message, _, mend = reason.partition("\n  -> ")
-        raise EngineError(f"request {name!r} was refused: {message}", mend=mend)
+        message, _, hint = reason.partition("\n  -> ")
+        raise EngineError(f"request {name!r} was refused: {message}", hint=hint)
 
 
 def load_vllm_engine(

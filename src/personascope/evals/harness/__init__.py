@@ -11,7 +11,7 @@ try:
     import lm_eval as _lm_eval
 except ImportError as error:
     raise EvaluationError(
-        f"lm-evaluation-harness cannot be imported: {error}", mend="pip install 'personascope[evals]'"
+        f"lm-evaluation-harness cannot be imported: {error}", hint="pip install 'personascope[evals]'"
     ) from error
 
 from personascope.evals.harness._capability import (
@@ -23,6 +23,7 @@ from personascope.evals.harness._capability import (
 )
 from personascope.evals.harness._lm import PersonascopeLM
 from personascope.evals.harness._register import register, task_paths
+from personascope.evals.harness._task_folder import lm_eval_task_folder
 
 del _lm_eval
 
@@ -33,6 +34,7 @@ __all__ = [
     "Metric",
     "PersonascopeLM",
     "capability",
+    "lm_eval_task_folder",
     "register",
     "task_paths",
 ]

@@ -154,7 +154,7 @@ def capability(
     """
     names = list(dict.fromkeys(tasks))
     if not names:
-        raise UsageError("no task is named", mend=f"name some, for example {', '.join(DEFAULT_TASKS)}")
+        raise UsageError("no task is named", hint=f"name some, for example {', '.join(DEFAULT_TASKS)}")
     model = PersonascopeLM(engine, plan, seed=seed, **options)
     chat = bool(engine.info.chat_digest) if apply_chat_template is None else apply_chat_template
     finder = _Finder(task_paths(*include_paths))
@@ -195,7 +195,7 @@ def capability(
     if not done:
         raise EvaluationError(
             "none of the tasks could be run: " + "; ".join(f"{name} {why}" for name, why in failed.items()),
-            mend="personascope_basics and personascope_sums need no network",
+            hint="personascope_basics and personascope_sums need no network",
         )
     return Capability(
         model_id=engine.info.model_id,
@@ -264,7 +264,7 @@ def _task(name: str, results: Mapping[str, Any]) -> CapabilityTask:
                 Metric(metric, how, float(np.mean(numbers)), kept, better.get(metric) is not False)
             )
     if not metrics:
-        raise EvaluationError(f"the task {name} gave no number", mend="choose a task with a numeric metric")
+        raise EvaluationError(f"the task {name} gave no number", hint="choose a task with a numeric metric")
     return CapabilityTask(name, tuple(metrics), _headline(name, metrics), len(documents), samples)
 
 

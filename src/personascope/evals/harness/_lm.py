@@ -155,7 +155,7 @@ class PersonascopeLM(TemplateLM):
             if theirs != mine and (theirs is not None or len(answers)):
                 raise UsageError(
                     f"the response cache holds answers of {theirs or 'an unknown model'}, this is {mine}",
-                    mend="give each model and plan a --use_cache path of its own",
+                    hint="give each model and plan a --use_cache path of its own",
                 )
             answers[_FINGERPRINT] = mine
         super().set_cache_hook(cache_hook)
@@ -185,7 +185,7 @@ class PersonascopeLM(TemplateLM):
         if chat is None:
             raise UsageError(
                 f"{self.engine.info.model_id} has no chat template",
-                mend="leave --apply_chat_template out, or say chat=transcript in --model_args",
+                hint="leave --apply_chat_template out, or say chat=transcript in --model_args",
             )
         messages: list[Message] = []
         for turn in chat_history:
@@ -193,7 +193,7 @@ class PersonascopeLM(TemplateLM):
             if role not in _ROLES or not isinstance(content, str):
                 raise UsageError(
                     f"a message of {role!r} with {type(content).__name__} content cannot be rendered",
-                    mend=f"use text messages of {', '.join(_ROLES)}",
+                    hint=f"use text messages of {', '.join(_ROLES)}",
                 )
             messages.append(Message(role, content))  # pyright: ignore[reportArgumentType]
         begun = "" if add_generation_prompt else messages.pop().content
@@ -208,7 +208,7 @@ class PersonascopeLM(TemplateLM):
         if isinstance(chat_template, str):
             raise UsageError(
                 f"the chat template {chat_template!r} was named, and only the model's own is applied",
-                mend="say --apply_chat_template without a name",
+                hint="say --apply_chat_template without a name",
             )
         return super().chat_template(chat_template)
 
@@ -259,7 +259,7 @@ class PersonascopeLM(TemplateLM):
                 raise UsageError(
                     f"{request.task_name} asks for {sampling.max_new_tokens} new tokens, and "
                     f"{self.engine.info.model_id} reads {self.max_length} in all",
-                    mend="lower them with --gen_kwargs max_gen_toks=...",
+                    hint="lower them with --gen_kwargs max_gen_toks=...",
                 )
             prompt = tuple(self.tok_encode(text))[-room:] or (self.prefix_token_id,)
             name = self._names.name(prompt)
@@ -283,7 +283,7 @@ class PersonascopeLM(TemplateLM):
                 raise EvaluationError(
                     f"a continuation of {len(tokens)} tokens cannot be scored (the model reads "
                     f"{self.max_length}): {asked!r:.200}",
-                    mend="look at the task's answers; raise max_length if the model reads more",
+                    hint="look at the task's answers; raise max_length if the model reads more",
                 )
             kept = (*before, *tokens)[-(self.max_length + 1) :]
             prompt = kept[: -len(tokens)]

@@ -10,7 +10,7 @@ import torch
 from personascope.engines import Engine
 from personascope.errors import UsageError
 from personascope.evals._opening import LOADING, open_engine, open_plan
-from personascope.interventions import Plan, Telemetry
+from personascope.interventions import CapStats, Plan
 
 _MODEL = ("max_length", "max_gen_toks", "seed")
 
@@ -48,14 +48,14 @@ class Context:
         if tokenizer is None or tokenizer.eos_token_id is None:
             raise UsageError(
                 f"the engine {engine.info.engine} shows no tokenizer with an end-of-text token",
-                mend="pass tokenizer=... to PersonascopeLM",
+                hint="pass tokenizer=... to PersonascopeLM",
             )
         if max_length is None:
             max_length = engine.info.context or _length_of(tokenizer)
         if max_length is None or max_length < 2:
             raise UsageError(
                 f"how much {engine.info.model_id} reads is not known ({max_length})",
-                mend="pass max_length=..., in tokens",
+                hint="pass max_length=..., in tokens",
             )
         eot = int(tokenizer.eos_token_id)
         prefix = eot if tokenizer.bos_token_id is None else int(tokenizer.bos_token_id)
@@ -93,7 +93,7 @@ class Firing:
     capped_tokens: int = 0
     max_moved: float = 0.0
 
-    def add(self, telemetry: Telemetry | None) -> None:
+    def add(self, telemetry: CapStats | None) -> None:
         """Count one request in; nothing for a plain one."""
         if telemetry is not None:
             self.requests += 1
@@ -132,7 +132,7 @@ def open_from_args(args: dict[str, Any], extra: dict[str, Any]) -> tuple[Engine,
     if unknown or not args.get("model"):
         raise UsageError(
             f"the model arguments {', '.join(unknown)} are unknown" if unknown else "no model is named",
-            mend=f"--model_args model=smollm2-135m,plan=runs/plan; known are {', '.join(known)}",
+            hint=f"--model_args model=smollm2-135m,plan=runs/plan; known are {', '.join(known)}",
         )
     loading = {name: args.get(name) for name in LOADING}
     device = extra.get("device")
@@ -151,5 +151,5 @@ def _batch_size(extra: dict[str, Any]) -> int | None:
     if str(size).startswith("auto"):
         size = extra.get("max_batch_size")
     if size is not None and not str(size).isdigit():
-        raise UsageError(f"the batch size is {size!r}", mend="give a number, or auto")
+        raise UsageError(f"the batch size is {size!r}", hint="give a number, or auto")
     return int(size) if size is not None and int(size) > 1 else None

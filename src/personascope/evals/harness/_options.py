@@ -49,13 +49,13 @@ def sampling_of(options: Mapping[str, Any], *, max_gen_toks: int) -> Sampling:
     if unknown:
         raise UsageError(
             f"the generation options {', '.join(sorted(unknown))} cannot be honoured",
-            mend=f"leave them out (--gen_kwargs changes them), or use {', '.join(_READ)}",
+            hint=f"leave them out (--gen_kwargs changes them), or use {', '.join(_READ)}",
         )
     lengths = {name: options[name] for name in _LENGTHS if options.get(name) is not None}
     if len({int(value) for value in lengths.values()}) > 1:
         raise UsageError(
             f"the generation options name several lengths: {lengths}",
-            mend=f"keep {next(iter(lengths))} alone",
+            hint=f"keep {next(iter(lengths))} alone",
         )
     temperature = options.get("temperature")
     sample = options.get("do_sample")
@@ -65,7 +65,7 @@ def sampling_of(options: Mapping[str, Any], *, max_gen_toks: int) -> Sampling:
     if sample and temperature == 0:
         raise UsageError(
             "the generation options ask to sample at temperature 0",
-            mend="set do_sample=False, or a temperature above 0",
+            hint="set do_sample=False, or a temperature above 0",
         )
     if sample is False:
         # The harness writes the temperature of an earlier configuration beside do_sample=False.
@@ -82,5 +82,5 @@ def _stops(until: Any) -> tuple[str, ...]:
     stops = [until] if isinstance(until, str) else list(until or [])
     odd = [stop for stop in stops if not isinstance(stop, str)]
     if odd:
-        raise UsageError(f"the generation option until holds {odd!r}", mend="give texts to stop at")
+        raise UsageError(f"the generation option until holds {odd!r}", hint="give texts to stop at")
     return tuple(dict.fromkeys(filter(None, stops)))

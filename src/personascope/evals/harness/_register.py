@@ -7,8 +7,8 @@ from pathlib import Path
 import lm_eval.models as _known
 from lm_eval.api.registry import MODEL_REGISTRY, register_model
 
-from personascope.corpus.evals import lm_eval_task_folder
 from personascope.evals.harness._lm import PersonascopeLM
+from personascope.evals.harness._task_folder import lm_eval_task_folder
 
 MODEL_NAME = "personascope"
 

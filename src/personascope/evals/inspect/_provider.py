@@ -74,10 +74,10 @@ class PersonascopeAPI(ModelAPI):
         unknown = sorted(set(model_args) - set(known))
         if unknown or base_url is not None:
             what = f"takes no model argument {', '.join(unknown)}" if unknown else "has no base URL"
-            raise UsageError(f"personascope/{model_name} {what}", mend=f"-M takes {', '.join(known)}")
+            raise UsageError(f"personascope/{model_name} {what}", hint=f"-M takes {', '.join(known)}")
         chat = model_args.get("chat", "auto")
         if chat not in (*CHATS, RAW):
-            raise UsageError(f"chat is {chat!r}", mend=f"give one of {', '.join((*CHATS, RAW))}")
+            raise UsageError(f"chat is {chat!r}", hint=f"give one of {', '.join((*CHATS, RAW))}")
         # Read first: a wrong path should not cost the loading of a model.
         self.plan = None if model_args.get("plan") is None else Plan.load(str(model_args["plan"]))
         loading = {name: model_args.get(name) for name in LOADING}
@@ -164,7 +164,7 @@ class PersonascopeAPI(ModelAPI):
         for more in continuations:
             tokens = engine.encode(text + more, special=True)[len(before) :]
             if not tokens:
-                raise UsageError(f"the continuation {more!r} has no token", mend="give a text")
+                raise UsageError(f"the continuation {more!r} has no token", hint="give a text")
             waiting.append(self._shared.batcher.score(before, tokens, plan=self.plan))
         return [float((await _result(one)).logprobs.sum(dtype="float64")) for one in waiting]
 
@@ -191,7 +191,7 @@ class PersonascopeAPI(ModelAPI):
             if talk and talk[-1].role == "assistant":
                 raise UsageError(
                     "the conversation ends with the model's own message, to be continued",
-                    mend="end it with a user message",
+                    hint="end it with a user message",
                 )
             return talk
         return self._text(talk)
@@ -202,7 +202,7 @@ class PersonascopeAPI(ModelAPI):
             why = "was opened with chat=raw" if self.info.chat_digest else "has no chat template"
             raise UsageError(
                 f"{self.model_name} {why} and continues one user message, not {', '.join(roles) or 'none'}",
-                mend="say -M chat=transcript to have conversations written as a plain dialogue",
+                hint="say -M chat=transcript to have conversations written as a plain dialogue",
             )
         return self._shared.engine.encode(talk[0].content, special=True)
 
@@ -279,7 +279,7 @@ def _message(message: ChatMessage) -> Message:
         elif not isinstance(part, ContentReasoning):
             raise UsageError(
                 f"a {role} message holds content of the type {part.type}, and the model reads text",
-                mend="choose a task with text alone",
+                hint="choose a task with text alone",
             )
     return Message(role, "\n".join(texts))
 

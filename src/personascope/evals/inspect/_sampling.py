@@ -63,7 +63,7 @@ def sampling_of(config: GenerateConfig) -> tuple[Sampling, int]:
     if refused:
         raise UsageError(
             f"the generation options {', '.join(refused)} cannot be honoured",
-            mend=f"leave them out; {', '.join(sorted(_HONOURED))} are honoured",
+            hint=f"leave them out; {', '.join(sorted(_HONOURED))} are honoured",
         )
     usual = Sampling()
     sampling = Sampling(

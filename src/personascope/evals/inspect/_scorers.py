@@ -221,7 +221,7 @@ def _judge(spec: str, max_cost: float | None) -> Judge:
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError as error:
-        raise UsageError("our judges run on asyncio", mend="unset INSPECT_ASYNC_BACKEND") from error
+        raise UsageError("our judges run on asyncio", hint="unset INSPECT_ASYNC_BACKEND") from error
     mine = _judges.setdefault(loop, {})
     if (spec, max_cost) not in mine:
         mine[spec, max_cost] = _parsed(spec, max_cost)
@@ -233,7 +233,7 @@ def _parsed(spec: str, max_cost: float | None) -> Judge:
 
     judge = parse_judge(spec, max_cost=max_cost)
     if judge is None:
-        raise UsageError(f"the judge {spec!r} labels nothing", mend="say -T judge=rules")
+        raise UsageError(f"the judge {spec!r} labels nothing", hint="say -T judge=rules")
     return judge
 
 

@@ -16,7 +16,7 @@ def of_map(map: str) -> Solver:
     """
     from personascope.evals._opening import open_map
 
-    found = open_map(map)
+    persona_map = open_map(map)
     checked: set[int] = set()
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:  # noqa: ARG001
@@ -25,7 +25,7 @@ def of_map(map: str) -> Solver:
         api = get_model().api
         if isinstance(api, PersonascopeAPI) and id(api) not in checked:
             info = api.info
-            found.check_model(
+            persona_map.check_model(
                 model_id=info.model_id,
                 revision=info.model_revision,
                 n_layers=info.n_layers,

@@ -68,12 +68,12 @@ def role_susceptibility(
         max_tokens: Length of an answer.
     """
     from personascope.corpus import load_corpus
-    from personascope.corpus.evals import load_susceptibility
+    from personascope.corpus.datasets import load_susceptibility
     from personascope.evals._trials import susceptibility_trials
 
     asked = load_susceptibility(texts)
     if not 1 <= prompts <= len(asked.templates):
-        raise UsageError(f"prompts is {prompts}", mend=f"give 1 to {len(asked.templates)}")
+        raise UsageError(f"prompts is {prompts}", hint=f"give 1 to {len(asked.templates)}")
     trials = susceptibility_trials(
         load_corpus(corpus), _roles(map, roles), texts=asked, prompts=prompts, max_new_tokens=max_tokens
     )
@@ -114,7 +114,7 @@ def persona_jailbreak(
         max_cost: What an ``openai`` judge may cost.
         max_tokens: Length of an answer.
     """
-    from personascope.corpus.evals import load_jailbreak_set
+    from personascope.corpus.datasets import load_jailbreak_set
     from personascope.evals._trials import jailbreak_trials
 
     found = load_jailbreak_set(None if dataset == "builtin" else dataset, personas=personas, limit=items)
@@ -156,11 +156,11 @@ def self_description(
         openings: YAML file with other openings.
         max_tokens: Length of a completion.
     """
-    from personascope.corpus.evals import load_openings
+    from personascope.corpus.datasets import load_openings
     from personascope.engines import Sampling
 
     if completions < 1:
-        raise UsageError(f"completions is {completions}", mend="give at least 1 for each opening")
+        raise UsageError(f"completions is {completions}", hint="give at least 1 for each opening")
     samples = [
         Sample(
             id=f"{opening.id}/{number}",
@@ -191,7 +191,7 @@ def capability_basics() -> Task:
     A personascope model is asked how likely each answer is, since a small one names no letters: that is
     the ``personascope_basics`` of lm-evaluation-harness. Any other model chooses a letter.
     """
-    from personascope.corpus.evals import load_basics
+    from personascope.corpus.datasets import load_basics
 
     samples = [
         Sample(
@@ -244,7 +244,7 @@ def _roles(folder: str | None, roles: Names) -> list[str]:
     if folder is None:
         raise UsageError(
             "no map was named to choose roles from",
-            mend="say -T map=runs/demo, or name roles: -T roles=pirate,ghost",
+            hint="say -T map=runs/demo, or name roles: -T roles=pirate,ghost",
         )
     from personascope.directions import nearest_roles
     from personascope.evals._opening import open_map

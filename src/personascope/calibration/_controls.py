@@ -1,0 +1,62 @@
+"""Floors for controls: where a random direction would fire as often as a plan's own caps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from personascope.calibration._responses import Sample
+from personascope.directions import on_random_direction, random_unit
+from personascope.errors import UsageError
+from personascope.interventions import Cap, Plan
+
+
+def matching_floors(sample: Sample, caps: Sequence[Cap], draw: int, *, seed: int = 0) -> dict[int, float]:
+    """Return, for each layer, the floor on a random direction at the percentile of the cap's floor.
+
+    The percentile is that of role responses' projections on the cap's own direction.
+
+    Args:
+        sample: Kept responses of the model's map.
+        caps: Caps with a floor, one a layer.
+        draw: Number of the random direction.
+        seed: Of the draw.
+
+    Raises:
+        UsageError: If a layer has two caps, or a cap no floor.
+    """
+    found = sample.persona_map
+    own = np.array(found.axis, np.float64)
+    for cap in caps:
+        own[cap.layer] = cap.direction
+    along = sample.project(own)
+    random = sample.project(np.tile(random_unit(found.d_model, draw, seed=seed), (found.n_layers, 1)))
+    floors: dict[int, float] = {}
+    for cap in caps:
+        if cap.layer in floors or cap.floor is None:
+            raise UsageError(
+                f"the caps of layer {cap.layer} have no control on a random direction",
+                hint="a control is made for one cap with a floor at each layer",
+            )
+        percentile = float((along.values[:, cap.layer] < cap.floor).mean() * 100)
+        floors[cap.layer] = random.floor_at_axis_percentile(percentile, cap.layer)
+    return floors
+
+
+def random_control(run: Path, plan: Plan, draw: int, *, seed: int = 0) -> Plan:
+    """Return a plan on a random direction instead of its own; its caps' floors are `matching_floors`.
+
+    Args:
+        run: Run folder of the model's map; its kept responses are read if the plan has caps.
+        plan: A plan of steering, or of caps with a floor, one a layer.
+        draw: Number of the random direction.
+        seed: Of the draw.
+
+    Raises:
+        UsageError: If the plan has no such control, or no response was kept.
+    """
+    caps = [op for op in plan.ops if isinstance(op, Cap)]
+    floors = matching_floors(Sample.open(run), caps, draw, seed=seed) if caps else None
+    return on_random_direction(plan, draw, seed=seed, floors=floors)

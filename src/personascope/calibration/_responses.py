@@ -1,0 +1,139 @@
+"""Where single responses lie on a direction, and thresholds for caps made of that (section 5 of the paper).
+
+THE SIGN. The axis points toward the Assistant, so a cap is a FLOOR on it. The authors' released caps
+are ceilings on the opposite direction (role - default): their "p0.25" is a low percentile of that
+direction and a HIGH one of the axis. No function here takes a bare "percentile": `axis_percentile` 25 lets
+a quarter of the responses lie below the floor, `released_percentile` 25 lets three quarters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Float64
+
+from personascope.errors import EvaluationError, UsageError
+from personascope.mapping import MAP
+from personascope.space import PersonaMap
+from personascope.store import RunFolder
+
+DEFAULT = "default"
+
+
+def axis_percentile_of_released(released_percentile: float) -> float:
+    """Return the percentile on the axis of a percentile on role - default (100 - p)."""
+    _check_percentile(released_percentile, "released_percentile")
+    return 100.0 - released_percentile
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Projections:
+    """Projections of single responses on a direction of each layer.
+
+    Attributes:
+        values: [responses, L], on unit directions.
+        groups: The role of each response, or "default".
+    """
+
+    values: Float64[np.ndarray, "n L"]
+    groups: tuple[str, ...]
+
+    def floor_at_axis_percentile(self, percentile: float, layer: int) -> float:
+        """Return the projection below which ``percentile`` percent of the responses lie.
+
+        A cap at this floor moves about that share of responses like these. Higher is stronger.
+
+        Raises:
+            UsageError: If the percentile is not between 0 and 100.
+        """
+        _check_percentile(percentile, "axis_percentile")
+        return float(np.percentile(self.values[:, layer], percentile))
+
+    def floor_at_released_percentile(self, percentile: float, layer: int) -> float:
+        """Return the floor that the authors' files mean by a percentile: of the opposite direction.
+
+        Higher is weaker. "p0.25" of a released experiment is 25 here and the 75th on the axis.
+
+        Raises:
+            UsageError: If the percentile is not between 0 and 100.
+        """
+        return self.floor_at_axis_percentile(axis_percentile_of_released(percentile), layer)
+
+    def floor_at_mean_plus_sd(self, k: float, layer: int) -> float:
+        """Return the mean projection plus k standard deviations; k may be negative."""
+        column = self.values[:, layer]
+        return float(column.mean() + k * column.std())
+
+
+def _check_percentile(value: float, name: str) -> None:
+    if not 0 <= value <= 100:
+        raise UsageError(f"{name} is {value}", hint="give a percentile from 0 to 100, not a fraction")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """Pooled activations of single responses that a run kept on the disk (``--keep``).
+
+    Attributes:
+        folder: The run folder.
+        persona_map: Its map.
+    """
+
+    folder: Path
+    persona_map: PersonaMap
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Sample:
+        """Open the kept responses of a run.
+
+        Raises:
+            StoreError: If there is no run, or no map in it.
+            EvaluationError: If the run kept no response.
+        """
+        path = Path(folder)
+        sample = cls(path, PersonaMap.open(path / MAP))
+        if next(iter(sample._kept()), None) is None:
+            raise EvaluationError(
+                f"{path} kept no response's activations", hint="map again with --keep 512 or more"
+            )
+        return sample
+
+    def _kept(self) -> Iterator[tuple[str, Float[np.ndarray, "L d"]]]:
+        run = RunFolder.read(self.folder)
+        for index in sorted(run.units):
+            part = run.part(index, "kept")
+            for name in () if part is None else part.specs:
+                yield name.split("/", 1)[0], part.read(name)  # pyright: ignore[reportOptionalMemberAccess]
+
+    def project(
+        self,
+        directions: Float[np.ndarray, "L d"] | None = None,
+        *,
+        roles_only: bool = True,
+    ) -> Projections:
+        """Project the kept responses.
+
+        Args:
+            directions: One for each layer, of any length; the axis by default.
+            roles_only: Leave the default's responses out, as the paper does.
+
+        Raises:
+            EvaluationError: If no response is left.
+        """
+        unit = np.asarray(self.persona_map.axis if directions is None else directions, np.float64)
+        unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
+        groups: list[str] = []
+        values: list[np.ndarray] = []
+        for group, pooled in self._kept():
+            if roles_only and group == DEFAULT:
+                continue
+            groups.append(group)
+            values.append(np.einsum("ld,ld->l", pooled.astype(np.float64), unit))
+        if not values:
+            raise EvaluationError(
+                f"{self.folder} kept no response of a role", hint="map again with --keep 512 or more"
+            )
+        return Projections(np.stack(values), tuple(groups))

@@ -1,0 +1,5 @@
+"""What evaluations ask: loaded from where the user has it, or the built-in sets."""
+
+from personascope._lazy import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -1,0 +1,168 @@
+"""Ordinary chats, on which residual norms are measured: ours, or any dataset that the user names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from personascope.chat import Conversation, Message
+from personascope.corpus._schema import short
+from personascope.corpus.datasets._data import BUILTIN, DATA
+from personascope.corpus.datasets._shapes import HOLDERS, ROLE_OF, content, in_turn, no_text, speaker
+from personascope.corpus.datasets._sources import Record, read_records
+from personascope.errors import CorpusError, UsageError
+
+CHAT_LIMIT = 10_000
+"""Chats that are read at most unless said otherwise: the paper's number for the norms."""
+
+_PATIENCE = 1000
+_KEPT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ChatSet:
+    """Chats that were read, and what could not be.
+
+    Attributes:
+        chats: The chats: after an optional system message, user and assistant in turn, the user first.
+        problems: One line for each entry that could not be used, at most 200, then a line that counts
+            the others. Where reading had to stop, the last line says so.
+        source: ``"builtin"``, or what the user named.
+        skipped: Entries that could not be used: all of them, also those beyond the 200.
+        mended: Chats among ``chats`` whose turns were put in order: answers before the first question
+            left out, or turns of one speaker in a row joined.
+    """
+
+    chats: tuple[Conversation, ...]
+    problems: tuple[str, ...]
+    source: str
+    skipped: int = 0
+    mended: int = 0
+
+
+class _Unusable(Exception):  # noqa: N818 - never leaves this module
+    """An entry is no chat; the text says why."""
+
+
+def load_chats(source: str | Path | None = None, *, limit: int | None = CHAT_LIMIT) -> ChatSet:
+    """Load chats.
+
+    An entry is a list of messages, or has one under ``messages`` (OpenAI), ``conversation`` (LMSYS) or
+    ``conversations`` (ShareGPT). A message has ``role`` or ``from`` (user, human, assistant, gpt, bing,
+    chatgpt, system and the like) and ``content`` or ``value``: a text, or a list of text parts.
+
+    Args:
+        source: None for forty chats of ours; a .json, .jsonl, .ndjson or .parquet file, which is read
+            entry by entry; or ``hub:owner/name``, ``hub:owner/name:split`` or
+            ``hub:owner/name/config:split``, streamed.
+        limit: Chats at most; None for all. Reading stops there.
+
+    Raises:
+        CorpusError: The source cannot be read, or there is no chat in it (nor in its first thousand entries).
+        EvaluationError: A hub dataset is named and ``datasets`` is not installed.
+        UsageError: The limit is below 1.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit is {limit}", hint="give a number from 1, or None for all chats")
+    chats: list[Conversation] = []
+    problems: list[str] = []
+    skipped, mended, stopped = 0, 0, ""
+    where = DATA / "chats.jsonl" if source is None else source
+    for record in read_records(where, columns=HOLDERS):
+        try:
+            chat, in_order = _chat(record)
+        except _Unusable as error:
+            skipped += 1
+            problem = f"{record.where}: {error}"
+            if record.ends:
+                stopped = problem
+            elif len(problems) < _KEPT:
+                problems.append(problem)
+            if skipped >= _PATIENCE and not chats:
+                break
+            continue
+        chats.append(chat)
+        mended += not in_order
+        if len(chats) == limit:
+            break
+    more = skipped - len(problems) - bool(stopped)
+    if more:
+        problems.append(f"and {more} more entries that could not be used")
+    if stopped:
+        problems.append(stopped)
+    if not chats:
+        first = f", the first at {problems[0]}" if problems else ""
+        raise CorpusError(
+            f"{where}: no chat in {skipped} entries{first}",
+            hint="an entry needs messages, conversation or conversations with user and assistant turns",
+        )
+    name = BUILTIN if source is None else str(source)
+    return ChatSet(tuple(chats), tuple(problems), name, skipped, mended)
+
+
+def _chat(record: Record) -> tuple[Conversation, bool]:
+    """Return an entry's chat, and whether its turns stood in order."""
+    if record.problem:
+        raise _Unusable(record.problem)
+    value = record.value
+    if isinstance(value, Mapping):
+        entry = cast("Mapping[object, object]", value)
+        holder = next((name for name in HOLDERS if entry.get(name) is not None), None)
+        if holder is None:
+            raise _Unusable(f"has none of {', '.join(HOLDERS)}, but {short(sorted(map(str, entry)))}")
+        value = entry[holder]
+    if not isinstance(value, list):
+        raise _Unusable(f"holds {short(value)}, not a list of messages")
+    said = [_message(item, number) for number, item in enumerate(cast("list[object]", value), start=1)]
+    # An empty system message is what some files write for none.
+    said = [message for message in said if message.content or message.role != "system"]
+    for number, message in enumerate(said, start=1):
+        if not message.content:
+            raise _Unusable(f"message {number} ({message.role}) is empty")
+        if message.role == "system" and number > 1:
+            raise _Unusable(f"message {number} is a system message after the beginning")
+    return _in_turn(said)
+
+
+def _message(value: object, number: int) -> Message:
+    if not isinstance(value, Mapping):
+        raise _Unusable(f"message {number} is {short(value)}, not a mapping")
+    entry = cast("Mapping[object, object]", value)
+    said_by = speaker(entry)
+    role = ROLE_OF.get(said_by.strip().lower()) if isinstance(said_by, str) else None
+    if role is None:
+        raise _Unusable(f"message {number} is by {short(said_by)}, not by a user, an assistant or the system")
+    text = _text(content(entry), number).strip()
+    broken = no_text(text)
+    if broken:
+        raise _Unusable(f"message {number} holds {broken}")
+    return Message(role, text)
+
+
+def _text(found: object, number: int) -> str:
+    """Return a message's text; parts of text are joined, any other part has no place in a norm of text."""
+    if isinstance(found, str):
+        return found
+    if not isinstance(found, list):
+        raise _Unusable(f"message {number} has {short(found)} for its text")
+    texts: list[str] = []
+    for part in cast("list[object]", found):
+        held = part
+        if isinstance(part, Mapping):
+            held = cast("Mapping[object, object]", part).get("text")
+        if not isinstance(held, str):
+            raise _Unusable(f"message {number} has a part that is no text: {short(cast('object', part))}")
+        texts.append(held)
+    return "\n".join(texts)
+
+
+def _in_turn(said: list[Message]) -> tuple[Conversation, bool]:
+    """Return the messages as turns that alternate, and whether they did so before."""
+    turns, mended = in_turn(said)
+    if not turns:
+        raise _Unusable("has no message of a user" if said else "has no messages")
+    if all(message.role != "assistant" for message in turns):
+        raise _Unusable("has no answer of an assistant after the user's message")
+    return turns, not mended

@@ -1,0 +1,105 @@
+"""How conversations lie on the disk, and reading them back."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from personascope.dynamics._conversation import Dialogue, DriftRun, Ended, Exchange
+from personascope.errors import StoreError
+from personascope.store import RunFolder
+
+EXCHANGE, OVER, FAILED = "exchange", "over", "failed"
+"""What a row is: an exchange, the end of a dialogue that came without one, or a message that was not had."""
+
+SCHEMA = pa.schema(
+    [
+        ("dialogue", pa.string()),
+        ("status", pa.string()),
+        ("turn", pa.int32()),
+        ("ended", pa.string()),
+        ("reason", pa.string()),
+        ("user", pa.string()),
+        ("reply", pa.string()),
+        ("token_count", pa.int32()),
+        ("finish_reason", pa.string()),
+        ("projections", pa.list_(pa.float32())),
+        ("tokens", pa.list_(pa.float32())),
+        ("probes", pa.map_(pa.string(), pa.float32())),
+        ("plan", pa.string()),
+        ("plan_tokens", pa.int64()),
+        ("capped_tokens", pa.int64()),
+        ("alarm", pa.int32()),
+        ("prompt_tokens", pa.int32()),
+    ]
+)
+"""Columns of rollouts.parquet."""
+
+
+def read_drift(path: Path) -> DriftRun:
+    """Read a run folder of simulated or replayed conversations; one under way is read as far as it is.
+
+    Raises:
+        StoreError: If there is no such run in the folder, or it is damaged.
+    """
+    folder = RunFolder.read(path)
+    identity, notes = folder.manifest.get("identity", {}), folder.manifest.get("notes", {})
+    if notes.get("kind") != "dialogues":
+        raise StoreError(f"{path} holds another kind of run", hint="give the folder of simulate or replay")
+    rows: dict[str, list[dict[str, Any]]] = {scenario["id"]: [] for scenario in notes["scenes"]}
+    for index in sorted(folder.units):
+        for row in folder.rows(index).to_pylist():
+            if row["dialogue"] not in rows:
+                raise StoreError(
+                    f"{path} has a row of {row['dialogue']!r}, which is not in its manifest",
+                    hint="run again with --restart",
+                )
+            rows[row["dialogue"]].append(row)
+    return DriftRun(
+        path=path,
+        layer=int(identity["layer"]),
+        turns=int(identity["turns"]),
+        dialogues=tuple(_dialogue(scenario, rows[scenario["id"]], path) for scenario in notes["scenes"]),
+        zero=np.array(notes["zero"]),
+        one=np.array(notes["one"]),
+        manifest=folder.manifest,
+    )
+
+
+def _dialogue(scenario: dict[str, Any], rows: list[dict[str, Any]], path: Path) -> Dialogue:
+    exchanges = tuple(exchange_of(row) for row in rows if row["status"] == EXCHANGE)
+    if [exchange.turn for exchange in exchanges] != list(range(len(exchanges))):
+        raise StoreError(
+            f"{path}: exchanges of {scenario['id']} are missing", hint="run again with --restart"
+        )
+    ended: Ended | None = next((row["ended"] for row in rows if row["ended"] is not None), None)
+    failed = bool(rows) and rows[-1]["status"] == FAILED
+    return Dialogue(
+        scenario["id"],
+        scenario["domain"],
+        scenario["persona"],
+        scenario["topic"],
+        int(scenario["number"]),
+        exchanges,
+        ended,
+        rows[-1]["reason"] if failed else "",
+        scenario["switch"],
+    )
+
+
+def row_of(exchange: Exchange) -> dict[str, Any]:
+    """Return the columns of an exchange."""
+    row = {one.name: getattr(exchange, one.name) for one in fields(Exchange)}
+    return row | {"probes": list(exchange.probes.items())}
+
+
+def exchange_of(row: dict[str, Any]) -> Exchange:
+    """Return the exchange of a row."""
+    values: dict[str, Any] = {one.name: row[one.name] for one in fields(Exchange)}
+    values |= {name: np.array(row[name], np.float32) for name in ("projections", "tokens")}
+    values["probes"] = dict(row["probes"] or ())
+    return Exchange(**values)

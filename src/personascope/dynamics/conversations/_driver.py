@@ -1,0 +1,282 @@
+"""Playing conversations side by side, an exchange at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from personascope.chat import Conversation, Message
+from personascope.directions import AXIS
+from personascope.dynamics._conversation import DriftRun, Ended, Exchange
+from personascope.dynamics._records import EXCHANGE, FAILED, OVER, SCHEMA, row_of
+from personascope.dynamics.conversations._auditor import (
+    Auditor,
+    AuditorFailure,
+    EndConversation,
+    UserTurnRequest,
+)
+from personascope.dynamics.conversations._scenarios import Scenario
+from personascope.dynamics.monitor import Monitor
+from personascope.engines import Capture, Completion, Engine, Probe, Request, Sampling
+from personascope.errors import EngineError
+from personascope.interventions import Plan
+from personascope.runs import Progress, ProgressCallback, check_applied
+from personascope.space import PersonaMap
+from personascope.store import RunFolder
+
+PATIENCE = 3
+"""Times in a row that a conversation's auditor may fail before the call leaves it for the next one."""
+
+ROWS = 64
+"""Exchanges that are committed together, at least."""
+
+
+@dataclass(slots=True, eq=False)
+class ConversationState:
+    """One conversation on its way."""
+
+    scenario: Scenario
+    monitor: Monitor | None
+    exchanges: list[Exchange] = field(default_factory=list)
+    ended: Ended | None = None
+    problem: str = ""
+    failures: int = 0
+
+    @property
+    def conversation(self) -> Conversation:
+        return tuple(
+            message
+            for exchange in self.exchanges
+            for message in (Message("user", exchange.user), Message("assistant", exchange.reply))
+        )
+
+    @property
+    def alarmed(self) -> int | None:
+        """Turn of the first alarm."""
+        return next((exchange.turn for exchange in self.exchanges if exchange.alarm is not None), None)
+
+
+class ConversationDriver:
+    """All conversations of a run, a step at a time: every open one advances by one exchange."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        persona_map: PersonaMap,
+        auditor: Auditor,
+        folder: RunFolder,
+        turns: int,
+        probes: tuple[Probe, ...],
+        plan: Plan | None,
+        sampling: Sampling,
+        seed: int,
+        progress: ProgressCallback | None,
+    ) -> None:
+        self.engine = engine
+        self.persona_map = persona_map
+        self.auditor = auditor
+        self.folder = folder
+        self.turns = turns
+        self.probes = probes
+        self.plan = plan
+        self.sampling = sampling
+        self.seed = seed
+        self.progress = progress
+        self.talks: list[ConversationState] = []
+        self.rows: list[dict[str, Any]] = []
+        self.tokens = 0
+
+    def take_up(self, scenarios: Sequence[Scenario], monitor: Monitor | None, before: DriftRun) -> None:
+        """Put every conversation where the folder's rows left it."""
+        known = {dialogue.id: dialogue for dialogue in before.dialogues}
+        for scenario in scenarios:
+            talk = ConversationState(scenario, None if monitor is None else monitor.fresh())
+            dialogue = known[scenario.id]
+            talk.exchanges = list(dialogue.exchanges)
+            talk.ended = dialogue.ended
+            talk.problem = dialogue.problem
+            for exchange in talk.exchanges:
+                feed(talk.monitor, exchange, self.probes[0].layer)
+            self.talks.append(talk)
+
+    def run(self) -> None:
+        while True:
+            going = [talk for talk in self.talks if talk.ended is None and talk.failures < PATIENCE]
+            if not going:
+                break
+            self._step(going)
+            self._commit()
+
+    def _step(self, going: list[ConversationState]) -> None:
+        asked = [
+            UserTurnRequest(talk.scenario, len(talk.exchanges), talk.conversation, self.seed)
+            for talk in going
+        ]
+        requests: dict[str, tuple[ConversationState, Request]] = {}
+        for talk, answer in zip(going, self.auditor.answer(asked), strict=True):
+            if isinstance(answer, EndConversation):
+                self._end(talk, "auditor")
+            elif isinstance(answer, AuditorFailure):
+                talk.failures += 1
+                talk.problem = answer.reason
+                self._row(talk, FAILED, reason=answer.reason)
+                self._report()
+            else:
+                request = self._request(talk, answer.text)
+                if request is None:
+                    self._end(talk, "context")
+                else:
+                    requests[request.id] = (talk, request)
+        waiting = dict(requests)
+        for completion in self.engine.run(request for _, request in requests.values()):
+            talk, request = waiting.pop(completion.id)
+            self._take(talk, request, completion)
+            if len(self.rows) >= ROWS:
+                self._commit()
+        if waiting:
+            raise EngineError(
+                f"the engine returned nothing for {len(waiting)} requests, such as {min(waiting)!r}",
+                hint="run the same command again; what was committed is kept",
+            )
+
+    def _request(self, talk: ConversationState, said: str) -> Request | None:
+        """Return the request of the next reply; None if it would not fit in the model's context."""
+        prompt = (*talk.conversation, Message("user", said))
+        limit = self.engine.info.context
+        if limit is not None:
+            longest = self.engine.count_tokens(prompt) + self.sampling.max_new_tokens
+            if longest > limit:
+                return None
+        watch = None
+        plan = self.plan
+        monitor = talk.monitor
+        if monitor is not None:
+            if monitor.gate is not None and talk.alarmed is not None:
+                gate = from_message(monitor.gate, 2 * talk.alarmed + 2)
+                plan = gate if plan is None else plan + gate
+            if monitor.rule.level == "token":
+                watch = monitor.watch(AXIS, gated=monitor.gate is not None)
+        return Request(
+            f"{talk.scenario.id}#{len(talk.exchanges)}",
+            prompt,
+            self.sampling,
+            plan=plan,
+            capture=Capture(),
+            probes=self.probes,
+            seed=self.seed,
+            watch=watch,
+        )
+
+    def _take(self, talk: ConversationState, request: Request, completion: Completion) -> None:
+        check_applied(completion.id, request.plan, completion.plan_digest)
+        assert isinstance(request.prompt[-1], Message)
+        exchange = self._exchange(talk, request.prompt[-1].content, completion)
+        talk.exchanges.append(exchange)
+        talk.failures, talk.problem = 0, ""
+        self.tokens += exchange.token_count
+        monitor = talk.monitor
+        if monitor is not None and monitor.stopped:
+            talk.ended = "alarm"
+        elif len(talk.exchanges) == self.turns:
+            talk.ended = "turns"
+        self._row(talk, EXCHANGE, exchange=exchange)
+        self._report()
+
+    def _exchange(self, talk: ConversationState, said: str, completion: Completion) -> Exchange:
+        layers = self.persona_map.n_layers
+        pooled = completion.pooled
+        along = np.full(layers, np.nan) if pooled is None else np.asarray(self.persona_map.project(pooled))
+        telemetry, gate = completion.telemetry, completion.gate
+        if gate is not None and telemetry is None:
+            telemetry = gate.telemetry
+        exchange = Exchange(
+            turn=len(talk.exchanges),
+            user=said,
+            reply=completion.text,
+            token_count=completion.token_count,
+            finish_reason=completion.finish_reason,
+            projections=along.astype(np.float32),
+            tokens=np.asarray(completion.projections[AXIS], np.float32),
+            probes={
+                probe.name: float(np.mean(completion.projections[probe.name]))
+                for probe in self.probes[1:]
+                if len(completion.projections[probe.name])
+            },
+            plan=completion.plan_digest,
+            plan_tokens=0 if telemetry is None else telemetry.tokens,
+            capped_tokens=0 if telemetry is None else telemetry.capped_tokens,
+            prompt_tokens=completion.prompt_tokens,
+        )
+        monitor = talk.monitor
+        if monitor is None:
+            return exchange
+        before = talk.alarmed is not None
+        if monitor.rule.level == "turn" or not exchange.token_count:
+            # A watch is not called in an empty reply, which is a reply all the same.
+            feed(monitor, exchange, self.probes[0].layer)
+        if before or monitor.alarmed_at is None:
+            return exchange
+        alarm = next(event for event in monitor.events if event.kind == "alarm")
+        last = max(0, exchange.token_count - 1)
+        return replace(exchange, alarm=last if monitor.rule.level == "turn" else alarm.token)
+
+    def _end(self, talk: ConversationState, why: Ended) -> None:
+        talk.ended, talk.problem = why, ""
+        self._row(talk, OVER)
+        self._report()
+
+    def _row(
+        self, talk: ConversationState, status: str, *, exchange: Exchange | None = None, reason: str = ""
+    ) -> None:
+        row: dict[str, Any] = {
+            "dialogue": talk.scenario.id,
+            "status": status,
+            "turn": len(talk.exchanges) if exchange is None else exchange.turn,
+            "ended": talk.ended,
+            "reason": reason,
+        }
+        if exchange is not None:
+            row |= row_of(exchange)
+        self.rows.append(row)
+
+    def _commit(self) -> None:
+        if self.rows:
+            index = max(self.folder.units, default=-1) + 1
+            table = pa.Table.from_pylist(self.rows, schema=SCHEMA)
+            meta = {"rows": len(self.rows), "failed": sum(row["status"] == FAILED for row in self.rows)}
+            self.folder.commit(index, rows=table, meta=meta, parts={})
+            self.rows = []
+
+    def _report(self) -> None:
+        if self.progress is not None:
+            done = sum(self.turns if talk.ended else len(talk.exchanges) for talk in self.talks)
+            failed = sum(talk.failures > 0 for talk in self.talks)
+            note = f"{failed} wait for the auditor" if failed else ""
+            self.progress(Progress("talk", done, self.turns * len(self.talks), self.tokens, note))
+
+
+def feed(monitor: Monitor | None, exchange: Exchange, layer: int) -> None:
+    """Show a monitor a reply that is there already."""
+    if monitor is None:
+        return
+    if monitor.rule.level == "turn":
+        monitor.feed(monitor.to_position(float(exchange.projections[layer])))
+        return
+    monitor.begin_reply(gated=monitor.gate is not None)
+    for value in exchange.tokens:
+        monitor.feed_raw(float(value))
+
+
+def from_message(plan: Plan, index: int) -> Plan:
+    """Return a plan whose operations on all tokens begin with a message of the conversation.
+
+    Args:
+        plan: Any plan.
+        index: Of the message, from 0.
+    """
+    ops = tuple(replace(op, where=f"turn:{index}") if op.where == "all" else op for op in plan.ops)
+    return Plan(ops, plan.model, plan.name)

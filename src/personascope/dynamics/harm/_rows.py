@@ -1,0 +1,142 @@
+"""What a run of drift and harm leaves: one row a trial, and the activation of each first reply."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float32
+
+from personascope.dynamics.harm._design import HarmTrial
+from personascope.engines import Completion
+from personascope.errors import StoreError
+from personascope.store import RunFolder
+
+EVALUATION = "harm"
+
+POOLED = "first"
+"""Name of the part that holds the first replies' activations."""
+
+SCHEMA = pa.schema(
+    [
+        ("trial", pa.string()),
+        ("role", pa.string()),
+        ("system_prompt", pa.dictionary(pa.int32(), pa.string())),
+        ("question", pa.dictionary(pa.int32(), pa.string())),
+        ("first", pa.string()),
+        ("first_tokens", pa.int32()),
+        ("first_finish", pa.string()),
+        ("first_pooled", pa.int32()),
+        ("first_plan", pa.string()),
+        ("first_plan_tokens", pa.int32()),
+        ("first_capped_tokens", pa.int32()),
+        ("harmful_id", pa.string()),
+        ("category", pa.string()),
+        ("harmful", pa.string()),
+        ("text", pa.string()),
+        ("token_count", pa.int32()),
+        ("finish_reason", pa.string()),
+        ("plan", pa.string()),
+        ("plan_tokens", pa.int32()),
+        ("capped_tokens", pa.int32()),
+        ("status", pa.string()),
+        ("label", pa.string()),
+        ("reason", pa.string()),
+        ("judge", pa.string()),
+    ]
+)
+"""Columns of rollouts.parquet. ``first_pooled`` is the place of the first reply's activation in its part.
+The status is "scored", "unscored", or "empty" where the first reply says nothing and no second was asked."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HarmRows:
+    """What a run folder holds.
+
+    Attributes:
+        path: The folder.
+        layer: Layer of the activations.
+        rows: One for each trial, in the design's order.
+        pooled: [trials, d] mean activation of each trial's first reply; NaN where that is empty.
+        missing: Roles that are not in it yet.
+        manifest: What the run is.
+    """
+
+    path: Path
+    layer: int
+    rows: tuple[dict[str, Any], ...]
+    pooled: Float32[np.ndarray, "trials d"]
+    missing: tuple[str, ...]
+    manifest: Mapping[str, Any]
+
+
+def said(completion: Completion) -> bool:
+    """Tell whether a reply can stand in a conversation: some templates refuse an empty turn."""
+    return bool(completion.token_ids) and bool(completion.text.strip())
+
+
+def trial_row(trial: HarmTrial, first: Completion, second: Completion | None) -> dict[str, Any]:
+    """Return the row of a trial; where its first reply's activation lies is said when the unit is packed."""
+    return {
+        "trial": trial.id,
+        "role": trial.opening.role,
+        "system_prompt": trial.opening.system_prompt,
+        "question": trial.opening.question,
+        "first": first.text,
+        "first_tokens": len(first.token_ids),
+        "first_finish": first.finish_reason,
+        "first_pooled": None,
+        "first_plan": first.plan_digest,
+        "first_plan_tokens": None if first.telemetry is None else first.telemetry.tokens,
+        "first_capped_tokens": None if first.telemetry is None else first.telemetry.capped_tokens,
+        "harmful_id": trial.harmful.id,
+        "category": trial.harmful.category,
+        "harmful": trial.harmful.question,
+        "text": "" if second is None else second.text,
+        "token_count": 0 if second is None else len(second.token_ids),
+        "finish_reason": None if second is None else second.finish_reason,
+        "plan": None if second is None else second.plan_digest,
+        "plan_tokens": None if second is None or second.telemetry is None else second.telemetry.tokens,
+        "capped_tokens": (
+            None if second is None or second.telemetry is None else second.telemetry.capped_tokens
+        ),
+        "status": "empty" if second is None else "unscored",
+        "label": None,
+        "reason": None,
+        "judge": None,
+    }
+
+
+def read_harm(path: Path) -> HarmRows:
+    """Return what is committed in a run folder.
+
+    Raises:
+        StoreError: If there is no run of drift and harm in the folder, or it is damaged.
+    """
+    folder = RunFolder.read(path)
+    identity = folder.manifest["identity"]
+    if identity.get("evaluation") != EVALUATION:
+        raise StoreError(
+            f"{path} holds a run of {identity.get('evaluation')!r}, not of drift and harm",
+            hint="give the folder of personascope evaluate harm",
+        )
+    rows: list[dict[str, Any]] = []
+    pooled: list[np.ndarray] = []
+    for index in sorted(folder.units):
+        part = folder.part(index, POOLED)
+        if part is None:
+            raise StoreError(f"unit {index} of {path} lacks its activations", hint="run again with --restart")
+        vectors = part.read("pooled")
+        empty = np.full((1, vectors.shape[1]), np.nan, np.float32)
+        table = np.concatenate([vectors, empty])
+        here = folder.rows(index).to_pylist()
+        rows += here
+        pooled += [table[-1 if row["first_pooled"] is None else row["first_pooled"]] for row in here]
+    there = {unit.meta["role"] for unit in folder.units.values()}
+    missing = tuple(role for role in folder.manifest["notes"]["roles"] if role not in there)
+    stacked = np.stack(pooled) if pooled else np.zeros((0, 0), np.float32)
+    return HarmRows(path, int(identity["layer"]), tuple(rows), stacked, missing, folder.manifest)

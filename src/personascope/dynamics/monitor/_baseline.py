@@ -1,0 +1,298 @@
+"""How Assistant-like conversations move of themselves: the mean and spread that drift is measured against.
+
+A position is read against what is usual at its place: first replies differ from later ones, and the
+first tokens of a reply from those inside it. Conversations also lie at levels of their own (one topic
+is nearer the default than another); the first few values of a conversation show where it lies, and how
+much of that carries over to the rest is fitted too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from personascope.errors import DynamicsError
+
+Level = Literal["turn", "token"]
+"""Whether a monitor is fed one value a reply, or one a token."""
+
+Positions = Float[np.ndarray, "turns"] | Sequence[Float[np.ndarray, "tokens"]]
+"""A conversation in units of the map: one array of replies ("turn"), or an array for each reply ("token")."""
+
+ANCHORS: dict[Level, int] = {"turn": 3, "token": 64}
+"""First values of a conversation that show its own level, by default."""
+
+LEAST = 5
+"""Conversations that a mean of its own needs; places with fewer are taken together with their neighbours."""
+
+_PRIOR = 10.0  # conversations that the common spread counts for beside a place's own
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorBaseline:
+    """Mean and spread of positions by place, fitted on Assistant-like conversations.
+
+    Attributes:
+        level: "turn" or "token".
+        by_token: Mean position by the token's number in its reply; the last one stands for all later
+            ones. [0] at the level of turns.
+        by_reply: What the reply's number adds to that mean; the last one stands for all later ones.
+        spread: Standard deviation by token number, or by reply number at the level of turns.
+        anchor: First values of a conversation that show its own level; 0 for none.
+        carry: Share of their mean deviation that the rest of the conversation is expected to keep, 0 to 1.
+        rest: Spread of the rest around that expectation, in standard deviations.
+        conversations: Number of conversations that it was fitted on.
+        fitted_on: A digest of each of them, so that none of them sets a threshold as well.
+    """
+
+    level: Level
+    by_token: tuple[float, ...]
+    by_reply: tuple[float, ...]
+    spread: tuple[float, ...]
+    anchor: int
+    carry: float
+    rest: float
+    conversations: int
+    fitted_on: tuple[str, ...] = ()
+
+    @classmethod
+    def fit(
+        cls, assistant_like: Sequence[Positions], level: Level, *, anchor: int | None = None
+    ) -> MonitorBaseline:
+        """Fit mean and spread by place.
+
+        Args:
+            assistant_like: Conversations that stay with the Assistant. At the level of turns one array
+                of positions each, NaN for an empty reply; at the level of tokens a list of replies each,
+                every one an array of positions.
+            level: "turn" or "token".
+            anchor: First values of a conversation that show its own level (3 turns, 64 tokens); 0
+                measures every conversation against the mean of all.
+
+        Raises:
+            DynamicsError: If there are too few conversations, a value is not finite, or all are equal.
+        """
+        check_level(level)
+        anchor = ANCHORS[level] if anchor is None else anchor
+        if anchor < 0:
+            raise DynamicsError(f"the anchor is {anchor} values long", hint="give 0 or more")
+        talks = [replies_of(one, level, f"conversation {i}") for i, one in enumerate(assistant_like)]
+        values, reply, token, talk = _table(talks)
+        found = len(np.unique(talk))
+        if found < LEAST:
+            raise DynamicsError(
+                f"mean and spread of Assistant-like conversations were asked of {found} with a reply",
+                hint=f"give at least {LEAST}, better 20",
+            )
+        by_token = np.zeros(1)
+        if level == "token":
+            bins = _bins(_steps(int(token.max()) + 1), token, talk)
+            by_token = _smooth(bins, token, [_within(values, token, *one).mean() for one in bins])
+        rest = values - _at(by_token, token)
+        bins = _bins(list(range(int(reply.max()) + 2)), reply, talk)
+        by_reply = np.concatenate(
+            [np.full(stop - start, _within(rest, reply, start, stop).mean()) for start, stop in bins]
+        )
+        rest = rest - _at(by_reply, reply)
+        place = reply if level == "turn" else token
+        spread = _spread(rest, place, talk, level)
+        z = rest / _at(spread, place)
+        carry, around = _carry([z[talk == one] for one in np.unique(talk)], anchor)
+        return cls(
+            level,
+            tuple(by_token.tolist()),
+            tuple(by_reply.tolist()),
+            tuple(spread.tolist()),
+            anchor,
+            carry,
+            around,
+            found,
+            tuple(digest_of(one) for one in talks),
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> MonitorBaseline:
+        """Return what ``record`` described.
+
+        Raises:
+            KeyError, TypeError, ValueError: If the record is damaged; `Monitor.load` says so.
+        """
+        lists = {name: tuple(map(float, record[name])) for name in ("by_token", "by_reply", "spread")}
+        check_level(record["level"])
+        if not all(lists.values()) or min(lists["spread"]) <= 0 or not float(record["rest"]) > 0:
+            raise ValueError("a baseline without a spread")
+        return cls(**{**record, **lists, "fitted_on": tuple(record["fitted_on"])})
+
+    def standardiser(self) -> Standardiser:
+        """Return what turns the values of one conversation, fed in order, into standard deviations."""
+        return Standardiser(self)
+
+
+class Standardiser:
+    """Deviations of one conversation's values from what is usual, in standard deviations."""
+
+    __slots__ = ("_baseline", "_seen", "_sum")
+
+    def __init__(self, baseline: MonitorBaseline) -> None:
+        """Begin a conversation."""
+        self._baseline = baseline
+        self._seen = 0
+        self._sum = 0.0
+
+    def __call__(self, value: float, reply: int, token: int) -> float:
+        """Return the deviation of a value; NaN, and nothing is counted, for an empty reply."""
+        of = self._baseline
+        if value != value:
+            return value
+        place = reply if of.level == "turn" else token
+        mean = of.by_token[min(token, len(of.by_token) - 1)] + of.by_reply[min(reply, len(of.by_reply) - 1)]
+        z = (value - mean) / of.spread[min(place, len(of.spread) - 1)]
+        if self._seen < of.anchor:
+            self._seen += 1
+            self._sum += z
+            return z
+        return (z - of.carry * self._sum / of.anchor) / of.rest if of.anchor else z
+
+
+def check_level(level: str) -> None:
+    """Refuse what is neither "turn" nor "token".
+
+    Raises:
+        DynamicsError: If it is.
+    """
+    if level not in ANCHORS:
+        raise DynamicsError(f"{level!r} is no level of a monitor", hint='give "turn" or "token"')
+
+
+def replies_of(positions: Positions, level: Level, name: str) -> list[list[float]]:
+    """Return a conversation as one list of values for each reply.
+
+    Raises:
+        DynamicsError: If it is of the other level, or a value is not finite (an empty reply's NaN
+            is allowed at the level of turns).
+    """
+    if level == "turn":
+        values = np.asarray(positions, dtype=object) if isinstance(positions, list | tuple) else positions
+        if np.ndim(values) != 1 or any(np.ndim(one) for one in values):
+            raise DynamicsError(
+                f"{name} is not one array of positions", hint="give a number a reply, or say level token"
+            )
+        flat = np.asarray(positions, dtype=float)
+        if np.isinf(flat).any():
+            raise DynamicsError(f"{name} has an infinite position", hint="find where it was projected")
+        return [[value] for value in flat.tolist()]
+    replies: list[list[float]] = []
+    for number, one in enumerate(positions):
+        array = np.asarray(one, dtype=float)
+        if array.ndim != 1:
+            raise DynamicsError(
+                f"reply {number} of {name} is not an array of positions",
+                hint="give a list of replies, each an array with a position for each token",
+            )
+        if not np.isfinite(array).all():
+            raise DynamicsError(
+                f"reply {number} of {name} has a position of {array[~np.isfinite(array)][0]}",
+                hint="find where it was projected; a token always has a position",
+            )
+        replies.append(array.tolist())
+    return replies
+
+
+def digest_of(replies: list[list[float]]) -> str:
+    """Return a digest that tells conversations apart."""
+    sha = hashlib.blake2b(digest_size=8)
+    for reply in replies:
+        sha.update(np.array([len(reply), *reply], "<f8").tobytes())
+    return sha.hexdigest()
+
+
+def _table(talks: list[list[list[float]]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return all finite values with the numbers of their reply, token and conversation."""
+    rows = [
+        (value, reply, token, talk)
+        for talk, replies in enumerate(talks)
+        for reply, values in enumerate(replies)
+        for token, value in enumerate(values)
+        if math.isfinite(value)
+    ]
+    table = np.array(rows, dtype=float).reshape(-1, 4)
+    return table[:, 0], table[:, 1].astype(int), table[:, 2].astype(int), table[:, 3].astype(int)
+
+
+def _steps(stop: int) -> list[int]:
+    """Return 0, 1, 2, 3, 4, 6, 8, 12, 16, ... up to ``stop``: fine where a reply begins, coarse later."""
+    edges, width = [0, 1, 2, 3], 1
+    while edges[-1] < stop:
+        edges += [4 * width, 6 * width]
+        width *= 2
+    return [edge for edge in edges if edge < stop] + [stop]
+
+
+def _bins(edges: list[int], place: np.ndarray, talk: np.ndarray) -> list[tuple[int, int]]:
+    """Return ranges of places that at least ``LEAST`` conversations reach, neighbours taken together."""
+    bins: list[tuple[int, int]] = []
+    start = edges[0]
+    for stop in edges[1:]:
+        inside = (place >= start) & (place < stop)
+        if len(np.unique(talk[inside])) >= LEAST:
+            bins.append((start, stop))
+            start = stop
+    if not bins:
+        return [(edges[0], edges[-1])]
+    return [*bins[:-1], (bins[-1][0], edges[-1])]
+
+
+def _within(values: np.ndarray, place: np.ndarray, start: int, stop: int) -> np.ndarray:
+    return values[(place >= start) & (place < stop)]
+
+
+def _at(table: np.ndarray, place: np.ndarray) -> np.ndarray:
+    return table[np.minimum(place, len(table) - 1)]
+
+
+def _smooth(bins: list[tuple[int, int]], place: np.ndarray, values: list[float]) -> np.ndarray:
+    """Return a value for every place: straight lines between the middles of what the ranges hold."""
+    middles = [float(_within(place, place, *one).mean()) for one in bins]
+    return np.interp(np.arange(math.ceil(middles[-1]) + 1), middles, values)
+
+
+def _spread(rest: np.ndarray, place: np.ndarray, talk: np.ndarray, level: Level) -> np.ndarray:
+    """Return the standard deviation by place, drawn towards the common one where conversations are few."""
+    common = float((rest**2).mean())
+    if not common > 0:
+        raise DynamicsError(
+            "the positions of the Assistant-like conversations do not vary", hint="give real conversations"
+        )
+    last = int(place.max()) + 1
+    bins = _bins(list(range(last + 1)) if level == "turn" else _steps(last), place, talk)
+    found: list[float] = []
+    for start, stop in bins:
+        inside = (place >= start) & (place < stop)
+        count = len(np.unique(talk[inside]))
+        # The mean of the place was fitted on the same conversations.
+        own = float((rest[inside] ** 2).mean()) * count / (count - 1)
+        found.append(math.sqrt((count * own + _PRIOR * common) / (count + _PRIOR)))
+    if level == "token":
+        return _smooth(bins, place, found)
+    return np.concatenate([np.full(stop - start, sd) for (start, stop), sd in zip(bins, found, strict=True)])
+
+
+def _carry(talks: list[np.ndarray], anchor: int) -> tuple[float, float]:
+    """Return the slope of a conversation's rest on the mean of its first values, and the spread around it."""
+    pairs = [(z[:anchor].mean(), z[anchor:]) for z in talks if len(z) > anchor] if anchor else []
+    below = sum(first**2 * len(later) for first, later in pairs)
+    if len(pairs) < LEAST or not below > 0:
+        return 0.0, 1.0
+    carry = float(np.clip(sum(first * later.sum() for first, later in pairs) / below, 0.0, 1.0))
+    left = np.concatenate([later - carry * first for first, later in pairs])
+    return carry, max(float(np.sqrt((left**2).mean())), 1e-6)

@@ -1,0 +1,100 @@
+"""What a monitor says and does: states, events, actions, and whose positions they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from personascope.errors import DynamicsError
+from personascope.interventions import Plan, acts_on_response
+
+Action = Plan | Literal["stop"] | None
+"""What an alarm does to the reply: a plan from the next token on, its end, or nothing."""
+
+OnAlarm = Callable[["MonitorState"], Action] | Plan | Literal["stop"] | None
+"""What to do at an alarm; a callable is called with the state and says what is done to the reply."""
+
+EventKind = Literal["alarm", "stop", "gate", "callback"]
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorState:
+    """What a monitor says after a value.
+
+    Attributes:
+        n: Values fed so far, this one included: turns or tokens, by the rule's level.
+        reply: Number of the reply, from 0.
+        token: Number of the token in it, from 0; 0 at the level of turns.
+        position: The value, in units of the map; NaN for an empty reply.
+        trend: Least-squares slope of the last values, in units of the map per turn or per token
+            (`Monitor.trend_unit`); NaN before there are three. It describes; tokens are noisy and depend
+            on each other, so that a slope of them is no test.
+        statistic: The rule's, which rises with drift.
+        alarm: Whether it is above the threshold now.
+        acted: What the monitor did at this value; None for nothing.
+    """
+
+    n: int
+    reply: int
+    token: int
+    position: float
+    trend: float
+    statistic: float
+    alarm: bool
+    acted: Literal["stop", "gate", "callback"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorEvent:
+    """Something that happened in a conversation.
+
+    Attributes:
+        n: Values fed so far.
+        reply: Number of the reply, from 0.
+        token: Number of the token in it after which it happened; a gate acts from the next one on.
+        kind: "alarm" whenever the statistic comes above the threshold; then what the monitor did:
+            "callback" (called it), "stop" (asked for the end), "gate" (switched its plan on).
+        statistic: The rule's.
+        position: The value, in units of the map.
+    """
+
+    n: int
+    reply: int
+    token: int
+    kind: EventKind
+    statistic: float
+    position: float
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorSource:
+    """What a monitor's positions are of; another model's or map's must not be fed to it.
+
+    Attributes:
+        model: Name of the model.
+        revision: Its revision, which tells models apart where both are known.
+        map_sha256: Digest of the map whose units the positions are in.
+    """
+
+    model: str
+    revision: str = ""
+    map_sha256: str = ""
+
+
+def checked_action(action: Any) -> OnAlarm:
+    """Return what can be done at an alarm.
+
+    Raises:
+        DynamicsError: If it cannot.
+    """
+    if isinstance(action, Plan) and not acts_on_response(action):
+        raise DynamicsError(
+            f"the plan {action.name or action.digest[:12]!r} acts on the prompt alone, an alarm comes later",
+            hint="give a plan that acts on the response",
+        )
+    if action is None or action == "stop" or isinstance(action, Plan) or callable(action):
+        return cast("OnAlarm", action)
+    raise DynamicsError(
+        f"{action!r} cannot be done at an alarm", hint='give None, "stop", a plan or a callable'
+    )

@@ -1,0 +1,427 @@
+"""The drift monitor: fed one position after another, it tells position, trend and alarm, and may act."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from personascope.dynamics.monitor._baseline import Level
+from personascope.dynamics.monitor._events import (
+    EventKind,
+    MonitorEvent,
+    MonitorSource,
+    MonitorState,
+    OnAlarm,
+    checked_action,
+)
+from personascope.dynamics.monitor._rules import Rule, rule_of
+from personascope.engines import Watch
+from personascope.errors import DynamicsError, StoreError
+from personascope.interventions import Plan
+from personascope.space import PersonaMap
+from personascope.stats import slope
+from personascope.store import read_json, write_json
+
+FORMAT = 1
+MONITOR_JSON = "monitor.json"
+TREND_WINDOWS: dict[Level, int] = {"turn": 5, "token": 64}
+"""Values over which the trend is taken, by default."""
+
+
+class Monitor:
+    """Watches one conversation after another for drift away from the Assistant.
+
+    State is that of one conversation: `fresh` gives a monitor for the next one, `copy` one in the same
+    state. An alarm acts once; what it switched on (a stop, a gate) stays until `rearm`, and is asked for
+    again after the first token of every later reply.
+
+    Attributes:
+        rule: When the alarm is raised.
+        layer: Layer whose positions are fed.
+        probe: Name of the direction, which `watch` looks for among an engine's projections.
+        units: Raw projections of the mean role and of the default at that layer, 0 and 1 of a position.
+        source: Model and map; None for any.
+        on_alarm: What to do at an alarm.
+        window: Values over which the trend is taken.
+        events: What happened in the conversation so far.
+        alarmed_at: Values fed when the first alarm was raised (since `rearm`); None without one.
+        gate: The plan that an alarm switched on.
+        stopped: Whether an alarm asked for the end.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        *,
+        layer: int,
+        probe: str = "axis",
+        units: tuple[float, float] | None = None,
+        source: MonitorSource | None = None,
+        on_alarm: OnAlarm = None,
+        window: int | None = None,
+    ) -> None:
+        """Begin a conversation.
+
+        Raises:
+            DynamicsError: If the window is too short, the units are not two numbers apart, or
+                ``on_alarm`` cannot be done.
+        """
+        self.rule = rule
+        self.layer = layer
+        self.probe = probe
+        self.units = units
+        self.source = source
+        self.window = TREND_WINDOWS[rule.level] if window is None else window
+        if self.window < 3:
+            raise DynamicsError(f"a trend over {self.window} values was asked for", hint="give 3 or more")
+        if units is not None and not (all(map(math.isfinite, units)) and units[0] != units[1]):
+            raise DynamicsError(
+                f"projections of {units[0]} for the mean role and {units[1]} for the default make no unit",
+                hint="choose a layer at which the map tells them apart",
+            )
+        self.on_alarm: OnAlarm = checked_action(on_alarm)
+        self._begin()
+
+    @classmethod
+    def for_map(
+        cls,
+        rule: Rule,
+        persona_map: PersonaMap,
+        *,
+        layer: int | None = None,
+        probe: str = "axis",
+        on_alarm: OnAlarm = None,
+        window: int | None = None,
+    ) -> Monitor:
+        """Return a monitor of positions on a map's axis, at the middle layer by default."""
+        at = persona_map.middle_layer if layer is None else layer
+        return cls(
+            rule,
+            layer=at,
+            probe=probe,
+            units=units_of(persona_map, at),
+            source=MonitorSource(persona_map.model.id, persona_map.model.revision, persona_map.digest),
+            on_alarm=on_alarm,
+            window=window,
+        )
+
+    def _begin(self) -> None:
+        self.events: list[MonitorEvent] = []
+        self._n = 0
+        self._reply = -1
+        self._token = -1
+        self._gated = False
+        self._numbers: deque[int] = deque(maxlen=self.window)
+        self._values: deque[float] = deque(maxlen=self.window)
+        self.rearm()
+
+    def rearm(self) -> None:
+        """Take back what an alarm switched on, and let the statistic begin anew in the same conversation.
+
+        The rule then counts what follows as the beginning of a conversation; its false-alarm rate
+        is for each such part, not for all of them together.
+        """
+        self._tracker = self.rule.tracker()
+        self._over = False
+        self.alarmed_at: int | None = None
+        self.gate: Plan | None = None
+        self.stopped = False
+
+    @property
+    def n(self) -> int:
+        """Values fed so far."""
+        return self._n
+
+    @property
+    def trend_unit(self) -> str:
+        """What a trend is per: units of the map per turn, or per token."""
+        return f"units of the map per {self.rule.level}"
+
+    def begin_reply(self, *, gated: bool = False) -> None:
+        """Say that the next token is the first of a reply; at the level of turns every value is a reply.
+
+        Args:
+            gated: The reply is made under ``gate`` already, as part of its request's plan.
+        """
+        if self.rule.level == "token":
+            self._reply += 1
+            self._token = -1
+        self._gated = gated
+
+    def feed(self, position: float) -> MonitorState:
+        """Take the next position and return what it means; acts if that is due.
+
+        Args:
+            position: In units of the map: of a reply, NaN for an empty one; or of a token.
+
+        Raises:
+            DynamicsError: If the position is not finite, or a callback returned what cannot be done.
+            Exception: Whatever a callback raised.
+        """
+        position = float(position)
+        turns = self.rule.level == "turn"
+        if not math.isfinite(position) and not (turns and position != position):
+            raise DynamicsError(
+                f"position {self._n} of the conversation is {position}", hint="find where it was projected"
+            )
+        if turns:
+            self._reply += 1
+            self._token = 0
+        else:
+            if self._reply < 0:
+                self.begin_reply()
+            self._token += 1
+        statistic = self._tracker.update(position, self._reply, self._token)
+        self._n += 1
+        if position == position:
+            self._numbers.append(self._n)
+            self._values.append(position)
+        trend = slope(self._numbers, self._values)
+        alarm = statistic > self.rule.threshold
+        state = MonitorState(self._n, self._reply, self._token, position, trend, statistic, alarm)
+        if alarm and not self._over:
+            self._note("alarm", state)
+        self._over = alarm
+        if alarm and self.alarmed_at is None:
+            self.alarmed_at = self._n
+            return self._act(self.on_alarm, state)
+        if not turns and self._token == 0 and (self.stopped or (self.gate is not None and not self._gated)):
+            return self._act("stop" if self.stopped else self.gate, state)
+        return state
+
+    def feed_raw(self, projection: float) -> MonitorState:
+        """Take the next raw projection on the unit axis; see `feed`.
+
+        Raises:
+            DynamicsError: If the monitor does not know the units of its map.
+        """
+        return self.feed(self.to_position(projection))
+
+    def to_position(self, projection: float) -> float:
+        """Rescale a raw projection on the unit axis at the monitor's layer.
+
+        Raises:
+            DynamicsError: If the monitor does not know the units of its map.
+        """
+        if self.units is None:
+            raise DynamicsError(
+                "the monitor was fed a raw projection and does not know the units of its map",
+                hint="make it with Monitor.for_map(rule, found), or with units=(zero, one)",
+            )
+        zero, one = self.units
+        return (float(projection) - zero) / (one - zero)
+
+    def watch(
+        self,
+        probe: str | None = None,
+        to_position: Callable[[float], float] | PersonaMap | None = None,
+        *,
+        gated: bool = False,
+    ) -> Watch:
+        """Return a watch of the conversation's next reply, for ``Request.watch`` of an engine.
+
+        The request needs a probe of that name: the unit axis at the monitor's layer. If the engine makes
+        the reply anew, the monitor goes back to where the reply began; a callback may then be called again.
+
+        Args:
+            probe: Name of the probe; the monitor's by default.
+            to_position: What turns a raw projection into a position, or the map that does; the monitor's
+                own units by default.
+            gated: The request's plan contains ``gate`` already.
+
+        Raises:
+            DynamicsError: If the monitor reads turns, or does not know the units of its map.
+        """
+        if self.rule.level != "token":
+            raise DynamicsError(
+                "a monitor of turns cannot watch tokens",
+                hint="calibrate one of tokens, or feed it the mean projection when the reply is there",
+            )
+        name = self.probe if probe is None else probe
+        rescale = self.to_position
+        if isinstance(to_position, PersonaMap):
+            zero, one = units_of(to_position, self.layer)
+            rescale = lambda raw: (raw - zero) / (one - zero)  # noqa: E731
+        elif to_position is not None:
+            rescale = to_position
+        elif self.units is None:
+            self.to_position(0.0)
+        expected, before = 0, self.copy()
+
+        def see(token: int, projections: Mapping[str, float]) -> Plan | Literal["stop"] | None:
+            nonlocal expected, before
+            if token == 0 and expected:
+                # The engine makes the reply anew; what was said of the first try does not count.
+                vars(self).update(vars(before.copy()))
+                expected = 0
+            elif token == 0:
+                before = self.copy()
+            if token != expected:
+                raise DynamicsError(
+                    f"the watch of reply {self._reply} was shown token {token} after {expected - 1}",
+                    hint="give every request a watch of its own: monitor.watch()",
+                )
+            if name not in projections:
+                raise DynamicsError(
+                    f"the request has no probe {name!r} (it has {', '.join(projections) or 'none'})",
+                    hint="add one along the unit axis at the monitor's layer",
+                )
+            if token == 0:
+                self.begin_reply(gated=gated)
+            expected += 1
+            acted = self.feed(float(rescale(projections[name]))).acted
+            if acted == "stop":
+                return "stop"
+            return self.gate if acted == "gate" else None
+
+        return see
+
+    def _act(self, action: OnAlarm, state: MonitorState) -> MonitorState:
+        if callable(action):
+            self._note("callback", state)
+            state = replace(state, acted="callback")
+            action = checked_action(action(state))
+            if callable(action):
+                raise DynamicsError(
+                    "the callback of an alarm returned a callable", hint='return None, "stop" or a plan'
+                )
+        if isinstance(action, Plan):
+            self.gate = action
+            self._note("gate", state)
+            return replace(state, acted="gate")
+        if action == "stop":
+            self.stopped = True
+            self._note("stop", state)
+            return replace(state, acted="stop")
+        return state
+
+    def _note(self, kind: EventKind, state: MonitorState) -> None:
+        self.events.append(
+            MonitorEvent(state.n, state.reply, state.token, kind, state.statistic, state.position)
+        )
+
+    def fresh(self) -> Monitor:
+        """Return a monitor like this one for another conversation."""
+        other = copy.copy(self)
+        other._begin()
+        return other
+
+    def copy(self) -> Monitor:
+        """Return a monitor in the same state, which goes its own way from here."""
+        other = copy.copy(self)
+        other.events = list(self.events)
+        other._numbers, other._values = self._numbers.copy(), self._values.copy()
+        other._tracker = self._tracker.copy()
+        return other
+
+    def for_model(self, source: MonitorSource | None) -> Monitor:
+        """Return a fresh monitor for another model and map, or for any (None), if you mean it."""
+        other = self.fresh()
+        other.source = source
+        return other
+
+    def check_model(self, *, model_id: str, revision: str) -> None:
+        """Refuse another model than the one whose positions the rule was made for.
+
+        Raises:
+            DynamicsError: Naming both.
+        """
+        mine = self.source
+        if mine is None:
+            return
+        known = bool(mine.revision and revision)
+        if mine.revision != revision if known else mine.model != model_id:
+            raise DynamicsError(
+                f"the monitor is of the model {mine.model!r} ({mine.revision[:12]}), "
+                f"this is {model_id!r} ({revision[:12]})",
+                hint="calibrate one for this model, or say monitor.for_model(None) if you mean it",
+            )
+
+    def check_map(self, persona_map: PersonaMap) -> None:
+        """Refuse a map in whose units the rule was not made.
+
+        Raises:
+            DynamicsError: If the monitor remembers another map.
+        """
+        if self.source is not None and self.source.map_sha256 not in ("", persona_map.digest):
+            raise DynamicsError(
+                f"the monitor was made in units of the map {self.source.map_sha256[:12]}, the one in "
+                f"{persona_map.folder} is {persona_map.digest[:12]}",
+                hint="give the map that it was calibrated with, or calibrate it again",
+            )
+
+    def record(self) -> dict[str, Any]:
+        """Return all but the conversation and ``on_alarm`` as JSON values."""
+        return {
+            "format": FORMAT,
+            "rule": self.rule.record(),
+            "layer": self.layer,
+            "probe": self.probe,
+            "units": None if self.units is None else list(self.units),
+            "source": None if self.source is None else asdict(self.source),
+            "window": self.window,
+        }
+
+    def save(self, path: Path | str) -> None:
+        """Write the monitor as JSON: rule, baseline, calibration, layer, units, model and map.
+
+        The conversation and ``on_alarm`` are not written: what to do at an alarm is said by whoever loads it.
+
+        Args:
+            path: A file, or an existing folder, into which ``monitor.json`` is written.
+
+        Raises:
+            StoreError: If it cannot be written.
+        """
+        write_json(_file(path), self.record())
+
+    @classmethod
+    def load(cls, path: Path | str, *, on_alarm: OnAlarm = None) -> Monitor:
+        """Read a monitor that was saved.
+
+        Args:
+            path: The file, or the folder with ``monitor.json``.
+            on_alarm: What to do at an alarm.
+
+        Raises:
+            StoreError: If it is missing, damaged, or of another format.
+        """
+        file, action = _file(path), checked_action(on_alarm)
+        record = read_json(file)
+        if record.get("format") != FORMAT:
+            raise StoreError(
+                f"{file} holds no monitor of format {FORMAT}", hint="calibrate and save the monitor again"
+            )
+        try:
+            units, source = record["units"], record["source"]
+            return cls(
+                rule_of(record["rule"]),
+                layer=int(record["layer"]),
+                probe=str(record["probe"]),
+                units=None if units is None else (float(units[0]), float(units[1])),
+                source=None if source is None else MonitorSource(**source),
+                on_alarm=action,
+                window=int(record["window"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, DynamicsError) as error:
+            raise StoreError(f"{file} is damaged: {error}", hint="calibrate and save it again") from error
+
+
+def units_of(persona_map: PersonaMap, layer: int) -> tuple[float, float]:
+    """Return the raw projections of the mean role and of the default at a layer.
+
+    Raises:
+        UsageError: If the map has no such layer.
+    """
+    persona_map.unit_axis(layer)
+    stats = persona_map.stats
+    return float(stats.mean_projection[layer]), float(stats.default_projection[layer])
+
+
+def _file(path: Path | str) -> Path:
+    return Path(path) / MONITOR_JSON if Path(path).is_dir() else Path(path)

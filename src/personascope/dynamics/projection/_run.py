@@ -1,0 +1,369 @@
+"""Projecting transcripts: where each turn lies along the axis, and along any other direction.
+
+A run folder holds one unit for every `UNIT` entries of its source, in the source's order, with the entries
+that could not be read or projected among them. A run that is killed is taken up by the same call:
+entries of committed units are read again, but not projected again.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from personascope.chat import Conversation
+from personascope.directions import AXIS, NamedProbe, axis_probe, in_units
+from personascope.dynamics.projection._records import (
+    KIND,
+    SUMMARY,
+    TABLE,
+    Projected,
+    ProjectedTurn,
+    Projections,
+    Reading,
+    Status,
+    columns,
+    entry_row,
+    read_projections,
+    schema,
+    to_rows,
+    turn_row,
+)
+from personascope.dynamics.projection._summary import Counted
+from personascope.dynamics.projection._truncate import cut_to
+from personascope.engines import Engine, TurnActivations
+from personascope.errors import ChatError, StoreError, UsageError
+from personascope.interop import Transcript, TranscriptSource, Unreadable
+from personascope.interventions import Plan
+from personascope.runs import Progress, ProgressCallback, shown
+from personascope.space import PersonaMap
+from personascope.store import RunFolder, sync, tmp_path, write_json
+
+UNIT = 32
+"""Entries of one unit: what a kill can cost at most."""
+
+
+class Projector:
+    """Projects transcripts, one pass of the model each.
+
+    Attributes:
+        probes: All of them, "axis" first.
+        layer: Where "axis" is read.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        persona_map: PersonaMap,
+        *,
+        layer: int | None = None,
+        probes: Sequence[NamedProbe] = (),
+        tokens: bool = False,
+        max_tokens: int | None = None,
+        plan: Plan | None = None,
+    ) -> None:
+        """Take a model and its map.
+
+        Args:
+            engine: The model.
+            persona_map: Its map.
+            layer: Where "axis" is read; the map's middle layer by default.
+            probes: Other directions (`parse_probes`); an "axis" among them is the one that is there anyway.
+            tokens: Also keep the projection of each token.
+            max_tokens: Cut longer conversations to the whole messages that have room, from the
+                first on; None reports those that are longer than the model reads.
+            plan: Intervention under which they are read, or None.
+
+        Raises:
+            UsageError: If the map has no such layer, a probe is called "axis" and is of another
+                layer, or ``max_tokens`` is below 1 or beyond what the model reads.
+        """
+        self.engine = engine
+        self.persona_map = persona_map
+        self.layer = persona_map.middle_layer if layer is None else layer
+        axis = axis_probe(persona_map, self.layer)
+        for probe in probes:
+            if probe.name == AXIS and probe.layer != self.layer:
+                raise UsageError(
+                    f"the probe {AXIS!r} is of layer {probe.layer}, and positions are read at {self.layer}",
+                    hint=f"parse it with the layer {self.layer}, or call it {AXIS}@{probe.layer}",
+                )
+        self.probes = (axis, *(probe for probe in probes if probe.name != AXIS))
+        self.tokens = tokens
+        self.plan = plan
+        self.limit = engine.info.context
+        self.max_tokens = max_tokens
+        if max_tokens is not None and not 1 <= max_tokens <= (self.limit or max_tokens):
+            raise UsageError(
+                f"max_tokens is {max_tokens}",
+                hint=f"give 1 or more, and no more than the model reads ({self.limit or 'unknown'})",
+            )
+        self._last_turn = _last_turn(plan)
+
+    def project(self, entry: Transcript | Unreadable, number: int = 0) -> Projected:
+        """Project an entry of a source, or say why it cannot be.
+
+        Args:
+            entry: The entry.
+            number: Its number in the source.
+
+        Raises:
+            EngineError: If the engine fails, or the plan is of another model.
+        """
+        if isinstance(entry, Unreadable):
+            return Projected(number, entry.where, entry.where, "unreadable", entry.reason)
+        try:
+            conversation, status, said = self._fit(entry.conversation)
+            mended = "; ".join(filter(None, (entry.mended, said if status == "projected" else "")))
+            if status != "projected":
+                return self._without(entry, number, status, said)
+            turns = self.engine.observe(
+                conversation, probes=tuple(named.probe for named in self.probes), plan=self.plan
+            )
+            ids = self._token_ids(conversation, turns) if self.tokens else [None] * len(turns)
+        except ChatError as error:
+            return self._without(entry, number, "refused", error.message)
+        made = tuple(self._turn(conversation, turn, of) for turn, of in zip(turns, ids, strict=True))
+        return Projected(number, entry.id, entry.where, "projected", "", mended, entry.metadata, made)
+
+    def _without(self, entry: Transcript, number: int, status: Status, reason: str) -> Projected:
+        return Projected(number, entry.id, entry.where, status, reason, entry.mended, entry.metadata)
+
+    def _fit(self, conversation: Conversation) -> tuple[Conversation, Status, str]:
+        """Return what of a conversation is projected; or the status and the reason why nothing is."""
+        if self._last_turn >= len(conversation):
+            why = f"the plan acts from turn {self._last_turn} on, and there are {len(conversation)}"
+            return (), "refused", why
+        if self.max_tokens is None:
+            count = self.engine.count_tokens(conversation) if self.limit else 0
+            if self.limit and count > self.limit:
+                return (), "too long", f"{count} tokens, and the model reads {self.limit}"
+            return conversation, "projected", ""
+        kept = cut_to(self.engine, conversation, self.max_tokens)
+        if not kept or self._last_turn >= len(kept):
+            return (), "too long", f"nothing that can be read alone has room in {self.max_tokens} tokens"
+        if len(kept) == len(conversation):
+            return conversation, "projected", ""
+        left = f"{len(conversation) - len(kept)} of {len(conversation)}"
+        return kept, "projected", f"the last {left} messages left out to keep within {self.max_tokens} tokens"
+
+    def _turn(
+        self, conversation: Conversation, turn: TurnActivations, ids: tuple[int, ...] | None
+    ) -> ProjectedTurn:
+        readings: dict[str, Reading] = {}
+        for named in self.probes:
+            values = turn.projections[named.name]
+            mean = float(values.mean(dtype=float)) if len(values) else math.nan
+            units = in_units(named.name)
+            readings[named.name] = Reading(
+                mean,
+                float(self.persona_map.to_units(mean, named.layer)) if units else math.nan,
+                self.persona_map.percentile(mean, named.layer) if units else math.nan,
+                values if self.tokens else None,
+            )
+        return ProjectedTurn(
+            turn.index, turn.role, conversation[turn.index].content, turn.token_count, readings, ids
+        )
+
+    def _token_ids(
+        self, conversation: Conversation, turns: Sequence[TurnActivations]
+    ) -> Sequence[tuple[int, ...] | None]:
+        """Return the tokens of every turn, where the engine shows its chat format."""
+        chat = getattr(self.engine, "chat", None)
+        if chat is None:
+            return [None] * len(turns)
+        rendered = chat.render_with_spans(conversation, add_generation_prompt=False)
+        return [tuple(rendered.token_ids[span.start : span.end]) for span in rendered.spans]
+
+
+def _last_turn(plan: Plan | None) -> int:
+    """Return the last turn that a plan names, -1 where it names none."""
+    wheres = [] if plan is None else [op.where for op in plan.ops]
+    return max((int(w.removeprefix("turn:")) for w in wheres if w.startswith("turn:")), default=-1)
+
+
+def project_transcripts(
+    engine: Engine,
+    persona_map: PersonaMap,
+    source: Path | str | TranscriptSource,
+    *,
+    layer: int | None = None,
+    probes: Sequence[NamedProbe] = (),
+    tokens: bool = False,
+    limit: int | None = None,
+    max_tokens: int | None = None,
+    plan: Plan | None = None,
+) -> Iterator[Projected]:
+    """Project the entries of a source as they are read, and keep nothing (section 4).
+
+    The arguments are those of `Projector`; ``source`` and ``limit`` those of `read_transcripts`.
+
+    Raises:
+        UsageError: If there is no such source or layer.
+        EngineError: If the engine fails.
+    """
+    projector = Projector(
+        engine, persona_map, layer=layer, probes=probes, tokens=tokens, max_tokens=max_tokens, plan=plan
+    )
+    opened = source if isinstance(source, TranscriptSource) else TranscriptSource.open(source)
+    for number, entry in enumerate(opened.read(limit=limit)):
+        yield projector.project(entry, number)
+
+
+def run_projection(
+    engine: Engine,
+    persona_map: PersonaMap,
+    source: Path | str | TranscriptSource,
+    *,
+    out: Path,
+    layer: int | None = None,
+    probes: Sequence[NamedProbe] = (),
+    tokens: bool = False,
+    limit: int | None = None,
+    max_tokens: int | None = None,
+    plan: Plan | None = None,
+    progress: ProgressCallback | bool = True,
+    restart: bool = False,
+    command: str = "",
+) -> Projections:
+    """Project the entries of a source into a run folder, `UNIT` at a time, and write its table and summary.
+
+    Args:
+        engine: As in `Projector`.
+        persona_map: As in `Projector`.
+        source: As in `read_transcripts`; its contents must be the same when a run is taken up.
+        out: The folder, new or of an earlier call with the same arguments.
+        layer: As in `Projector`.
+        probes: As in `Projector`.
+        tokens: As in `Projector`.
+        limit: Transcripts at most; None for all.
+        max_tokens: As in `Projector`.
+        plan: As in `Projector`.
+        progress: Whether to show a bar, or what to call after each entry instead. The source
+            is then read once more, to count its entries.
+        restart: Forget a run that is in the folder.
+        command: Recorded in the manifest.
+
+    Raises:
+        UsageError: If there is no such source or layer, or the run folder lies in the source.
+        StoreError: If the folder holds another run or cannot be written.
+        EngineError: If the engine fails.
+    """
+    opened = source if isinstance(source, TranscriptSource) else TranscriptSource.open(source)
+    if opened.files and out.resolve().is_relative_to(Path(opened.name).resolve()):
+        raise UsageError(
+            f"{out} lies in {opened.name}, which is read: it would be its own source",
+            hint="name a folder elsewhere",
+        )
+    projector = Projector(
+        engine, persona_map, layer=layer, probes=probes, tokens=tokens, max_tokens=max_tokens, plan=plan
+    )
+    info = engine.info
+    identity: dict[str, Any] = {
+        "kind": KIND,
+        "source": opened.digest(),
+        "map": persona_map.digest,
+        "model": info.identity,
+        "layer": projector.layer,
+        "probes": [[named.name, named.layer, named.digest] for named in projector.probes],
+        "tokens": tokens,
+        "limit": limit,
+        "max_tokens": max_tokens,
+        "plan": None if plan is None else plan.digest,
+    }
+    notes = {"source": opened.name, "map": str(persona_map.folder), "command": command}
+    total = 0 if progress is False else sum(1 for _ in opened.read(limit=limit))
+    with shown(progress) as tell, RunFolder.open(out, identity, notes, restart=restart) as folder:
+        _run(projector, opened.read(limit=limit), folder, total, tell)
+        found_all = read_projections(out)
+        counted = Counted(opened.name, projector.layer)
+        _write_table(out / TABLE, _counting(found_all, counted), found_all.probes)
+        write_json(out / SUMMARY, counted.summary())
+    return read_projections(out)
+
+
+def _run(
+    projector: Projector,
+    entries: Iterator[Transcript | Unreadable],
+    folder: RunFolder,
+    total: int,
+    progress: ProgressCallback | None,
+) -> None:
+    columns_ = schema([named.name for named in projector.probes], tokens=projector.tokens)
+    done = tokens = problems = index = 0
+    while unit := list(islice(entries, UNIT)):
+        if index in folder.units:
+            done += len(unit)
+            problems += folder.units[index].meta["problems"]
+            if progress is not None:
+                progress(_progress(done, total, tokens, problems))
+        else:
+            rows: list[dict[str, Any]] = []
+            wrong = 0
+            for place, entry in enumerate(unit):
+                projected = projector.project(entry, index * UNIT + place)
+                rows += to_rows(projected, tokens=projector.tokens)
+                tokens += sum(turn.token_count for turn in projected.turns)
+                wrong += projected.status != "projected"
+                done += 1
+                if progress is not None:
+                    progress(_progress(done, total, tokens, problems + wrong))
+            meta = {"entries": len(unit), "problems": wrong}
+            folder.commit(index, rows=pa.Table.from_pylist(rows, schema=columns_), meta=meta, parts={})
+            problems += wrong
+        index += 1
+
+
+def _progress(done: int, total: int, tokens: int, problems: int) -> Progress:
+    return Progress("project", done, total, tokens, f"{problems} not projected" if problems else "")
+
+
+def _counting(entries: Projections, counted: Counted) -> Iterator[Projected]:
+    for entry in entries:
+        counted.add(entry)
+        yield entry
+
+
+def table_columns(probes: Sequence[str]) -> list[str]:
+    """Return the columns of a table of turns, those of single tokens and metadata left out."""
+    entry = ["number", "id", "where", "status", "reason", "mended", "turn", "role", "tokens"]
+    return [*entry, *(column for name in probes for column in columns(name)), "text"]
+
+
+def table_rows(entry: Projected) -> Iterator[Mapping[str, Any]]:
+    """Yield an entry's rows of such a table: one a turn, or one with the reason why there is none."""
+    base = entry_row(entry)
+    if not entry.turns:
+        yield base
+    for turn in entry.turns:
+        yield base | turn_row(turn)
+
+
+def _write_table(path: Path, entries: Iterator[Projected], probes: Sequence[str]) -> None:
+    """Write all turns as CSV, whole or not at all.
+
+    Raises:
+        StoreError: If it cannot be written.
+    """
+    tmp = tmp_path(path)
+    try:
+        with tmp.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, table_columns(probes), restval="")
+            writer.writeheader()
+            for entry in entries:
+                writer.writerows(table_rows(entry))
+        sync(tmp)
+        tmp.replace(path)
+        sync(path.parent)
+    except OSError as error:
+        raise StoreError(
+            f"{path} could not be written: {error.strerror or error}",
+            hint="free some space and run the same command again; what was committed is kept",
+        ) from error
+    finally:
+        tmp.unlink(missing_ok=True)

@@ -1,0 +1,173 @@
+"""The same user turns under two plans, side by side: two runs, matched by dialogue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from personascope.dynamics import topic_key
+from personascope.dynamics._conversation import Dialogue, DriftRun, Exchange
+from personascope.dynamics.trajectories._by_domain import MIN_DIALOGUES
+from personascope.errors import DynamicsError
+from personascope.stats import Difference, Interval, json_values, mean_interval, paired_difference
+
+Array = np.ndarray
+By = Literal["domain", "dialogue"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayTurn:
+    """One turn of conversations that were answered twice.
+
+    Attributes:
+        turn: Number of the exchange, from 0.
+        plain: Mean position of the replies in the first run.
+        planned: Mean position of the replies to the same messages in the second.
+        difference: Second less first, conversation by conversation, resampled by topic.
+        fired: Share of the tokens under the second run's plan on which a cap fired; None where no plan acted.
+    """
+
+    turn: int
+    plain: Interval
+    planned: Interval
+    difference: Difference
+    fired: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayPair:
+    """The conversations of one domain, or one conversation.
+
+    Attributes:
+        name: Name of the domain, or id of the dialogue.
+        turns: Turns that enough conversations reach in both runs.
+        dropped: (turn, conversations that reach it in both) of the others.
+        n_dialogues: Conversations that stand in both runs.
+    """
+
+    name: str
+    turns: tuple[ReplayTurn, ...]
+    dropped: tuple[tuple[int, int], ...]
+    n_dialogues: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replays:
+    """Two runs compared.
+
+    Attributes:
+        pairs: By domain or dialogue.
+        layer: Where positions are read.
+        missing: Ids of dialogues that stand in one run alone.
+    """
+
+    pairs: tuple[ReplayPair, ...]
+    layer: int
+    missing: tuple[str, ...]
+
+    def record(self) -> dict[str, Any]:
+        """Return all of it as JSON; what cannot be said is null."""
+        return json_values(asdict(self))
+
+
+def compare_replays(
+    first: DriftRun,
+    second: DriftRun,
+    *,
+    by: By = "domain",
+    layer: int | None = None,
+    min_dialogues: int | None = None,
+    n_boot: int = 2000,
+    seed: int = 0,
+) -> Replays:
+    """Compare the replies of two runs to the same user turns, turn by turn.
+
+    A turn of a conversation counts if both runs have a reply there. Both are read in the
+    units of the first run.
+
+    Args:
+        first: The plain run, or whichever is the reference.
+        second: Its replay under a plan.
+        by: One mean for each domain, or each dialogue by itself.
+        layer: Where positions are read; the first run's layer by default.
+        min_dialogues: Conversations that a turn needs: 10 by domain and 1 by dialogue unless given.
+        n_boot: Bootstrap draws.
+        seed: Seed of draws and sign flips.
+
+    Raises:
+        DynamicsError: If no dialogue stands in both runs, or a message of the user differs between them.
+    """
+    at = first.layer if layer is None else layer
+    least = min_dialogues if min_dialogues is not None else MIN_DIALOGUES if by == "domain" else 1
+    others = {dialogue.id: dialogue for dialogue in second.dialogues}
+    both = [(one, others[one.id]) for one in first.dialogues if one.id in others]
+    if not both:
+        raise DynamicsError(
+            f"no dialogue of {first.path} was replayed in {second.path}",
+            hint="give a run and a replay of that very run",
+        )
+    known = {one.id for one, _ in both}
+    missing = [one.id for run in (first, second) for one in run.dialogues if one.id not in known]
+    blocks: dict[str, list[tuple[Dialogue, Dialogue]]] = {}
+    for one, other in both:
+        _same_messages(one, other)
+        blocks.setdefault(one.domain if by == "domain" else one.id, []).append((one, other))
+    pairs = tuple(_pair(name, block, first, at, least, n_boot, seed) for name, block in blocks.items())
+    return Replays(pairs, at, tuple(missing))
+
+
+def _same_messages(one: Dialogue, other: Dialogue) -> None:
+    for a, b in zip(one.exchanges, other.exchanges, strict=False):
+        if a.user != b.user:
+            raise DynamicsError(
+                f"the message {a.turn + 1} of {one.id} is {a.user[:50]!r} in one run and {b.user[:50]!r} "
+                "in the other",
+                hint="compare a run with its replay, which repeats the user's turns",
+            )
+
+
+def _pair(
+    name: str,
+    block: list[tuple[Dialogue, Dialogue]],
+    run: DriftRun,
+    layer: int,
+    least: int,
+    n_boot: int,
+    seed: int,
+) -> ReplayPair:
+    def path(dialogue: Dialogue) -> Float[Array, "turns"]:
+        raw = np.array([exchange.projections[layer] for exchange in dialogue.exchanges], float)
+        return run.to_units(raw, layer)
+
+    paths = [(path(one), path(other)) for one, other in block]
+    turns: list[ReplayTurn] = []
+    dropped: list[tuple[int, int]] = []
+    for turn in range(max(len(p) for pair in paths for p in pair)):
+        there = [
+            i for i, pair in enumerate(paths) if all(turn < len(p) and np.isfinite(p[turn]) for p in pair)
+        ]
+        if len(there) < max(least, 1):
+            dropped.append((turn, len(there)))
+            continue
+        before, after = ([float(paths[i][side][turn]) for i in there] for side in (0, 1))
+        topics = [topic_key(block[i][0]) for i in there]
+        settings: Mapping[str, int] = {"n_boot": n_boot, "seed": seed}
+        turns.append(
+            ReplayTurn(
+                turn=turn,
+                plain=mean_interval(before, topics, **settings),
+                planned=mean_interval(after, topics, **settings),
+                difference=paired_difference(after, before, topics, **settings),
+                fired=_fired([block[i][1].exchanges[turn] for i in there]),
+            )
+        )
+    return ReplayPair(name, tuple(turns), tuple(dropped), len(block))
+
+
+def _fired(exchanges: list[Exchange]) -> float | None:
+    under = sum(exchange.plan_tokens for exchange in exchanges)
+    return sum(exchange.capped_tokens for exchange in exchanges) / under if under else None

@@ -1,0 +1,123 @@
+"""What is held against the model before it may act: a request's spec, a plan, probes.
+
+The scheduler asks before a request enters its queue, the HTTP front end before the engine sees it.
+"""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from personascope.engines._vllm._config import PluginConfig
+from personascope.engines._vllm.request._limits import Limits
+from personascope.engines._vllm.request._plan_store import PlanStore, ProbeSet
+from personascope.engines._vllm.request._spec import Spec
+from personascope.errors import EngineError, InterventionError
+from personascope.interventions import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """The plugin's configuration and the model's shape.
+
+    Attributes:
+        config: How the plugin was started.
+        n_layers: Number of decoder blocks.
+        d_model: Width of the residual stream.
+        limits: Sizes of the static flavour's tables; None in the dynamic one, whose tables grow.
+    """
+
+    config: PluginConfig
+    n_layers: int
+    d_model: int
+    limits: Limits | None = None
+
+    @classmethod
+    def of(cls, vllm_config: Any) -> Gate:
+        """Read it from vLLM's config.
+
+        Raises:
+            EngineError: If the plugin's part of it is not there or malformed.
+        """
+        from vllm.platforms import current_platform
+
+        config = PluginConfig.of(vllm_config)
+        text = vllm_config.model_config.hf_text_config
+        static = config.static(vllm_config, gpu=not current_platform.is_cpu())
+        limits = config.limits if static else None
+        return cls(config, int(text.num_hidden_layers), int(text.hidden_size), limits)
+
+    def check(self, spec: Spec, spool: PlanStore) -> Plan | None:
+        """Return the plan of a spec that can be honoured, or None if it has none.
+
+        Raises:
+            EngineError: If a plan or probe set is not there, or cannot act on this model.
+        """
+        self.check_layers(spec.layers or ())
+        if spec.probes is not None:
+            self.check_probes(spool.probes(spec.probes))
+        if spec.plan is None:
+            return None
+        plan = spool.plan(spec.plan)
+        self.check_plan(plan)
+        for op in plan.ops:
+            if op.where.startswith("turn:") and int(op.where.removeprefix("turn:")) >= len(spec.turns):
+                raise EngineError(
+                    f"the plan acts from {op.where} on, and the request names {len(spec.turns)} turns",
+                    hint="send the turns' first positions, or a plan that acts elsewhere",
+                )
+        return plan
+
+    def check_plan(self, plan: Plan) -> None:
+        """Raise on a plan of another model, width or layer.
+
+        Raises:
+            EngineError: Naming what differs.
+        """
+        try:
+            plan.check_model(
+                model_id=self.config.model_id,
+                revision=self.config.revision,
+                n_layers=self.n_layers,
+                d_model=self.d_model,
+            )
+        except InterventionError as error:
+            raise EngineError(error.message, hint=error.hint) from error
+        self.check_layers(plan.layers)
+        if self.limits is not None:
+            self.limits.check_plan(plan)
+
+    def check_probes(self, probes: ProbeSet) -> None:
+        """Raise on probes of another width or layer.
+
+        Raises:
+            EngineError: Naming what differs.
+        """
+        width = probes.directions.shape[1]
+        if width != self.d_model or not np.isfinite(probes.directions).all():
+            raise EngineError(
+                f"the probes are {width} wide or not finite; the model is {self.d_model}",
+                hint="make them from this model's map",
+            )
+        self.check_layers(probes.layers)
+        if self.limits is not None:
+            self.limits.check_probes(probes)
+
+    def check_layers(self, layers: Iterable[int]) -> None:
+        """Raise on a layer that the plugin does not hold.
+
+        Raises:
+            EngineError: Naming it.
+        """
+        armed = self.config.layers
+        outside = sorted(at for at in layers if at >= self.n_layers or (armed and at not in armed))
+        if outside:
+            raise EngineError(
+                f"layer {outside[0]} is not armed",
+                hint=f"the model has {self.n_layers} layers; the plugin was started with "
+                + ("all of them" if armed is None else ", ".join(map(str, sorted(armed)))),
+            )

@@ -1,0 +1,105 @@
+"""What the tables of the static flavour hold, and what does not fit in them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from personascope.engines._vllm.request._plan_store import ProbeSet
+from personascope.engines._vllm.request._spec import Spec
+from personascope.errors import EngineError
+from personascope.interventions import Cap, Plan
+
+MAX_PARTS = 31
+"""Parts of the sequence that a plan may tell apart: one bit each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes of tables that cannot grow once graphs are recorded.
+
+    Attributes:
+        plans: Distinct plans that are under way at once.
+        ops: Operations of a plan at one layer.
+        slots: Requests that pool, or have a plan, at once.
+        probe_sets: Distinct sets of probes that are under way at once.
+        probes: Probes of a set at one layer.
+        columns: Probes of a set.
+    """
+
+    plans: int = 64
+    ops: int = 2
+    slots: int = 512
+    probe_sets: int = 8
+    probes: int = 4
+    columns: int = 16
+
+    def check_plan(self, plan: Plan) -> None:
+        """Raise unless a plan fits.
+
+        Raises:
+            EngineError: Naming what is too much.
+        """
+        for layer in plan.layers:
+            stages = plan.stages(layer)
+            count = sum(map(len, stages))
+            if count > self.ops:
+                raise EngineError(
+                    f"the plan has {count} operations at layer {layer}; {self.ops} fit",
+                    hint="start the server with a larger personascope.limits.ops in --additional-config",
+                )
+            for stage in stages:
+                if isinstance(stage[0], Cap) and len(stage) > 1 and not _orthogonal(stage):
+                    raise EngineError(
+                        f"caps of layer {layer} would have to hold together, and are not orthogonal",
+                        hint="make the directions orthogonal, or run without CUDA graphs (enforce_eager)",
+                    )
+        if len({op.where for op in plan.ops}) > MAX_PARTS:
+            raise EngineError(
+                f"the plan tells more than {MAX_PARTS} parts of the sequence apart", hint="use fewer turns"
+            )
+
+    def check_probes(self, probes: ProbeSet) -> None:
+        """Raise unless a set of probes fits.
+
+        Raises:
+            EngineError: Naming what is too much.
+        """
+        most = max(probes.layers.count(layer) for layer in probes.layers)
+        if most > self.probes or len(probes.names) > self.columns:
+            raise EngineError(
+                f"{len(probes.names)} probes, {most} at one layer; {self.columns} and {self.probes} fit",
+                hint="use fewer, or a larger personascope.limits in --additional-config",
+            )
+
+    def check_room(self, spec: Spec, live: Collection[Spec]) -> None:
+        """Raise if a request does not fit beside those that are under way.
+
+        Raises:
+            EngineError: Naming the table that is full.
+        """
+        for what, new, held, most in (
+            ("plans", spec.plan, {other.plan for other in live}, self.plans),
+            ("probe sets", spec.probes, {other.probes for other in live}, self.probe_sets),
+        ):
+            if new is not None and len((held - {None}) | {new}) > most:
+                raise _full(most, what)
+        spans = [len(other.spans or ((0, 1),)) for other in (*live, spec) if other.pool]
+        if spec.pool and sum(spans) > self.slots:
+            raise _full(self.slots, "pooled spans")
+        if spec.plan is not None and sum(other.plan is not None for other in (*live, spec)) > self.slots:
+            raise _full(self.slots, "requests with a plan")
+
+
+def _full(most: int, what: str) -> EngineError:
+    return EngineError(
+        f"{most} {what} are under way, and no more fit",
+        hint="send it again later, or start with larger personascope.limits in --additional-config",
+    )
+
+
+def _orthogonal(caps: tuple[object, ...]) -> bool:
+    directions = [cap.direction for cap in caps if isinstance(cap, Cap)]
+    return all(
+        abs(float(a @ b)) < 1e-6 for place, a in enumerate(directions) for b in directions[place + 1 :]
+    )

@@ -1,0 +1,153 @@
+"""Reading what the workers send back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from safetensors.numpy import load
+
+from personascope.errors import EngineError
+from personascope.interventions import CapCounts
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reading:
+    """What was read from one request.
+
+    Attributes:
+        plan: Digest of the plan that was applied, or None.
+        counts: Tokens of each span.
+        layers: Layers of the sums.
+        sums: [spans, layers, d] float32, or None.
+        norms: Sums of the tokens' norms, [spans, layers], or None.
+        projections: For each span [tokens, probes] float32.
+        tally: What the plan did.
+    """
+
+    plan: str | None
+    counts: list[int]
+    layers: list[int]
+    sums: np.ndarray | None
+    norms: np.ndarray | None
+    projections: list[np.ndarray]
+    tally: CapCounts
+
+    def mean(self, span: int, layers: Sequence[int]) -> np.ndarray | None:
+        """Return the mean over a span at some layers, [layers, d]; None for an empty span."""
+        if self.sums is None or not self.counts[span]:
+            return None
+        places = [self.layers.index(layer) for layer in layers]
+        return self.sums[span][places] / np.float32(self.counts[span])
+
+
+def read_results(blobs: Sequence[bytes]) -> dict[str, Reading]:
+    """Read the answer of every worker to a fetch.
+
+    With tensor parallelism the residual stream is the same on every worker; the first one's is taken. The
+    stages of a pipeline hold different layers, and each sends what is known of its own.
+
+    Raises:
+        EngineError: If two workers disagree about what they did.
+    """
+    parts = [_parse(blob) for blob in blobs]
+    return {key: _merge(key, [part[key] for part in parts]) for key in parts[0]}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """What one worker sends of a request.
+
+    Attributes:
+        reading: Of the layers that it holds.
+        columns: Probes that lie at one of them.
+        stage: Its stage of the pipeline.
+        hit: Positions on which a cap fired at one of its layers; None if there is one stage.
+    """
+
+    reading: Reading
+    columns: list[int]
+    stage: int
+    hit: np.ndarray | None
+
+
+def _parse(blob: bytes) -> dict[str, _Part]:
+    arrays = load(blob)
+    header = json.loads(blob[8 : 8 + int.from_bytes(blob[:8], "little")])
+    found: dict[str, _Part] = {}
+    for key, meta in json.loads(header["__metadata__"]["results"]).items():
+        at = meta["place"]
+        tally = meta.get("tally")
+        reading = Reading(
+            plan=meta["plan"],
+            counts=meta["counts"],
+            layers=meta.get("layers", []),
+            sums=arrays.get(f"{at}.sums"),
+            norms=arrays.get(f"{at}.norms"),
+            projections=[arrays[f"{at}.projections.{number}"] for number in range(len(meta["counts"]))]
+            if "probes" in meta
+            else [],
+            tally=CapCounts()
+            if tally is None
+            else CapCounts(
+                tally["tokens"],
+                tally["capped"],
+                {int(layer): count for layer, count in tally["fired"].items()},
+                {int(layer): length for layer, length in tally["moved"].items()},
+                tally["greatest"],
+            ),
+        )
+        found[key] = _Part(reading, meta.get("columns", []), meta.get("stage", 0), arrays.get(f"{at}.hit"))
+    return found
+
+
+def _merge(key: str, parts: list[_Part]) -> Reading:
+    stages: dict[int, _Part] = {}
+    for part in parts:
+        stages.setdefault(part.stage, part)
+    first = parts[0].reading
+    for part in parts:
+        reading, same = part.reading, stages[part.stage].reading
+        if (reading.counts, reading.plan, reading.layers) != (first.counts, first.plan, same.layers):
+            raise EngineError(
+                f"the workers read different tokens of request {key!r}: "
+                f"{[part.reading.counts for part in parts]}",
+                hint="report this with the vLLM version and the parallelism; the results are not used",
+            )
+    if len(stages) == 1:
+        return first
+    return _join(key, [stages[stage] for stage in sorted(stages)])
+
+
+def _join(key: str, parts: list[_Part]) -> Reading:
+    """Put together what the stages of a pipeline know of their layers."""
+    readings = [part.reading for part in parts]
+    first = readings[0]
+    sums = [reading.sums for reading in readings if reading.sums is not None]
+    norms = [reading.norms for reading in readings if reading.norms is not None]
+    projections: list[np.ndarray] = []
+    for span, projected in enumerate(first.projections):
+        whole = np.full((max(len(r.projections[span]) for r in readings), projected.shape[1]), np.nan)
+        for part in parts:
+            if part.columns:
+                whole[:, part.columns] = part.reading.projections[span][:, part.columns]
+        if len(whole) and sorted(c for part in parts for c in part.columns) != list(range(whole.shape[1])):
+            raise EngineError(
+                f"no worker, or two, projected request {key!r} onto one of its probes",
+                hint="report this with the vLLM version and the parallelism; the results are not used",
+            )
+        projections.append(whole.astype(np.float32))
+    tally = sum((reading.tally for reading in readings), CapCounts())
+    hit = [part.hit for part in parts if part.hit is not None]
+    return Reading(
+        plan=first.plan,
+        counts=first.counts,
+        layers=[layer for reading in readings for layer in reading.layers],
+        sums=np.concatenate(sums, axis=1) if sums else None,
+        norms=np.concatenate(norms, axis=1) if norms else None,
+        projections=projections,
+        # A token on which caps of two stages fired counts once.
+        tally=replace(tally, tokens=first.tally.tokens, capped=len(np.unique(np.concatenate(hit)))),
+    )

@@ -1,0 +1,161 @@
+"""What a request asks of the plugin: a small JSON value in ``SamplingParams.extra_args``.
+
+Plans and probes are named by digest; they were put into the spool before (`_spool`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from personascope.errors import EngineError
+from personascope.interventions import TokenSpans
+
+FIELD = "personascope"
+"""The name of the value in ``extra_args``, and of the plugin's part of ``additional_config``."""
+
+DRAW = "personascope_draw"
+"""Key of ``extra_args`` for a request whose tokens we draw (`_draw`): {"seed": int, "top_p": float}."""
+
+END = 1 << 60
+"""Beyond every token position."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What is done to one request and read from it.
+
+    Attributes:
+        key: Name under which the results are fetched.
+        samples: Responses that are drawn (``SamplingParams.n``); of several, each has ``#0``, ``#1``, ...
+            behind the key.
+        plan: Digest of the plan, or None.
+        response: Position of the first response token, if it lies within the prompt (text that
+            already exists); None for the end of the prompt.
+        turns: Position of the first content token of each message, for plans that act from a turn on.
+        spans: Positions that are read, [start, stop) each; None for the response.
+        pool: Whether to sum the residual stream over the spans.
+        layers: Layers that are pooled; None for all that the plugin was started with.
+        norms: Whether to sum the norms of the tokens too.
+        probes: Digest of the probes onto which the spans' tokens are projected, or None.
+    """
+
+    key: str
+    plan: str | None = None
+    response: int | None = None
+    turns: tuple[int, ...] = ()
+    spans: tuple[tuple[int, int], ...] | None = None
+    pool: bool = False
+    layers: tuple[int, ...] | None = None
+    norms: bool = False
+    probes: str | None = None
+    samples: int = 1
+
+    def extra_args(self) -> dict[str, Any]:
+        """Return the value of ``SamplingParams.extra_args``."""
+        empty = Spec(self.key)
+        return {FIELD: {k: v for k, v in asdict(self).items() if k == "key" or v != getattr(empty, k)}}
+
+    def of_sample(self, name: str) -> Spec:
+        """Return the spec of one of several samples, which vLLM names number_request."""
+        if self.samples == 1:
+            return self
+        return replace(self, key=f"{self.key}#{name.split('_', 1)[0]}")
+
+    def extent(self, prompt: int) -> TokenSpans:
+        """Return where the parts of the sequence lie, for a prompt of so many tokens."""
+        return TokenSpans(prompt if self.response is None else self.response, self.turns)
+
+    def read(self, prompt: int) -> tuple[tuple[int, int], ...]:
+        """Return the spans that are read, for a prompt of so many tokens."""
+        if not self.pool and self.probes is None:
+            return ()
+        return ((self.extent(prompt).prompt, END),) if self.spans is None else self.spans
+
+    def salt(self, prompt: int, acts_everywhere: bool) -> str:
+        """Return what sets the plan's keys and values apart in the prefix cache.
+
+        Where a plan acts on a part only, the same tokens are treated differently where that part begins
+        elsewhere.
+        """
+        where = "" if acts_everywhere else f"/{self.extent(prompt).prompt}/{','.join(map(str, self.turns))}"
+        return f"{FIELD}/{self.plan}{where}"
+
+
+def sample_keys(key: str, samples: int) -> list[str]:
+    """Return the keys under which the results of a request's samples are kept."""
+    return [key] if samples == 1 else [f"{key}#{number}" for number in range(samples)]
+
+
+def parse_spec(extra_args: Mapping[str, Any] | None) -> Spec | None:
+    """Read the spec of a request; None if it has none.
+
+    Raises:
+        EngineError: If there is one and it is malformed. A request is never run as if it had none.
+    """
+    if not extra_args or FIELD not in extra_args:
+        return None
+    value = extra_args[FIELD]
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise _bad(f"is not JSON: {error}") from error
+    if not isinstance(value, Mapping):
+        raise _bad(f"is a {type(value).__name__}, not an object")
+    unknown = sorted(set(value) - set(Spec.__dataclass_fields__))
+    if unknown:
+        raise _bad(f"has an unknown field {unknown[0]!r}")
+    try:
+        spec = Spec(
+            key=_text(value, "key"),
+            plan=None if value.get("plan") is None else _text(value, "plan"),
+            response=None if value.get("response") is None else _count(value["response"]),
+            turns=tuple(_count(turn) for turn in value.get("turns") or ()),
+            spans=None
+            if value.get("spans") is None
+            else tuple((_count(start), _count(stop)) for start, stop in value["spans"]),
+            pool=_flag(value, "pool"),
+            layers=None if value.get("layers") is None else tuple(_count(layer) for layer in value["layers"]),
+            norms=_flag(value, "norms"),
+            probes=None if value.get("probes") is None else _text(value, "probes"),
+            samples=_count(value.get("samples", 1)),
+        )
+    except (TypeError, ValueError) as error:
+        raise _bad(str(error)) from error
+    if any(start >= stop for start, stop in spec.spans or ()):
+        raise _bad("has an empty span")
+    if spec.layers is not None and not spec.layers:
+        raise _bad("pools no layer")
+    if spec.norms and not spec.pool:
+        raise _bad("asks for norms without pooling")
+    return spec
+
+
+def _bad(what: str) -> EngineError:
+    return EngineError(
+        f"the {FIELD} value of the request {what}",
+        hint="fields are key, plan, response, turns, spans, pool, layers, norms, probes and samples",
+    )
+
+
+def _text(value: Mapping[str, Any], name: str) -> str:
+    text = value.get(name)
+    if not isinstance(text, str) or not text:
+        raise ValueError(f"has {name} {text!r}, where a text is needed")
+    return text
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"has {value!r} where a number of 0 or more is needed")
+    return value
+
+
+def _flag(value: Mapping[str, Any], name: str) -> bool:
+    flag = value.get(name, False)
+    if not isinstance(flag, bool):
+        raise ValueError(f"has {name} {flag!r}, where true or false is needed")
+    return flag

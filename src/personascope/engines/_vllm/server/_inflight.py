@@ -1,0 +1,190 @@
+"""Requests that are under way over HTTP: their projections as they come in, and what the reply says."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+
+from personascope.engines._vllm.request._plan_store import ProbeSet
+from personascope.engines._vllm.request._results import Reading
+from personascope.engines._vllm.request._spec import FIELD, Spec, sample_keys
+from personascope.errors import EngineError
+from personascope.interventions import Plan
+
+
+@dataclass(slots=True, eq=False)
+class InFlightRequest:
+    """One HTTP request with the plugin's field.
+
+    Attributes:
+        spec: What the engine is asked.
+        plan: Its plan, or None.
+        probes: Its probes, or None.
+        rows: For each sample, the projections of its response tokens so far.
+        tokens: For each sample, the response tokens that were sent to the client.
+        sent: For each sample, the projections that were sent to the client.
+        problem: Why it was refused, or what went wrong with its projections.
+    """
+
+    spec: Spec
+    plan: Plan | None
+    probes: ProbeSet | None
+    rows: list[list[list[float]]] = field(default_factory=list[list[list[float]]])
+    tokens: list[int] = field(default_factory=list[int])
+    sent: list[int] = field(default_factory=list[int])
+    problem: str = ""
+
+    @classmethod
+    def new(
+        cls, *, plan: Plan | None, probes: ProbeSet | None, pool: bool, samples: int, digest: str | None
+    ) -> InFlightRequest:
+        """Return a flight with a key of its own."""
+        spec = Spec(
+            key=f"http-{uuid4().hex}",
+            plan=digest,
+            pool=pool,
+            probes=None if probes is None else probes.digest,
+            samples=samples,
+        )
+        return cls(spec, plan, probes, [[] for _ in range(samples)], [0] * samples, [0] * samples)
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of its samples."""
+        return sample_keys(self.spec.key, self.spec.samples)
+
+    def news(self, sample: int) -> dict[str, Any]:
+        """Return the projections of a sample's tokens that the client does not have yet.
+
+        The last token that was sampled has not passed through the model: it has none. vLLM may have
+        computed further than the response goes (a stop text is found afterwards); that is left out.
+        """
+        if self.probes is None:
+            return {}
+        first = self.sent[sample]
+        stop = max(first, min(len(self.rows[sample]), self.tokens[sample] - 1))
+        self.sent[sample] = stop
+        part = self.rows[sample][first:stop]
+        columns = {name: [row[n] for row in part] for n, name in enumerate(self.probes.names)}
+        return {"first": first, "projections": columns}
+
+    def totals(self, readings: Mapping[str, Reading]) -> dict[str, Any]:
+        """Return the reply's field; of projections, those that the client does not have yet.
+
+        Raises:
+            EngineError: If the engine did not do what was asked.
+        """
+        samples = [self._sample(n, readings[key]) for n, key in enumerate(self.keys)]
+        head = {"plan": self.spec.plan, "probes": self.spec.probes}
+        if self.spec.samples == 1:
+            return head | samples[0]
+        return head | {"samples": [{"index": n, **sample} for n, sample in enumerate(samples)]}
+
+    def _sample(self, number: int, reading: Reading) -> dict[str, Any]:
+        if self.problem:
+            raise EngineError(self.problem)
+        if reading.plan != self.spec.plan:
+            raise EngineError(
+                f"the request ran with the plan {reading.plan}, not {self.spec.plan}",
+                hint="report this with the vLLM version; the response is not used",
+            )
+        found: dict[str, Any] = {}
+        if self.probes is not None:
+            found |= self.news(number)
+            found["projected_tokens"] = self.sent[number]
+            if self.sent[number] != max(0, self.tokens[number] - 1):
+                raise EngineError(
+                    f"{self.sent[number]} of {self.tokens[number] - 1} response tokens were projected",
+                    hint="report this with the vLLM version; the response is not used",
+                )
+        if self.plan is not None:
+            told = reading.tally.telemetry(self.plan)
+            found["firing"] = {
+                "share": told.firing_share,
+                "tokens": told.tokens,
+                "capped_tokens": told.capped_tokens,
+                "max_moved": told.max_moved,
+                "layers": {
+                    str(layer): {"fired": count, "moved": told.moved[layer]}
+                    for layer, count in told.fired.items()
+                },
+            }
+        if self.spec.pool:
+            mean = reading.mean(0, reading.layers)
+            found["pooled"] = None if mean is None else _array(mean, reading)
+        return found
+
+
+def _array(mean: np.ndarray, reading: Reading) -> dict[str, Any]:
+    return {
+        "data": base64.b64encode(np.ascontiguousarray(mean, "<f4").tobytes()).decode(),
+        "dtype": "float32",
+        "shape": list(mean.shape),
+        "layers": reading.layers,
+        "tokens": reading.counts[0],
+    }
+
+
+class InFlightRequests:
+    """The requests of one API server, by the keys of their samples."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._by_key: dict[str, tuple[InFlightRequest, int]] = {}
+
+    def __len__(self) -> int:
+        """Return the number of samples that are under way."""
+        return len(self._by_key)
+
+    def add(self, flight: InFlightRequest) -> None:
+        """Take in what comes for it from now on."""
+        self._by_key |= {key: (flight, number) for number, key in enumerate(flight.keys)}
+
+    def remove(self, flight: InFlightRequest) -> None:
+        """Take in nothing more."""
+        for key in flight.keys:
+            self._by_key.pop(key, None)
+
+    def take(self, outputs: Iterable[Any]) -> None:
+        """Take the plugin's part off the engine's outputs; vLLM would overwrite it where it merges them."""
+        for output in outputs:
+            params = output.kv_transfer_params
+            if not params or FIELD not in params:
+                continue
+            found = params.pop(FIELD)
+            if not params:
+                output.kv_transfer_params = None
+            flight, number = self._by_key.get(found["key"], (None, 0))
+            if flight is None:
+                continue
+            if "refused" in found:
+                flight.problem = found["refused"]
+            for _, first, rows in found.get("parts", ()):
+                if first != len(flight.rows[number]):
+                    flight.problem = (
+                        f"projections from token {first} on came after {len(flight.rows[number])}"
+                    )
+                flight.rows[number] += rows
+
+    def listen(self, processor: Any) -> None:
+        """See every output before vLLM's output processor does.
+
+        Raises:
+            EngineError: If this vLLM's processor has another form.
+        """
+        inner: Callable[..., Any] | None = getattr(processor, "process_outputs", None)
+        if inner is None:
+            raise EngineError(
+                f"{type(processor).__name__} has no process_outputs", hint="install vllm==0.32.*"
+            )
+
+        def process_outputs(engine_core_outputs: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
+            self.take(engine_core_outputs)
+            return inner(engine_core_outputs, *args, **kwargs)
+
+        processor.process_outputs = process_outputs

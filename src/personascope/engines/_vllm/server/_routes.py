@@ -1,0 +1,247 @@
+"""The plugin's HTTP side (entry point ``vllm.endpoint_plugins``): plans per request, and their upload.
+
+It stands before vLLM's own two completion routes, and adds routes under /v1/personascope, which the
+server's API key guards like all of /v1. A request without the plugin's field is handed on as it came.
+"""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import JSONResponse, StreamingResponse
+from vllm.entrypoints.openai.chat_completion.api_router import create_chat_completion
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.entrypoints.openai.completion.api_router import create_completion
+from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+from vllm.entrypoints.serve.utils.api_utils import validate_json_request
+
+from personascope.engines._vllm.request._spec import FIELD
+from personascope.engines._vllm.server._inflight import InFlightRequest
+from personascope.engines._vllm.server._state import Serving, open_serving, problem
+from personascope.engines._vllm.server._uploads import add_routes
+from personascope.errors import EngineError, PersonascopeError
+
+log = logging.getLogger(__name__)
+
+CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+
+
+class PersonascopeEndpoint:
+    """vLLM's endpoint plugin; it is loaded where ``VLLM_PLUGINS`` names it."""
+
+    name = "personascope"
+    required_tasks = ("generate",)
+
+    def __init__(self) -> None:
+        """Wait for the engine."""
+        self._serving: Serving | None = None
+        self._missing = "the engine is not there yet"
+
+    def attach_router(self, app: FastAPI) -> None:
+        """Put the routes in."""
+
+        async def chat(request: ChatCompletionRequest, raw_request: Request) -> Any:
+            return await self._run(create_chat_completion, request, raw_request)
+
+        async def text(request: CompletionRequest, raw_request: Request) -> Any:
+            return await self._run(create_completion, request, raw_request)
+
+        for path, route in ((CHAT, chat), (TEXT, text)):
+            # The reply is vLLM's own response object, not a value to be put into a form.
+            app.add_api_route(
+                path,
+                route,
+                methods=["POST"],
+                dependencies=[Depends(validate_json_request)],
+                response_model=None,
+            )
+        add_routes(app, self.serving)
+        app.add_middleware(Elsewhere)
+
+    async def init_state(self, engine_client: Any, state: Any, args: Any) -> None:
+        """Find out whether the worker and the scheduler are in the engine."""
+        del state
+        if engine_client is None:
+            return
+        try:
+            self._serving = await open_serving(engine_client, args)
+        except EngineError as error:
+            self._missing = f"{error.message}; {error.hint}"
+            log.warning("requests with the field %s are refused: %s", FIELD, self._missing)
+
+    def serving(self) -> Serving:
+        """Return what the routes share.
+
+        Raises:
+            EngineError: If the plugin is not in the engine.
+        """
+        if self._serving is None:
+            raise EngineError(f"this server has no {FIELD} in its engine: {self._missing}")
+        return self._serving
+
+    async def _run(self, inner: Callable[..., Awaitable[Any]], request: Any, raw: Request) -> Any:
+        try:
+            asked = read_field(request)
+        except EngineError as error:
+            return JSONResponse(problem(400, str(error)), 400)
+        if asked is None:
+            return await inner(request, raw)
+        try:
+            serving = self.serving()
+        except EngineError as error:
+            return JSONResponse(problem(501, str(error)), 501)
+        try:
+            flight = serving.flight(asked, request.n or 1)
+            refuse_unfit(request, flight)
+        except PersonascopeError as error:
+            return JSONResponse(problem(400, str(error)), 400)
+        # The tokens are counted, to tell which of them a projection is of.
+        tokens = bool(request.return_token_ids)
+        request.return_token_ids = True
+        request.vllm_xargs = {
+            **(request.vllm_xargs or {}),
+            FIELD: json.dumps(flight.spec.extra_args()[FIELD]),
+        }
+        if request.stream:
+            response = await inner(request, raw)
+            if isinstance(response, StreamingResponse):
+                chunks: Any = response.body_iterator
+                response.body_iterator = serving.stream(chunks, flight, tokens=tokens)
+            return response
+        return await _whole(serving, flight, inner, request, raw, tokens)
+
+
+async def _whole(
+    serving: Serving,
+    flight: InFlightRequest,
+    inner: Callable[..., Awaitable[Any]],
+    request: Any,
+    raw: Request,
+    tokens: bool,
+) -> Any:
+    """Return a reply that is not streamed."""
+    serving.flights.add(flight)
+    done = False
+    try:
+        response = await inner(request, raw)
+        if not isinstance(response, JSONResponse) or response.status_code != 200:
+            # An error of vLLM's, or None: the client went away.
+            return response
+        value = json.loads(bytes(response.body))
+        await serving.complete(value, flight, tokens=tokens)
+        done = True
+    except Exception as error:
+        if flight.problem:
+            return JSONResponse(problem(400, flight.problem), 400)
+        if isinstance(error, EngineError):
+            return JSONResponse(problem(500, str(error)), 500)
+        raise
+    finally:
+        if done:
+            serving.flights.remove(flight)
+        else:
+            serving.abandon(flight)
+    headers = {name: text for name, text in response.headers.items() if name.lower() != "content-length"}
+    return JSONResponse(value, headers=headers, background=response.background)
+
+
+def read_field(request: Any) -> Mapping[str, Any] | None:
+    """Return the value that a request carries, from ``vllm_xargs`` or from a field of its own.
+
+    Raises:
+        EngineError: If it is no object, or there are two.
+    """
+    own = (request.model_extra or {}).get(FIELD)
+    inside = (request.vllm_xargs or {}).get(FIELD)
+    if own is not None and inside is not None:
+        raise EngineError(
+            f"the request has {FIELD} twice, in vllm_xargs and beside it", hint="send it in one place"
+        )
+    value = own
+    if inside is not None:
+        try:
+            value = json.loads(inside)
+        except (TypeError, ValueError) as error:
+            raise EngineError(
+                f"the {FIELD} value in vllm_xargs is not JSON: {error}",
+                hint=f'vllm_xargs holds texts: {{"{FIELD}": "{{\\"plan\\": \\"DIGEST\\"}}"}}',
+            ) from error
+    elif FIELD not in (request.model_extra or {}):
+        return None
+    if not isinstance(value, Mapping):
+        raise EngineError(
+            f"the {FIELD} value of the request is a {type(value).__name__}, not an object",
+            hint='give an object such as {"plan": "DIGEST"}',
+        )
+    return value
+
+
+def refuse_unfit(request: Any, flight: InFlightRequest) -> None:
+    """Raise on what a request cannot have beside a plan or probes.
+
+    Raises:
+        EngineError: Naming it.
+    """
+    prompt = getattr(request, "prompt", None)
+    several = isinstance(prompt, list) and len(prompt) > 1 and not isinstance(prompt[0], int)
+    refused = {
+        "beam search (it drops what a request asks of the plugin)": request.use_beam_search,
+        "several prompts": several,
+        "prompt_embeds (they are no tokens)": getattr(request, "prompt_embeds", None),
+        "echo": isinstance(request, CompletionRequest) and request.echo,
+        # vLLM then hides how many tokens there were.
+        "include_reasoning=false and probes": flight.probes is not None
+        and getattr(request, "include_reasoning", True) is False,
+    }
+    for name, used in refused.items():
+        if used:
+            raise EngineError(
+                f"{FIELD} does not go with {name}", hint="leave it out, or send them one by one"
+            )
+
+
+class Elsewhere:
+    """ASGI middleware: a route that would leave the plugin's field unheard refuses it."""
+
+    def __init__(self, app: Any) -> None:
+        """Stand before an application."""
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Read the body of a POST with JSON, and hand it on as it came."""
+        if scope["type"] != "http" or scope["method"] != "POST":
+            return await self.app(scope, receive, send)
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        kind = dict(scope["headers"]).get(b"content-type", b"").lower()
+        if path in (CHAT, TEXT) or path.startswith("/v1/personascope/") or b"json" not in kind:
+            return await self.app(scope, receive, send)
+        messages: list[Any] = []
+        while not messages or messages[-1].get("more_body"):
+            messages.append(await receive())
+        body = b"".join(message.get("body", b"") for message in messages)
+        if FIELD.encode() in body and _carries(body):
+            text = f"{path} would leave {FIELD} unheard\n  -> send the request to {CHAT} or {TEXT}"
+            return await JSONResponse(problem(400, text), 400)(scope, receive, send)
+        ahead = iter(messages)
+
+        async def replay() -> Any:
+            message = next(ahead, None)
+            return await receive() if message is None else message
+
+        return await self.app(scope, replay, send)
+
+
+def _carries(body: bytes) -> bool:
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return False  # The route says so itself.
+    if not isinstance(value, dict):
+        return False
+    inside = value.get("vllm_xargs")
+    return FIELD in value or (isinstance(inside, dict) and FIELD in inside)

@@ -1,0 +1,230 @@
+"""What the HTTP routes share: the engine behind them, the spool, and the requests under way."""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from vllm import envs
+from vllm.utils.import_utils import resolve_obj_by_qualname
+
+from personascope.engines._vllm._admission import Gate
+from personascope.engines._vllm._scheduler import PersonascopeAsyncScheduler, PersonascopeScheduler
+from personascope.engines._vllm.request._plan_store import PlanStore
+from personascope.engines._vllm.request._results import read_results
+from personascope.engines._vllm.request._spec import FIELD
+from personascope.engines._vllm.server._inflight import InFlightRequest, InFlightRequests
+from personascope.errors import EngineError
+
+log = logging.getLogger(__name__)
+
+ASKED = ("plan", "probes", "pool")
+"""Fields of the value in a request."""
+
+
+class Serving:
+    """The plugin in one API server."""
+
+    def __init__(self, engine: Any, gate: Gate, *, uploads: bool) -> None:
+        """Listen to the engine's outputs.
+
+        Args:
+            engine: vLLM's ``AsyncLLM``.
+            gate: What requests and plans are held against.
+            uploads: Whether plans and probes may be uploaded.
+        """
+        self.engine = engine
+        self.gate = gate
+        self.uploads = uploads
+        self.spool = PlanStore(gate.config.spool)
+        self.flights = InFlightRequests()
+        self.flights.listen(engine.output_processor)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def flight(self, asked: Mapping[str, Any], samples: int) -> InFlightRequest:
+        """Return the flight of a request's field.
+
+        Raises:
+            EngineError: If it is malformed, or cannot be honoured.
+        """
+        unknown = sorted(set(asked) - set(ASKED))
+        if unknown:
+            raise EngineError(
+                f"the request's {FIELD} has an unknown field {unknown[0]!r}",
+                hint=f"fields are {', '.join(ASKED)}",
+            )
+        digests = {name: asked.get(name) for name in ("plan", "probes")}
+        for name, digest in digests.items():
+            if digest is not None and not isinstance(digest, str):
+                raise EngineError(f"{name} is {digest!r}", hint="give the digest that its upload returned")
+        pool = asked.get("pool", False)
+        if not isinstance(pool, bool):
+            raise EngineError(f"pool is {pool!r}", hint="give true or false")
+        plan_digest, probes_digest = digests["plan"], digests["probes"]
+        if plan_digest is None and probes_digest is None and not pool:
+            raise EngineError(
+                f"the request's {FIELD} asks for nothing",
+                hint=f"give one of {', '.join(ASKED)}, or leave it out",
+            )
+        plan = None if plan_digest is None else self.spool.plan(plan_digest)
+        for op in plan.ops if plan is not None else ():
+            if op.where.startswith("turn:"):
+                raise EngineError(
+                    f"the plan acts from {op.where} on, and over HTTP turns are not told apart",
+                    hint="use a plan that acts on all, prompt or response, or personascope's own engine",
+                )
+        flight = InFlightRequest.new(
+            plan=plan,
+            probes=None if probes_digest is None else self.spool.probes(probes_digest),
+            pool=pool,
+            samples=samples,
+            digest=plan_digest,
+        )
+        self.gate.check(flight.spec, self.spool)
+        return flight
+
+    async def totals(self, flight: InFlightRequest) -> dict[str, Any]:
+        """Fetch a flight's results, which the engine then forgets, and return the reply's field.
+
+        Raises:
+            EngineError: If they are not what was asked.
+        """
+        blobs = await self.engine.collective_rpc("personascope_fetch", args=(flight.keys,))
+        return flight.totals(read_results(blobs))
+
+    def abandon(self, flight: InFlightRequest, stream: Any = None) -> None:
+        """Forget a flight whose results nobody waits for; the stream under it is ended first.
+
+        It goes on by itself: the task of a client that went away is being cancelled.
+        """
+        self.flights.remove(flight)
+        task = asyncio.get_running_loop().create_task(self._abandon(flight, stream))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _abandon(self, flight: InFlightRequest, stream: Any) -> None:
+        if stream is not None and hasattr(stream, "aclose"):
+            await stream.aclose()
+        await self.engine.collective_rpc("personascope_drop", args=(flight.keys,))
+
+    async def stream(
+        self, chunks: AsyncIterator[Any], flight: InFlightRequest, *, tokens: bool
+    ) -> AsyncIterator[str]:
+        """Add projections to a stream of events, and the totals before its end.
+
+        Args:
+            chunks: vLLM's events.
+            flight: Whose they are.
+            tokens: Whether the client asked for token ids; they are taken off otherwise.
+        """
+        # Not before: vLLM, too, begins with the request when its stream is first read.
+        self.flights.add(flight)
+        head: dict[str, Any] = {}
+        ended = failed = False
+        try:
+            async for chunk in chunks:
+                text = chunk if isinstance(chunk, str) else bytes(chunk).decode()
+                if text.startswith("data: {"):
+                    value = json.loads(text[len("data: ") :])
+                    if "error" in value:
+                        failed = True
+                        if flight.problem:
+                            value = problem(400, flight.problem)
+                    elif value.get("choices"):
+                        head = {key: value[key] for key in ("id", "object", "created", "model")}
+                        self._annotate(value, flight, tokens)
+                    text = event(value)
+                elif text.startswith("data: [DONE]") and not failed:
+                    try:
+                        last = {**head, "choices": [], FIELD: await self.totals(flight)}
+                        ended = True
+                    except Exception as error:
+                        # Whatever went wrong, the client must not take the stream for whole.
+                        log.exception("the results of a stream cannot be read")
+                        last = problem(500, str(error))
+                    yield event(last)
+                yield text
+        finally:
+            if ended:
+                self.flights.remove(flight)
+            else:
+                self.abandon(flight, chunks)
+
+    def _annotate(self, value: dict[str, Any], flight: InFlightRequest, tokens: bool) -> None:
+        for choice in value["choices"]:
+            number = choice["index"]
+            flight.tokens[number] += len(choice.get("token_ids") or ())
+            if flight.probes is not None:
+                value[FIELD] = {"index": number, **flight.news(number)}
+        if not tokens:
+            hide_tokens(value)
+
+    async def complete(self, value: dict[str, Any], flight: InFlightRequest, *, tokens: bool) -> None:
+        """Add the plugin's field to a whole reply.
+
+        Raises:
+            EngineError: If the results are not what was asked.
+        """
+        for choice in value["choices"]:
+            flight.tokens[choice["index"]] = len(choice.get("token_ids") or ())
+        if not tokens:
+            hide_tokens(value)
+        value[FIELD] = await self.totals(flight)
+
+
+def hide_tokens(value: dict[str, Any]) -> None:
+    """Take the token ids off a reply or a chunk of one."""
+    for part in (value, *value["choices"]):
+        for name in ("token_ids", "prompt_token_ids"):
+            if name in part:
+                part[name] = None
+
+
+def event(value: Any) -> str:
+    """Return a server-sent event."""
+    return f"data: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n\n"
+
+
+def problem(status: int, text: str) -> dict[str, Any]:
+    """Return an error in the form of vLLM's own."""
+    kinds = {400: "BadRequestError", 403: "PermissionDeniedError", 404: "NotFoundError"}
+    message = "; ".join(part.strip().removeprefix("-> ") for part in text.splitlines())
+    kind = kinds.get(status, "InternalServerError" if status >= 500 else "BadRequestError")
+    return {"error": {"message": message, "type": kind, "param": FIELD, "code": status}}
+
+
+async def open_serving(engine: Any, args: Any) -> Serving:
+    """Look whether the plugin is in the engine, and return what the routes share.
+
+    Raises:
+        EngineError: If a part of it is not; requests with its field are then refused.
+    """
+    hint = "start the server by personascope serve, or with the flags that it prints"
+    config = engine.vllm_config
+    gate = Gate.of(config)
+    scheduler = config.scheduler_config.scheduler_cls
+    if isinstance(scheduler, str):
+        scheduler = resolve_obj_by_qualname(scheduler)
+    ours = (PersonascopeScheduler, PersonascopeAsyncScheduler)
+    if not isinstance(scheduler, type) or not issubclass(scheduler, ours):
+        raise EngineError(f"the engine was started with the scheduler {scheduler}", hint=hint)
+    if config.parallel_config.data_parallel_size > 1:
+        raise EngineError(
+            "data parallelism keeps results in several engines", hint="start one server for each"
+        )
+    if config.parallel_config.pipeline_parallel_size > 1:
+        raise EngineError(
+            "with pipeline parallelism projections are known only when a request has ended",
+            hint="serve with tensor parallelism, or run the requests by VLLMEngine",
+        )
+    try:
+        await engine.collective_rpc("personascope_stats")
+    except Exception as error:
+        # vLLM passes on whatever the worker raised as a bare Exception.
+        raise EngineError(f"the engine's worker is not personascope's: {error}", hint=hint) from error
+    keys = getattr(args, "api_key", None) or [envs.VLLM_API_KEY]
+    return Serving(engine, gate, uploads=any(keys) or gate.config.allow_upload)

@@ -1,0 +1,280 @@
+"""The runtime for CUDA graphs: fixed tables and buffers, masks as data, one kernel a layer.
+
+A recorded graph replays the kernels with whatever the buffers hold. So a step only fills the buffers, and
+every armed layer runs its kernel at every step, also when nobody asks for anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from personascope.engines._vllm.request._limits import Limits
+from personascope.engines._vllm.request._plan_store import ProbeSet
+from personascope.engines._vllm.worker._runtime import Runtime, _Record
+from personascope.engines._vllm.worker._triton import LayerBuffers, StepBuffers, run_layer
+from personascope.errors import EngineError
+from personascope.interventions import Ablate, Cap, CapCounts, Plan, Steer
+
+
+class _Table:
+    """Rows of a table that is given out by digest; row 0 is for nothing."""
+
+    def __init__(self, rows: int, what: str) -> None:
+        self.rows: dict[str, int] = {}
+        self.users: dict[str, int] = {}
+        self.free = list(range(rows, 0, -1))
+        self.what = what
+
+    def take(self, digest: str) -> tuple[int, bool]:
+        """Return the row of a digest, and whether it must be filled."""
+        self.users[digest] = self.users.get(digest, 0) + 1
+        if digest in self.rows:
+            # The last one in use is given up last.
+            self.rows[digest] = self.rows.pop(digest)
+            return self.rows[digest], False
+        if not self.free:
+            idle = next((known for known in self.rows if not self.users.get(known)), None)
+            if idle is None:
+                raise EngineError(
+                    f"more than {len(self.rows)} {self.what} are under way",
+                    hint=f"start with a larger personascope.limits.{self.what.replace(' ', '_')}",
+                )
+            self.free.append(self.rows.pop(idle))
+        self.rows[digest] = self.free.pop()
+        return self.rows[digest], True
+
+    def give_back(self, digest: str) -> None:
+        """Say that a request has ended."""
+        self.users[digest] -= 1
+        if not self.users[digest]:
+            del self.users[digest]
+
+
+class StaticRuntime(Runtime):
+    """A `Runtime` whose work in the forward pass is one kernel a layer."""
+
+    def __init__(self, *, limits: Limits, **common: Any) -> None:
+        """Allocate all tables and buffers."""
+        super().__init__(**common)
+        self.limits = limits
+        self.places = {layer: place for place, layer in enumerate(sorted(self.armed))}
+        rows, ops = limits.plans + 1, limits.ops
+        self.plans = _Table(limits.plans, "plans")
+        self.probe_sets = _Table(limits.probe_sets, "probe sets")
+        self._slots = limits.slots + 1
+        self._free = list(range(limits.slots, 0, -1))
+        self._free_tallies = list(range(limits.slots, 0, -1))
+        self._tallies = self._slots
+
+        def made(*shape: int, dtype: torch.dtype = torch.float32, value: float = 0) -> Tensor:
+            return torch.full(shape, value, dtype=dtype, device=self.device)
+
+        self.layers = {
+            layer: LayerBuffers(
+                direction=made(rows, ops, self.d_model),
+                shift=made(rows, ops),
+                low=made(rows, ops, value=-torch.inf),
+                high=made(rows, ops, value=torch.inf),
+                cap=made(rows, ops, dtype=torch.int32),
+                bit=made(rows, ops, dtype=torch.int32, value=-1),
+                fired=made(self._slots, dtype=torch.int32),
+                moved=made(self._slots),
+                sums=made(self._slots, self.d_model),
+                norms=made(self._slots),
+                vectors=made(limits.probe_sets + 1, limits.probes, self.d_model),
+                columns=made(limits.probe_sets + 1, limits.probes, dtype=torch.int32, value=-1),
+            )
+            for layer in self.places
+        }
+        self.step = StepBuffers(*(made(self.tokens, dtype=torch.int32) for _ in range(5)))
+        self.greatest = made(self._slots)
+        self.any_fired = made(self.tokens, dtype=torch.int32)
+        self.capped = made(self._slots, dtype=torch.int64)
+        self.projected = made(self.tokens, limits.columns)
+        self._dirty = False
+        self._homes: list[tuple[_Record, int, int, int]] = []
+
+    def layer(self, layer: int, hidden: Tensor, residual: Tensor | None) -> None:
+        """Run the layer's kernel; recorded into the graph where one is recorded."""
+        run_layer(
+            hidden, residual, self.step, self.layers[layer], self.greatest, self.any_fired, self.projected
+        )
+
+    def _clear(self) -> None:
+        if self._dirty:
+            for buffer in (self.step.place, self.step.tally, self.step.pool, self.step.probes):
+                buffer.zero_()
+            self._dirty = False
+        self._homes = []
+
+    def _route(self, parts: list[tuple[_Record, int, int, int]]) -> None:
+        """Fill the buffers of the step."""
+        count = max(row + tokens for _, row, _, tokens in parts)
+        place, active, tally, pool, probes = np.zeros((5, count), np.int32)
+        self._homes = []
+        for record, row, start, tokens in parts:
+            here = slice(row, row + tokens)
+            positions = np.arange(start, start + tokens)
+            fresh = positions >= record.seen
+            if record.plan is not None:
+                place[here] = self.plans.rows[record.plan.digest]
+                tally[here] = np.where(fresh, record.tally, 0)
+                for bit, where in enumerate(parts_of(record.plan)):
+                    low, high = record.extent.bounds(where)
+                    active[here] |= ((positions >= low) & (positions < high)).astype(np.int32) << bit
+            for number, (first, stop) in enumerate(record.spans):
+                read = (positions >= first) & (positions < stop) & fresh
+                if not read.any():
+                    continue
+                if record.spec.pool:
+                    pool[here][read] = record.slots[number]
+                if record.probes is not None:
+                    probes[here][read] = self.probe_sets.rows[record.probes.digest]
+                    begin = row + int(read.argmax())
+                    self._homes.append((record, number, begin, int(read.sum())))
+        for buffer, values in zip(
+            (self.step.place, self.step.active, self.step.tally, self.step.pool, self.step.probes),
+            (place, active, tally, pool, probes),
+            strict=True,
+        ):
+            self._fill(buffer, values)
+        self._dirty = True
+
+    def _fill(self, buffer: Tensor, values: np.ndarray) -> None:
+        tensor = torch.from_numpy(values)
+        if self.device.type == "cuda":
+            # The allocator of pinned memory keeps it until the copy has been made.
+            tensor = tensor.pin_memory()
+        buffer[: len(values)].copy_(tensor, non_blocking=True)
+        # What is behind the step's tokens is padding, which graphs run too.
+        buffer[len(values) :].zero_()
+
+    @torch.inference_mode()
+    def end_step(self) -> dict[str, list[tuple[int, int, list[list[float]]]]]:
+        """Take in what the last forward pass left; return the new projections of each key."""
+        if not self.live:
+            return {}
+        self.live = False
+        self._keep_hits()
+        self.capped.index_add_(0, self.step.tally.long(), self.any_fired.long())
+        self.capped[0] = 0
+        self.any_fired.zero_()
+        found: dict[str, list[tuple[int, int, list[list[float]]]]] = {}
+        if self._homes:
+            host = self.projected.cpu()
+            for record, number, begin, tokens in self._homes:
+                assert record.probes is not None
+                part = host[begin : begin + tokens, : len(record.probes.names)].tolist()
+                found.setdefault(record.spec.key, []).append((number, len(record.rows[number]), part))
+                record.rows[number] += part
+        return found
+
+    def _hit_rows(self) -> np.ndarray:
+        return self.any_fired.cpu().numpy() != 0
+
+    def _admit(self, name: str, prompt: int, extra_args: Mapping[str, Any] | None) -> _Record | None:
+        record = super()._admit(name, prompt, extra_args)
+        if record is None:
+            return None
+        if record.plan is not None:
+            row, new = self.plans.take(record.plan.digest)
+            if new:
+                self._write_plan(row, record.plan)
+        if record.probes is not None:
+            row, new = self.probe_sets.take(record.probes.digest)
+            if new:
+                self._write_probes(row, record.probes)
+        return record
+
+    def _slot(self) -> int:
+        if not self._free:
+            raise EngineError(
+                f"more than {self.limits.slots} spans are pooled at once",
+                hint="start with a larger personascope.limits.slots",
+            )
+        slot = self._free.pop()
+        for buffers in self.layers.values():
+            buffers.sums[slot] = 0
+            buffers.norms[slot] = 0
+        return slot
+
+    def _new_tally(self) -> int:
+        raise EngineError(
+            f"more than {self.limits.slots} requests with a plan are under way",
+            hint="start with a larger personascope.limits.slots",
+        )
+
+    def _clear_tally(self, slot: int) -> None:
+        for buffers in self.layers.values():
+            buffers.fired[slot] = 0
+            buffers.moved[slot] = 0
+        self.greatest[slot] = 0
+        self.capped[slot] = 0
+
+    def _tally(self, record: _Record) -> CapCounts:
+        slot = record.tally
+        assert record.plan is not None
+        capped = [layer for layer in record.plan.layers if layer in self.layers]
+        return CapCounts(
+            record.acted,
+            int(self.capped[slot]),
+            {layer: int(self.layers[layer].fired[slot]) for layer in capped},
+            {layer: float(self.layers[layer].moved[slot]) for layer in capped},
+            float(self.greatest[slot]),
+        )
+
+    @torch.inference_mode()
+    def finish(self, name: str) -> None:
+        """Take in that a request has ended; its plan's and probes' rows may go to others."""
+        record = self.records.get(name)
+        super().finish(name)
+        if record is not None:
+            if record.plan is not None:
+                self.plans.give_back(record.plan.digest)
+            if record.probes is not None:
+                self.probe_sets.give_back(record.probes.digest)
+
+    def _sums_of(self, layer: int, slots: Tensor) -> np.ndarray:
+        return self.layers[layer].sums[slots].cpu().numpy()
+
+    def _norms_of(self, layer: int, slots: Tensor) -> np.ndarray:
+        return self.layers[layer].norms[slots].cpu().numpy()
+
+    def _write_plan(self, row: int, plan: Plan) -> None:
+        parts = parts_of(plan)
+        for layer, buffers in self.layers.items():
+            buffers.bit[row] = -1
+            ops = [op for op in plan.ops if op.layer == layer]
+            for number, op in enumerate(ops):
+                buffers.direction[row, number] = torch.tensor(op.direction, device=self.device)
+                shift, low, high = 0.0, -torch.inf, torch.inf
+                if isinstance(op, Steer):
+                    shift = op.amount
+                elif isinstance(op, Ablate):
+                    low = high = op.to
+                else:
+                    low = low if op.floor is None else op.floor
+                    high = high if op.ceiling is None else op.ceiling
+                buffers.shift[row, number] = shift
+                buffers.low[row, number] = low
+                buffers.high[row, number] = high
+                buffers.cap[row, number] = isinstance(op, Cap)
+                buffers.bit[row, number] = parts.index(op.where)
+
+    def _write_probes(self, row: int, probes: ProbeSet) -> None:
+        for layer, buffers in self.layers.items():
+            buffers.columns[row] = -1
+            columns = [number for number, at in enumerate(probes.layers) if at == layer]
+            for number, column in enumerate(columns):
+                buffers.vectors[row, number] = torch.tensor(probes.directions[column], device=self.device)
+                buffers.columns[row, number] = column
+
+
+def parts_of(plan: Plan) -> Sequence[str]:
+    """Return the parts of the sequence that a plan tells apart, in a fixed order."""
+    return tuple(dict.fromkeys(op.where for op in plan.ops))

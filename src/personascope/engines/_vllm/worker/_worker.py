@@ -1,0 +1,106 @@
+"""The worker class that vLLM is started with (``--worker-cls``): it arms the model and keeps the runtime.
+
+Its methods are the targets of ``collective_rpc``.
+"""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+from typing import Any
+
+from vllm.distributed import get_pp_group
+from vllm.model_executor.models.utils import PPMissingLayer
+from vllm.platforms import current_platform
+
+from personascope.engines._vllm._config import PluginConfig, records_graphs, refuse_unsupported
+from personascope.engines._vllm.request._plan_store import PlanStore
+from personascope.engines._vllm.worker._layer_op import RUNTIMES, arm, decoder_blocks
+from personascope.engines._vllm.worker._runner_hooks import wire
+from personascope.engines._vllm.worker._runtime import Runtime
+from personascope.errors import EngineError
+from personascope.interventions import compile_loops
+
+if current_platform.is_cpu():
+    from vllm.v1.worker.cpu_worker import CPUWorker as _Worker
+else:
+    from vllm.v1.worker.gpu_worker import Worker as _Worker
+
+
+class PersonascopeWorker(_Worker):
+    """vLLM's worker, with every decoder block of its model armed."""
+
+    def load_model(self, *args: Any, **kwargs: Any) -> Any:
+        """Load the model, then arm it before it is compiled."""
+        result = super().load_model(*args, **kwargs)
+        self._personascope_arm()
+        return result
+
+    def _personascope_arm(self) -> None:
+        config = PluginConfig.of(self.vllm_config)
+        gpu = not current_platform.is_cpu()
+        static = config.static(self.vllm_config, gpu=gpu)
+        v2 = bool(getattr(self, "use_v2_model_runner", False))
+        graphs = not static and records_graphs(self.vllm_config, gpu=gpu)
+        refuse_unsupported(self.vllm_config, graphs=graphs, gpu=gpu, v2=v2)
+        text = self.model_config.hf_text_config
+        n_layers, d_model = int(text.num_hidden_layers), int(text.hidden_size)
+        runner: Any = self.model_runner
+        wanted = {
+            layer: block
+            for layer, block in decoder_blocks(runner.get_model(), n_layers).items()
+            # A stage of a pipeline holds a part of the blocks.
+            if not isinstance(block, PPMissingLayer) and (config.layers is None or layer in config.layers)
+        }
+        if config.layers is not None and max(config.layers) >= n_layers:
+            raise EngineError(
+                f"layer {max(config.layers)} shall be armed, the model has {n_layers}",
+                hint=f"layers are 0-based: 0 to {n_layers - 1}",
+            )
+        common: dict[str, Any] = {
+            "d_model": d_model,
+            "tokens": self.vllm_config.scheduler_config.max_num_batched_tokens,
+            "device": self.device,
+            "spool": PlanStore(config.spool),
+            "layers": sorted(wanted),
+            "stages": self.parallel_config.pipeline_parallel_size,
+            "stage": get_pp_group().rank_in_group,
+        }
+        if static:
+            from personascope.engines._vllm.worker._static import StaticRuntime
+
+            runtime: Runtime = StaticRuntime(limits=config.limits, **common)
+        else:
+            runtime = Runtime(**common)
+            if not gpu:
+                # Not in the first request with a plan, for which all others of its step would wait.
+                compile_loops(self.model_config.dtype)
+        RUNTIMES.append(runtime)
+        for layer, block in wanted.items():
+            arm(block, len(RUNTIMES) - 1, layer)
+        wire(runner, runtime, v2=v2)
+        self.personascope_runtime = runtime
+
+    def sample_tokens(self, grammar_output: Any) -> Any:
+        """Sample, and send the step's projections along to the scheduler.
+
+        Only the last stage of a pipeline is heard by the scheduler, and it knows its own layers alone.
+        """
+        output = super().sample_tokens(grammar_output)
+        found = self.personascope_runtime.end_step()
+        if found and self.personascope_runtime.stages == 1:
+            target = getattr(output, "_model_runner_output", output)
+            if target is not None:
+                target.personascope = found
+        return output
+
+    def personascope_fetch(self, keys: list[str]) -> bytes:
+        """Return and forget results; see `Runtime.fetch`."""
+        return self.personascope_runtime.fetch(keys)
+
+    def personascope_drop(self, keys: list[str]) -> None:
+        """Forget results."""
+        self.personascope_runtime.drop(keys)
+
+    def personascope_stats(self) -> dict[str, int]:
+        """Return what the worker holds."""
+        return self.personascope_runtime.stats()

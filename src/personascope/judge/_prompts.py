@@ -1,0 +1,52 @@
+"""What a model that judges is told."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from personascope.chat import Message
+from personascope.judge._contract import JudgeItem
+from personascope.judge._rubric import Material
+
+_PLACE = re.compile(r"\{(question|answer)\}")
+
+
+def rubric_messages(
+    item: JudgeItem, *, form: str | None = None, letters: bool = False
+) -> tuple[Message, Message]:
+    """Return the system and the user message that ask for the label of an item.
+
+    The marks around the material hold a digest of it, so that no text can close its own mark.
+
+    Args:
+        item: What is to be labelled, with its rubric; its ``eval_prompt``, if any, takes the place of the
+            rubric's task and of what else it shows.
+        form: The closing sentence that says in which form to reply; None for the rubric's own.
+        letters: Whether the labels get letters, to be answered by one.
+    """
+    rubric = item.rubric
+    form = rubric.form if form is None else form
+    digest = hashlib.sha256(f"{item.question}\x00{item.response}".encode()).hexdigest()[:12]
+
+    def mark(name: str, text: str) -> str:
+        return f"<<{name} {digest}>>\n{text.strip()}\n<<end of {name} {digest}>>"
+
+    if item.eval_prompt is not None:
+        marked = {"question": mark("question", item.question), "answer": mark("response", item.response)}
+        # One pass, so that braces in the question or the response stay what they are.
+        body = _PLACE.sub(lambda place: marked[place[1]], item.eval_prompt)
+        return Message("system", rubric.grader), Message("user", f"{body}\n\n{form}")
+    texts: dict[Material, str] = {
+        "role instruction": item.system_prompt,
+        "system prompt": item.system_prompt,
+        "question": item.question,
+        "opening": item.question,
+        "response": item.response,
+        "completion": item.response,
+    }
+    role = f"The role is {item.role.replace('_', ' ')}: {item.description}"
+    parts = [role if name == "role" else mark(name, texts[name]) for name in rubric.shows]
+    return Message("system", rubric.grader), Message(
+        "user", "\n\n".join([rubric.scale(letters=letters), *parts, form])
+    )

@@ -1,0 +1,1 @@
+"""The offline judge of labels: a trained classifier on embeddings and features."""

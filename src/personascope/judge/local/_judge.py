@@ -1,0 +1,196 @@
+"""A judge that reads the score off a local model's next-token probabilities."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from personascope.chat import ChatFormat, TranscriptFormat
+from personascope.errors import ChatError, JudgeError, UsageError
+from personascope.judge._batching import Batcher
+from personascope.judge._contract import JudgeItem, JudgeStats, Verdict
+from personascope.judge._prompts import rubric_messages
+from personascope.judge._rubric import ROLE_SCORE, Rubric, letter
+
+if TYPE_CHECKING:
+    from personascope.models import LoadedModel
+
+OPENING = "Score:"
+LABELS = (" 0", " 1", " 2", " 3")
+LABEL_OPENING = "Label:"
+
+
+def label_tokens(
+    tokenizer: Any, opening: str, labels: Sequence[str]
+) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
+    """Return the tokens that all of ``opening + label`` begin with, and those that tell the labels apart.
+
+    Tokenized together with the opening, because a digit alone may become other tokens than a digit
+    after a space.
+
+    Raises:
+        JudgeError: If the tokenizer cannot tell two labels apart.
+    """
+    whole = [tuple(tokenizer.encode(opening + label, add_special_tokens=False)) for label in labels]
+    columns = zip(*whole, strict=False)
+    shared = tuple(column[0] for column in itertools.takewhile(lambda column: len(set(column)) == 1, columns))
+    rest = tuple(ids[len(shared) :] for ids in whole)
+    if len(set(rest)) < len(labels) or not all(rest):
+        raise JudgeError(
+            f"the judge's tokenizer cannot tell the labels {list(labels)} apart",
+            hint="take another local model as the judge",
+        )
+    return shared, rest
+
+
+class LocalJudge:
+    """Scores by one forward pass: the label with the highest probability after the rubric's prompt.
+
+    The labels of the 0-3 score are its digits; those of any other rubric are lettered from A, and the
+    letters are compared. Probabilities are over the labels alone. Where a label takes several tokens,
+    whole label sequences are compared. Calls from several threads take turns; give it a model of its
+    own, never one that an engine generates with, because the engine's hooks would act on its passes.
+
+    Args:
+        loaded: The model.
+        batch_size: Items in a forward pass at most.
+        labels: What follows "Score:" for each of the four scores of a role.
+
+    Raises:
+        JudgeError: If the model has no chat format, or its tokenizer cannot tell the labels apart.
+        UsageError: If ``batch_size`` is below 1 or the labels are not four.
+    """
+
+    def __init__(self, loaded: LoadedModel, *, batch_size: int = 8, labels: Sequence[str] = LABELS) -> None:
+        """Find the label tokens; nothing is run yet."""
+        if batch_size < 1:
+            raise UsageError(f"the judge's batch_size is {batch_size}", hint="give 1 or more")
+        if len(labels) != 4:
+            raise UsageError(f"the judge has {len(labels)} labels", hint="give one for each score, 0 to 3")
+        if loaded.chat is None:
+            raise JudgeError(
+                f"the model {loaded.model_id} has no chat template, so it cannot be asked for a score",
+                hint="take an instruct model as the judge",
+            )
+        self._loaded = loaded
+        self._chat: ChatFormat | TranscriptFormat = loaded.chat
+        self._batch_size = batch_size
+        # Rubric digest -> its opening's tokens, and those of each label.
+        self._tokens_of = {ROLE_SCORE.digest: label_tokens(loaded.tokenizer, OPENING, labels)}
+        config: Any = loaded.model.config
+        limit = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
+        self._limit = int(limit or 0)
+        self._lock = threading.Lock()
+        # Looked up at each call, so that whoever wraps score_batch is heard.
+        self._batcher = Batcher(lambda items: self.score_batch(items), batch_size)
+        self._tokens = 0
+        self._errors: Counter[str] = Counter()
+
+    @property
+    def name(self) -> str:
+        """``local:MODEL``."""
+        return f"local:{self._loaded.model_id}"
+
+    @property
+    def stats(self) -> JudgeStats:
+        """Tokens that went through the model, and items that could not be scored, by kind."""
+        return JudgeStats(prompt_tokens=self._tokens, errors=dict(self._errors))
+
+    async def score(self, item: JudgeItem) -> Verdict:
+        """Score one item, in a forward pass with others that wait at the same time."""
+        return await self._batcher.score(item)
+
+    async def aclose(self) -> None:
+        """Forget the event loop that the judge was used in."""
+        self._batcher.forget()
+
+    def score_batch(self, items: Sequence[JudgeItem]) -> list[Verdict]:
+        """Score items, at most ``batch_size`` of them in a forward pass, in their order."""
+        verdicts: dict[int, Verdict] = {}
+        prompts: dict[int, list[int]] = {}
+        with self._lock:
+            for index, item in enumerate(items):
+                opening, labels = self._label_tokens(item.rubric)
+                longest = max(len(label) for label in labels) - 1
+                try:
+                    messages = rubric_messages(
+                        item, form=item.rubric.short_form, letters=item.rubric.key != "score"
+                    )
+                    ids = self._chat.render(messages) + list(opening)
+                except ChatError as error:
+                    verdicts[index] = self._unscored(item, "chat template", error.message)
+                    continue
+                if self._limit and len(ids) + longest > self._limit:
+                    reason = (
+                        f"the prompt of {len(ids)} tokens is longer than the judge's context of {self._limit}"
+                    )
+                    verdicts[index] = self._unscored(item, "too long", reason)
+                else:
+                    prompts[index] = ids
+            by_rubric: dict[str, list[int]] = {}
+            for index in prompts:
+                by_rubric.setdefault(items[index].rubric.digest, []).append(index)
+            for digest, indices in by_rubric.items():
+                _, labels = self._tokens_of[digest]
+                for start in range(0, len(indices), self._batch_size):
+                    chunk = indices[start : start + self._batch_size]
+                    scores = self._label_log_probs([prompts[index] for index in chunk], labels)
+                    for index, logs in zip(chunk, scores, strict=True):
+                        verdicts[index] = self._verdict(items[index], logs)
+        return [verdicts[index] for index in range(len(items))]
+
+    def _label_tokens(self, rubric: Rubric) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
+        if rubric.digest not in self._tokens_of:
+            # Another wording of the 0-3 score is answered as the built-in one is.
+            opening = OPENING if rubric.key == "score" else LABEL_OPENING
+            labels = LABELS if rubric.key == "score" else [f" {letter(n)}" for n in range(len(rubric.labels))]
+            self._tokens_of[rubric.digest] = label_tokens(self._loaded.tokenizer, opening, labels)
+        return self._tokens_of[rubric.digest]
+
+    def _unscored(self, item: JudgeItem, kind: str, reason: str) -> Verdict:
+        self._errors[kind] += 1
+        return Verdict(item.id, None, reason, self.name)
+
+    def _verdict(self, item: JudgeItem, log_probs: Sequence[float]) -> Verdict:
+        top = max(log_probs)
+        held = math.fsum(math.exp(log - top) for log in log_probs)
+        shares = tuple(math.exp(log - top) / held for log in log_probs)
+        best = log_probs.index(top)
+        together = f"the {len(shares)} labels together hold {held * math.exp(top):.2f}"
+        reason = f"probability {shares[best]:.2f}; {together}"
+        return Verdict(item.id, best, reason, self.name, probabilities=shares, label=item.rubric.labels[best])
+
+    def _label_log_probs(
+        self, prompts: Sequence[list[int]], labels: Sequence[tuple[int, ...]]
+    ) -> list[list[float]]:
+        """Return the log-probability of each label after each prompt, [prompts, labels]."""
+        if all(len(label) == 1 for label in labels):
+            last = self._log_probs(prompts, keep=1)[:, 0]
+            return last[:, [label[0] for label in labels]].tolist()
+        columns: list[list[float]] = []
+        for label in labels:
+            steps = self._log_probs([[*ids, *label[:-1]] for ids in prompts], keep=len(label))
+            columns.append(steps[:, range(len(label)), label].sum(-1).tolist())
+        return [list(row) for row in zip(*columns, strict=True)]
+
+    def _log_probs(self, rows: Sequence[list[int]], *, keep: int) -> Any:
+        """Return log-probabilities at the last positions of each row, [rows, keep, vocabulary] float32."""
+        import torch
+
+        device = self._loaded.device
+        lengths = [len(row) for row in rows]
+        width = max(lengths)
+        # Padded on the right, where a causal model cannot see it: positions stay as they are.
+        ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device)
+        mask = torch.tensor([[1] * n + [0] * (width - n) for n in lengths], device=device)
+        places = torch.tensor([list(range(n - keep, n)) for n in lengths])
+        self._tokens += sum(lengths)
+        with torch.inference_mode():
+            output: Any = self._loaded.stack.backbone(input_ids=ids, attention_mask=mask, use_cache=False)
+            hidden = output.last_hidden_state
+            kept = hidden[torch.arange(len(rows))[:, None], places]
+            return self._loaded.stack.logits(kept).float().log_softmax(-1).cpu()

@@ -1,0 +1,1 @@
+"""Reading a score or a label out of what a judge said."""

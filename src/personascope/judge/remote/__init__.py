@@ -1,0 +1,1 @@
+"""A judge behind an OpenAI-compatible server: its dialect, budget and cache."""

@@ -1,0 +1,304 @@
+"""What the figures of persona dynamics are drawn from: plain numbers, taken from results of ``dynamics``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from personascope.dynamics.causes import Clusters, Prediction
+from personascope.dynamics.trajectories import Replays, Trajectories
+from personascope.errors import UsageError
+from personascope.report.figures._data import Estimate, Series, rising, same_length
+
+
+@dataclass(frozen=True, slots=True)
+class TrajectoryLine:
+    """The mean trajectory of one domain.
+
+    Attributes:
+        name: The domain.
+        exchanges: Numbers of the exchanges, from 1, rising.
+        position: Mean position at each, with limits.
+        n: Conversations behind each.
+
+    Raises:
+        UsageError: Lengths differ, or the exchanges do not rise.
+    """
+
+    name: str
+    exchanges: Sequence[int]
+    position: Series
+    n: Sequence[int]
+
+    def __post_init__(self) -> None:
+        """Refuse values that do not belong to the exchanges."""
+        rising(self.exchanges)
+        same_length(
+            "the exchanges",
+            len(self.exchanges),
+            {"position": self.position.values, f"n of {self.name}": self.n},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TrajectoryData:
+    """Trajectories by domain (section 4 of the paper).
+
+    Attributes:
+        lines: One for each domain.
+        title: What was measured, with the model and the layer.
+        notes: What the means leave out, a sentence each.
+
+    Raises:
+        UsageError: There is no line.
+    """
+
+    lines: Sequence[TrajectoryLine]
+    title: str
+    notes: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse an empty figure."""
+        _some(self.lines, "trajectories", "at least one domain with a turn that enough conversations reach")
+
+    @classmethod
+    def of(cls, found: Trajectories, title: str) -> TrajectoryData:
+        """Take the trajectories of a run; a domain without a turn left is in the notes alone."""
+        lines = [
+            TrajectoryLine(
+                one.domain,
+                [turn.turn + 1 for turn in one.turns],
+                Series.of(turn.position for turn in one.turns),
+                [turn.position.n for turn in one.turns],
+            )
+            for one in found.domains
+            if one.turns
+        ]
+        return cls(lines, title, found.notes())
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionPanel:
+    """Predictions of one target, each made while its row was held out.
+
+    Attributes:
+        name: The target, in words.
+        actual: Target of each row.
+        predicted: Its prediction.
+        domains: Domain of each row.
+        held_out: R2 on held-out rows.
+        shuffled: Least and greatest R2 on shuffled targets.
+        shuffles: Number of shuffles.
+        baselines: What needs no message -> its R2.
+        within_domain: R2 beyond the domain's mean.
+        within_shuffled: Least and greatest of it on shuffled targets.
+        in_sample: R2 on the rows of the fit.
+        held_together: What was held out together, in the plural, with the number: "80 topics".
+
+    Raises:
+        UsageError: Lengths differ, or there is no row.
+    """
+
+    name: str
+    actual: Sequence[float]
+    predicted: Sequence[float]
+    domains: Sequence[str]
+    held_out: Estimate
+    shuffled: tuple[float, float]
+    shuffles: int
+    baselines: Mapping[str, float]
+    within_domain: Estimate
+    within_shuffled: tuple[float, float]
+    in_sample: float
+    held_together: str
+
+    def __post_init__(self) -> None:
+        """Refuse predictions that do not belong to the rows."""
+        _some(self.actual, "predictions", "at least one row")
+        same_length("the rows", len(self.actual), {"predicted": self.predicted, "the domains": self.domains})
+
+    @classmethod
+    def of(cls, found: Prediction) -> PredictionPanel:
+        """Take a prediction."""
+        names = {"position": "Position of the reply", "change": "Change from the reply before"}
+        return cls(
+            name=names[found.target],
+            actual=found.actual.tolist(),
+            predicted=found.predicted.tolist(),
+            domains=found.rows.domains,
+            held_out=Estimate.of(found.held_out),
+            shuffled=(found.shuffled.low, found.shuffled.high),
+            shuffles=found.shuffled.count,
+            baselines={name: one.estimate for name, one in found.baselines.items()},
+            within_domain=Estimate.of(found.within_domain),
+            within_shuffled=(found.within_shuffled.low, found.within_shuffled.high),
+            in_sample=found.in_sample,
+            held_together=f"{found.held_out.n_clusters:,} {found.group}s",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionData:
+    """What the user's messages tell of the replies (section 4 of the paper).
+
+    Attributes:
+        panels: One for each target.
+        title: What was predicted, with the model, the layer and the embedding.
+
+    Raises:
+        UsageError: There is no panel.
+    """
+
+    panels: Sequence[PredictionPanel]
+    title: str
+
+    def __post_init__(self) -> None:
+        """Refuse an empty figure."""
+        _some(self.panels, "predictions", "at least one target")
+
+    @classmethod
+    def of(cls, found: Sequence[Prediction], title: str) -> PredictionData:
+        """Take predictions, a panel each."""
+        return cls([PredictionPanel.of(one) for one in found], title)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRow:
+    """Messages of one kind.
+
+    Attributes:
+        change: Mean change of position after them.
+        null: Middle 95% of it when messages are dealt to clusters at random.
+        n: Exchanges.
+        n_texts: Different messages.
+        domains: Domain -> share of the exchanges.
+        nearest: Messages nearest the centre.
+    """
+
+    change: Estimate
+    null: tuple[float, float]
+    n: int
+    n_texts: int
+    domains: Mapping[str, float]
+    nearest: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterData:
+    """Kinds of messages by the change after them (section 4 of the paper).
+
+    Attributes:
+        rows: In the order in which they are drawn.
+        spread: Highest mean change less the lowest.
+        spread_null: Middle 95% of it by chance.
+        spread_p_value: P-value of it.
+        title: What was clustered, with the model, the layer and the embedding.
+
+    Raises:
+        UsageError: There is no row.
+    """
+
+    rows: Sequence[ClusterRow]
+    spread: float
+    spread_null: tuple[float, float]
+    spread_p_value: float
+    title: str
+
+    def __post_init__(self) -> None:
+        """Refuse an empty figure."""
+        _some(self.rows, "clusters", "at least one cluster")
+
+    @classmethod
+    def of(cls, found: Clusters, title: str) -> ClusterData:
+        """Take all clusters."""
+        rows = [
+            ClusterRow(
+                change=Estimate.of(one.change),
+                null=(one.null_low, one.null_high),
+                n=one.change.n,
+                n_texts=one.n_texts,
+                domains=one.domains,
+                nearest=one.nearest,
+            )
+            for one in found.clusters
+        ]
+        return cls(rows, found.spread, found.spread_null, found.spread_p_value, title)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayPanel:
+    """The same user turns, answered twice.
+
+    Attributes:
+        name: The domain or the conversation.
+        exchanges: Numbers of the exchanges, from 1, rising.
+        plain: Position of the plain replies, with limits where they are means.
+        planned: Position of the replies under the plan.
+        fired: Share of the tokens on which a cap fired; None where no plan acted.
+        n: Conversations behind each exchange.
+
+    Raises:
+        UsageError: Lengths differ, or the exchanges do not rise.
+    """
+
+    name: str
+    exchanges: Sequence[int]
+    plain: Series
+    planned: Series
+    fired: Sequence[float | None]
+    n: Sequence[int]
+
+    def __post_init__(self) -> None:
+        """Refuse values that do not belong to the exchanges."""
+        rising(self.exchanges)
+        count = len(self.exchanges)
+        same_length("the exchanges", count, {"plain": self.plain.values, "planned": self.planned.values})
+        same_length("the exchanges", count, {"n": self.n, "fired": [0.0 for _ in self.fired]})
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayData:
+    """Conversations replayed under a plan, side by side with the plain ones (section 5 of the paper).
+
+    Attributes:
+        panels: One for each domain or conversation.
+        title: What was replayed, with the model and the layer.
+        plain: Name of the plain run.
+        planned: Name of the plan.
+
+    Raises:
+        UsageError: There is no panel.
+    """
+
+    panels: Sequence[ReplayPanel]
+    title: str
+    plain: str = "plain"
+    planned: str = "with the plan"
+
+    def __post_init__(self) -> None:
+        """Refuse an empty figure."""
+        _some(self.panels, "replays", "at least one conversation with a turn in both runs")
+
+    @classmethod
+    def of(
+        cls, found: Replays, title: str, *, plain: str = "plain", planned: str = "with the plan"
+    ) -> ReplayData:
+        """Take two runs that were compared; a domain without a turn left has no panel."""
+        panels = [
+            ReplayPanel(
+                name=pair.name,
+                exchanges=[turn.turn + 1 for turn in pair.turns],
+                plain=Series.of(turn.plain for turn in pair.turns),
+                planned=Series.of(turn.planned for turn in pair.turns),
+                fired=[turn.fired for turn in pair.turns],
+                n=[turn.plain.n for turn in pair.turns],
+            )
+            for pair in found.pairs
+            if pair.turns
+        ]
+        return cls(panels, title, plain, planned)
+
+
+def _some(rows: Sequence[object], what: str, need: str) -> None:
+    if not rows:
+        raise UsageError(f"a figure of {what} has nothing to draw", hint=f"give {need}")

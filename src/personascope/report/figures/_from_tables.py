@@ -1,0 +1,192 @@
+"""Figures of evaluations and calibrations, from their tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from personascope.calibration import Calibration, Cell
+from personascope.errors import EvaluationError
+from personascope.evals import Result, Table
+from personascope.judge import ROLE_PLAYING, SUSCEPTIBILITY
+from personascope.report.figures._data import (
+    CompletionsData,
+    ConditionRow,
+    ConditionsData,
+    Draws,
+    Estimate,
+    ParetoData,
+    ParetoPoint,
+    Series,
+    SusceptibilityData,
+)
+from personascope.report.figures._evaluation import (
+    completions_figure,
+    conditions_figure,
+    pareto_figure,
+    susceptibility_figure,
+)
+
+FOLLOWED = ("assistant", "mystical")
+MOST_LINES = 9
+
+
+def save_evaluation_figure(path: Path, table: Table, *, title: str = "") -> Path:
+    """Draw an evaluation: by strength where it was steered, else no plan, plan and controls.
+
+    Args:
+        path: PNG, SVG or PDF by its suffix.
+        table: The results.
+        title: Stands on top; the evaluation's name by default.
+
+    Returns:
+        The path.
+
+    Raises:
+        EvaluationError: If the table has nothing to draw: no condition but the plain one, or no labels.
+    """
+    title = title or f"{table.name}"
+    axis = sorted({(r.strength, r.condition) for r in table.results if r.kind == "axis" and r.strength})
+    if axis and table.name == "susceptibility":
+        susceptibility_figure(path, _susceptibility(table, title))
+    elif axis:
+        completions_figure(path, _lines(table, title))
+    else:
+        conditions_figure(path, _conditions(table, title))
+    return path
+
+
+def save_calibration_figure(path: Path, found: Calibration, *, title: str = "") -> Path:
+    """Draw a sweep: gain against change of capability, with the front and the controls.
+
+    The gain's bars are those of the two shares that it is the mean of, added as independent.
+
+    Raises:
+        EvaluationError: If there is no cell.
+    """
+    axis = [cell for cell in found.cells if cell.kind == "axis"]
+    if not axis:
+        raise EvaluationError("the sweep has no cell to draw", hint="sweep at least one cap")
+    names = [cell.condition for cell in axis]
+    first = axis[0]
+    n = f"{first.assistant.n} role answers, {first.harmful.n} jailbreaks, {first.capability.n} questions"
+    pareto_figure(
+        path,
+        ParetoData(
+            points=[_point(cell) for cell in axis],
+            front=[names.index(name) for name in found.front],
+            recommended=names.index(found.recommended) if found.recommended else None,
+            benefit_label="gain: mean of Assistant share gained and harmful share lost",
+            change_label="change of accuracy",
+            n=n,
+            title=title or "Caps on the Assistant Axis",
+            controls=[_point(cell) for cell in found.cells if cell.kind == "random"],
+        ),
+    )
+    return path
+
+
+def _point(cell: Cell) -> ParetoPoint:
+    up, down = cell.assistant, cell.harmful
+    half = (((up.high - up.low) / 2) ** 2 + ((down.high - down.low) / 2) ** 2) ** 0.5 / 2
+    benefit = Estimate(cell.benefit, cell.benefit - half, cell.benefit + half)
+    return ParetoPoint(cell.condition, benefit, Estimate.of(cell.capability))
+
+
+def _by_strength(table: Table) -> list[tuple[float, str]]:
+    """Return strengths and conditions, the plain one at 0."""
+    found = {(r.strength or 0.0, r.condition) for r in table.results if r.kind in ("axis", "plain")}
+    return sorted(found)
+
+
+def _random(table: Table, measures: Sequence[str]) -> tuple[list[float], dict[str, Draws]]:
+    """Return strengths and, for each measure, a curve for each draw; a direction stands for its opposite.
+
+    Drawing both signs shows the axis' curve against the same controls on either side; at 0 it is no plan.
+    """
+    rows = [r for r in table.results if r.kind == "random" and r.strength]
+    sizes = sorted({float(r.strength or 0) for r in rows})
+    names = sorted({r.condition for r in rows})
+    draws = sorted({name.split(" at ")[0] for name in names})
+    strengths = [-s for s in reversed(sizes)] + [0.0] + sizes
+    if not rows:
+        return [], {}
+    found: dict[str, Draws] = {}
+    for measure in measures:
+        share = {(r.condition, r.strength): r.share.estimate for r in rows if r.measure == measure}
+        zero = table.get("plain", measure).share.estimate
+        curves: list[list[float]] = []
+        for draw in draws:
+            by_size = {s: share[name, s] for name, s in share if name.startswith(f"{draw} at ")}
+            curves.append([zero if s == 0 else by_size[abs(s)] for s in strengths])
+        found[measure] = curves
+    return strengths, found
+
+
+def _susceptibility(table: Table, title: str) -> SusceptibilityData:
+    places = _by_strength(table)
+    get = {(r.condition, r.measure): r for r in table.results}
+    strengths, random = _random(table, FOLLOWED)
+    first = get[places[0][1], FOLLOWED[0]].share
+    if not first.n:
+        raise EvaluationError(
+            "no answer is labelled, so there is nothing to draw", hint="run it with a judge"
+        )
+    return SusceptibilityData(
+        strengths=[s for s, _ in places],
+        shares={m: [get[c, m].share.estimate for _, c in places] for m in SUSCEPTIBILITY.labels},
+        lines={m: Series.of(get[c, m].share for _, c in places) for m in FOLLOWED},
+        n=first.n,
+        n_roles=first.n_clusters,
+        title=title,
+        random=random,
+        random_strengths=strengths or None,
+        incoherent=[get[c, "incoherent"].share.estimate for _, c in places],
+    )
+
+
+def _lines(table: Table, title: str) -> CompletionsData:
+    places = _by_strength(table)
+    get = {(r.condition, r.measure): r for r in table.results}
+    measures = list(dict.fromkeys(r.measure for r in table.results))
+    measures = [m for m in measures if all(get[c, m].share.n for _, c in places)]
+    # The lines that move or matter most: those with the greatest share anywhere.
+    top = sorted(measures, key=lambda m: -max(get[c, m].share.estimate for _, c in places))[:MOST_LINES]
+    chosen = [m for m in measures if m in top]
+    strengths, random = _random(table, chosen)
+    return CompletionsData(
+        strengths=[s for s, _ in places],
+        lines={m: Series.of(get[c, m].share for _, c in places) for m in chosen},
+        n=max(get[c, m].share.n for _, c in places for m in chosen),
+        title=title,
+        random=random,
+        random_strengths=strengths or None,
+        noun="completions" if table.name == "pretrained" else "answers",
+    )
+
+
+def _conditions(table: Table, title: str) -> ConditionsData:
+    plan = next((r.condition for r in table.results if r.kind in ("plan", "axis")), None)
+    if plan is None:
+        raise EvaluationError(f"{table.name} was run under no plan, so there is nothing to compare")
+    measures = list(dict.fromkeys(r.measure for r in table.results))
+    rows = [row for measure in measures if (row := _row(table, plan, measure)) is not None]
+    return ConditionsData(rows=rows, plan=plan, title=title)
+
+
+def _row(table: Table, plan: str, measure: str) -> ConditionRow | None:
+    mine = table.get(plan, measure)
+    if not mine.share.n:
+        return None
+    controls: list[Result] = [
+        r
+        for r in table.results
+        if r.kind == "random" and r.measure == measure and r.condition.endswith(f" of {plan}")
+    ]
+    return ConditionRow(
+        name=measure if measure != ROLE_PLAYING.name else "role-playing",
+        none=Estimate.of(table.get("plain", measure).share),
+        plan=Estimate.of(mine.share),
+        draws=[Estimate.of(r.share) for r in controls],
+        n=mine.share.n,
+    )

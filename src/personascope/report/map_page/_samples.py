@@ -1,0 +1,85 @@
+"""Sample answers and counts of each role, out of the Parquet files of a run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from personascope.errors import StoreError
+from personascope.report.map_page._data import Sample
+
+COLUMNS = ("role", "prompt_index", "question_index", "question", "text", "score", "status")
+TEXT_LIMIT = 6000
+"""Characters of a question or an answer that are shown."""
+
+
+@dataclass
+class Answers:
+    """What a run's files hold of one role.
+
+    Attributes:
+        counts: Label (``score 3`` or a status) -> responses.
+        best: Score -> the samples of it, each with the key that it was drawn by.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    best: dict[int | None, list[tuple[bytes, Sample]]] = field(default_factory=dict)
+
+    def samples(self, limit: int) -> tuple[Sample, ...]:
+        """Return at most ``limit`` samples: one of each score from 3 down, then the next of each."""
+        order = sorted(self.best, key=lambda score: -1 if score is None else score, reverse=True)
+        rounds = max((len(found) for found in self.best.values()), default=0)
+        picked = [self.best[s][i][1] for i in range(rounds) for s in order if i < len(self.best[s])]
+        return tuple(picked[:limit])
+
+
+def rollout_files(run_folder: Path) -> list[Path]:
+    """Return the rollout files of the committed units, in order; none if there is no run."""
+    return sorted(p for p in run_folder.glob("units/*/rollouts.parquet") if p.parent.name.isdigit())
+
+
+def read_answers(files: list[Path], per_role: int) -> dict[str, Answers]:
+    """Read counts and samples of every role, one file in memory at a time.
+
+    The samples are drawn by a digest of where the response stands, so that a report of the same
+    run has the same samples.
+
+    Raises:
+        StoreError: If a file cannot be read or lacks a column.
+    """
+    roles: dict[str, Answers] = {}
+    for path in files:
+        try:
+            table = pq.read_table(path, columns=list(COLUMNS))
+        except (OSError, pa.ArrowException) as error:
+            raise StoreError(
+                f"{path} cannot be read: {error}", hint="make the report without the run's folder"
+            ) from error
+        missing = [name for name in COLUMNS if name not in table.column_names]
+        if missing:
+            raise StoreError(
+                f"{path} lacks the column {missing[0]!r}", hint="make the report without the run's folder"
+            )
+        for place, row in enumerate(table.to_pylist()):
+            answers = roles.setdefault(row["role"], Answers())
+            score = row["score"]
+            answers.counts[row["status"] if score is None else f"score {score}"] += 1
+            if not row["text"]:
+                continue
+            where = f"{row['role']}/{row['prompt_index']}/{row['question_index']}/{path.parent.name}/{place}"
+            key = hashlib.sha256(where.encode()).digest()
+            found = answers.best.setdefault(score, [])
+            if len(found) < per_role or key < found[-1][0]:
+                found.append((key, _sample(row["question"] or "", row["text"], score)))
+                found.sort(key=lambda pair: pair[0])
+                del found[per_role:]
+    return roles
+
+
+def _sample(question: str, text: str, score: int | None) -> Sample:
+    return Sample(question[:TEXT_LIMIT], text[:TEXT_LIMIT], score, max(0, len(text) - TEXT_LIMIT))

@@ -1,0 +1,42 @@
+"""Writing the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from personascope.corpus import Corpus
+from personascope.report.map_page._gather import collect
+from personascope.report.map_page._page import render
+from personascope.space import PersonaMap
+from personascope.store import write_bytes
+
+
+def write_report(
+    map: PersonaMap,
+    rollouts_folder: Path | None,
+    out: Path,
+    *,
+    samples_per_role: int = 3,
+    corpus: Corpus | None = None,
+) -> Path:
+    """Write the report of a map: one HTML file (about 5 MB) that works without a network.
+
+    Args:
+        map: The map.
+        rollouts_folder: The run folder behind it, whose ``units/*/rollouts.parquet`` have the sample
+            answers; without them the report says so.
+        out: The file; one that exists is replaced, at once and whole.
+        samples_per_role: Sample answers of each role.
+        corpus: The corpus of the map, for the roles' groups and descriptions; by default the built-in
+            one if it is the map's, and otherwise none.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        UsageError: If the corpus is not the map's, or ``samples_per_role`` is negative.
+        StoreError: If the map or a rollout file is damaged, or the file cannot be written.
+    """
+    page = render(collect(map, rollouts_folder, samples_per_role=samples_per_role, corpus=corpus))
+    write_bytes(out, page.encode("utf-8"))
+    return out

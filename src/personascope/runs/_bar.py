@@ -1,0 +1,127 @@
+"""A bar of where a run stands: drawn on a terminal and in a notebook, a line every half minute elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
+from rich.progress import Progress as RichProgress
+
+from personascope.runs._progress import Progress, ProgressCallback
+
+EVERY = 30.0
+"""Seconds between two lines where there is no terminal."""
+
+
+class ProgressBar:
+    """Shows what it is called with: phase, done, total, rate, time left, and what judging costs.
+
+    Use it as a context manager.
+
+    Args:
+        console: Where to draw; standard error if not given.
+        every: Seconds between two lines where that is no terminal.
+    """
+
+    def __init__(self, console: Console | None = None, *, every: float = EVERY) -> None:
+        """Begin the clock of the rate."""
+        self._console = console or Console(stderr=True, highlight=False)
+        self._drawn = self._console.is_terminal or self._console.is_jupyter
+        self._bar = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self._console,
+            disable=not self._drawn,
+            expand=True,
+        )
+        self._task: TaskID | None = None
+        self._every = every
+        self._begun = self._told = time.monotonic()
+        self._before, self._total = 0, -1
+        self._phases: set[str] = set()
+
+    def __enter__(self) -> ProgressBar:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, state: Progress) -> None:
+        """Show where the run stands."""
+        now = time.monotonic()
+        if state.total != self._total:
+            # The next piece of work, such as a sweep's second evaluation.
+            self._total, self._before, self._begun = state.total, state.done, now
+            if state.done:
+                self._console.print(f"going on: {_of(state)} are there already")
+        note = self._note(state, now)
+        if self._drawn:
+            if self._task is None:
+                self._task = self._bar.add_task(state.phase, total=None, note="")
+            self._bar.update(
+                self._task,
+                description=state.phase,
+                completed=state.done,
+                total=state.total or None,
+                note=note,
+            )
+        elif state.phase not in self._phases or now - self._told >= self._every:
+            # A phase is told when it first comes; phases that take turns are told by the clock.
+            self._phases.add(state.phase)
+            self._told = now
+            self._console.print(
+                ": ".join(filter(None, [state.phase, ", ".join(filter(None, [_of(state), note]))])),
+                soft_wrap=True,
+                markup=False,
+            )
+
+    def _note(self, state: Progress, now: float) -> str:
+        seconds = max(now - self._begun, 1e-9)
+        made = state.done - self._before
+        parts: list[str] = []
+        if state.tokens:
+            parts.append(f"{state.tokens / seconds:.0f} tokens/s")
+        if made and state.total > state.done:
+            parts.append(f"{_duration(seconds / made * (state.total - state.done))} left")
+        if state.cost:
+            parts.append(f"cost {state.cost:.4f}")
+        if state.waiting or state.unscored:
+            parts.append(f"{state.waiting + state.unscored} without a label")
+        if state.note:
+            parts.append(state.note)
+        return ", ".join(parts)
+
+
+def _of(state: Progress) -> str:
+    if not state.total:
+        return ""
+    return f"{state.done:,} of {state.total:,} ({state.done / state.total:.0%})"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+@contextmanager
+def shown(progress: ProgressCallback | bool) -> Iterator[ProgressCallback | None]:
+    """Yield what a run calls with its progress: a bar for True, nothing for False, else the caller's own."""
+    if callable(progress):
+        yield progress
+    elif progress:
+        with ProgressBar() as bar:
+            yield bar
+    else:
+        yield None
