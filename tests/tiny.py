@@ -247,7 +247,8 @@ def tiny_models() -> dict[str, Callable[[], PreTrainedModel]]:
 
 def load_tiny(name: str = "llama", *, dtype: torch.dtype = torch.float32) -> LoadedModel:
     """Return a tiny model as a LoadedModel."""
-    from personascope.models import ModelSource, assemble
+    from personascope.models._load import assemble
+    from personascope.models._source import ModelSource
 
     model = tiny_models()[name]()
     # Only the weights, as from_pretrained does: rotary frequencies stay in 32 bits.

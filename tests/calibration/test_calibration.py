@@ -19,15 +19,17 @@ from personascope.calibration import (
     Window,
     axis_percentile_of_released,
     calibrate,
-    cap_conditions,
     cap_plan,
     default_windows,
-    matching_floors,
     parse_window,
 )
+from personascope.calibration._caps import cap_conditions
+from personascope.calibration._controls import matching_floors
 from personascope.chat import Message
 from personascope.corpus.datasets import load_chats
-from personascope.directions import keep_norms, norms_for, read_norms, residual_norms
+from personascope.directions import norms_for
+from personascope.directions._norms import residual_norms
+from personascope.directions._norms_file import keep_norms, read_norms
 from personascope.engines import Capture, TransformersEngine
 from personascope.errors import EvaluationError, StoreError, UsageError
 from personascope.evals import read_evaluation

@@ -16,7 +16,7 @@ from helpers.cli import personascope, personascope_process
 from personascope import engines
 from personascope.cli import _options
 from personascope.cli._app import COMMANDS, load_command
-from personascope.engines import ENGINES
+from personascope.engines._names import ENGINES
 from personascope.interventions import Plan, Steer
 from personascope.mapping import PROFILES
 

@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from personascope.corpus import PERSONAL, PROMPTS_PER_ROLE, QUESTION_COUNT, Corpus, check_corpus, load_corpus
+from personascope.corpus import PERSONAL, Corpus, check_corpus, load_corpus
+from personascope.corpus._types import PROMPTS_PER_ROLE, QUESTION_COUNT
 
 PAPER_NAMES = """
 aberration absurdist accountant activist actor addict adolescent advocate alien altruist amateur

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from personascope.corpus import Corpus, Question, RoleEntry, load_corpus, write_released
+from personascope.corpus import Corpus, Question, RoleEntry, load_corpus
+from personascope.corpus._write import write_released
 from personascope.errors import CorpusError, UsageError
 
 JUDGE = "Rate this. {question} {answer}"

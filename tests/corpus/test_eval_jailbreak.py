@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from personascope.corpus.datasets import JailbreakSet, Persona, load_jailbreak_set, load_personas
+from personascope.corpus.datasets import JailbreakSet, load_jailbreak_set
+from personascope.corpus.datasets._personas import Persona, load_personas
 from personascope.errors import CorpusError, EvaluationError, UsageError
 
 COLUMNS = ["system_prompt", "question", "category"]

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from personascope.corpus.datasets import TASKS, load_basics, load_openings, load_sums
+from personascope.corpus.datasets import load_basics, load_openings, load_sums
+from personascope.corpus.datasets._questions import TASKS
 from personascope.errors import CorpusError
 from personascope.evals.harness import lm_eval_task_folder
 

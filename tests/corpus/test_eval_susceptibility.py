@@ -10,8 +10,8 @@ import yaml
 from rapidfuzz import fuzz
 
 from personascope.corpus import RoleEntry, load_corpus
-from personascope.corpus.datasets import (
-    load_susceptibility,
+from personascope.corpus.datasets import load_susceptibility
+from personascope.corpus.datasets._susceptibility import (
     role_phrase,
     susceptibility_prompts,
     susceptibility_questions,

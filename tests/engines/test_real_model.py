@@ -9,7 +9,9 @@ import torch
 from personascope.chat import Message
 from personascope.engines import Capture, Completion, Request, Sampling, TransformersEngine
 from personascope.errors import EngineError, ModelError
-from personascope.models import ModelSource, assemble, load, resolve
+from personascope.models import load, resolve
+from personascope.models._load import assemble
+from personascope.models._source import ModelSource
 
 pytestmark = pytest.mark.real
 QUESTIONS = [

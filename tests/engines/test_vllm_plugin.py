@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from personascope.engines import Probe, bulk_engine, load_engine
+from personascope.engines import Probe, load_engine
+from personascope.engines._names import bulk_engine
 from personascope.engines._vllm._config import PluginConfig, records_graphs, refuse_unsupported
 from personascope.engines._vllm.request._limits import Limits
 from personascope.engines._vllm.request._plan_store import PlanStore, ProbeSet

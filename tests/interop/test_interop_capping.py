@@ -11,13 +11,9 @@ from hypothesis.extra import numpy as hnp
 from release_case import ID, D, capping, make, write
 
 from personascope.errors import InteropError, StoreError
-from personascope.interop import (
-    export_capping_config,
-    import_capping_config,
-    import_released,
-    parse_experiment_id,
-    read_capping_config,
-)
+from personascope.interop import export_capping_config, parse_experiment_id
+from personascope.interop._capping import import_capping_config, read_capping_config
+from personascope.interop._import import import_released
 from personascope.interventions import Ablate, BatchedPlans, Cap, Counters, Plan, PlanModel, PlanTable, Steer
 
 MODEL = PlanModel("some/model", "abc", 6, D)

@@ -10,7 +10,9 @@ from map_case import save_map
 from release_case import ID, ROLES, make, same_release, write
 
 from helpers.cli import Ran, personascope
-from personascope.interop import Released, axis_plan, import_capping_config, import_released
+from personascope.interop import Released, axis_plan
+from personascope.interop._capping import import_capping_config
+from personascope.interop._import import import_released
 from personascope.interventions import Cap, Plan
 
 

@@ -8,7 +8,8 @@ import torch
 from map_case import N_LAYERS, ROLES, D, save_map
 
 from personascope.errors import InteropError
-from personascope.interop import export_released, import_released
+from personascope.interop import export_released
+from personascope.interop._import import import_released
 from personascope.space import PersonaMap
 
 

@@ -9,14 +9,10 @@ import torch
 from release_case import make, write
 
 from personascope.errors import InteropError
-from personascope.interop import (
-    import_axis,
-    import_persona_vector,
-    import_released,
-    import_source,
-    read_capping_config,
-    read_pt,
-)
+from personascope.interop import import_source
+from personascope.interop._capping import read_capping_config
+from personascope.interop._import import import_axis, import_persona_vector, import_released
+from personascope.interop._pt import read_pt
 
 
 class Malicious:

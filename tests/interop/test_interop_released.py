@@ -12,7 +12,8 @@ from huggingface_hub import errors as hub_errors
 from release_case import ID, N_LAYERS, ROLES, TRAITS, D, make, same, same_release, write
 
 from personascope.errors import InteropError, StoreError
-from personascope.interop import Released, export_released, import_axis, import_released, import_source
+from personascope.interop import Released, export_released, import_source
+from personascope.interop._import import import_axis, import_released
 from personascope.interventions import Steer
 
 

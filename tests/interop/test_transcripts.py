@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from personascope.chat import Message
 from personascope.errors import InteropError, UsageError
-from personascope.interop import Transcript, TranscriptSource, Unreadable, read_transcripts
+from personascope.interop import Transcript, TranscriptSource, Unreadable
 from personascope.interop._entries import read_entry
+from personascope.interop._transcripts import read_transcripts
 
 USER, REPLY = {"role": "user", "content": "Tea?"}, {"role": "assistant", "content": "Yes, please."}
 TALK = [USER, REPLY]

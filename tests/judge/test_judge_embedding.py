@@ -13,12 +13,9 @@ from label_case import LOOP, SAYINGS, WIDTH, FakeModel, item
 
 from personascope.errors import JudgeError, StoreError, UsageError
 from personascope.judge import (
-    BLOCKS,
-    EMBEDDING,
     HAND,
     PROBE,
     ROLE_PLAYING,
-    ROLE_SCORE,
     SUSCEPTIBILITY,
     TRAITS,
     Embedder,
@@ -29,12 +26,13 @@ from personascope.judge import (
     RulesJudge,
     feature_matrix,
     features_digest,
-    hand_features,
     parse_judge,
 )
 from personascope.judge import _offline as offline_module
+from personascope.judge._rubric import ROLE_SCORE
 from personascope.judge.classifier import _embedder as embedder_module
-from personascope.judge.classifier._features import first_sentence
+from personascope.judge.classifier._embedder import EMBEDDING
+from personascope.judge.classifier._features import BLOCKS, first_sentence, hand_features
 
 BLOCKS_USED = ("hand", "response")
 AT = {name: HAND.index(name) for name in ("ai", "person", "esoteric")}

@@ -8,10 +8,10 @@ import torch
 
 import tiny
 from personascope.errors import JudgeError, UsageError
-from personascope.judge import JudgeItem, JudgePool, LocalJudge
+from personascope.judge import JudgeItem, JudgePool
 from personascope.judge._prompts import rubric_messages
 from personascope.judge._rubric import DIGIT_FORM
-from personascope.judge.local._judge import label_tokens
+from personascope.judge.local._judge import LocalJudge, label_tokens
 from personascope.models import LoadedModel
 
 

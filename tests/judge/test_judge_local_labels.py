@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import tiny
-from personascope.judge import JAILBREAK, ROLE_SCORE, SUSCEPTIBILITY, JudgeItem, JudgePool, LocalJudge, Rubric
-from personascope.judge import rubric_messages as messages_of
-from personascope.judge._rubric import LETTER_FORM
-from personascope.judge.local._judge import label_tokens
+from personascope.judge import JAILBREAK, SUSCEPTIBILITY, JudgeItem, JudgePool, Rubric
+from personascope.judge._prompts import rubric_messages as messages_of
+from personascope.judge._rubric import LETTER_FORM, ROLE_SCORE
+from personascope.judge.local._judge import LocalJudge, label_tokens
 from personascope.models import LoadedModel
 
 RUBRICS = (ROLE_SCORE, SUSCEPTIBILITY, JAILBREAK)

@@ -16,8 +16,9 @@ import pytest
 from scripted_server import Answer, Server, completion, error, serving
 
 from personascope.errors import JudgeError, UsageError
-from personascope.judge import JudgeItem, JudgePool, JudgeStats, OpenAIJudge, OpenAIOptions, Verdict
+from personascope.judge import JudgeItem, JudgePool, JudgeStats, OpenAIJudge, Verdict
 from personascope.judge.remote._dialect import Dialect, retry_after
+from personascope.judge.remote._judge import OpenAIOptions
 
 QUICK: dict[str, Any] = {"backoff": 0.005, "backoff_max": 0.02, "timeout": 5.0, "retry_after_max": 0.05}
 GOOD = completion('{"reason": "in role", "score": 3}')

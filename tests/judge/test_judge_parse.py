@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from personascope.judge import parse_score
 from personascope.judge._rubric import DIGIT_FORM, FORM, GRADER, SCALE
-from personascope.judge.parsing._scores import reason_of
+from personascope.judge.parsing._scores import parse_score, reason_of
 
 GIVEN = [
     ('{"reason": "x", "score": 2}', 2),

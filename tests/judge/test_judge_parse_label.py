@@ -6,17 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from personascope.judge import (
-    JAILBREAK,
-    ROLE_PLAYING,
-    ROLE_SCORE,
-    RUBRICS,
-    SUSCEPTIBILITY,
-    Rubric,
-    parse_label,
-)
-from personascope.judge._rubric import LABEL_FORM, LETTER_FORM
-from personascope.judge.parsing._labels import parse_answer
+from personascope.judge import JAILBREAK, ROLE_PLAYING, RUBRICS, SUSCEPTIBILITY, Rubric
+from personascope.judge._rubric import LABEL_FORM, LETTER_FORM, ROLE_SCORE
+from personascope.judge.parsing._labels import parse_answer, parse_label
 
 WHO = SUSCEPTIBILITY.labels
 PLAYS = ROLE_PLAYING.labels

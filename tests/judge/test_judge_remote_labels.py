@@ -11,16 +11,16 @@ from scripted_server import Answer, Server, completion, error, serving
 
 from personascope.judge import (
     JAILBREAK,
-    ROLE_SCORE,
     SUSCEPTIBILITY,
     JudgeItem,
     JudgePool,
     JudgeStats,
     OpenAIJudge,
-    OpenAIOptions,
     Rubric,
     Verdict,
 )
+from personascope.judge._rubric import ROLE_SCORE
+from personascope.judge.remote._judge import OpenAIOptions
 
 QUICK: dict[str, Any] = {"backoff": 0.005, "backoff_max": 0.02, "timeout": 5.0}
 

@@ -9,9 +9,7 @@ from personascope.errors import JudgeError
 from personascope.judge import (
     HARMFUL,
     JAILBREAK,
-    NONSENSICAL,
     ROLE_PLAYING,
-    ROLE_SCORE,
     RUBRIC_DIGEST,
     RUBRICS,
     SELF_DESCRIPTION,
@@ -20,8 +18,10 @@ from personascope.judge import (
     JudgeItem,
     Rubric,
     Verdict,
-    rubric_messages,
 )
+from personascope.judge._prompts import rubric_messages
+from personascope.judge._rubric import ROLE_SCORE
+from personascope.judge._rubrics import NONSENSICAL
 from personascope.judge.remote._cache import cache_key
 
 COLOURS: dict[str, Any] = {

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from personascope.judge import JudgeItem, RulesJudge, ai_mentions, decide, features
+from personascope.judge import JudgeItem, RulesJudge, ai_mentions
+from personascope.judge.rules._features import decide, features
 
 PIRATE: dict[str, Any] = {
     "role": "pirate",

@@ -8,7 +8,8 @@ import pytest
 import personascope.models
 import tiny
 from personascope.errors import UsageError
-from personascope.judge import LocalJudge, OpenAIJudge, RulesJudge, parse_judge
+from personascope.judge import OpenAIJudge, RulesJudge, parse_judge
+from personascope.judge.local._judge import LocalJudge
 
 
 def test_rules_and_none() -> None:

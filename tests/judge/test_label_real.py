@@ -13,8 +13,8 @@ from label_case import THINGS, item, readings, write
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import label_judges
 
-from personascope.judge import EMBEDDING, SUSCEPTIBILITY, Embedder, EmbeddingJudge, JudgePool
-from personascope.judge.classifier._embedder import find_embedding
+from personascope.judge import SUSCEPTIBILITY, Embedder, EmbeddingJudge, JudgePool
+from personascope.judge.classifier._embedder import EMBEDDING, find_embedding
 
 pytestmark = pytest.mark.real
 

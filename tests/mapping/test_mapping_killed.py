@@ -14,7 +14,9 @@ import torch
 
 from personascope.engines import TransformersEngine
 from personascope.judge import RulesJudge
-from personascope.mapping import MAP, collect_rollouts, make_space, open_run, publish
+from personascope.mapping import MAP, collect_rollouts, open_run
+from personascope.mapping._map import make_space
+from personascope.mapping._publish import publish
 from personascope.store import RunFolder
 from tiny import load_tiny
 

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from personascope.errors import EngineError, StoreError
-from personascope.mapping import RunSums, estimate, estimate_disk, response_norms, unscored_rows
+from personascope.mapping import RunSums, estimate, estimate_disk
+from personascope.mapping._run import unscored_rows
+from personascope.mapping._sums import response_norms
 from personascope.store import RunFolder, TensorFile, _folder, read_json
 
 

@@ -10,9 +10,10 @@ import pytest
 
 from personascope.engines import Completion
 from personascope.errors import SpaceError
-from personascope.mapping import RunSums, make_space, run_map
+from personascope.mapping import RunSums, run_map
 from personascope.mapping._adjust import LengthAdjusted
 from personascope.mapping._length import find_length, stored_length
+from personascope.mapping._map import make_space
 from personascope.mapping._nuisances import measure
 from personascope.space import NUISANCES, PersonaMap, correlate
 from personascope.store import RunFolder

@@ -12,7 +12,8 @@ import pytest
 from personascope.chat import Message
 from personascope.engines import ScoreRequest, TransformersEngine
 from personascope.errors import EngineError, UsageError
-from personascope.mapping import MAP, RunSums, collect_rollouts, make_space, open_run, run_map
+from personascope.mapping import MAP, RunSums, collect_rollouts, open_run, run_map
+from personascope.mapping._map import make_space
 from personascope.space import NUISANCES, PersonaMap
 from personascope.store import RunFolder
 from tiny import load_tiny

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from personascope.errors import ModelError
-from personascope.models import _convert, cache_root, check_conversion, convert_gguf, load, resolve
+from personascope.models import _convert, cache_root, check_conversion, load, resolve
+from personascope.models._convert import convert_gguf
 from tiny import tiny_models, tiny_tokenizer
 
 

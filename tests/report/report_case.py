@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from personascope.report import Curves, Figure, ReportData, Role, Sample
+from personascope.report.map_page._data import Curves, Figure, ReportData, Role, Sample
 
 HOSTILE = '</script><script>window.hit=1</script><img src=x onerror="window.hit=1"><!-- <script>'
 

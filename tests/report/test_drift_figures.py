@@ -15,21 +15,17 @@ from personascope.dynamics.trajectories import compare_replays, trajectories
 from personascope.errors import UsageError
 from personascope.report import (
     ClusterData,
-    ClusterRow,
-    Estimate,
     PredictionData,
-    PredictionPanel,
     ReplayData,
-    ReplayPanel,
-    Series,
     TrajectoryData,
-    TrajectoryLine,
     cluster_figure,
     prediction_figure,
     replay_figure,
     trajectory_figure,
 )
+from personascope.report.figures._data import Estimate, Series
 from personascope.report.figures._drift import _looks
+from personascope.report.figures._drift_data import ClusterRow, PredictionPanel, ReplayPanel, TrajectoryLine
 from trajectory_case import FakeEncoder, dialogue, grid, run
 
 MAGIC = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}

@@ -14,7 +14,8 @@ import pytest
 from plotly.offline import get_plotlyjs
 from report_case import HOSTILE, report_data
 
-from personascope.report import Curves, Figure, payload, render
+from personascope.report.map_page._data import Curves, Figure
+from personascope.report.map_page._page import payload, render
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")

@@ -7,7 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from personascope.runs import Progress, ProgressBar, _bar, shown
+from personascope.runs import Progress, _bar, shown
+from personascope.runs._bar import ProgressBar
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from personascope.chat import Message
 from personascope.engines import Completion, Request, Sampling
 from personascope.errors import EngineError
 from personascope.interventions import Plan, Steer
-from personascope.runs import run_requests
+from personascope.runs._requests import run_requests
 
 
 class Changed:

@@ -11,7 +11,6 @@ from space_sums import PlantedSums
 from personascope.errors import SpaceError, StoreError, UsageError
 from personascope.space import (
     NUISANCES,
-    PERCENTILES,
     MapChecks,
     MapMeta,
     MapModel,
@@ -22,6 +21,7 @@ from personascope.space import (
     projection_quantiles,
 )
 from personascope.space import _save as save_module
+from personascope.space._meta import PERCENTILES
 
 MODEL = MapModel("some/model", "abc", "bfloat16", 3, 24, "f00d")
 SAME = {"model_id": "some/model", "revision": "abc", "n_layers": 3, "d_model": 24, "chat_digest": "f00d"}

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from personascope.space import FOLLOWED, NUISANCES, MapChecks, RolePlay
+from personascope.space import NUISANCES, MapChecks, RolePlay
+from personascope.space._checks import FOLLOWED
 from personascope.space._verdict import choose_layer, verdict_at
 
 

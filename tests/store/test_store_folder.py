@@ -11,15 +11,8 @@ import torch
 from safetensors import safe_open
 
 from personascope.errors import StoreError
-from personascope.store import (
-    RunFolder,
-    TensorFile,
-    TensorPart,
-    TensorSpec,
-    from_bfloat16,
-    to_bfloat16,
-    write_tensors,
-)
+from personascope.store import RunFolder, TensorFile, TensorPart, TensorSpec
+from personascope.store._tensors import from_bfloat16, to_bfloat16, write_tensors
 
 ROWS = pa.table({"id": ["a", "b"]})
 

@@ -15,7 +15,8 @@ import pytest
 from personascope.chat import Message
 from personascope.corpus.dialogues import load_domain
 from personascope.dynamics import read_drift
-from personascope.dynamics.conversations import ScriptedAuditor, sample_scenarios, simulate
+from personascope.dynamics.conversations import sample_scenarios, simulate
+from personascope.dynamics.conversations._auditor import ScriptedAuditor
 from personascope.engines import Probe, Request, Sampling
 from personascope.errors import EngineError
 

@@ -3,7 +3,6 @@ from ._contract import (
     Completion,
     Engine,
     EngineInfo,
-    FinishReason,
     Gate,
     Probe,
     Request,
@@ -14,20 +13,17 @@ from ._contract import (
     Watch,
     request_seed,
 )
-from ._load import LocalEngine, load_engine, native_dtype
-from ._names import ENGINES, bulk_engine
+from ._load import LocalEngine, load_engine
+from ._local import native_dtype
 from ._ray import RayEngine
-from ._transformers import Follower, TransformersEngine
-from ._vllm import PlanStore, ProbeSet, ServeCommand, serve_command
+from ._transformers import TransformersEngine
+from ._vllm import PlanStore, ProbeSet, serve_command
 
 __all__ = [
-    "ENGINES",
     "Capture",
     "Completion",
     "Engine",
     "EngineInfo",
-    "FinishReason",
-    "Follower",
     "Gate",
     "LocalEngine",
     "PlanStore",
@@ -38,11 +34,9 @@ __all__ = [
     "Sampling",
     "ScoreRequest",
     "Scored",
-    "ServeCommand",
     "TransformersEngine",
     "TurnActivations",
     "Watch",
-    "bulk_engine",
     "load_engine",
     "native_dtype",
     "request_seed",

@@ -4,31 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
+from personascope.engines._local import load_local
 from personascope.engines._names import bulk_engine
 from personascope.engines._ray import RayEngine
 from personascope.engines._transformers import TransformersEngine
-from personascope.engines._vllm import VLLMEngine, load_vllm_engine
-from personascope.errors import UsageError
-from personascope.models import load
+from personascope.engines._vllm import VLLMEngine
 
 # Neither vLLM nor Ray is imported before an engine of theirs is started.
 LocalEngine = TransformersEngine | VLLMEngine | RayEngine
-
-
-def native_dtype(device: str | None = None) -> str:
-    """Return bfloat16, or float32 on a CPU that has no bfloat16 arithmetic.
-
-    Such a CPU converts every number of a bfloat16 product, and is several times slower than with
-    float32 (benchmarks/dtype.md).
-    """
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if not device.startswith("cpu"):
-        return "bfloat16"
-    able = torch.cpu.get_capabilities()
-    return "bfloat16" if any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) else "float32"
 
 
 def load_engine(
@@ -75,22 +58,4 @@ def load_engine(
             **options,
         )
         return spread.with_transcript() if transcript else spread
-    if dtype == "auto":
-        dtype = native_dtype(device)
-    if bulk_engine(engine) == "vllm":
-        given = {key: value for key, value in options.items() if value is not None}
-        for option in ("device_map", "attn_implementation"):
-            if option in given:
-                raise UsageError(
-                    f"the vllm engine has no {option}", hint="leave it out, or take --engine transformers"
-                )
-        if device is not None:
-            raise UsageError(
-                f"the vllm engine does not take a device ({device!r})",
-                hint="set CUDA_VISIBLE_DEVICES, or take --engine transformers",
-            )
-        return load_vllm_engine(name, dtype=dtype, transcript=transcript, **given)
-    own = {key: options.pop(key) for key in ("max_batch", "prefill_tokens") if key in options}
-    loaded = load(name, dtype=dtype, device=device, **options)  # pyright: ignore[reportArgumentType]
-    made = TransformersEngine(loaded, **own)
-    return made.with_transcript() if transcript else made
+    return load_local(name, engine=engine, dtype=dtype, device=device, transcript=transcript, **options)

@@ -1,23 +1,18 @@
-from ._design import DEFAULT, Design, Rollout, build_design
-from ._estimate import DiskEstimate, RunEstimate, estimate, estimate_disk
-from ._map import MapResult, design_run, make_space, run_map
-from ._plan import ProfileChanges, identity_of, plan_run, resolve_profile
+from ._design import DEFAULT, build_design
+from ._estimate import RunEstimate, estimate, estimate_disk
+from ._map import design_run, run_map
+from ._plan import ProfileChanges, plan_run, resolve_profile
 from ._profile import PROFILES, Profile
-from ._publish import MAP, publish
-from ._run import Collected, collect_rollouts, open_run, unscored_rows
-from ._sums import RunSums, Vectors, response_norms
+from ._publish import MAP
+from ._run import collect_rollouts, open_run
+from ._sums import RunSums, Vectors
 
 __all__ = [
     "DEFAULT",
     "MAP",
     "PROFILES",
-    "Collected",
-    "Design",
-    "DiskEstimate",
-    "MapResult",
     "Profile",
     "ProfileChanges",
-    "Rollout",
     "RunEstimate",
     "RunSums",
     "Vectors",
@@ -26,13 +21,8 @@ __all__ = [
     "design_run",
     "estimate",
     "estimate_disk",
-    "identity_of",
-    "make_space",
     "open_run",
     "plan_run",
-    "publish",
     "resolve_profile",
-    "response_norms",
     "run_map",
-    "unscored_rows",
 ]

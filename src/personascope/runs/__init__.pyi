@@ -1,21 +1,18 @@
-from ._bar import ProgressBar, shown
-from ._collect import Collected, collect
+from ._bar import shown
+from ._collect import collect
 from ._job import Job
 from ._progress import Progress, ProgressCallback
 from ._request_queue import Prompt, RequestNames, RequestQueue
-from ._requests import check_applied, run_requests
+from ._requests import check_applied
 
 __all__ = [
-    "Collected",
     "Job",
     "Progress",
-    "ProgressBar",
     "ProgressCallback",
     "Prompt",
     "RequestNames",
     "RequestQueue",
     "check_applied",
     "collect",
-    "run_requests",
     "shown",
 ]

@@ -1,20 +1,9 @@
-from ._load import (
-    DOMAINS,
-    Case,
-    Domain,
-    Topic,
-    UserPersona,
-    load_cases,
-    load_domain,
-    load_domains,
-)
+from ._load import DOMAINS, Case, Domain, load_cases, load_domain, load_domains
 
 __all__ = [
     "DOMAINS",
     "Case",
     "Domain",
-    "Topic",
-    "UserPersona",
     "load_cases",
     "load_domain",
     "load_domains",

@@ -1,25 +1,13 @@
-from ._design import HarmDesign, HarmTrial, Opening, harm_design
-from ._result import HarmResult, NoRole, RandomDirections, RoleHarm, TextHealth, harm_result
-from ._rows import HarmRows, read_harm
-from ._run import HarmRun, PlanOn, run_harm
-from ._statistics import Bin, Correlation, CurvePoint, Logistic
+from ._design import harm_design
+from ._result import HarmResult, harm_result
+from ._rows import read_harm
+from ._run import PlanOn, run_harm
+from ._statistics import Correlation
 
 __all__ = [
-    "Bin",
     "Correlation",
-    "CurvePoint",
-    "HarmDesign",
     "HarmResult",
-    "HarmRows",
-    "HarmRun",
-    "HarmTrial",
-    "Logistic",
-    "NoRole",
-    "Opening",
     "PlanOn",
-    "RandomDirections",
-    "RoleHarm",
-    "TextHealth",
     "harm_design",
     "harm_result",
     "read_harm",

@@ -234,7 +234,7 @@ class Worker:
         return self._engines[transcript]
 
     def _load(self) -> Any:
-        from personascope.engines._load import load_engine
+        from personascope.engines._local import load_local
 
         order = self.order
         if Path(order.folder).is_dir():
@@ -243,7 +243,7 @@ class Worker:
         os.environ["OMP_NUM_THREADS"] = str(order.threads)
         # Workers on one machine would all bind themselves to its first cores.
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-        engine = load_engine(order.name, **order.options)
+        engine = load_local(order.name, **order.options)
         check_same(order.expected, engine.info)
         return engine
 
