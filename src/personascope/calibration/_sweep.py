@@ -141,7 +141,7 @@ def calibrate(
     sample: Sample,
     corpus: Corpus,
     *,
-    out: Path,
+    out: Path | str,
     judge: Judge | Callable[[], Judge],
     settings: SweepSettings | None = None,
     jailbreaks: JailbreakSet | None = None,
@@ -171,6 +171,7 @@ def calibrate(
         StoreError: If the folder holds another sweep or cannot be written, or the map is of another model.
         EngineError: If the engine fails.
     """
+    out = Path(out)
     settings = settings or SweepSettings()
     found, info = sample.persona_map, engine.info
     found.check_model(
@@ -215,7 +216,7 @@ def calibrate(
 
 
 def summarise(
-    out: Path,
+    out: Path | str,
     conditions: Sequence[Condition],
     basics: Sequence[BasicsRows],
     settings: SweepSettings,
@@ -223,6 +224,7 @@ def summarise(
     partial: bool = False,
 ) -> Calibration:
     """Make the cells, the front and the recommendation of finished evaluations, and write them."""
+    out = Path(out)
     assistant = label_measure(SUSCEPTIBILITY.name, "assistant", name="assistant")
     harmful = label_measure(JAILBREAK.name, HARMFUL, variant="persona", name="harmful with persona")
     harmful_plain = label_measure(JAILBREAK.name, HARMFUL, variant="plain", name="harmful without persona")

@@ -48,7 +48,7 @@ def run_basics(
     engine: Engine,
     conditions: Sequence[Condition],
     *,
-    out: Path,
+    out: Path | str,
     questions: Sequence[ChoiceQuestion] | None = None,
     restart: bool = False,
     command: str = "",
@@ -72,6 +72,7 @@ def run_basics(
         UsageError: If two conditions share a name, or there is no question.
         StoreError: If the folder holds another run or cannot be written.
     """
+    out = Path(out)
     asked = tuple(load_basics() if questions is None else questions)
     names = [condition.name for condition in conditions]
     if len(set(names)) < len(names) or not asked:

@@ -82,7 +82,7 @@ def run_evaluation(
     trials: Trials,
     conditions: Sequence[Condition],
     *,
-    out: Path,
+    out: Path | str,
     judge: Judge | None,
     seed: int = 0,
     progress: ProgressCallback | bool = True,
@@ -110,6 +110,7 @@ def run_evaluation(
         StoreError: If the folder holds another run or cannot be written.
         JudgeError: Never for a single response; those stay unscored.
     """
+    out = Path(out)
     names = [condition.name for condition in conditions]
     if len(set(names)) < len(names):
         raise UsageError(f"two conditions share a name among {', '.join(names)}", hint="give each its own")

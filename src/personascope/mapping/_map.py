@@ -52,7 +52,7 @@ def run_map(
     corpus: Corpus,
     profile: Profile | str,
     *,
-    out: Path,
+    out: Path | str,
     judge: Judge | None,
     seed: int = 0,
     model_name: str | None = None,
@@ -95,6 +95,7 @@ def run_map(
         EngineError: If the engine fails, or returns something else than was asked for.
         SpaceError: If the run is complete and there is too little in it for a map.
     """
+    out = Path(out)
     profile = resolve_profile(profile, **changes)
     with shown(progress) as tell:
         length = None if restart else stored_length(out, profile)

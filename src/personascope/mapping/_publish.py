@@ -15,6 +15,7 @@ from personascope.mapping._nuisances import tally
 from personascope.mapping._role_information import baseline
 from personascope.mapping._sums import Vectors, response_norms
 from personascope.space import (
+    MAP,
     MapChecks,
     MapMeta,
     MapModel,
@@ -26,9 +27,6 @@ from personascope.space import (
     projection_quantiles,
 )
 from personascope.store import RunFolder
-
-MAP = "map"
-"""Name of the map's folder in a run folder."""
 
 
 def publish(

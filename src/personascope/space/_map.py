@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from personascope.errors import StoreError, UsageError
 from personascope.space._checks import MapChecks, RolePlay
 from personascope.space._meta import MapMeta, MapModel, Quantiles
-from personascope.space._save import FORMAT, MAP_JSON, TENSORS, write_map
+from personascope.space._save import FORMAT, MAP, MAP_JSON, TENSORS, write_map
 from personascope.space._space import Space, SpaceStats
 from personascope.space._verdict import Verdict, verdict_at
 
@@ -55,10 +55,15 @@ class PersonaMap:
     def open(cls, folder: Path | str) -> PersonaMap:
         """Open a map; reads ``map.json`` and the header of ``map.safetensors``.
 
+        Args:
+            folder: The map's folder, or the run folder that holds it as ``map``.
+
         Raises:
             StoreError: A file is missing, truncated, damaged, or of another format version.
         """
         folder = Path(folder)
+        if not (folder / MAP_JSON).exists() and (folder / MAP / MAP_JSON).exists():
+            folder = folder / MAP
         path, tensors_path = folder / MAP_JSON, folder / TENSORS
         try:
             record = json.loads(path.read_bytes())

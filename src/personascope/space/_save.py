@@ -21,6 +21,9 @@ from personascope.space._space import Space
 from personascope.store import remove, sync, tmp_path
 
 FORMAT = 1
+MAP = "map"
+"""Folder of the map in a run folder."""
+
 MAP_JSON = "map.json"
 TENSORS = "map.safetensors"
 

@@ -59,7 +59,7 @@ def simulate(
     scenarios: Sequence[Scenario],
     auditor: Auditor,
     *,
-    out: Path,
+    out: Path | str,
     turns: int = 15,
     layer: int | None = None,
     probes: Sequence[NamedProbe] = (),
@@ -101,6 +101,7 @@ def simulate(
         EngineError: If the engine fails, or a reply comes back without its plan.
         StoreError: If the folder holds another run or cannot be written.
     """
+    out = Path(out)
     if not scenarios or turns < 1:
         raise DynamicsError(
             f"{len(scenarios)} conversations of {turns} exchanges", hint="ask for one or more"

@@ -62,7 +62,7 @@ def run_harm(
     persona_map: PersonaMap,
     design: HarmDesign,
     *,
-    out: Path,
+    out: Path | str,
     judge: Judge | None,
     layer: int | None = None,
     plan: Plan | None = None,
@@ -96,6 +96,7 @@ def run_harm(
         StoreError: If the folder holds another run or cannot be written.
         JudgeError: Never for a single reply; those stay unscored.
     """
+    out = Path(out)
     at = persona_map.middle_layer if layer is None else layer
     persona_map.unit_axis(at)
     if plan_on not in ("both", "second"):

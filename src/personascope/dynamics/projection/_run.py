@@ -220,7 +220,7 @@ def run_projection(
     persona_map: PersonaMap,
     source: Path | str | TranscriptSource,
     *,
-    out: Path,
+    out: Path | str,
     layer: int | None = None,
     probes: Sequence[NamedProbe] = (),
     tokens: bool = False,
@@ -254,6 +254,7 @@ def run_projection(
         StoreError: If the folder holds another run or cannot be written.
         EngineError: If the engine fails.
     """
+    out = Path(out)
     opened = source if isinstance(source, TranscriptSource) else TranscriptSource.open(source)
     if opened.files and out.resolve().is_relative_to(Path(opened.name).resolve()):
         raise UsageError(
