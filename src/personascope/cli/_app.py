@@ -6,6 +6,7 @@ command is a name and a sentence.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import sys
@@ -175,4 +176,7 @@ def _interrupted() -> int:
 
 def main() -> None:
     """Run the command line as a program."""
-    sys.exit(run())
+    code = run()
+    # What is left is the process's, which gives it back at once: collecting it object by object takes seconds.
+    gc.freeze()
+    sys.exit(code)

@@ -63,6 +63,8 @@ class ProgressBar:
             self._total, self._before, self._begun = state.total, state.done, now
             if state.done:
                 self._console.print(f"going on: {_of(state)} are there already")
+        if state.phase == "start" and not self._drawn:
+            return
         note = self._note(state, now)
         if self._drawn:
             if self._task is None:
