@@ -177,6 +177,6 @@ def _interrupted() -> int:
 def main() -> None:
     """Run the command line as a program."""
     code = run()
-    # What is left is the process's, which gives it back at once: collecting it object by object takes seconds.
+    # Collecting what is left object by object would take seconds; the process gives it back at once.
     gc.freeze()
     sys.exit(code)
