@@ -42,7 +42,10 @@ def test_each_phase_is_told_when_it_comes(clock) -> None:
 
 def test_cost_and_missing_labels_are_said(clock) -> None:
     state = Progress("judge", 10, 10, unscored=3, waiting=2, cost=0.0125)
-    assert lines(clock, [(1.0, state)])[-1] == "judge: 10 of 10 (100%), cost 0.0125, 5 without a label"
+    assert (
+        lines(clock, [(1.0, state)])[-1]
+        == "judge: 10 of 10 (100%), cost 0.0125, 2 verdicts awaited, 3 without a label"
+    )
 
 
 def test_a_terminal_gets_a_bar_that_fits_80_columns(clock) -> None:

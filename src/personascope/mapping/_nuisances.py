@@ -66,7 +66,7 @@ def _broken(text: str) -> bool:
     return strange > BROKEN * len(text)
 
 
-class CapCounts:
+class NuisanceMeans:
     """Means of the nuisances by role, taken in row by row; and how many responses were cut off or played."""
 
     def __init__(self, design: Design, vectors: Vectors) -> None:
@@ -112,9 +112,9 @@ class CapCounts:
         )
 
 
-def tally(folder: RunFolder, design: Design, vectors: Vectors) -> CapCounts:
+def tally(folder: RunFolder, design: Design, vectors: Vectors) -> NuisanceMeans:
     """Read all rows of a run, one unit in memory at a time."""
-    found = CapCounts(design, vectors)
+    found = NuisanceMeans(design, vectors)
     for index in sorted(folder.units):
         found.add(folder.rows(index).to_pylist())
     return found

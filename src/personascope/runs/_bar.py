@@ -96,8 +96,10 @@ class ProgressBar:
             parts.append(f"{_duration(seconds / made * (state.total - state.done))} left")
         if state.cost:
             parts.append(f"cost {state.cost:.4f}")
-        if state.waiting or state.unscored:
-            parts.append(f"{state.waiting + state.unscored} without a label")
+        if state.waiting:
+            parts.append(f"{state.waiting} verdicts awaited")
+        if state.unscored:
+            parts.append(f"{state.unscored} without a label")
         if state.note:
             parts.append(state.note)
         return ", ".join(parts)

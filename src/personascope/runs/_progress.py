@@ -17,7 +17,7 @@ class Progress:
         tokens: Response tokens that this run generated.
         note: What is worked on, such as a condition's name.
         unscored: Committed responses without a label that they need.
-        waiting: Responses whose verdict is awaited.
+        waiting: Verdicts that are awaited; a response with two rubrics awaits two.
         cost: What judging has cost so far, in the currency of its prices; None where it costs nothing.
     """
 

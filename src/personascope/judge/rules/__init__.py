@@ -1,1 +1,1 @@
-"""The offline judge of the 0-3 score of a role, by counted features of the text."""
+"""What the rules of the offline judge count in a text, and the score that it comes to (`judge._offline`)."""
