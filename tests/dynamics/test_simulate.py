@@ -29,7 +29,7 @@ def play(out: Path, auditor=None, *, target=None, **options):
     return simulate(
         target or FakeTarget(),
         found,
-        options.pop("scenes", scenarios()),
+        options.pop("scenarios", scenarios()),
         auditor or ScriptedAuditor(),
         out=out,
         **{"turns": 4, "sampling": SHORT, **options},
