@@ -18,7 +18,7 @@ from personascope.cli import _options
 from personascope.cli._app import COMMANDS, load_command
 from personascope.engines._names import ENGINES
 from personascope.interventions import Plan, Steer
-from personascope.mapping import PROFILES
+from personascope.mapping import PROFILES, Vectors
 
 LIGHT = [
     ["--version"],
@@ -86,6 +86,7 @@ def test_the_list_of_commands_says_what_their_help_says(name: str) -> None:
 def test_choices_are_those_that_exist() -> None:
     assert get_args(_options.EngineName) == ENGINES
     assert set(get_args(_options.ProfileName)) == set(PROFILES)
+    assert get_args(_options.VectorsName) == get_args(Vectors)
     assert "<quick|standard|paper>" in personascope("map", "--help").out
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from personascope import engines
+from personascope import engines, mapping
+from personascope import judge as judges
 from personascope.cli._console import PARTLY, err, out, say, this_command
 from personascope.cli._options import (
     ADDRESS,
@@ -22,13 +23,12 @@ from personascope.cli._options import (
     DtypeName,
     EngineName,
     ProfileName,
+    VectorsName,
     names,
 )
 from personascope.cli._show import print_map
 from personascope.corpus import load_corpus
 from personascope.errors import UsageError
-from personascope.judge import parse_judge
-from personascope.mapping import MAP, Vectors, build_design, design_run, estimate, resolve_profile, run_map
 from personascope.models import EMBEDDED
 from personascope.space import PersonaMap
 
@@ -57,7 +57,7 @@ def map_model(
     max_new_tokens: int = typer.Option(
         None, min=1, help="Length of a response at most; by default the profile's, or found by a short probe."
     ),
-    vectors: Vectors = typer.Option(
+    vectors: VectorsName = typer.Option(
         "played", help="Role vectors of the responses that played, or of all by the paper's rubric."
     ),
     role_information: bool = typer.Option(True, help="Check of every response whether it played its role."),
@@ -103,8 +103,8 @@ def map_model(
     }
     texts = load_corpus(corpus)
     # Whatever the corpus cannot give is said before a model is loaded.
-    build_design(texts, resolve_profile(profile, **changes), seed, Path(model).name)
-    scorer = parse_judge(judge, **({"max_cost": max_cost} if max_cost is not None else {}))
+    mapping.build_design(texts, mapping.resolve_profile(profile, **changes), seed, Path(model).name)
+    scorer = judges.parse_judge(judge, **({"max_cost": max_cost} if max_cost is not None else {}))
     say(f"loading {model}")
     engine = engines.load_engine(
         model,
@@ -120,13 +120,13 @@ def map_model(
     )
     if dry_run:
         say("probing how long responses are")
-        design = design_run(engine, texts, resolve_profile(profile, **changes), seed=seed)
+        design = mapping.design_run(engine, texts, mapping.resolve_profile(profile, **changes), seed=seed)
         out.print(f"length            {design.profile.max_new_tokens} tokens at most")
-        _print_estimate(estimate(engine, design, judge=scorer))
+        _print_estimate(mapping.estimate(engine, design, judge=scorer))
         return
     folder = out_folder or Path("runs") / Path(model).name
     begun = time.monotonic()
-    result = run_map(
+    result = mapping.run_map(
         engine,
         texts,
         profile,
@@ -149,7 +149,7 @@ def map_model(
     if scorer is not None and got.judge is not None:
         _print_judging(scorer.name, got.judge)
     if result.space is not None:
-        print_map(PersonaMap.open(folder / MAP), ends=10, layers=False, scores=False)
+        print_map(PersonaMap.open(folder / mapping.MAP), ends=10, layers=False, scores=False)
     if got.partial:
         err.print(f"[yellow]partly done:[/] {got.problem}; run the same command again to go on")
         raise typer.Exit(PARTLY)

@@ -10,6 +10,7 @@ from personascope.errors import UsageError
 
 EngineName = Literal["auto", "transformers", "vllm"]
 ProfileName = Literal["quick", "standard", "paper"]
+VectorsName = Literal["played", "rubric"]
 DtypeName = Literal["auto", "bfloat16", "float32", "float16"]
 
 RUN = typer.Argument(..., help="Run folder of the model's map.")
