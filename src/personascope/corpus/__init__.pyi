@@ -1,6 +1,7 @@
 from ._check import check_corpus
 from ._load import load_corpus
 from ._types import PERSONAL, Corpus, Question, RoleEntry
+from ._write import write_released
 
 __all__ = [
     "PERSONAL",
@@ -9,4 +10,5 @@ __all__ = [
     "RoleEntry",
     "check_corpus",
     "load_corpus",
+    "write_released",
 ]
