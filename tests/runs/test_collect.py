@@ -209,3 +209,14 @@ def test_progress_never_goes_back_and_ends_at_the_total(tmp_path: Path) -> None:
     done = [state.done for state in states]
     assert done == sorted(done) and done[0] == 0 and done[-1] == 30
     assert {state.total for state in states} == {30} and states[0].phase == "start"
+
+
+def test_why_a_job_stopped_before_its_end_is_said(tmp_path: Path) -> None:
+    class Stopping(TwoStages):
+        def why_stop(self, folder: RunFolder, fatal: str) -> str:
+            return fatal or ("the disk is full" if folder.units else "")
+
+    with opened(tmp_path) as folder:
+        got = collect(Engine(), Stopping(wave=3), folder, None)  # pyright: ignore[reportArgumentType]
+    assert got.problem == "the disk is full"
+    assert 0 < got.done < got.total

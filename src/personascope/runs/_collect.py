@@ -12,16 +12,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic
 
-from personascope.engines import Completion, Engine
+from personascope.engines import Completion, Engine, Request, ScoreRequest
 from personascope.judge import Judge, JudgeItem, JudgePool, JudgeStats
 from personascope.runs._job import Job, Unit
 from personascope.runs._progress import Progress, ProgressCallback
 from personascope.runs._requests import run_requests
 from personascope.store import RunFolder
 
+Asked = tuple[Unit, Request | ScoreRequest]
+"""A request, and the unit that it is of."""
+
 
 @dataclass(frozen=True, slots=True)
-class Collected:
+class RunOutcome:
     """What a run left in its folder.
 
     Attributes:
@@ -47,7 +50,7 @@ def collect(
     *,
     progress: ProgressCallback | None = None,
     max_pending: int = 64,
-) -> Collected:
+) -> RunOutcome:
     """Generate, judge and commit what is missing of a job in its run folder.
 
     Args:
@@ -65,7 +68,7 @@ def collect(
     with contextlib.ExitStack() as stack:
         pool = None if judge is None else stack.enter_context(JudgePool(judge, max_pending=max_pending))
         problem = _Collector(engine, job, folder, pool, progress).run()
-    return Collected(
+    return RunOutcome(
         done=job.done(folder),
         total=job.total,
         unscored=job.unscored(folder),
@@ -85,16 +88,16 @@ class _Collector(Generic[Unit]):
     ) -> None:
         self.engine, self.job, self.folder, self.pool = engine, job, folder, pool
         self.progress = progress
-        self.done = job.done(folder)
+        self.committed = job.done(folder)
         self.unscored = job.unscored(folder)
         self.tokens = 0
         # Item -> the unit that it is of; units are told apart by identity.
         self.judged: dict[str, Unit] = {}
         self.waiting: Counter[int] = Counter()
+        # Unit -> results that are there and not committed.
         self.results: Counter[int] = Counter()
-        # Units that were generated, oldest first, and how many of them are of each wave.
+        # Units that were generated and are not committed, oldest first.
         self.open: deque[Unit] = deque()
-        self.waves: deque[int] = deque()
 
     def run(self) -> str:
         """Do what is left to do; return why it stopped before the end, or an empty text."""
@@ -106,53 +109,51 @@ class _Collector(Generic[Unit]):
                 self.submit(unit, items)
                 self.push([unit])
                 self.report("judge", self.job.name(unit))
-        self.settle(0)
-        for wave in self.make_waves():
-            stop = self.why_stop()
+        self.settle(wait=True)
+        stop = ""
+        for wave, first in self.make_waves():
+            stop = self.job.why_stop(self.folder, self.fatal)
             if stop:
                 break
-            self.generate(wave)
+            self.generate(wave, first)
             self.push(wave)
-        self.settle(0)
+        self.settle(wait=True)
         self.report("done", "")
-        return self.why_stop(ended=True)
+        return stop or self.fatal
 
-    def why_stop(self, *, ended: bool = False) -> str:
-        fatal = self.pool.fatal if self.pool is not None else None
-        told = "" if fatal is None else f"the judge stopped: {fatal.message}"
-        return told if ended else self.job.why_stop(self.folder, told)
+    @property
+    def fatal(self) -> str:
+        """Why the judge cannot go on, or an empty text."""
+        fatal = None if self.pool is None else self.pool.fatal
+        return "" if fatal is None else f"the judge stopped: {fatal.message}"
 
-    def make_waves(self) -> Iterator[list[Unit]]:
-        """Yield the units to do, together until they hold enough requests for a batch."""
+    def make_waves(self) -> Iterator[tuple[list[Unit], list[Asked[Unit]]]]:
+        """Yield the units to do, together until they hold enough requests for a batch, and those requests."""
         wave: list[Unit] = []
-        size = 0
+        asked: list[Asked[Unit]] = []
         for unit in self.job.todo(self.folder):
             wave.append(unit)
-            size += len(self.job.requests(unit))
-            if size >= self.job.wave:
-                yield wave
-                wave, size = [], 0
+            asked += [(unit, request) for request in self.job.requests(unit)]
+            if len(asked) >= self.job.wave:
+                yield wave, asked
+                wave, asked = [], []
         if wave:
-            yield wave
+            yield wave, asked
 
-    def generate(self, wave: Sequence[Unit]) -> None:
-        while True:
-            asked = [(unit, request) for unit in wave for request in self.job.requests(unit)]
-            if not asked:
-                break
+    def generate(self, wave: Sequence[Unit], asked: list[Asked[Unit]]) -> None:
+        while asked:
             units = {request.id: unit for unit, request in asked}
             with contextlib.closing(run_requests(self.engine, [request for _, request in asked])) as results:
                 for result in results:
                     unit = units[result.id]
                     self.submit(unit, self.job.take(unit, result))
                     self.drain(0.0)
-                    # Never waits: the wave in the making counts as the second one.
-                    self.settle(2)
-                    self.done += 1
+                    self.settle(wait=False)
                     self.results[id(unit)] += 1
                     if isinstance(result, Completion):
                         self.tokens += result.token_count
                     self.report("generate", self.job.name(unit))
+            asked = [(unit, request) for unit in wave for request in self.job.requests(unit)]
         if self.job.completing:
             self.report(self.job.completing, self.job.name(wave[-1]))
         self.job.complete(self.engine, wave)
@@ -176,29 +177,25 @@ class _Collector(Generic[Unit]):
 
     def push(self, wave: Sequence[Unit]) -> None:
         """Take a generated wave; of those before it none may stay in memory."""
+        self.settle(wait=True)
         self.open.extend(wave)
-        self.waves.append(len(wave))
-        self.settle(1)
+        self.settle(wait=False)
 
-    def settle(self, keep: int) -> None:
-        """Commit units in order: those that are ready, and all but those of the last ``keep`` waves."""
+    def settle(self, *, wait: bool) -> None:
+        """Commit units in order, up to the first whose verdicts are awaited, or wait for those too."""
         while self.open:
-            if self.waiting[id(self.open[0])]:
-                if len(self.waves) <= keep:
+            unit = self.open[0]
+            if self.waiting[id(unit)]:
+                if not wait:
                     return
-                self.report("judge", self.job.name(self.open[0]))
+                self.report("judge", self.job.name(unit))
                 self.drain(None)
                 continue
-            unit = self.open.popleft()
+            self.open.popleft()
             self.waiting.pop(id(unit), None)
-            before = self.job.done(self.folder)
+            self.results.pop(id(unit), None)
             self.job.commit(self.folder, unit)
-            # A unit may count more than came back, such as replies that were never asked for.
-            self.done += self.job.done(self.folder) - before - self.results.pop(id(unit), 0)
-            self.unscored = self.job.unscored(self.folder)
-            self.waves[0] -= 1
-            if not self.waves[0]:
-                self.waves.popleft()
+            self.committed, self.unscored = self.job.done(self.folder), self.job.unscored(self.folder)
 
     def report(self, phase: str, note: str) -> None:
         if self.progress is not None:
@@ -206,7 +203,7 @@ class _Collector(Generic[Unit]):
             self.progress(
                 Progress(
                     phase,
-                    min(self.done, self.job.total),
+                    self.committed + self.results.total(),
                     self.job.total,
                     self.tokens,
                     note,
