@@ -60,7 +60,8 @@ test-vllm: $(VLLM_VENV)/.ready
 
 # The pages are looked at in a real browser, where Debian's may be installed; else those tests are skipped by name.
 browser:
-	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
+		|| command -v google-chrome >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 		&& apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
 		|| echo "no chromium here: the tests that draw pages are skipped"
 
