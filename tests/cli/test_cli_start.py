@@ -121,6 +121,7 @@ def test_help_lists_every_command() -> None:
         (["calibrate", "RUN", "--anyway", "--dataset", "nowhere.csv"], "nowhere.csv"),
         (["steer", "RUN", "--anyway", "--strengths", "much"], "much"),
         (["steer", "RUN", "--plan", "nowhere"], "nowhere"),
+        (["plan", "steer", "RUN", "0.2", "--anyway", "--out", "p", "--layer", "99"], "99"),
         (["simulate", "RUN", "--auditor", "nobody"], "nobody"),
         (["simulate", "RUN", "--domains", "cooking"], "cooking"),
         (["simulate", "RUN", "--plan", "nowhere"], "nowhere"),

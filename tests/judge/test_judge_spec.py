@@ -8,7 +8,7 @@ import pytest
 import personascope.models
 import tiny
 from personascope.errors import UsageError
-from personascope.judge import OpenAIJudge, RulesJudge, parse_judge
+from personascope.judge import OpenAIJudge, RulesJudge, check_judge, parse_judge
 from personascope.judge.local._judge import LocalJudge
 
 
@@ -43,6 +43,8 @@ def test_local(monkeypatch: pytest.MonkeyPatch) -> None:
     judge = parse_judge("local:org/some-model", dtype="float32", batch_size=3)
     assert isinstance(judge, LocalJudge)
     assert asked == [("org/some-model", {"dtype": "float32"})]
+    check_judge("local:org/some-model")
+    assert len(asked) == 1  # a check loads nothing
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from rich.table import Table as Grid
 from personascope import report
 from personascope.calibration import PLAN, RESULT, Sample, SweepSettings, calibrate, parse_window
 from personascope.cli._console import PARTLY, err, out, this_command
-from personascope.cli._engine import open_engine, run_folder
+from personascope.cli._engine import open_engine, open_judge, run_folder
 from personascope.cli._options import (
     ADDRESS,
     ANYWAY,
@@ -35,7 +35,7 @@ from personascope.cli._verdict import open_found_map
 from personascope.corpus import load_corpus
 from personascope.corpus.datasets import load_jailbreak_set
 from personascope.errors import UsageError
-from personascope.judge import parse_judge
+from personascope.judge import check_judge
 
 if TYPE_CHECKING:
     from personascope.calibration import Calibration
@@ -76,13 +76,17 @@ def calibrate_model(
 ) -> None:
     """Sweep caps over layers and floors; recommend one (section 5 of the paper)."""
     make_judge = _judge_maker(judge)
-    n_layers = open_found_map(run, anyway=anyway).n_layers
-    bands = None if windows is None else tuple(parse_window(band, n_layers) for band in names(windows))
+    persona_map = open_found_map(run, anyway=anyway)
+    bands = (
+        None
+        if windows is None
+        else tuple(parse_window(band, persona_map.n_layers) for band in names(windows))
+    )
     floors = tuple(numbers(axis_percentiles, "axis-percentiles"))
     texts, attacks = load_corpus(corpus), load_jailbreak_set(dataset) if dataset else None
     sample = Sample.open(run_folder(run))
     _, engine = open_engine(
-        run,
+        persona_map,
         model=model,
         kind=engine_kind,
         dtype=dtype,
@@ -130,10 +134,10 @@ def _judge_maker(spec: str) -> Callable[[], Judge]:
     if spec.strip() == "none":
         raise UsageError("a sweep needs a judge", hint="give --judge rules, openai:... or local:...")
 
-    parse_judge(spec)
+    check_judge(spec)
 
     def make() -> Judge:
-        judge = parse_judge(spec)
+        judge = open_judge(spec)
         assert judge is not None
         return judge
 

@@ -8,16 +8,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 
 from personascope.errors import PersonascopeError
-
-if TYPE_CHECKING:
-    from personascope.space import PersonaMap
 
 # Rich takes a pipe for 80 columns and cuts the words of a wide table.
 _WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
@@ -56,11 +51,3 @@ def print_error(error: PersonascopeError) -> None:
     err.print(f"[bold red]error:[/] {escape(error.message)}", soft_wrap=True, highlight=False)
     if error.hint:
         err.print(f"  -> {escape(error.hint)}", soft_wrap=True, highlight=False)
-
-
-def open_map(folder: Path) -> PersonaMap:
-    """Open the map in a map folder or in a run folder."""
-    from personascope import mapping, space
-
-    inside = folder / mapping.MAP
-    return space.PersonaMap.open(inside if inside.is_dir() else folder)

@@ -11,7 +11,7 @@ from pathlib import Path
 import typer
 from rich.table import Table
 
-from personascope.cli._console import out
+from personascope.cli._console import out, say
 from personascope.errors import PersonascopeError
 
 PACKAGES = ("personascope", "torch", "transformers", "safetensors", "pyarrow", "gguf", "plotly")
@@ -19,6 +19,7 @@ PACKAGES = ("personascope", "torch", "transformers", "safetensors", "pyarrow", "
 
 def doctor() -> None:
     """Check the installation, the hardware and the converted models; exit code 1 if something is broken."""
+    say("looking at the installation and the converted models")
     import torch
 
     from personascope.engines import native_dtype

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from personascope import engines
-from personascope.cli._console import open_map, say
-from personascope.mapping import MAP
+from personascope import engines, judge
+from personascope.cli._console import say
+from personascope.space import MAP, PersonaMap
 
 if TYPE_CHECKING:
     from personascope.engines import LocalEngine
-    from personascope.space import PersonaMap
+    from personascope.judge import Judge
 
 PLAYED, REPLAYED = "cases", "cases_replayed"
 """Folders of the case studies and of their replay, below <run>/drift."""
@@ -22,8 +22,15 @@ def run_folder(folder: Path) -> Path:
     return folder.parent if folder.name == MAP and not (folder / MAP).is_dir() else folder
 
 
+def open_judge(spec: str, **options: Any) -> Judge | None:
+    """Make the judge of a specification (`parse_judge`), and say so where that takes its time."""
+    if spec.strip().startswith("local:"):
+        say(f"loading the judge {spec}")
+    return judge.parse_judge(spec, **options)
+
+
 def open_engine(
-    folder: Path,
+    source: Path | PersonaMap,
     *,
     model: str | None = None,
     kind: str = "transformers",
@@ -33,7 +40,7 @@ def open_engine(
     workers: int = 1,
     address: str | None = None,
 ) -> tuple[PersonaMap, LocalEngine]:
-    """Open a map and the model that it was made with; a base model gets the transcript that it had.
+    """Open a map, if it is not open yet, and its model; a base model gets the transcript that it had.
 
     ``kind`` is one of `personascope.engines.ENGINES`; for ``workers`` and ``address`` see
     `load_engine`. A ``layer`` that the map does not have is refused before the model is loaded.
@@ -43,7 +50,7 @@ def open_engine(
         StoreError: If there is no map, or the model is another one than the map's.
         ModelError: If the model cannot be loaded.
     """
-    persona_map = open_map(folder)
+    persona_map = source if isinstance(source, PersonaMap) else PersonaMap.open(source)
     if layer is not None:
         persona_map.unit_axis(layer)
     name = model or persona_map.model.id

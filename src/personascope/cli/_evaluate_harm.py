@@ -8,7 +8,7 @@ import typer
 
 from personascope import report
 from personascope.cli._console import PARTLY, err, out, this_command
-from personascope.cli._engine import open_engine, run_folder
+from personascope.cli._engine import open_engine, open_judge, run_folder
 from personascope.cli._options import (
     ADDRESS,
     BATCH,
@@ -32,7 +32,6 @@ from personascope.directions import spread_roles
 from personascope.dynamics.harm import PlanOn, harm_design, harm_result, read_harm, run_harm
 from personascope.evals import RESULTS
 from personascope.interventions import Plan
-from personascope.judge import parse_judge
 from personascope.store import write_json
 
 NAME = "harm"
@@ -73,7 +72,7 @@ def harm(
     """Drift and harm: a first reply in a role, then a harmful question (section 4 of the paper)."""
     acting = None if plan is None else Plan.load(plan)
     asked, texts = load_harmful_questions(dataset, limit=limit), load_corpus(corpus)
-    scorer = parse_judge(judge)
+    scorer = open_judge(judge)
     persona_map, engine = open_engine(
         run,
         model=model,

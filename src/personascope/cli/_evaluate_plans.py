@@ -10,8 +10,8 @@ import typer
 
 from personascope import engines, report
 from personascope.cli._conditions import Comparison, evaluation_folder
-from personascope.cli._console import PARTLY, err, open_map, out, say, this_command
-from personascope.cli._engine import open_engine
+from personascope.cli._console import PARTLY, err, out, say, this_command
+from personascope.cli._engine import open_engine, open_judge
 from personascope.cli._options import (
     ADDRESS,
     BATCH,
@@ -46,7 +46,7 @@ from personascope.evals import (
     susceptibility_trials,
 )
 from personascope.interventions import PlanModel
-from personascope.judge import parse_judge
+from personascope.space import PersonaMap
 from personascope.store import write_json
 
 if TYPE_CHECKING:
@@ -76,11 +76,11 @@ def susceptibility(
     restart: bool = RESTART,
 ) -> None:
     """Role susceptibility: who the model says it is when it plays a role (section 3.2 of the paper)."""
-    wanted, scorer = Comparison.read(strengths, plans, draws, layer, seed), parse_judge(judge)
-    persona_map = open_map(run)
+    wanted, scorer = Comparison.read(strengths, plans, draws, layer, seed), open_judge(judge)
+    persona_map = PersonaMap.open(run)
     trials = susceptibility_trials(load_corpus(corpus), nearest_roles(persona_map, roles), prompts=prompts)
-    persona_map, engine = open_engine(
-        run,
+    _, engine = open_engine(
+        persona_map,
         model=model,
         kind=engine_kind,
         dtype=dtype,
@@ -115,7 +115,7 @@ def jailbreak(
     restart: bool = RESTART,
 ) -> None:
     """Persona jailbreaks: how often a persona gets what it should not."""
-    wanted, scorer = Comparison.read(strengths, plans, draws, layer, seed), parse_judge(judge)
+    wanted, scorer = Comparison.read(strengths, plans, draws, layer, seed), open_judge(judge)
     chosen = load_jailbreak_set(dataset, limit=limit) if dataset else load_jailbreak_set(limit=limit)
     trials = jailbreak_trials(chosen)
     persona_map, engine = open_engine(
@@ -154,7 +154,7 @@ def pretrained(
     restart: bool = RESTART,
 ) -> None:
     """Pre-trained models: what a base model says of itself, steered with an axis (section 3.2)."""
-    wanted, scorer = Comparison.read(strengths, plans, draws, layer, seed), parse_judge(judge)
+    wanted, scorer = Comparison.read(strengths, plans, draws, layer, seed), open_judge(judge)
     persona_map, engine = open_engine(
         run,
         model=model,

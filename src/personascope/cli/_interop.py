@@ -11,7 +11,7 @@ import typer
 from rich.progress import Progress
 
 from personascope import interop
-from personascope.cli._console import err, open_map, out
+from personascope.cli._console import err, out
 from personascope.errors import UsageError
 from personascope.interop import (
     axis_plan,
@@ -198,7 +198,7 @@ def _open(source: Path) -> PersonaMap | Plan | Released:
     if (source / "released.json").is_file():
         return interop.Released.load(source)
     if (source / MAP).is_dir() or (source / "map.json").is_file():
-        return open_map(source)
+        return PersonaMap.open(source)
     raise UsageError(
         f"{source} holds no map, plan or imported release", hint="name the folder that such a command wrote"
     )

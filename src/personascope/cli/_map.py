@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 from personascope import engines, mapping
-from personascope import judge as judges
 from personascope.cli._console import PARTLY, err, out, say, this_command
+from personascope.cli._engine import open_judge
 from personascope.cli._options import (
     ADDRESS,
     BATCH,
@@ -104,7 +104,7 @@ def map_model(
     texts = load_corpus(corpus)
     # Whatever the corpus cannot give is said before a model is loaded.
     mapping.build_design(texts, mapping.resolve_profile(profile, **changes), seed, Path(model).name)
-    scorer = judges.parse_judge(judge, **({"max_cost": max_cost} if max_cost is not None else {}))
+    scorer = open_judge(judge, **({"max_cost": max_cost} if max_cost is not None else {}))
     say(f"loading {model}")
     engine = engines.load_engine(
         model,

@@ -15,13 +15,14 @@ import typer
 from rich.table import Table
 
 from personascope import directions
-from personascope.cli._console import PARTLY, err, open_map, out, this_command
+from personascope.cli._console import PARTLY, err, out, this_command
 from personascope.cli._engine import open_engine
 from personascope.cli._options import DTYPE, LAYER, MODEL, RESTART, DtypeName
 from personascope.dynamics import projection
 from personascope.errors import UsageError
 from personascope.interop import Transcript, TranscriptSource
 from personascope.interventions import Plan
+from personascope.space import PersonaMap
 
 if TYPE_CHECKING:
     from personascope.dynamics.projection import Counted, Projected
@@ -81,11 +82,11 @@ def project(
     applied = None if plan is None else Plan.load(plan)
     # A source without a conversation is refused before the model is loaded.
     _must_hold_some(opened, limit)
-    persona_map = open_map(map_folder)
+    persona_map = PersonaMap.open(map_folder)
     at = persona_map.middle_layer if layer is None else layer
     persona_map.unit_axis(at)
     probes = directions.parse_probes(persona_map, probe or (), at)
-    persona_map, engine = open_engine(map_folder, model=model, dtype=dtype)
+    _, engine = open_engine(persona_map, model=model, dtype=dtype)
     counted = projection.Counted(opened.name, at)
     entries: Iterator[Projected]
     if out_folder is None:

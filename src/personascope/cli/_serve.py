@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from personascope import engines, models
-from personascope.cli._console import err
+from personascope.cli._console import err, say
 from personascope.cli._options import ANYWAY, DTYPE, TRUST, DtypeName
 from personascope.cli._verdict import open_found_map
 from personascope.engines import PlanStore, Probe, ProbeSet
@@ -39,6 +39,7 @@ def serve(
 ) -> None:
     """Serve a model by vLLM; every request may name a plan and probes by digest (docs/serving.md)."""
     plans = [Plan.load(folder) for folder in plan or ()]
+    say(f"reading {model}")
     files = models.open_files(model, trust_remote_code=trust_remote_code)
     kept = PlanStore((spool or cache_root() / "spool").resolve())
     command = engines.serve_command(

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import typer
 from rich import box
 from rich.table import Table
 
-from personascope.cli._console import open_map, out, say
+from personascope.cli._console import out, say
 from personascope.cli._engine import PLAYED, REPLAYED, run_folder
 from personascope.cli._verdict import print_verdict
 from personascope.dynamics import read_drift
-
-if TYPE_CHECKING:
-    from personascope.space import PersonaMap
-
+from personascope.space import PersonaMap
 
 SHORT = {"not found": "no", "unknown": "-"}
 """How a grade is written in the table of layers."""
@@ -32,7 +28,7 @@ def show(
     scores: bool = typer.Option(False, help="Also print every role's counts by score."),
 ) -> None:
     """Print a map: its verdict, its figures by layer, and its roles from the Assistant's end to the other."""
-    print_map(open_map(folder), ends=ends, layers=layers, scores=scores)
+    print_map(PersonaMap.open(folder), ends=ends, layers=layers, scores=scores)
 
 
 def print_map(persona_map: PersonaMap, *, ends: int, layers: bool, scores: bool) -> None:
@@ -171,7 +167,7 @@ def report(
 
     target = out_file or folder / "report.html"
     say("reading the map and its responses")
-    write_report(open_map(folder), folder if (folder / "units").is_dir() else None, target)
+    write_report(PersonaMap.open(folder), folder if (folder / "units").is_dir() else None, target)
     out.print(f"report: {target}")
     plain, again = (run_folder(folder) / "drift" / name for name in (PLAYED, REPLAYED))
     if plain.is_dir() and again.is_dir():

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from personascope import directions
-from personascope.cli._console import PARTLY, err, open_map, out, this_command
+from personascope.cli._console import PARTLY, err, out, this_command
 from personascope.cli._engine import PLAYED, open_engine, run_folder
 from personascope.cli._options import (
     ADDRESS,
@@ -33,6 +33,7 @@ from personascope.dynamics.monitor import Monitor
 from personascope.engines import Sampling
 from personascope.errors import UsageError
 from personascope.interventions import Plan
+from personascope.space import PersonaMap
 
 if TYPE_CHECKING:
     from personascope.dynamics.conversations import Simulation
@@ -101,12 +102,12 @@ def simulate_talks(
         turns = max(turns, max(len(scenario.messages) for scenario in scenarios))
     conversations.check_auditor(auditor)
     acting = None if plan is None else Plan.load(plan)
-    persona_map = open_map(run)
+    persona_map = PersonaMap.open(run)
     at = persona_map.middle_layer if layer is None else layer
     persona_map.unit_axis(at)
     also = directions.parse_probes(persona_map, probes or (), at)
-    persona_map, engine = open_engine(
-        run,
+    _, engine = open_engine(
+        persona_map,
         model=model,
         kind=_kind(engine_kind, follower),
         dtype=dtype,
@@ -156,9 +157,10 @@ def replay_talks(
     follower = _monitor(monitor, gate, stop_at_alarm)
     before = read_drift(source)
     acting = None if plan is None else Plan.load(plan)
-    also = directions.parse_probes(open_map(run), probes or (), before.layer)
-    persona_map, engine = open_engine(
-        run,
+    persona_map = PersonaMap.open(run)
+    also = directions.parse_probes(persona_map, probes or (), before.layer)
+    _, engine = open_engine(
+        persona_map,
         model=model,
         kind=_kind(engine_kind, follower),
         dtype=dtype,

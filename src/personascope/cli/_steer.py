@@ -27,6 +27,7 @@ from personascope.engines import Request, Sampling
 from personascope.errors import UsageError
 from personascope.evals import PLAIN, Condition
 from personascope.interventions import Plan
+from personascope.space import PersonaMap
 
 if TYPE_CHECKING:
     from personascope.calibration import Window
@@ -59,9 +60,8 @@ def steer(
     """Answer one question at several strengths along the Assistant Axis, side by side."""
     wanted = numbers(strengths, "strengths")
     given = None if plan is None else Plan.load(plan)
-    if given is None:
-        open_found_map(run, anyway=anyway)
-    persona_map, engine = open_engine(run, model=model, dtype=dtype, layer=layer)
+    persona_map = PersonaMap.open(run) if given is not None else open_found_map(run, anyway=anyway)
+    _, engine = open_engine(persona_map, model=model, dtype=dtype, layer=layer)
     conditions: list[Condition]
     if given is not None:
         conditions = [PLAIN, Condition("plan", "plan", given)]
@@ -134,8 +134,8 @@ def plan_steer(
     anyway: bool = ANYWAY,
 ) -> None:
     """Make a plan that steers along the axis."""
-    open_found_map(run, anyway=anyway)
-    persona_map, engine = open_engine(run, model=model, dtype=dtype)
+    persona_map = open_found_map(run, anyway=anyway)
+    _, engine = open_engine(persona_map, model=model, dtype=dtype, layer=layer)
     measured = norms_for(engine, run_folder(run))
     _write(steering_plan(persona_map, strength, measured.mean, layer=layer), out_folder)
 

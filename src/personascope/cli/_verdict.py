@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from personascope.cli._console import err, open_map, out
+from personascope.cli._console import err, out
 from personascope.errors import SpaceError
-
-if TYPE_CHECKING:
-    from personascope.space import PersonaMap
-
+from personascope.space import PersonaMap
 
 GRADE_STYLE = {"found": "green", "weak": "yellow", "not found": "red", "unknown": "dim"}
 
@@ -51,7 +47,7 @@ def open_found_map(folder: Path, *, anyway: bool) -> PersonaMap:
         StoreError: If there is no map in the folder.
         SpaceError: If the map's verdict is that there is no axis, and the user did not say to go on.
     """
-    persona_map = open_map(folder)
+    persona_map = PersonaMap.open(folder)
     verdict = persona_map.verdict()
     if verdict.axis.grade == "not found" and not anyway:
         raise SpaceError(

@@ -19,13 +19,7 @@ def nearest_roles(persona_map: PersonaMap, count: int = 50, *, layer: int | None
     Raises:
         UsageError: If the map has fewer roles.
     """
-    if not 1 <= count <= len(persona_map.roles):
-        raise UsageError(
-            f"{count} roles were asked for, the map has {len(persona_map.roles)}", hint="ask for fewer"
-        )
-    at = persona_map.middle_layer if layer is None else layer
-    along = persona_map.role_vectors(at) @ persona_map.unit_axis(at)
-    return tuple(persona_map.roles[index] for index in np.argsort(-along, kind="stable")[:count])
+    return _by_position(persona_map, count, layer)[:count]
 
 
 def spread_roles(persona_map: PersonaMap, count: int, *, layer: int | None = None) -> tuple[str, ...]:
@@ -39,12 +33,16 @@ def spread_roles(persona_map: PersonaMap, count: int, *, layer: int | None = Non
     Raises:
         UsageError: If the map has fewer roles.
     """
+    roles = _by_position(persona_map, count, layer)
+    return tuple(roles[place] for place in np.linspace(0, len(roles) - 1, count).round().astype(int))
+
+
+def _by_position(persona_map: PersonaMap, count: int, layer: int | None) -> tuple[str, ...]:
+    """Return all roles, nearest the Assistant's end first, if the map has so many."""
     if not 1 <= count <= len(persona_map.roles):
         raise UsageError(
             f"{count} roles were asked for, the map has {len(persona_map.roles)}", hint="ask for fewer"
         )
     at = persona_map.middle_layer if layer is None else layer
     along = persona_map.role_vectors(at) @ persona_map.unit_axis(at)
-    order = np.argsort(-along, kind="stable")
-    places = np.linspace(0, len(order) - 1, count).round().astype(int)
-    return tuple(persona_map.roles[int(order[place])] for place in places)
+    return tuple(persona_map.roles[index] for index in np.argsort(-along, kind="stable"))

@@ -1,4 +1,4 @@
-"""Opening an engine, a plan or a map from the plain arguments of another program's command line."""
+"""Opening an engine or a plan from the plain arguments of another program's command line."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Any
 from personascope.engines import LocalEngine, load_engine
 from personascope.errors import UsageError
 from personascope.interventions import Plan
-from personascope.mapping import MAP
-from personascope.space import PersonaMap
 
 LOADING = ("engine", "dtype", "device", "device_map", "attn_implementation", "trust_remote_code", "max_batch")
 """Arguments for `load_engine`."""
@@ -64,13 +62,3 @@ def check_plan(plan: Plan, engine: Any) -> None:
         n_layers=info.n_layers,
         d_model=info.d_model,
     )
-
-
-def open_map(folder: str | Path) -> PersonaMap:
-    """Open the map in a map folder or in a run folder.
-
-    Raises:
-        StoreError: If there is none.
-    """
-    inside = Path(folder) / MAP
-    return PersonaMap.open(inside if inside.is_dir() else folder)

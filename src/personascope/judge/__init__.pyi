@@ -3,7 +3,7 @@ from ._offline import RulesJudge
 from ._pool import JudgePool
 from ._rubric import RUBRIC_DIGEST, Rubric
 from ._rubrics import HARMFUL, JAILBREAK, ROLE_PLAYING, RUBRICS, SELF_DESCRIPTION, SUSCEPTIBILITY, TRAITS
-from ._spec import parse_judge
+from ._spec import check_judge, parse_judge
 from .classifier._embedder import Embedder
 from .classifier._features import HAND, feature_matrix, features_digest
 from .classifier._judge import EmbeddingJudge, broken, overruled
@@ -38,6 +38,7 @@ __all__ = [
     "Verdict",
     "ai_mentions",
     "broken",
+    "check_judge",
     "feature_matrix",
     "features_digest",
     "overruled",

@@ -20,6 +20,16 @@ _LOADING = ("dtype", "device", "device_map", "attn_implementation", "trust_remot
 _LOCAL = ("batch_size",)
 
 
+def check_judge(spec: str) -> None:
+    """Check a specification without making its judge, which may load a model.
+
+    Raises:
+        UsageError: If it names no judge.
+    """
+    if not re.fullmatch(r"rules|none|openai:.+?@https?://.+|local:.+", spec.strip()):
+        raise UsageError(f"there is no judge {spec!r}", hint=f"give one of: {FORMS}")
+
+
 def parse_judge(spec: str, **options: Any) -> Judge | None:
     """Make the judge that a specification names.
 
@@ -38,21 +48,21 @@ def parse_judge(spec: str, **options: Any) -> Judge | None:
         ModelError: If a local model cannot be loaded.
     """
     given = {name: value for name, value in options.items() if value is not None}
+    check_judge(spec)
     kind, _, rest = spec.strip().partition(":")
-    if kind in ("rules", "none") and not rest and ":" not in spec:
+    if kind in ("rules", "none"):
         _check(spec, given, ())
         return RulesJudge() if kind == "rules" else None
-    if kind == "openai" and (parts := re.fullmatch(r"(.+?)@(https?://.+)", rest)):
+    if kind == "openai":
         _check(spec, given, [field.name for field in fields(OpenAIOptions)])
-        return OpenAIJudge(parts[1], parts[2], OpenAIOptions(**given))
-    if kind == "local" and rest:
-        _check(spec, given, (*_LOADING, *_LOCAL))
-        # Torch is loaded for this judge alone.
-        from personascope.models import load
+        model, address = re.split("@(?=https?://)", rest, maxsplit=1)
+        return OpenAIJudge(model, address, OpenAIOptions(**given))
+    _check(spec, given, (*_LOADING, *_LOCAL))
+    # Torch is loaded for this judge alone.
+    from personascope.models import load
 
-        loaded = load(rest, **{name: given[name] for name in _LOADING if name in given})
-        return LocalJudge(loaded, **{name: given[name] for name in _LOCAL if name in given})
-    raise UsageError(f"there is no judge {spec!r}", hint=f"give one of: {FORMS}")
+    loaded = load(rest, **{name: given[name] for name in _LOADING if name in given})
+    return LocalJudge(loaded, **{name: given[name] for name in _LOCAL if name in given})
 
 
 def _check(spec: str, given: Iterable[str], known: Iterable[str]) -> None:

@@ -62,7 +62,7 @@ class PersonaMap:
             StoreError: A file is missing, truncated, damaged, or of another format version.
         """
         folder = Path(folder)
-        if not (folder / MAP_JSON).exists() and (folder / MAP / MAP_JSON).exists():
+        if (folder / MAP).is_dir():
             folder = folder / MAP
         path, tensors_path = folder / MAP_JSON, folder / TENSORS
         try:

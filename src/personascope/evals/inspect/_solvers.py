@@ -14,9 +14,9 @@ def of_map(map: str) -> Solver:
     Args:
         map: Folder of the map.
     """
-    from personascope.evals._opening import open_map
+    from personascope.space import PersonaMap
 
-    persona_map = open_map(map)
+    persona_map = PersonaMap.open(map)
     checked: set[int] = set()
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:  # noqa: ARG001

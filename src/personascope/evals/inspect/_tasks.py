@@ -247,9 +247,9 @@ def _roles(folder: str | None, roles: Names) -> list[str]:
             hint="say -T map=runs/demo, or name roles: -T roles=pirate,ghost",
         )
     from personascope.directions import nearest_roles
-    from personascope.evals._opening import open_map
+    from personascope.space import PersonaMap
 
-    return list(nearest_roles(open_map(folder), roles))
+    return list(nearest_roles(PersonaMap.open(folder), roles))
 
 
 def _config(sampling: Sampling) -> GenerateConfig:
