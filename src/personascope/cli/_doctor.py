@@ -1,4 +1,4 @@
-"""``personascope doctor``: what is installed, what the machine can do, and whether the caches are whole."""
+"""``personascope doctor``: what is installed, what each engine can do, and whether the caches are whole."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def doctor() -> None:
     say("looking at the installation and the converted models")
     import torch
 
-    from personascope.engines import native_dtype
+    from personascope.engines import CAPABILITIES, ENGINE_TITLES, native_dtype
     from personascope.models import EMBEDDED, cache_root, check_conversion, resolve
 
     table = Table("what", "found", "verdict")
@@ -58,5 +58,9 @@ def doctor() -> None:
                 "converted model", folder.parent.name[:16], f"[red]{error.message}; {error.hint}[/]"
             )
     out.print(table)
+    engines = Table("engines (docs/engines.md)", *ENGINE_TITLES)
+    for row in CAPABILITIES:
+        engines.add_row(row.title, *(row.support[name].level for name in ENGINE_TITLES))
+    out.print(engines)
     if broken:
         raise typer.Exit(1)

@@ -1,3 +1,4 @@
+from ._capability_table import CAPABILITIES, ENGINE_TITLES
 from ._contract import (
     Capture,
     Completion,
@@ -20,6 +21,8 @@ from ._transformers import TransformersEngine
 from ._vllm import PlanStore, ProbeSet, serve_command
 
 __all__ = [
+    "CAPABILITIES",
+    "ENGINE_TITLES",
     "Capture",
     "Completion",
     "Engine",

@@ -1,0 +1,38 @@
+"""Asking the table of capabilities, and refusing in its words."""
+
+from __future__ import annotations
+
+from personascope.engines._capability_table import CAPABILITIES, ENGINE_TITLES, EngineKey, Support
+from personascope.errors import EngineError, PersonascopeError
+
+_BY_KEY = {row.key: row for row in CAPABILITIES}
+
+
+def support(engine: EngineKey, key: str) -> Support:
+    """Return whether an engine has a capability.
+
+    Raises:
+        KeyError: If there is no such row or column.
+    """
+    return _BY_KEY[key].support[engine]
+
+
+def unsupported(
+    engine: EngineKey, key: str, subject: str, kind: type[PersonascopeError] = EngineError
+) -> PersonascopeError:
+    """Return the error of an engine that lacks a capability.
+
+    Args:
+        engine: Column of the table.
+        key: Row of the table.
+        subject: Who asked, with a verb: "request 'a' asks for".
+        kind: Class of the error.
+
+    Raises:
+        KeyError: If the table does not say "no" there: a refusal and the table would contradict each other.
+    """
+    found = support(engine, key)
+    if found.level != "no":
+        raise KeyError(f"{engine} has {key}: {found.level}")
+    message = f"{subject} {_BY_KEY[key].title}, which {ENGINE_TITLES[engine]} does not have"
+    return kind(f"{message}: {found.note}" if found.note else message, hint=found.hint)

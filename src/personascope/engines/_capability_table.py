@@ -1,0 +1,384 @@
+"""The table of what each engine can do: refusals, ``doctor`` and the documentation are made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+EngineKey = Literal["transformers", "vllm", "ray", "server"]
+
+ENGINE_TITLES: Mapping[EngineKey, str] = {
+    "transformers": "the transformers engine",
+    "vllm": "the vllm engine",
+    "ray": "the ray engine",
+    "server": "personascope serve",
+}
+"""The columns of the table: three engines, and vLLM's server with the plugin inside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """Whether one engine has one capability.
+
+    Attributes:
+        level: "yes"; "no"; "as inside" for Ray, whose workers hold one of the other engines; "untried" where
+            nothing stands in the way and no test has run it; "-" where the question does not arise.
+        note: Why not, or how, as the end of a sentence.
+        hint: What to do instead; empty unless ``level`` is "no".
+    """
+
+    level: Literal["yes", "no", "as inside", "untried", "-"]
+    note: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """One row of the table.
+
+    Attributes:
+        key: Name by which code asks for it.
+        title: What it is, as a noun phrase that an error can contain.
+        group: Heading under which it stands.
+        support: Support by engine.
+    """
+
+    key: str
+    title: str
+    group: str
+    support: Mapping[EngineKey, Support]
+
+
+YES, INSIDE, UNTRIED, NONE = (Support(level) for level in ("yes", "as inside", "untried", "-"))
+
+_LOCAL = "take --engine transformers"
+
+
+def _no(note: str, hint: str) -> Support:
+    return Support("no", note, hint)
+
+
+def _yes(note: str) -> Support:
+    return Support("yes", note)
+
+
+def _row(
+    group: str,
+    key: str,
+    title: str,
+    transformers: Support = YES,
+    vllm: Support = YES,
+    ray: Support = INSIDE,
+    server: Support = YES,
+) -> Capability:
+    return Capability(
+        key, title, group, {"transformers": transformers, "vllm": vllm, "ray": ray, "server": server}
+    )
+
+
+def _over_http(instead: str) -> Support:
+    return _no("it has no route for it", instead)
+
+
+_BETWEEN = _no(
+    "nobody outside can be called between two tokens",
+    "use the transformers engine, or feed the monitor once a reply is there and give the plan to the next "
+    "request",
+)
+_FOLLOW = _no(
+    "it keeps no conversation's keys and values for the caller",
+    "call observe with the whole conversation, or load the transformers engine",
+)
+_STARTED = "start vLLM without it"
+_PART = "a worker holds a part of the tokens"
+_REPLAY = "a graph that is replayed does not ask who has a plan"
+
+_READ, _ACT, _ASK, _SPREAD, _LOAD = (
+    "What is read",
+    "Plans",
+    "Requests",
+    "Speed and size",
+    "Loading",
+)
+
+CAPABILITIES: tuple[Capability, ...] = (
+    _row(_READ, "run", "generated responses"),
+    _row(_READ, "pooled", "mean activations of a response"),
+    _row(_READ, "projections", "the projection of every response token on probes"),
+    _row(
+        _READ,
+        "activations",
+        "the activations of every token",
+        *[_no("means and projections alone leave an engine", "name directions as probes, or hook the model")]
+        * 4,
+    ),
+    _row(
+        _READ,
+        "observe",
+        "means and projections of an existing conversation",
+        server=_over_http("observe it with an engine of Python"),
+    ),
+    _row(
+        _READ,
+        "norms",
+        "mean norms of an existing conversation's tokens",
+        server=_over_http("observe it with an engine of Python"),
+    ),
+    _row(
+        _READ,
+        "score",
+        "log-probabilities of a given continuation",
+        server=_over_http("score it with an engine of Python"),
+    ),
+    _row(
+        _READ,
+        "logprobs",
+        "log-probabilities of the drawn tokens",
+        server=_yes("vLLM's own logprobs"),
+    ),
+    _row(
+        _READ,
+        "follow",
+        "a conversation that grows turn by turn without being read again",
+        vllm=_FOLLOW,
+        ray=_FOLLOW,
+        server=_over_http("follow it with the transformers engine"),
+    ),
+    _row(_ACT, "steer", "steering, ablation and activation caps, for each request its own"),
+    _row(_ACT, "cap_counts", "counts of where caps fired and how far they moved"),
+    _row(
+        _ACT,
+        "joint_caps",
+        "caps of one layer that are not orthogonal",
+        vllm=_yes("in the dynamic flavour"),
+        server=_yes("in the dynamic flavour"),
+    ),
+    _row(
+        _ACT,
+        "joint_caps_graphs",
+        "caps of one layer that are not orthogonal, under CUDA graphs",
+        NONE,
+        _no("its kernel solves no system", "make the directions orthogonal, or pass enforce_eager"),
+        INSIDE,
+        _no("its kernel solves no system", "make the directions orthogonal, or pass --enforce-eager"),
+    ),
+    _row(
+        _ACT,
+        "turn_plans",
+        "a plan that acts from a turn on",
+        server=_no(
+            "the turns of a rendered prompt are not told apart over HTTP",
+            "use a plan that acts on all, prompt or response, or personascope's own engine",
+        ),
+    ),
+    _row(
+        _ACT,
+        "watch",
+        "a watch on every token (a monitor, a cap that it switches on)",
+        vllm=_BETWEEN,
+        ray=_BETWEEN,
+        server=_BETWEEN,
+    ),
+    _row(
+        _ASK,
+        "streaming",
+        "text as it is drawn",
+        *[_no("run yields whole responses", "use personascope serve, or a monitor's streamer")] * 3,
+    ),
+    _row(
+        _ASK,
+        "samples",
+        "several samples of one request",
+        *[_no("one request is one response", "send one request for each sample")] * 3,
+    ),
+    _row(_ASK, "stop", "stop texts"),
+    _row(
+        _ASK,
+        "own_draws",
+        "the same sampled tokens whatever the batch and the engine",
+        vllm=_yes("on a CPU, or with sampler='personascope'"),
+        server=_no("vLLM's sampler draws there", "sample greedily, or run the requests by an engine"),
+    ),
+    _row(
+        _ASK,
+        "vllm_sampler_cpu",
+        "sampling by vLLM's own sampler on a CPU",
+        NONE,
+        _no("it takes no seed there", "leave the sampler of this engine at auto, or sample greedily"),
+        INSIDE,
+        YES,
+    ),
+    _row(
+        _ASK,
+        "transcript",
+        "conversations as a plain transcript (base models)",
+        server=_no("vLLM renders conversations", "send the rendered text to /v1/completions"),
+    ),
+    _row(
+        _ASK,
+        "beam_search",
+        "beam search",
+        *[_no("sampling has no such option", "sample, or decode greedily")] * 3,
+        server=_no("vLLM drops there what a request asks of the plugin", "sample, or decode greedily"),
+    ),
+    _row(
+        _ASK,
+        "several_prompts",
+        "several prompts in one request",
+        *[_no("one request is one response", "send one request for each prompt")] * 3,
+        server=_no("each response has results of its own", "send one request for each prompt"),
+    ),
+    _row(
+        _ASK,
+        "prompt_embeds",
+        "a prompt of embeddings",
+        *[_no("they are no tokens", "send text or tokens")] * 4,
+    ),
+    _row(
+        _ASK,
+        "echo",
+        "echo of the prompt",
+        *[_no("a completion is the response alone", "join the texts yourself")] * 3,
+        server=_no("token ids would not be the response's", "join the texts yourself"),
+    ),
+    _row(
+        _ASK,
+        "hidden_reasoning_probes",
+        "include_reasoning=false together with probes",
+        NONE,
+        NONE,
+        NONE,
+        _no("vLLM then hides how many tokens there were", "leave one of the two out"),
+    ),
+    _row(
+        _SPREAD,
+        "tensor_parallel",
+        "tensor parallelism",
+        _no("Transformers runs the blocks of one process", "take --engine vllm, or device_map='auto'"),
+    ),
+    _row(
+        _SPREAD,
+        "pipeline_parallel",
+        "pipeline parallelism",
+        _no("Transformers runs the blocks of one process", "take --engine vllm, or device_map='auto'"),
+        server=_no(
+            "projections are known only when a request has ended",
+            "serve with tensor parallelism, or run the requests by VLLMEngine",
+        ),
+    ),
+    _row(
+        _SPREAD,
+        "pipeline_v2",
+        "pipeline parallelism under model runner V2",
+        NONE,
+        _no("its stages are not hooked", "set VLLM_USE_V2_MODEL_RUNNER=0"),
+        INSIDE,
+        NONE,
+    ),
+    _row(
+        _SPREAD,
+        "pipeline_eager_cpu",
+        "pipeline parallelism in eager mode on a CPU",
+        NONE,
+        _no("vLLM has no buffers for it there", "pass enforce_eager=False"),
+        INSIDE,
+        NONE,
+    ),
+    _row(
+        _SPREAD,
+        "data_parallel",
+        "data parallelism",
+        *[_no("one engine holds one model", "take several workers (--workers)")] * 2,
+        ray=_yes("a worker is a whole engine"),
+        server=_no("results would lie in several engines", "start one server for each"),
+    ),
+    _row(
+        _SPREAD,
+        "prefix_cache",
+        "keys and values of shared prefixes, kept apart by plan",
+    ),
+    _row(
+        _SPREAD,
+        "cuda_graphs",
+        "CUDA graphs",
+        _no("Transformers runs block by block", "take --engine vllm"),
+        _yes("static flavour, which has not run on a GPU yet"),
+        INSIDE,
+        _yes("static flavour, which has not run on a GPU yet"),
+    ),
+    _row(
+        _SPREAD,
+        "dynamic_graphs",
+        "CUDA graphs in the dynamic flavour",
+        NONE,
+        _no(
+            "a graph that is replayed does not ask who has a plan",
+            "leave the flavour out, or pass enforce_eager",
+        ),
+        INSIDE,
+        _no(
+            "a graph that is replayed does not ask who has a plan",
+            "leave the flavour out, or --enforce-eager",
+        ),
+    ),
+    _row(_SPREAD, "async_scheduling", "asynchronous scheduling", NONE, UNTRIED, INSIDE, UNTRIED),
+    *(
+        _row(_SPREAD, key, title, NONE, _no(why, _STARTED), INSIDE, _no(why, _STARTED))
+        for key, title, why in (
+            ("speculative_decoding", "speculative decoding", "drafts that are rejected would be counted"),
+            ("sequence_parallel", "sequence parallelism", _PART),
+            ("prefill_context_parallel", "prefill context parallelism", _PART),
+            ("dual_batch_overlap", "dual batch overlap", "two halves of a step run at once"),
+            ("fused_allreduce", "a fused all-reduce and norm", "the block's output is not yet reduced"),
+        )
+    ),
+    _row(
+        _LOAD,
+        "device",
+        "a device by name",
+        vllm=_no("it takes the one that it was built for", f"set CUDA_VISIBLE_DEVICES, or {_LOCAL}"),
+        server=_no("it takes the one that it was built for", "set CUDA_VISIBLE_DEVICES"),
+    ),
+    _row(
+        _LOAD,
+        "device_map",
+        "a device_map",
+        vllm=_no("it spreads a model by parallelism", f"set tensor_parallel_size, or {_LOCAL}"),
+        server=_no("it spreads a model by parallelism", "pass --tensor-parallel-size"),
+    ),
+    _row(
+        _LOAD,
+        "attn_implementation",
+        "an attn_implementation",
+        vllm=_no("it has attention of its own", f"leave it out, or {_LOCAL}"),
+        server=_no("it has attention of its own", "leave it out"),
+    ),
+    _row(
+        _LOAD,
+        "quantised",
+        "quantised weights as they are",
+        UNTRIED,
+        _yes("compressed-tensors, 8 bits; others untried"),
+        INSIDE,
+        UNTRIED,
+    ),
+    _row(
+        _LOAD,
+        "adapters",
+        "a LoRA adapter for a request",
+        _no("a request names no adapter", "merge it into the weights"),
+        _yes("under LLM.generate"),
+        _no("a request names no adapter", "merge it into the weights"),
+        UNTRIED,
+    ),
+    _row(
+        _LOAD,
+        "several_machines",
+        "several machines",
+        *[_no("it is one process on one machine", "take several workers (--address)")] * 2,
+        ray=YES,
+        server=UNTRIED,
+    ),
+)
+"""The table. Where an engine refuses for the lack of a capability, its words come from here."""
