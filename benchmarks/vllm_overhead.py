@@ -105,9 +105,9 @@ def ways_of(
         keys = [spec.key for spec in specs if spec is not None]
         if keys:
             found = read_results(engine.collective_rpc("personascope_fetch", args=(keys,)))
-            tallies = [reading.tally for reading in found.values()]
-            if sum(tally.tokens for tally in tallies):
-                fired[name] = sum(t.capped for t in tallies) / sum(t.tokens for t in tallies)
+            applied = [reading.cap_counts for reading in found.values()]
+            if sum(counts.tokens for counts in applied):
+                fired[name] = sum(c.capped for c in applied) / sum(c.tokens for c in applied)
 
     runs: Counter[int] = Counter()
 

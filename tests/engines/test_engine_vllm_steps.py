@@ -70,7 +70,7 @@ def step(runtimes: list[Runtime], cases: list[Case], lengths: list[int]) -> None
         starts[:], computed[:] = -1, -1
         # vLLM's forward passes run in inference mode.
         with torch.inference_mode():
-            for layer in sorted(runtime.armed):
+            for layer in sorted(runtime.instrumented):
                 parts = [c.stream[layer, c.at : c.at + n] for c, n in zip(cases, lengths, strict=True)]
                 runtime.layer(layer, torch.cat(parts), None)
         runtime.end_step()
@@ -125,10 +125,10 @@ def test_steps_of_any_kind_give_what_one_step_gives(seed, stages, tmp_path):
         Plan((Steer(0, v[3], strength=0.1, where="turn:1"),)),
         Plan((Cap(1, v[0], floor=0.4), Cap(1, v[1], floor=0.4, where="turn:1"))),
     ]
-    spool = PlanStore(tmp_path)
-    digests = [spool.put(plan) for plan in plans]
-    probes = spool.put(ProbeSet.of([Probe("a", 0, v[0]), Probe("b", 2, v[1])]))
-    common = {"d_model": D, "tokens": TOKENS, "device": torch.device("cpu"), "spool": spool}
+    store = PlanStore(tmp_path)
+    digests = [store.put(plan) for plan in plans]
+    probes = store.put(ProbeSet.of([Probe("a", 0, v[0]), Probe("b", 2, v[1])]))
+    common = {"d_model": D, "tokens": TOKENS, "device": torch.device("cpu"), "store": store}
     distinct = [layers for n, layers in enumerate(stages) if layers not in stages[:n]]
     runtimes = [
         Runtime(**common, layers=layers, stages=len(distinct), stage=distinct.index(layers))
@@ -144,11 +144,16 @@ def test_steps_of_any_kind_give_what_one_step_gives(seed, stages, tmp_path):
         want = fetched([lone], case)
         assert found.layers == want.layers
         assert found.counts == want.counts
-        assert (found.tally.tokens, found.tally.capped) == (want.tally.tokens, want.tally.capped)
+        assert (found.cap_counts.tokens, found.cap_counts.capped) == (
+            want.cap_counts.tokens,
+            want.cap_counts.capped,
+        )
         for layer in range(LAYERS):
-            assert found.tally.fired.get(layer, 0) == want.tally.fired.get(layer, 0)
-            assert found.tally.moved.get(layer, 0) == pytest.approx(want.tally.moved.get(layer, 0), rel=1e-5)
-        assert found.tally.greatest == pytest.approx(want.tally.greatest, rel=1e-5)
+            assert found.cap_counts.fired.get(layer, 0) == want.cap_counts.fired.get(layer, 0)
+            assert found.cap_counts.moved.get(layer, 0) == pytest.approx(
+                want.cap_counts.moved.get(layer, 0), rel=1e-5
+            )
+        assert found.cap_counts.greatest == pytest.approx(want.cap_counts.greatest, rel=1e-5)
         for a, b in ((found.sums, want.sums), (found.norms, want.norms)):
             assert (a is None) == (b is None)
             if a is not None:

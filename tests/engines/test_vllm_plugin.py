@@ -1,4 +1,4 @@
-"""Parts of the vLLM plugin that need no vLLM: specs, the spool, limits, and what is refused."""
+"""Parts of the vLLM plugin that need no vLLM: specs, the plan store, limits, and what is refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from personascope.engines._vllm._config import PluginConfig, records_graphs, ref
 from personascope.engines._vllm.request._limits import Limits
 from personascope.engines._vllm.request._plan_store import PlanStore, ProbeSet
 from personascope.engines._vllm.request._spec import END, Spec, parse_spec
-from personascope.engines._vllm.worker._runner_hooks import V1, check
+from personascope.engines._vllm.worker._runner_hooks import V1, check_hooks
 from personascope.errors import EngineError, UsageError
 from personascope.interventions import Cap, Plan, Steer
 
@@ -70,7 +70,7 @@ def test_salts_differ_where_the_treatment_does():
     assert Spec("k", "q").salt(3, True) not in everywhere
 
 
-def test_the_spool_keeps_plans_and_probes_for_other_processes(tmp_path):
+def test_the_plan_store_keeps_plans_and_probes_for_other_processes(tmp_path):
     plan = Plan((Steer(1, V[0], strength=2.0), Cap(2, V[1], floor=0.5)), name="p")
     probes = ProbeSet.of([Probe("a", 1, V[0]), Probe("b", 3, V[2])])
     one = PlanStore(tmp_path / "spool")
@@ -83,13 +83,13 @@ def test_the_spool_keeps_plans_and_probes_for_other_processes(tmp_path):
     assert np.array_equal(found.directions, probes.directions)
 
 
-def test_what_is_not_in_the_spool_is_an_error(tmp_path):
-    spool = PlanStore(tmp_path / "spool")
-    for ask in (spool.plan, spool.probes):
+def test_what_is_not_in_the_plan_store_is_an_error(tmp_path):
+    store = PlanStore(tmp_path / "spool")
+    for ask in (store.plan, store.probes):
         for name in ("0" * 64, "../" * 3, "", "x" * 64):
             with pytest.raises(EngineError, match="there is no"):
                 ask(name)
-    digest = spool.put(Plan((Steer(1, V[0], strength=2.0),)))
+    digest = store.put(Plan((Steer(1, V[0], strength=2.0),)))
     with pytest.raises(EngineError, match="no probe set"):
         PlanStore(tmp_path / "spool").probes(digest)
     (tmp_path / "spool" / digest / "plan.json").write_text("{}")
@@ -223,14 +223,14 @@ def test_another_vllm_is_refused_with_its_version_and_the_seam(monkeypatch):
         def _on_request_state_removed(self, req_id, req_state):
             raise NotImplementedError
 
-    check(Runner(), V1)
+    check_hooks(Runner(), V1)
     del Runner._dummy_run
-    with pytest.raises(EngineError, match=r"vLLM 9\.9 has no seam Runner\._dummy_run"):
-        check(Runner(), V1)
+    with pytest.raises(EngineError, match=r"vLLM 9\.9 has no hook Runner\._dummy_run"):
+        check_hooks(Runner(), V1)
     Runner._dummy_run = Runner._on_request_state_removed
     Runner._prepare_inputs = Runner._on_request_state_removed
     with pytest.raises(EngineError, match=r"_prepare_inputs\(scheduler_output, num_scheduled_tokens\); it"):
-        check(Runner(), V1)
+        check_hooks(Runner(), V1)
 
 
 def test_engines_are_named(monkeypatch):
@@ -240,5 +240,5 @@ def test_engines_are_named(monkeypatch):
     monkeypatch.setenv("PERSONASCOPE_ENGINE", "jax")
     with pytest.raises(UsageError, match="no engine 'jax'"):
         bulk_engine()
-    with pytest.raises(UsageError, match="does not take a device"):
+    with pytest.raises(UsageError, match="a device by name"):
         load_engine("smollm2-135m", engine="vllm", device="cuda:1")

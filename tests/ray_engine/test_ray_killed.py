@@ -16,7 +16,7 @@ pytest.importorskip("ray", reason="Ray is not installed here; make test has an e
 
 
 def test_a_worker_killed_three_times(spread, local, monkeypatch):
-    from personascope.engines._ray._fan import Dispatcher
+    from personascope.engines._ray._dispatcher import Dispatcher
 
     wanted = requests(400, tokens=40)
     undisturbed = by_id(spread.run(wanted))

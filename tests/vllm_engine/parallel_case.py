@@ -14,7 +14,7 @@ OPTIONS = {
 
 
 def two_workers(engine) -> None:
-    assert len(engine._engine.collective_rpc("personascope_stats")) == 2
+    assert len(engine.llm.collective_rpc("personascope_stats")) == 2
 
 
 if __name__ == "__main__":

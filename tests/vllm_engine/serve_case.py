@@ -35,11 +35,11 @@ PROBES = [
 
 @dataclass
 class Served:
-    """A server that answers, and what was put into its spool before it started."""
+    """A server that answers, and what was put into its plan store before it started."""
 
     url: str
     log: Path
-    spool: Path
+    store: Path
 
     def client(self) -> Any:
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key=KEY, max_retries=0, timeout=120)

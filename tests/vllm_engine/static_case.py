@@ -37,14 +37,14 @@ def main(pair: bool) -> None:
     ]
     probes = [Probe("a", 0, v[0]), Probe("b", 2, v[1]), Probe("c", 2, v[2])]
     with tempfile.TemporaryDirectory() as folder:
-        spool = PlanStore(folder)
-        digests = [spool.put(plan) for plan in plans]
-        asked = spool.put(ProbeSet.of(probes))
+        store = PlanStore(folder)
+        digests = [store.put(plan) for plan in plans]
+        asked = store.put(ProbeSet.of(probes))
         common = {
             "d_model": D,
             "tokens": TOKENS,
             "device": torch.device("cpu"),
-            "spool": spool,
+            "store": store,
             "layers": range(LAYERS),
         }
         limits = Limits(plans=3, slots=40)
@@ -135,19 +135,28 @@ def main(pair: bool) -> None:
                 a, b = (read_results([runtime.fetch([spec.key])])[spec.key] for runtime in both)
                 c = read_results([stage.fetch([spec.key]) for stage in stages])[spec.key]
                 assert (c.counts, c.layers) == (b.counts, b.layers)
-                assert (c.tally.tokens, c.tally.capped) == (b.tally.tokens, b.tally.capped)
-                assert (c.tally.fired, c.tally.greatest) == (b.tally.fired, b.tally.greatest)
+                assert (c.cap_counts.tokens, c.cap_counts.capped) == (
+                    b.cap_counts.tokens,
+                    b.cap_counts.capped,
+                )
+                assert (c.cap_counts.fired, c.cap_counts.greatest) == (
+                    b.cap_counts.fired,
+                    b.cap_counts.greatest,
+                )
                 for one, other in ((b.sums, c.sums), (b.norms, c.norms)):
                     assert (one is None) == (other is None)
                     assert one is None or np.array_equal(one, other)
                 for one, other in zip(b.projections, c.projections, strict=True):
                     assert np.array_equal(one, other)
                 assert a.counts == b.counts
-                assert (a.tally.tokens, a.tally.capped) == (b.tally.tokens, b.tally.capped), name
-                assert {k: n for k, n in a.tally.fired.items() if n} == {
-                    k: n for k, n in b.tally.fired.items() if n
+                assert (a.cap_counts.tokens, a.cap_counts.capped) == (
+                    b.cap_counts.tokens,
+                    b.cap_counts.capped,
+                ), name
+                assert {k: n for k, n in a.cap_counts.fired.items() if n} == {
+                    k: n for k, n in b.cap_counts.fired.items() if n
                 }
-                assert abs(a.tally.greatest - b.tally.greatest) < 1e-4
+                assert abs(a.cap_counts.greatest - b.cap_counts.greatest) < 1e-4
                 if a.sums is not None:
                     report["sums"] = max(report["sums"], float(np.abs(a.sums - b.sums).max()))
                 if a.norms is not None:

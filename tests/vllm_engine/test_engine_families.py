@@ -41,7 +41,7 @@ def test_bfloat16_agrees_within_its_noise():
         engine.close()
 
 
-def test_layers_that_are_not_armed_are_refused_by_name(tmp_path):
+def test_layers_that_are_not_instrumented_are_refused_by_name(tmp_path):
     engine = load_engine(
         str(saved("llama", tmp_path / "llama")), engine="vllm", dtype="float32", max_batch=8, layers=[1, 2]
     )
@@ -50,7 +50,7 @@ def test_layers_that_are_not_armed_are_refused_by_name(tmp_path):
         sampling = Sampling(temperature=0, max_new_tokens=4)
         good = Request("good", first, sampling, capture=Capture((1, 2)))
         for capture, layer in ((Capture((3,)), 3), (Capture(), 0)):
-            with pytest.raises(EngineError, match=f"'bad' was refused: layer {layer} is not armed"):
+            with pytest.raises(EngineError, match=f"'bad' was refused: layer {layer} is not instrumented"):
                 list(engine.run([good, Request("bad", first, sampling, capture=capture)]))
         (completion,) = engine.run([good])
         assert completion.pooled.shape == (2, 64)

@@ -44,14 +44,14 @@ def served(tmp_path_factory):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     ran = serve(
-        *(MODEL, "--port", port, "--api-key", KEY, "--dtype", "float32", "--spool", folder / "spool"),
+        *(MODEL, "--port", port, "--api-key", KEY, "--dtype", "float32", "--plan-store", folder / "plans"),
         *("--plan", folder / "given", "--", "--max-model-len", 1024, "--max-num-seqs", 16),
     )
     assert ran.returncode == 0, ran.stderr
     assert plans(576, 30)[0].digest in ran.stderr
     url = f"http://127.0.0.1:{port}"
     process = start(ran.stdout.strip(), folder / "log", url)
-    yield Served(url, folder / "log", folder / "spool")
+    yield Served(url, folder / "log", folder / "plans")
     stop(process)
 
 
@@ -289,7 +289,7 @@ def test_what_the_scheduler_refuses_is_an_error(served, tmp_path):
         told = served.http("GET", f"/v1/personascope/plans/{plan.digest}")
         assert "add +" in told.json()["explanation"]
         # The front end has it in memory now, the scheduler not yet.
-        (served.spool / plan.digest / "plan.json").unlink()
+        (served.store / plan.digest / "plan.json").unlink()
         with pytest.raises(openai.APIError, match="there is no plan") as caught:
             reply = ask(served, {"plan": plan.digest}, stream=stream)
             list(reply)

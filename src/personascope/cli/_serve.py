@@ -28,8 +28,11 @@ def serve(
     host: str = typer.Option("127.0.0.1", help="Address to listen at; 0.0.0.0 is every one."),
     port: int = typer.Option(8000, min=0, max=65535, help="Port to listen at."),
     api_key: str = typer.Option(None, help="Key that clients must send; VLLM_API_KEY does the same."),
-    spool: Path = typer.Option(
-        None, help="Folder that keeps plans and probes; one in the cache if not given."
+    plan_store: Path = typer.Option(
+        None,
+        "--plan-store",
+        "--spool",
+        help="Folder that keeps plans and probes by digest; one in the cache if not given.",
     ),
     dtype: DtypeName = DTYPE,
     allow_upload: bool = typer.Option(False, help="Take uploads of plans without an API key."),
@@ -41,10 +44,10 @@ def serve(
     plans = [Plan.load(folder) for folder in plan or ()]
     say(f"reading {model}")
     files = models.open_files(model, trust_remote_code=trust_remote_code)
-    kept = PlanStore((spool or cache_root() / "spool").resolve())
+    kept = PlanStore((plan_store or cache_root() / "spool").resolve())
     command = engines.serve_command(
         files,
-        spool=str(kept.folder),
+        store=str(kept.folder),
         dtype=engines.native_dtype() if dtype == "auto" else dtype,
         host=host,
         port=port,

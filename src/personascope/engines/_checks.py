@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from personascope.chat import Conversation, Message
+from personascope.engines._capabilities import EngineKey, unsupported
 from personascope.engines._contract import Request
 from personascope.errors import EngineError, InterventionError
 from personascope.interventions import Plan
@@ -109,15 +110,11 @@ def check_plan(name: str, plan: Plan, prompt: Conversation | tuple[int, ...], lo
             )
 
 
-def refuse_watch(request: Request, engine: str) -> None:
+def refuse_watch(request: Request, engine: EngineKey) -> None:
     """Raise on a watch, for an engine whose model runs where a watch cannot be called.
 
     Raises:
         EngineError: If the request has one.
     """
     if request.watch is not None:
-        raise EngineError(
-            f"request {request.id!r} has a watch, which {engine} cannot call between two tokens",
-            hint="use the transformers engine, or feed the monitor once a reply is there and give the plan "
-            "to the next request",
-        )
+        raise unsupported(engine, "watch", f"request {request.id!r} asks for")

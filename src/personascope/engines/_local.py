@@ -6,11 +6,27 @@ from typing import Any
 
 import torch
 
+from personascope.engines._capabilities import EngineKey, support, unsupported
 from personascope.engines._names import bulk_engine
 from personascope.engines._transformers import TransformersEngine
 from personascope.engines._vllm import VLLMEngine, load_vllm_engine
 from personascope.errors import UsageError
 from personascope.models import load
+
+_OPTIONS = {
+    "device": "device",
+    "device_map": "device_map",
+    "attn_implementation": "attn_implementation",
+    "tensor_parallel_size": "tensor_parallel",
+    "pipeline_parallel_size": "pipeline_parallel",
+    "data_parallel_size": "data_parallel",
+    "speculative_config": "speculative_decoding",
+}
+"""Options of loading, and the capability that each asks for."""
+
+_TRANSFORMERS_OPTIONS = frozenset(
+    ("max_batch", "prefill_tokens", "device_map", "attn_implementation", "trust_remote_code", "reconvert")
+)
 
 
 def native_dtype(device: str | None = None) -> str:
@@ -39,19 +55,19 @@ def load_local(
     """Load a model into one engine; arguments and errors are those of `load_engine`."""
     if dtype == "auto":
         dtype = native_dtype(device)
-    if bulk_engine(engine) == "vllm":
-        given = {key: value for key, value in options.items() if value is not None}
-        for option in ("device_map", "attn_implementation"):
-            if option in given:
-                raise UsageError(
-                    f"the vllm engine has no {option}", hint="leave it out, or take --engine transformers"
-                )
-        if device is not None:
-            raise UsageError(
-                f"the vllm engine does not take a device ({device!r})",
-                hint="set CUDA_VISIBLE_DEVICES, or take --engine transformers",
-            )
+    chosen: EngineKey = "vllm" if bulk_engine(engine) == "vllm" else "transformers"
+    given = {key: value for key, value in {**options, "device": device}.items() if value is not None}
+    for option, key in _OPTIONS.items():
+        if option in given and support(chosen, key).level == "no":
+            raise unsupported(chosen, key, f"{option}={given[option]!r} asks for", UsageError)
+    if chosen == "vllm":
         return load_vllm_engine(name, dtype=dtype, transcript=transcript, **given)
+    unknown = sorted(set(options) - _TRANSFORMERS_OPTIONS)
+    if unknown:
+        raise UsageError(
+            f"the transformers engine has no option {unknown[0]!r}",
+            hint=f"options are {', '.join(sorted(_TRANSFORMERS_OPTIONS))}",
+        )
     own = {key: options.pop(key) for key in ("max_batch", "prefill_tokens") if key in options}
     loaded = load(name, dtype=dtype, device=device, **options)  # pyright: ignore[reportArgumentType]
     made = TransformersEngine(loaded, **own)

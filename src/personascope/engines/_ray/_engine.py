@@ -5,9 +5,10 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 from personascope.chat import Conversation
+from personascope.engines._capabilities import unsupported
 from personascope.engines._contract import (
     Capture,
     Completion,
@@ -100,7 +101,7 @@ class RayEngine(Texts[ModelFiles]):
     @property
     def workers(self) -> int:
         """Number of workers."""
-        return len(self._pool.hands)
+        return len(self._pool.workers)
 
     @property
     def pids(self) -> list[int]:
@@ -128,7 +129,7 @@ class RayEngine(Texts[ModelFiles]):
             EngineError: If a request cannot be honoured, two have the same id, or workers keep dying.
             ChatError: If a conversation cannot be rendered.
         """
-        return self._fan("run", requests)
+        return self._dispatch("run", requests)
 
     def score(self, requests: Iterable[ScoreRequest]) -> Iterator[Scored]:
         """Return the log-probabilities of given continuations, in the order in which they come in.
@@ -137,7 +138,7 @@ class RayEngine(Texts[ModelFiles]):
             EngineError: As ``run``, and if a continuation is empty.
             ChatError: If a conversation cannot be rendered.
         """
-        return self._fan("score", requests)
+        return self._dispatch("score", requests)
 
     def observe(
         self,
@@ -157,8 +158,17 @@ class RayEngine(Texts[ModelFiles]):
         options = {"capture": capture, "probes": probes, "plan": plan}
         return self._pool.call("observe", self._transcript, pickle.dumps((conversation, options), protocol=5))
 
-    def _fan(self, method: str, requests: Iterable[Any]) -> Iterator[Any]:
-        from personascope.engines._ray._fan import Dispatcher
+    def follow(self, *, capture: Capture | None = None, probes: tuple[Probe, ...] = ()) -> NoReturn:
+        """Refuse: a conversation that grows turn by turn is read by the Transformers engine alone.
+
+        Raises:
+            EngineError: Always.
+        """
+        del capture, probes
+        raise unsupported("ray", "follow", "follow asks for")
+
+    def _dispatch(self, method: str, requests: Iterable[Any]) -> Iterator[Any]:
+        from personascope.engines._ray._dispatcher import Dispatcher
 
         return Dispatcher(
             self._pool, method, requests, transcript=self._transcript, max_batch=self.max_batch

@@ -84,14 +84,14 @@ class Pool:
         self._own = _connect(self.ray, address, workers, log_to_driver)
         self._lock = threading.Lock()
         self._turn = count()
-        self.hands: list[WorkerHandle] = []
+        self.workers: list[WorkerHandle] = []
         self.closed = False
         try:
             self._local = self._own and address is None
             self._resources(options, workers, gpus_per_worker)
             threads = self._threads(workers)
-            self.order = EngineSpec(name, dict(options), threads, str(Path.cwd()), 2 * options["max_batch"])
-            self.hands = [WorkerHandle(number, self._actor()) for number in range(workers)]
+            self.spec = EngineSpec(name, dict(options), threads, str(Path.cwd()), 2 * options["max_batch"])
+            self.workers = [WorkerHandle(number, self._actor()) for number in range(workers)]
             self.info = self._start()
         except BaseException:
             self.close()
@@ -100,9 +100,9 @@ class Pool:
     @property
     def pids(self) -> list[int]:
         """Processes of the workers that have answered."""
-        return [hand.pid for hand in self.hands if hand.pid]
+        return [worker.pid for worker in self.workers if worker.pid]
 
-    def reply(self, hand: WorkerHandle, actor: Any, ref: Any) -> WorkerResult:
+    def result_of(self, worker: WorkerHandle, actor: Any, ref: Any) -> WorkerResult:
         """Wait for the answer of a call.
 
         Raises:
@@ -111,20 +111,20 @@ class Pool:
         """
         errors = self.ray.exceptions
         try:
-            reply: WorkerResult = pickle.loads(self.ray.get(ref))
+            answer: WorkerResult = pickle.loads(self.ray.get(ref))
         except errors.RayTaskError as error:
             raise EngineError(
-                f"worker {hand.number} could not take a request: {_last_line(error)}",
+                f"worker {worker.number} could not take a request: {_last_line(error)}",
                 hint="the version of personascope on that node may be another one",
             ) from error
         except errors.RayError as error:
-            self._replace(hand, actor, error)
+            self._replace(worker, actor, error)
             raise LostError(_cause(error)) from error
-        if actor is hand.actor:
-            hand.pid = reply.pid
-            if reply.results:
-                hand.deaths = 0
-        return reply
+        if actor is worker.actor:
+            worker.pid = answer.pid
+            if answer.results:
+                worker.deaths = 0
+        return answer
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Call a method on one of the workers, in turn, and on its successor if it dies over it.
@@ -135,13 +135,13 @@ class Pool:
         """
         self.check_open()
         for _ in range(MAX_DEATHS + 1):
-            hand = self.hands[next(self._turn) % len(self.hands)]
-            actor = hand.actor
+            worker = self.workers[next(self._turn) % len(self.workers)]
+            actor = worker.actor
             with contextlib.suppress(LostError):
-                reply = self.reply(hand, actor, getattr(actor, method).remote(*arguments))
-                if reply.error is not None:
-                    raise reply.error
-                return reply.results[0]
+                answer = self.result_of(worker, actor, getattr(actor, method).remote(*arguments))
+                if answer.error is not None:
+                    raise answer.error
+                return answer.results[0]
         raise EngineError(
             f"{MAX_DEATHS + 1} workers died over one call of {method}",
             hint="look at the memory of the nodes, and give the conversation to a local engine",
@@ -158,8 +158,8 @@ class Pool:
         if self.closed:
             return
         self.closed = True
-        for hand in self.hands:
-            self._kill(hand.actor)
+        for worker in self.workers:
+            self._kill(worker.actor)
         if self._own:
             _started -= 1
             if _started == 0:
@@ -198,44 +198,45 @@ class Pool:
             max_concurrency=CALLS,
             scheduling_strategy="SPREAD",
         )(Worker)
-        return remote.remote(self.order)
+        return remote.remote(self.spec)
 
     def _start(self) -> EngineInfo:
         infos: list[EngineInfo] = []
-        calls = [(hand, hand.actor, hand.actor.start.remote()) for hand in self.hands]
+        calls = [(worker, worker.actor, worker.actor.start.remote()) for worker in self.workers]
         while calls:
-            hand, actor, ref = calls.pop(0)
+            worker, actor, ref = calls.pop(0)
             while not self.ray.wait([ref], num_returns=1, timeout=PATIENCE)[0]:
                 log.warning(
-                    "worker %d is not ready yet: it loads, or waits for a place (ray status)", hand.number
+                    "worker %d is not ready yet: it loads, or waits for a place (ray status)", worker.number
                 )
             try:
-                reply = self.reply(hand, actor, ref)
+                answer = self.result_of(worker, actor, ref)
             except LostError:
-                calls.append((hand, hand.actor, hand.actor.start.remote()))
+                calls.append((worker, worker.actor, worker.actor.start.remote()))
                 continue
-            if reply.error is not None:
-                raise reply.error
-            infos += reply.results
+            if answer.error is not None:
+                raise answer.error
+            infos += answer.results
         for info in infos[1:]:
             check_same(infos[0], info)
-        self.order = replace(self.order, expected=infos[0])
+        self.spec = replace(self.spec, expected=infos[0])
         return infos[0]
 
-    def _replace(self, hand: WorkerHandle, actor: Any, error: Exception) -> None:
+    def _replace(self, worker: WorkerHandle, actor: Any, error: Exception) -> None:
         with self._lock:
             # Another run may have seen the same death first.
-            if hand.actor is not actor or self.closed:
+            if worker.actor is not actor or self.closed:
                 return
-            hand.deaths += 1
-            hand.pid = 0
-            log.warning("worker %d died (%s); it is started again", hand.number, _cause(error))
+            worker.deaths += 1
+            worker.pid = 0
+            log.warning("worker %d died (%s); it is started again", worker.number, _cause(error))
             # It may only be out of reach.
             self._kill(actor)
-            hand.actor = self._actor()
-        if hand.deaths > MAX_DEATHS:
+            worker.actor = self._actor()
+        if worker.deaths > MAX_DEATHS:
             raise EngineError(
-                f"worker {hand.number} died {hand.deaths} times in a row without a result: {_cause(error)}",
+                f"worker {worker.number} died {worker.deaths} times in a row without a result: "
+                f"{_cause(error)}",
                 hint="look at that node's memory and at Ray's logs; a smaller --max-batch needs less",
             ) from error
 

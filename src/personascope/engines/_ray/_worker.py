@@ -90,7 +90,7 @@ class _Feed:
 
     def __init__(self, worker: Worker, session: _Session) -> None:
         self._worker, self._session = worker, session
-        self._left = worker.order.turn
+        self._left = worker.spec.turn
 
     def __iter__(self) -> _Feed:
         return self
@@ -109,12 +109,12 @@ class _Feed:
 class Worker:
     """The actor. Its methods may be called side by side; each returns a packed `WorkerResult`."""
 
-    def __init__(self, order: EngineSpec) -> None:
+    def __init__(self, spec: EngineSpec) -> None:
         """Start the thread; the model is loaded by the first call that needs it.
 
         A constructor that fails would leave an actor that can only say that it died.
         """
-        self.order = order
+        self.spec = spec
         self._changed = threading.Condition()
         self._jobs: deque[Callable[[], None]] = deque()
         self._sessions: dict[str, _Session] = {}
@@ -152,8 +152,8 @@ class Worker:
                 self._enter(session)
             self._changed.wait_for(lambda: session.done or session.closed or not session.busy)
             done, session.done = session.done, []
-            reply = WorkerResult(os.getpid(), done, session.error, idle=not session.busy)
-        return reply.pack()
+            answer = WorkerResult(os.getpid(), done, session.error, idle=not session.busy)
+        return answer.pack()
 
     def drop(self, key: str) -> None:
         """Forget a session; what of it runs is given up."""
@@ -185,11 +185,11 @@ class Worker:
 
         def job() -> None:
             try:
-                reply = WorkerResult(os.getpid(), [what()])
+                answer = WorkerResult(os.getpid(), [what()])
             except BaseException as error:
-                reply = WorkerResult(os.getpid(), [], _as_ours(error))
+                answer = WorkerResult(os.getpid(), [], _as_ours(error))
             with self._changed:
-                found.append(reply)
+                found.append(answer)
                 self._changed.notify_all()
 
         with self._changed:
@@ -236,15 +236,15 @@ class Worker:
     def _load(self) -> Any:
         from personascope.engines._local import load_local
 
-        order = self.order
-        if Path(order.folder).is_dir():
-            os.chdir(order.folder)
-        torch.set_num_threads(order.threads)
-        os.environ["OMP_NUM_THREADS"] = str(order.threads)
+        spec = self.spec
+        if Path(spec.folder).is_dir():
+            os.chdir(spec.folder)
+        torch.set_num_threads(spec.threads)
+        os.environ["OMP_NUM_THREADS"] = str(spec.threads)
         # Workers on one machine would all bind themselves to its first cores.
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-        engine = load_local(order.name, **order.options)
-        check_same(order.expected, engine.info)
+        engine = load_local(spec.name, **spec.options)
+        check_same(spec.expected, engine.info)
         return engine
 
 

@@ -1,4 +1,4 @@
-"""What is held against the model before it may act: a request's spec, a plan, probes.
+"""Check a request's spec, plan and probes against the model before admission.
 
 The scheduler asks before a request enters its queue, the HTTP front end before the engine sees it.
 """
@@ -21,11 +21,11 @@ from personascope.interventions import Plan
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
-    """The plugin's configuration and the model's shape.
+class AdmissionCheck:
+    """Checks against the plugin's configuration and the model's shape.
 
     Attributes:
-        config: How the plugin was started.
+        config: Configuration with which the plugin was started.
         n_layers: Number of decoder blocks.
         d_model: Width of the residual stream.
         limits: Sizes of the static flavour's tables; None in the dynamic one, whose tables grow.
@@ -37,7 +37,7 @@ class Gate:
     limits: Limits | None = None
 
     @classmethod
-    def of(cls, vllm_config: Any) -> Gate:
+    def of(cls, vllm_config: Any) -> AdmissionCheck:
         """Read it from vLLM's config.
 
         Raises:
@@ -51,7 +51,7 @@ class Gate:
         limits = config.limits if static else None
         return cls(config, int(text.num_hidden_layers), int(text.hidden_size), limits)
 
-    def check(self, spec: Spec, spool: PlanStore) -> Plan | None:
+    def check(self, spec: Spec, store: PlanStore) -> Plan | None:
         """Return the plan of a spec that can be honoured, or None if it has none.
 
         Raises:
@@ -59,10 +59,10 @@ class Gate:
         """
         self.check_layers(spec.layers or ())
         if spec.probes is not None:
-            self.check_probes(spool.probes(spec.probes))
+            self.check_probes(store.probes(spec.probes))
         if spec.plan is None:
             return None
-        plan = spool.plan(spec.plan)
+        plan = store.plan(spec.plan)
         self.check_plan(plan)
         for op in plan.ops:
             if op.where.startswith("turn:") and int(op.where.removeprefix("turn:")) >= len(spec.turns):
@@ -113,11 +113,13 @@ class Gate:
         Raises:
             EngineError: Naming it.
         """
-        armed = self.config.layers
-        outside = sorted(at for at in layers if at >= self.n_layers or (armed and at not in armed))
+        instrumented = self.config.layers
+        outside = sorted(
+            at for at in layers if at >= self.n_layers or (instrumented and at not in instrumented)
+        )
         if outside:
             raise EngineError(
-                f"layer {outside[0]} is not armed",
+                f"layer {outside[0]} is not instrumented",
                 hint=f"the model has {self.n_layers} layers; the plugin was started with "
-                + ("all of them" if armed is None else ", ".join(map(str, sorted(armed)))),
+                + ("all of them" if instrumented is None else ", ".join(map(str, sorted(instrumented)))),
             )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from personascope.engines._capabilities import unsupported
 from personascope.engines._vllm.request._limits import Limits
 from personascope.engines._vllm.request._spec import FIELD
 from personascope.errors import EngineError
@@ -13,20 +14,20 @@ from personascope.errors import EngineError
 
 @dataclass(frozen=True, slots=True)
 class PluginConfig:
-    """How the plugin was started.
+    """Configuration with which the plugin was started.
 
     Attributes:
-        spool: Folder of plans and probes.
-        layers: Layers that are armed; None for all.
+        store: Folder of plans and probes; ``spool`` in the additional config.
+        layers: Layers that are instrumented; None for all.
         model_id: Name of the model, which plans are checked against.
-        revision: Its revision, which plans are checked against.
+        revision: Revision of the model, which plans are checked against.
         flavour: "dynamic" touches only the tokens that are meant, and grows; "static" is for CUDA graphs:
             tables of fixed size and one Triton kernel a layer; "auto" is static where graphs are recorded.
         limits: Sizes of the static flavour's tables.
         allow_upload: Whether plans may be uploaded over HTTP to a server that has no API key.
     """
 
-    spool: str
+    store: str
     layers: frozenset[int] | None = None
     model_id: str = ""
     revision: str = ""
@@ -36,7 +37,7 @@ class PluginConfig:
 
     def additional_config(self) -> dict[str, Any]:
         """Return the value of vLLM's ``additional_config``; it is part of the compile cache's key."""
-        value: dict[str, Any] = {"spool": self.spool, "model_id": self.model_id, "revision": self.revision}
+        value: dict[str, Any] = {"spool": self.store, "model_id": self.model_id, "revision": self.revision}
         if self.flavour != "auto":
             value["flavour"] = self.flavour
         if self.limits != Limits():
@@ -116,31 +117,22 @@ def refuse_unsupported(vllm_config: Any, *, graphs: bool, gpu: bool = False, v2:
     parallel = vllm_config.parallel_config
     passes = vllm_config.compilation_config.pass_config
     pipeline = parallel.pipeline_parallel_size > 1
-    refused = {
-        "speculative decoding (drafts that are rejected would be counted)": vllm_config.speculative_config
-        is not None,
-        "sequence parallelism (a worker holds a part of the tokens)": bool(
-            getattr(passes, "enable_sp", False) or getattr(passes, "enable_sequence_parallelism", False)
-        ),
-        "dual batch overlap (two halves of a step at once)": bool(
-            getattr(parallel, "enable_dbo", False) or getattr(parallel, "use_ubatching", False)
-        ),
-        "a fused all-reduce and norm (the block's output is not yet reduced)": bool(
+    used = {
+        "speculative_decoding": vllm_config.speculative_config is not None,
+        "sequence_parallel": getattr(passes, "enable_sp", False)
+        or getattr(passes, "enable_sequence_parallelism", False),
+        "dual_batch_overlap": getattr(parallel, "enable_dbo", False)
+        or getattr(parallel, "use_ubatching", False),
+        "fused_allreduce": parallel.tensor_parallel_size > 1
+        and (
             getattr(passes, "fuse_allreduce_rms", False)
             or getattr(passes, "enable_fi_allreduce_fusion", False)
-        )
-        and parallel.tensor_parallel_size > 1,
-        "pipeline parallelism under model runner V2 (set VLLM_USE_V2_MODEL_RUNNER=0)": pipeline and v2,
-        "pipeline parallelism in eager mode on a CPU (vLLM has no buffers for it there: pass "
-        "enforce_eager=False)": pipeline and not gpu and vllm_config.model_config.enforce_eager,
-        "CUDA graphs in its dynamic flavour (leave the flavour out, or pass enforce_eager)": graphs,
-        "prefill context parallelism (a worker holds a part of the tokens)": getattr(
-            parallel, "prefill_context_parallel_size", 1
-        )
-        > 1,
+        ),
+        "pipeline_v2": pipeline and v2,
+        "pipeline_eager_cpu": pipeline and not gpu and vllm_config.model_config.enforce_eager,
+        "dynamic_graphs": graphs,
+        "prefill_context_parallel": getattr(parallel, "prefill_context_parallel_size", 1) > 1,
     }
-    found = [name for name, used in refused.items() if used]
-    if found:
-        raise EngineError(
-            f"personascope's plugin does not work with {found[0]}", hint="start vLLM without it"
-        )
+    for key, is_used in used.items():
+        if is_used:
+            raise unsupported("vllm", key, "vLLM was started with")

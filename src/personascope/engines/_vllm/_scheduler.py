@@ -15,7 +15,8 @@ from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason
 from vllm.v1.request import Request
 
-from personascope.engines._vllm._admission import Gate
+from personascope.engines._capabilities import unsupported
+from personascope.engines._vllm._admission import AdmissionCheck
 from personascope.engines._vllm.request._plan_store import PlanStore
 from personascope.engines._vllm.request._spec import FIELD, Spec, parse_spec
 from personascope.errors import EngineError, PersonascopeError
@@ -31,8 +32,8 @@ class _Mixin(_Base):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._gate = Gate.of(self.vllm_config)
-        self._spool = PlanStore(self._gate.config.spool)
+        self._admission = AdmissionCheck.of(self.vllm_config)
+        self._store = PlanStore(self._admission.config.store)
         self._refused: list[tuple[Request, str, str | None]] = []
         self._keys: dict[str, str] = {}
         self._live: dict[str, Spec] = {}
@@ -63,13 +64,13 @@ class _Mixin(_Base):
                 f"a request with the key {spec.key!r} is under way",
                 hint="give every request its own key, and name the number of samples if there are several",
             )
-        plan = self._gate.check(spec, self._spool)
-        if self._gate.limits is not None:
-            self._gate.limits.check_room(spec, self._live.values())
+        plan = self._admission.check(spec, self._store)
+        if self._admission.limits is not None:
+            self._admission.limits.check_room(spec, self._live.values())
         if plan is None:
             return spec
         if request.prompt_embeds is not None:
-            raise EngineError("a prompt of embeddings has no tokens to act on", hint="send text or tokens")
+            raise unsupported("vllm", "prompt_embeds", "the request asks for")
         # Keys and values made under a plan never serve a request without it.
         salt = spec.salt(request.num_prompt_tokens, all(op.where == "all" for op in plan.ops))
         request.cache_salt = f"{request.cache_salt}/{salt}" if request.cache_salt else salt

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from personascope.engines._capabilities import unsupported
 from personascope.engines._vllm.request._plan_store import ProbeSet
 from personascope.engines._vllm.request._spec import Spec
 from personascope.errors import EngineError
@@ -50,10 +51,7 @@ class Limits:
                 )
             for stage in stages:
                 if isinstance(stage[0], Cap) and len(stage) > 1 and not _orthogonal(stage):
-                    raise EngineError(
-                        f"caps of layer {layer} would have to hold together, and are not orthogonal",
-                        hint="make the directions orthogonal, or run without CUDA graphs (enforce_eager)",
-                    )
+                    raise unsupported("vllm", "joint_caps_graphs", f"at layer {layer} the plan asks for")
         if len({op.where for op in plan.ops}) > MAX_PARTS:
             raise EngineError(
                 f"the plan tells more than {MAX_PARTS} parts of the sequence apart", hint="use fewer turns"

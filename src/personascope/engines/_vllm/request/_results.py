@@ -24,7 +24,7 @@ class Reading:
         sums: [spans, layers, d] float32, or None.
         norms: Sums of the tokens' norms, [spans, layers], or None.
         projections: For each span [tokens, probes] float32.
-        tally: What the plan did.
+        cap_counts: What the plan did.
     """
 
     plan: str | None
@@ -33,7 +33,7 @@ class Reading:
     sums: np.ndarray | None
     norms: np.ndarray | None
     projections: list[np.ndarray]
-    tally: CapCounts
+    cap_counts: CapCounts
 
     def mean(self, span: int, layers: Sequence[int]) -> np.ndarray | None:
         """Return the mean over a span at some layers, [layers, d]; None for an empty span."""
@@ -79,7 +79,7 @@ def _parse(blob: bytes) -> dict[str, _Part]:
     found: dict[str, _Part] = {}
     for key, meta in json.loads(header["__metadata__"]["results"]).items():
         at = meta["place"]
-        tally = meta.get("tally")
+        cap_counts = meta.get("cap_counts")
         reading = Reading(
             plan=meta["plan"],
             counts=meta["counts"],
@@ -89,14 +89,14 @@ def _parse(blob: bytes) -> dict[str, _Part]:
             projections=[arrays[f"{at}.projections.{number}"] for number in range(len(meta["counts"]))]
             if "probes" in meta
             else [],
-            tally=CapCounts()
-            if tally is None
+            cap_counts=CapCounts()
+            if cap_counts is None
             else CapCounts(
-                tally["tokens"],
-                tally["capped"],
-                {int(layer): count for layer, count in tally["fired"].items()},
-                {int(layer): length for layer, length in tally["moved"].items()},
-                tally["greatest"],
+                cap_counts["tokens"],
+                cap_counts["capped"],
+                {int(layer): count for layer, count in cap_counts["fired"].items()},
+                {int(layer): length for layer, length in cap_counts["moved"].items()},
+                cap_counts["greatest"],
             ),
         )
         found[key] = _Part(reading, meta.get("columns", []), meta.get("stage", 0), arrays.get(f"{at}.hit"))
@@ -139,7 +139,7 @@ def _join(key: str, parts: list[_Part]) -> Reading:
                 hint="report this with the vLLM version and the parallelism; the results are not used",
             )
         projections.append(whole.astype(np.float32))
-    tally = sum((reading.tally for reading in readings), CapCounts())
+    cap_counts = sum((reading.cap_counts for reading in readings), CapCounts())
     hit = [part.hit for part in parts if part.hit is not None]
     return Reading(
         plan=first.plan,
@@ -149,5 +149,7 @@ def _join(key: str, parts: list[_Part]) -> Reading:
         norms=np.concatenate(norms, axis=1) if norms else None,
         projections=projections,
         # A token on which caps of two stages fired counts once.
-        tally=replace(tally, tokens=first.tally.tokens, capped=len(np.unique(np.concatenate(hit)))),
+        cap_counts=replace(
+            cap_counts, tokens=first.cap_counts.tokens, capped=len(np.unique(np.concatenate(hit)))
+        ),
     )

@@ -1,6 +1,6 @@
 """What a request asks of the plugin: a small JSON value in ``SamplingParams.extra_args``.
 
-Plans and probes are named by digest; they were put into the spool before (`_spool`).
+Plans and probes are named by digest; they were put into the plan store before (`_plan_store`).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Spec:
             return self
         return replace(self, key=f"{self.key}#{name.split('_', 1)[0]}")
 
-    def extent(self, prompt: int) -> TokenSpans:
+    def token_spans(self, prompt: int) -> TokenSpans:
         """Return where the parts of the sequence lie, for a prompt of so many tokens."""
         return TokenSpans(prompt if self.response is None else self.response, self.turns)
 
@@ -72,7 +72,7 @@ class Spec:
         """Return the spans that are read, for a prompt of so many tokens."""
         if not self.pool and self.probes is None:
             return ()
-        return ((self.extent(prompt).prompt, END),) if self.spans is None else self.spans
+        return ((self.token_spans(prompt).prompt, END),) if self.spans is None else self.spans
 
     def salt(self, prompt: int, acts_everywhere: bool) -> str:
         """Return what sets the plan's keys and values apart in the prefix cache.
@@ -80,7 +80,9 @@ class Spec:
         Where a plan acts on a part only, the same tokens are treated differently where that part begins
         elsewhere.
         """
-        where = "" if acts_everywhere else f"/{self.extent(prompt).prompt}/{','.join(map(str, self.turns))}"
+        where = (
+            "" if acts_everywhere else f"/{self.token_spans(prompt).prompt}/{','.join(map(str, self.turns))}"
+        )
         return f"{FIELD}/{self.plan}{where}"
 
 

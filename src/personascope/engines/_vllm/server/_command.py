@@ -37,7 +37,7 @@ class ServeCommand:
 def serve_command(
     files: ModelFiles,
     *,
-    spool: str,
+    store: str,
     dtype: str,
     host: str | None = None,
     port: int = 8000,
@@ -53,7 +53,7 @@ def serve_command(
 
     Args:
         files: The model.
-        spool: Folder of plans and probes.
+        store: Folder of plans and probes.
         dtype: Dtype of the weights.
         host: Address that is listened at; vLLM's default if None.
         port: Its port.
@@ -70,7 +70,7 @@ def serve_command(
     except ImportError as error:
         raise no_vllm(error) from error
     cpu = current_platform.is_cpu()
-    config = PluginConfig(spool, layers, files.model_id, files.revision, allow_upload=allow_upload)
+    config = PluginConfig(store, layers, files.model_id, files.revision, allow_upload=allow_upload)
     options = plugin_options(config, asynchronous=not cpu, draws=False)
     argv = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     argv += ["--model", files.place, "--served-model-name", files.model_id, "--dtype", dtype]

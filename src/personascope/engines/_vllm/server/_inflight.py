@@ -43,7 +43,7 @@ class InFlightRequest:
     def new(
         cls, *, plan: Plan | None, probes: ProbeSet | None, pool: bool, samples: int, digest: str | None
     ) -> InFlightRequest:
-        """Return a flight with a key of its own."""
+        """Return a request with a key of its own."""
         spec = Spec(
             key=f"http-{uuid4().hex}",
             plan=digest,
@@ -58,7 +58,7 @@ class InFlightRequest:
         """The keys of its samples."""
         return sample_keys(self.spec.key, self.spec.samples)
 
-    def news(self, sample: int) -> dict[str, Any]:
+    def new_projections(self, sample: int) -> dict[str, Any]:
         """Return the projections of a sample's tokens that the client does not have yet.
 
         The last token that was sampled has not passed through the model: it has none. vLLM may have
@@ -95,7 +95,7 @@ class InFlightRequest:
             )
         found: dict[str, Any] = {}
         if self.probes is not None:
-            found |= self.news(number)
+            found |= self.new_projections(number)
             found["projected_tokens"] = self.sent[number]
             if self.sent[number] != max(0, self.tokens[number] - 1):
                 raise EngineError(
@@ -103,7 +103,7 @@ class InFlightRequest:
                     hint="report this with the vLLM version; the response is not used",
                 )
         if self.plan is not None:
-            told = reading.tally.telemetry(self.plan)
+            told = reading.cap_counts.telemetry(self.plan)
             found["firing"] = {
                 "share": told.firing_share,
                 "tokens": told.tokens,
@@ -141,13 +141,13 @@ class InFlightRequests:
         """Return the number of samples that are under way."""
         return len(self._by_key)
 
-    def add(self, flight: InFlightRequest) -> None:
+    def add(self, in_flight: InFlightRequest) -> None:
         """Take in what comes for it from now on."""
-        self._by_key |= {key: (flight, number) for number, key in enumerate(flight.keys)}
+        self._by_key |= {key: (in_flight, number) for number, key in enumerate(in_flight.keys)}
 
-    def remove(self, flight: InFlightRequest) -> None:
+    def remove(self, in_flight: InFlightRequest) -> None:
         """Take in nothing more."""
-        for key in flight.keys:
+        for key in in_flight.keys:
             self._by_key.pop(key, None)
 
     def take(self, outputs: Iterable[Any]) -> None:
@@ -159,17 +159,17 @@ class InFlightRequests:
             found = params.pop(FIELD)
             if not params:
                 output.kv_transfer_params = None
-            flight, number = self._by_key.get(found["key"], (None, 0))
-            if flight is None:
+            in_flight, number = self._by_key.get(found["key"], (None, 0))
+            if in_flight is None:
                 continue
             if "refused" in found:
-                flight.problem = found["refused"]
+                in_flight.problem = found["refused"]
             for _, first, rows in found.get("parts", ()):
-                if first != len(flight.rows[number]):
-                    flight.problem = (
-                        f"projections from token {first} on came after {len(flight.rows[number])}"
+                if first != len(in_flight.rows[number]):
+                    in_flight.problem = (
+                        f"projections from token {first} on came after {len(in_flight.rows[number])}"
                     )
-                flight.rows[number] += rows
+                in_flight.rows[number] += rows
 
     def listen(self, processor: Any) -> None:
         """See every output before vLLM's output processor does.

@@ -20,6 +20,7 @@ from vllm.entrypoints.openai.completion.api_router import create_completion
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.serve.utils.api_utils import validate_json_request
 
+from personascope.engines._capabilities import unsupported
 from personascope.engines._vllm.request._spec import FIELD
 from personascope.engines._vllm.server._inflight import InFlightRequest
 from personascope.engines._vllm.server._state import Serving, open_serving, problem
@@ -96,8 +97,8 @@ class PersonascopeEndpoint:
         except EngineError as error:
             return JSONResponse(problem(501, str(error)), 501)
         try:
-            flight = serving.flight(asked, request.n or 1)
-            refuse_unfit(request, flight)
+            in_flight = serving.admit(asked, request.n or 1)
+            refuse_unfit(request, in_flight)
         except PersonascopeError as error:
             return JSONResponse(problem(400, str(error)), 400)
         # The tokens are counted, to tell which of them a projection is of.
@@ -105,27 +106,27 @@ class PersonascopeEndpoint:
         request.return_token_ids = True
         request.vllm_xargs = {
             **(request.vllm_xargs or {}),
-            FIELD: json.dumps(flight.spec.extra_args()[FIELD]),
+            FIELD: json.dumps(in_flight.spec.extra_args()[FIELD]),
         }
         if request.stream:
             response = await inner(request, raw)
             if isinstance(response, StreamingResponse):
                 chunks: Any = response.body_iterator
-                response.body_iterator = serving.stream(chunks, flight, tokens=tokens)
+                response.body_iterator = serving.stream(chunks, in_flight, tokens=tokens)
             return response
-        return await _whole(serving, flight, inner, request, raw, tokens)
+        return await _whole(serving, in_flight, inner, request, raw, tokens)
 
 
 async def _whole(
     serving: Serving,
-    flight: InFlightRequest,
+    in_flight: InFlightRequest,
     inner: Callable[..., Awaitable[Any]],
     request: Any,
     raw: Request,
     tokens: bool,
 ) -> Any:
     """Return a reply that is not streamed."""
-    serving.flights.add(flight)
+    serving.requests.add(in_flight)
     done = False
     try:
         response = await inner(request, raw)
@@ -133,19 +134,19 @@ async def _whole(
             # An error of vLLM's, or None: the client went away.
             return response
         value = json.loads(bytes(response.body))
-        await serving.complete(value, flight, tokens=tokens)
+        await serving.complete(value, in_flight, tokens=tokens)
         done = True
     except Exception as error:
-        if flight.problem:
-            return JSONResponse(problem(400, flight.problem), 400)
+        if in_flight.problem:
+            return JSONResponse(problem(400, in_flight.problem), 400)
         if isinstance(error, EngineError):
             return JSONResponse(problem(500, str(error)), 500)
         raise
     finally:
         if done:
-            serving.flights.remove(flight)
+            serving.requests.remove(in_flight)
         else:
-            serving.abandon(flight)
+            serving.abandon(in_flight)
     headers = {name: text for name, text in response.headers.items() if name.lower() != "content-length"}
     return JSONResponse(value, headers=headers, background=response.background)
 
@@ -181,7 +182,7 @@ def read_field(request: Any) -> Mapping[str, Any] | None:
     return value
 
 
-def refuse_unfit(request: Any, flight: InFlightRequest) -> None:
+def refuse_unfit(request: Any, in_flight: InFlightRequest) -> None:
     """Raise on what a request cannot have beside a plan or probes.
 
     Raises:
@@ -189,20 +190,17 @@ def refuse_unfit(request: Any, flight: InFlightRequest) -> None:
     """
     prompt = getattr(request, "prompt", None)
     several = isinstance(prompt, list) and len(prompt) > 1 and not isinstance(prompt[0], int)
-    refused = {
-        "beam search (it drops what a request asks of the plugin)": request.use_beam_search,
-        "several prompts": several,
-        "prompt_embeds (they are no tokens)": getattr(request, "prompt_embeds", None),
+    used = {
+        "beam_search": request.use_beam_search,
+        "several_prompts": several,
+        "prompt_embeds": getattr(request, "prompt_embeds", None),
         "echo": isinstance(request, CompletionRequest) and request.echo,
-        # vLLM then hides how many tokens there were.
-        "include_reasoning=false and probes": flight.probes is not None
+        "hidden_reasoning_probes": in_flight.probes is not None
         and getattr(request, "include_reasoning", True) is False,
     }
-    for name, used in refused.items():
-        if used:
-            raise EngineError(
-                f"{FIELD} does not go with {name}", hint="leave it out, or send them one by one"
-            )
+    for key, is_used in used.items():
+        if is_used:
+            raise unsupported("server", key, f"the request has the field {FIELD} and asks for")
 
 
 class Elsewhere:

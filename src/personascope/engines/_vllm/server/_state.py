@@ -1,4 +1,4 @@
-"""What the HTTP routes share: the engine behind them, the spool, and the requests under way."""
+"""What the HTTP routes share: the engine behind them, the plan store, and the requests under way."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 from vllm import envs
 from vllm.utils.import_utils import resolve_obj_by_qualname
 
-from personascope.engines._vllm._admission import Gate
+from personascope.engines._capabilities import unsupported
+from personascope.engines._vllm._admission import AdmissionCheck
 from personascope.engines._vllm._scheduler import PersonascopeAsyncScheduler, PersonascopeScheduler
 from personascope.engines._vllm.request._plan_store import PlanStore
 from personascope.engines._vllm.request._results import read_results
@@ -22,40 +23,40 @@ from personascope.errors import EngineError
 
 log = logging.getLogger(__name__)
 
-ASKED = ("plan", "probes", "pool")
+FIELDS = ("plan", "probes", "pool")
 """Fields of the value in a request."""
 
 
 class Serving:
     """The plugin in one API server."""
 
-    def __init__(self, engine: Any, gate: Gate, *, uploads: bool) -> None:
+    def __init__(self, engine: Any, admission: AdmissionCheck, *, uploads: bool) -> None:
         """Listen to the engine's outputs.
 
         Args:
             engine: vLLM's ``AsyncLLM``.
-            gate: What requests and plans are held against.
+            admission: Check of requests, plans and probes.
             uploads: Whether plans and probes may be uploaded.
         """
         self.engine = engine
-        self.gate = gate
+        self.admission = admission
         self.uploads = uploads
-        self.spool = PlanStore(gate.config.spool)
-        self.flights = InFlightRequests()
-        self.flights.listen(engine.output_processor)
+        self.store = PlanStore(admission.config.store)
+        self.requests = InFlightRequests()
+        self.requests.listen(engine.output_processor)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def flight(self, asked: Mapping[str, Any], samples: int) -> InFlightRequest:
-        """Return the flight of a request's field.
+    def admit(self, asked: Mapping[str, Any], samples: int) -> InFlightRequest:
+        """Return the request that a request's field asks for, with a key of its own.
 
         Raises:
             EngineError: If it is malformed, or cannot be honoured.
         """
-        unknown = sorted(set(asked) - set(ASKED))
+        unknown = sorted(set(asked) - set(FIELDS))
         if unknown:
             raise EngineError(
                 f"the request's {FIELD} has an unknown field {unknown[0]!r}",
-                hint=f"fields are {', '.join(ASKED)}",
+                hint=f"fields are {', '.join(FIELDS)}",
             )
         digests = {name: asked.get(name) for name in ("plan", "probes")}
         for name, digest in digests.items():
@@ -68,61 +69,63 @@ class Serving:
         if plan_digest is None and probes_digest is None and not pool:
             raise EngineError(
                 f"the request's {FIELD} asks for nothing",
-                hint=f"give one of {', '.join(ASKED)}, or leave it out",
+                hint=f"give one of {', '.join(FIELDS)}, or leave it out",
             )
-        plan = None if plan_digest is None else self.spool.plan(plan_digest)
-        for op in plan.ops if plan is not None else ():
+        plan = None if plan_digest is None else self.store.plan(plan_digest)
+        title = "" if plan_digest is None else plan_digest[:12]
+        for op in () if plan is None else plan.ops:
             if op.where.startswith("turn:"):
-                raise EngineError(
-                    f"the plan acts from {op.where} on, and over HTTP turns are not told apart",
-                    hint="use a plan that acts on all, prompt or response, or personascope's own engine",
+                raise unsupported(
+                    "server",
+                    "turn_plans",
+                    f"plan {title} acts on {op.where}: the request asks for",
                 )
-        flight = InFlightRequest.new(
+        in_flight = InFlightRequest.new(
             plan=plan,
-            probes=None if probes_digest is None else self.spool.probes(probes_digest),
+            probes=None if probes_digest is None else self.store.probes(probes_digest),
             pool=pool,
             samples=samples,
             digest=plan_digest,
         )
-        self.gate.check(flight.spec, self.spool)
-        return flight
+        self.admission.check(in_flight.spec, self.store)
+        return in_flight
 
-    async def totals(self, flight: InFlightRequest) -> dict[str, Any]:
-        """Fetch a flight's results, which the engine then forgets, and return the reply's field.
+    async def totals(self, in_flight: InFlightRequest) -> dict[str, Any]:
+        """Fetch a request's results, which the engine then forgets, and return the reply's field.
 
         Raises:
             EngineError: If they are not what was asked.
         """
-        blobs = await self.engine.collective_rpc("personascope_fetch", args=(flight.keys,))
-        return flight.totals(read_results(blobs))
+        blobs = await self.engine.collective_rpc("personascope_fetch", args=(in_flight.keys,))
+        return in_flight.totals(read_results(blobs))
 
-    def abandon(self, flight: InFlightRequest, stream: Any = None) -> None:
-        """Forget a flight whose results nobody waits for; the stream under it is ended first.
+    def abandon(self, in_flight: InFlightRequest, stream: Any = None) -> None:
+        """Forget a request whose results nobody waits for; the stream under it is ended first.
 
         It goes on by itself: the task of a client that went away is being cancelled.
         """
-        self.flights.remove(flight)
-        task = asyncio.get_running_loop().create_task(self._abandon(flight, stream))
+        self.requests.remove(in_flight)
+        task = asyncio.get_running_loop().create_task(self._abandon(in_flight, stream))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _abandon(self, flight: InFlightRequest, stream: Any) -> None:
+    async def _abandon(self, in_flight: InFlightRequest, stream: Any) -> None:
         if stream is not None and hasattr(stream, "aclose"):
             await stream.aclose()
-        await self.engine.collective_rpc("personascope_drop", args=(flight.keys,))
+        await self.engine.collective_rpc("personascope_drop", args=(in_flight.keys,))
 
     async def stream(
-        self, chunks: AsyncIterator[Any], flight: InFlightRequest, *, tokens: bool
+        self, chunks: AsyncIterator[Any], in_flight: InFlightRequest, *, tokens: bool
     ) -> AsyncIterator[str]:
         """Add projections to a stream of events, and the totals before its end.
 
         Args:
             chunks: vLLM's events.
-            flight: Whose they are.
+            in_flight: The request that they answer.
             tokens: Whether the client asked for token ids; they are taken off otherwise.
         """
         # Not before: vLLM, too, begins with the request when its stream is first read.
-        self.flights.add(flight)
+        self.requests.add(in_flight)
         head: dict[str, Any] = {}
         ended = failed = False
         try:
@@ -132,15 +135,15 @@ class Serving:
                     value = json.loads(text[len("data: ") :])
                     if "error" in value:
                         failed = True
-                        if flight.problem:
-                            value = problem(400, flight.problem)
+                        if in_flight.problem:
+                            value = problem(400, in_flight.problem)
                     elif value.get("choices"):
                         head = {key: value[key] for key in ("id", "object", "created", "model")}
-                        self._annotate(value, flight, tokens)
+                        self._annotate(value, in_flight, tokens)
                     text = event(value)
                 elif text.startswith("data: [DONE]") and not failed:
                     try:
-                        last = {**head, "choices": [], FIELD: await self.totals(flight)}
+                        last = {**head, "choices": [], FIELD: await self.totals(in_flight)}
                         ended = True
                     except Exception as error:
                         # Whatever went wrong, the client must not take the stream for whole.
@@ -150,30 +153,30 @@ class Serving:
                 yield text
         finally:
             if ended:
-                self.flights.remove(flight)
+                self.requests.remove(in_flight)
             else:
-                self.abandon(flight, chunks)
+                self.abandon(in_flight, chunks)
 
-    def _annotate(self, value: dict[str, Any], flight: InFlightRequest, tokens: bool) -> None:
+    def _annotate(self, value: dict[str, Any], in_flight: InFlightRequest, tokens: bool) -> None:
         for choice in value["choices"]:
             number = choice["index"]
-            flight.tokens[number] += len(choice.get("token_ids") or ())
-            if flight.probes is not None:
-                value[FIELD] = {"index": number, **flight.news(number)}
+            in_flight.tokens[number] += len(choice.get("token_ids") or ())
+            if in_flight.probes is not None:
+                value[FIELD] = {"index": number, **in_flight.new_projections(number)}
         if not tokens:
             hide_tokens(value)
 
-    async def complete(self, value: dict[str, Any], flight: InFlightRequest, *, tokens: bool) -> None:
+    async def complete(self, value: dict[str, Any], in_flight: InFlightRequest, *, tokens: bool) -> None:
         """Add the plugin's field to a whole reply.
 
         Raises:
             EngineError: If the results are not what was asked.
         """
         for choice in value["choices"]:
-            flight.tokens[choice["index"]] = len(choice.get("token_ids") or ())
+            in_flight.tokens[choice["index"]] = len(choice.get("token_ids") or ())
         if not tokens:
             hide_tokens(value)
-        value[FIELD] = await self.totals(flight)
+        value[FIELD] = await self.totals(in_flight)
 
 
 def hide_tokens(value: dict[str, Any]) -> None:
@@ -205,7 +208,7 @@ async def open_serving(engine: Any, args: Any) -> Serving:
     """
     hint = "start the server by personascope serve, or with the flags that it prints"
     config = engine.vllm_config
-    gate = Gate.of(config)
+    admission = AdmissionCheck.of(config)
     scheduler = config.scheduler_config.scheduler_cls
     if isinstance(scheduler, str):
         scheduler = resolve_obj_by_qualname(scheduler)
@@ -213,18 +216,13 @@ async def open_serving(engine: Any, args: Any) -> Serving:
     if not isinstance(scheduler, type) or not issubclass(scheduler, ours):
         raise EngineError(f"the engine was started with the scheduler {scheduler}", hint=hint)
     if config.parallel_config.data_parallel_size > 1:
-        raise EngineError(
-            "data parallelism keeps results in several engines", hint="start one server for each"
-        )
+        raise unsupported("server", "data_parallel", "the server was started with")
     if config.parallel_config.pipeline_parallel_size > 1:
-        raise EngineError(
-            "with pipeline parallelism projections are known only when a request has ended",
-            hint="serve with tensor parallelism, or run the requests by VLLMEngine",
-        )
+        raise unsupported("server", "pipeline_parallel", "the server was started with")
     try:
         await engine.collective_rpc("personascope_stats")
     except Exception as error:
         # vLLM passes on whatever the worker raised as a bare Exception.
         raise EngineError(f"the engine's worker is not personascope's: {error}", hint=hint) from error
     keys = getattr(args, "api_key", None) or [envs.VLLM_API_KEY]
-    return Serving(engine, gate, uploads=any(keys) or gate.config.allow_upload)
+    return Serving(engine, admission, uploads=any(keys) or admission.config.allow_upload)

@@ -77,9 +77,9 @@ async def _put_plan(serving: Serving, raw: Request) -> dict[str, Any]:
                 f"tensors is not base64: {error}", hint="send plan.safetensors in base64"
             ) from error
         plan = Plan.of_files(value["plan"], tensors, whose="the plan that was sent")
-        serving.gate.check_plan(plan)
-        # A spool of its own: the one that requests read is not shared between threads.
-        return PlanStore(serving.gate.config.spool).put(plan)
+        serving.admission.check_plan(plan)
+        # A store of its own: the one that requests read is not shared between threads.
+        return PlanStore(serving.admission.config.store).put(plan)
 
     return {"digest": await asyncio.to_thread(put)}
 
@@ -89,8 +89,8 @@ async def _put_probes(serving: Serving, raw: Request) -> dict[str, Any]:
 
     def put() -> str:
         probes = ProbeSet.of(_probes(_json(body)))
-        serving.gate.check_probes(probes)
-        return PlanStore(serving.gate.config.spool).put(probes)
+        serving.admission.check_probes(probes)
+        return PlanStore(serving.admission.config.store).put(probes)
 
     return {"digest": await asyncio.to_thread(put)}
 
@@ -125,17 +125,17 @@ async def _plans(serving: Serving, raw: Request) -> dict[str, Any]:
     del raw
 
     def read() -> list[dict[str, Any]]:
-        spool = PlanStore(serving.gate.config.spool)
-        folder = Path(spool.folder)
+        store = PlanStore(serving.admission.config.store)
+        folder = Path(store.folder)
         names = sorted(place.parent.name for place in folder.glob("*/plan.json"))
-        return [_told(spool, name) for name in names]
+        return [_entry(store, name) for name in names]
 
     return {"plans": await asyncio.to_thread(read)}
 
 
-def _told(spool: PlanStore, digest: str) -> dict[str, Any]:
+def _entry(store: PlanStore, digest: str) -> dict[str, Any]:
     try:
-        plan = spool.plan(digest)
+        plan = store.plan(digest)
     except EngineError as error:
         return {"digest": digest, "problem": error.message}
     return {"digest": digest, "name": plan.name, "layers": list(plan.layers), "explanation": plan.explain()}
@@ -144,16 +144,16 @@ def _told(spool: PlanStore, digest: str) -> dict[str, Any]:
 async def _plan(serving: Serving, raw: Request) -> dict[str, Any]:
     digest = raw.path_params["digest"]
     try:
-        serving.spool.plan(digest)
+        serving.store.plan(digest)
     except EngineError as error:
         raise _StatusError(404, str(error)) from error
-    return _told(serving.spool, digest)
+    return _entry(serving.store, digest)
 
 
 async def _stats(serving: Serving, raw: Request) -> dict[str, Any]:
     del raw
     workers = await serving.engine.collective_rpc("personascope_stats")
-    return {"under_way": len(serving.flights), "workers": workers}
+    return {"under_way": len(serving.requests), "workers": workers}
 
 
 async def _body(serving: Serving, raw: Request) -> bytes:

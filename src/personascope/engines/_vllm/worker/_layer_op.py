@@ -1,4 +1,4 @@
-"""One opaque operation after each armed decoder block, so that ``torch.compile`` keeps it and its order.
+"""One opaque operation after each instrumented block, so that ``torch.compile`` keeps it and its order.
 
 It changes the block's outputs in place, and says so. The runtime is found by number, since an operation
 takes tensors and numbers alone.
@@ -38,20 +38,20 @@ _library.impl("pair", lambda _hidden, _residual, _runtime, _layer: None, "Meta")
 _library.impl("single", lambda _hidden, _runtime, _layer: None, "Meta")
 
 
-def arm(block: nn.Module, runtime: int, layer: int) -> None:
+def instrument(block: nn.Module, runtime: int, layer: int) -> None:
     """Let a block call the runtime after its forward pass: this instance gets a subclass of its class.
 
     A hook would force eager mode; a changed class would change every model of the process.
     """
     block.personascope_runtime = runtime  # type: ignore[assignment]
     block.personascope_layer = layer  # type: ignore[assignment]
-    block.__class__ = _armed(type(block))
+    block.__class__ = _instrumented(type(block))
 
 
 _classes: dict[type[nn.Module], type[nn.Module]] = {}
 
 
-def _armed(cls: type[nn.Module]) -> type[nn.Module]:
+def _instrumented(cls: type[nn.Module]) -> type[nn.Module]:
     if cls not in _classes:
 
         def forward(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -1,8 +1,8 @@
-"""The places inside vLLM's model runners where the plugin stands, checked before anything runs.
+"""Hooks in vLLM's model runners, checked before anything runs.
 
 vLLM has no public place that says which requests a step holds. The plugin wraps three methods of the
 one runner instance that the worker made; no class is changed. A vLLM that has other methods is refused
-with its version and the seam's name.
+with its version and the method's name.
 """
 
 # pyright: reportMissingImports=false
@@ -28,26 +28,26 @@ V2 = {
 }
 
 
-def wire(runner: Any, runtime: Runtime, *, v2: bool) -> None:
-    """Tell the runtime of every step and every end of a request.
+def install(runner: Any, runtime: Runtime, *, v2: bool) -> None:
+    """Hook the runner, so that the runtime hears of every step and every end of a request.
 
     Raises:
-        EngineError: If this vLLM has other seams than those that the plugin knows.
+        EngineError: If this vLLM's runner has other methods than those that the plugin hooks.
     """
-    check(runner, V2 if v2 else V1)
-    (_wire_v2 if v2 else _wire_v1)(runner, runtime)
+    check_hooks(runner, V2 if v2 else V1)
+    (_install_v2 if v2 else _install_v1)(runner, runtime)
 
 
-def check(runner: Any, seams: Mapping[str, tuple[str, ...]]) -> None:
+def check_hooks(runner: Any, hooks: Mapping[str, tuple[str, ...]]) -> None:
     """Raise unless the runner has the methods, with the leading parameters that are meant."""
     import vllm
 
-    for name, parameters in seams.items():
+    for name, parameters in hooks.items():
         method = getattr(runner, name, None)
         found = None if method is None else tuple(inspect.signature(method).parameters)
         if found is None or found[: len(parameters)] != parameters:
             raise EngineError(
-                f"vLLM {vllm.__version__} has no seam {type(runner).__name__}.{name}({', '.join(parameters)})"
+                f"vLLM {vllm.__version__} has no hook {type(runner).__name__}.{name}({', '.join(parameters)})"
                 + ("" if found is None else f"; it takes ({', '.join(found)})"),
                 hint="install vllm==0.32.*, or a personascope that knows this version",
             )
@@ -57,7 +57,7 @@ def _extra(params: Any) -> Mapping[str, Any] | None:
     return None if params is None else params.extra_args
 
 
-def _wire_v1(runner: Any, runtime: Runtime) -> None:
+def _install_v1(runner: Any, runtime: Runtime) -> None:
     prepare, dummy, removed = runner._prepare_inputs, runner._dummy_run, runner._on_request_state_removed
 
     def lookup(name: str) -> tuple[int, Mapping[str, Any] | None]:
@@ -87,7 +87,7 @@ def _wire_v1(runner: Any, runtime: Runtime) -> None:
     runner._on_request_state_removed = request_removed
 
 
-def _wire_v2(runner: Any, runtime: Runtime) -> None:
+def _install_v2(runner: Any, runtime: Runtime) -> None:
     add, prepare, finish, execute = (
         runner.add_requests,
         runner.prepare_inputs,

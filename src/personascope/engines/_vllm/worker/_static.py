@@ -1,7 +1,7 @@
 """The runtime for CUDA graphs: fixed tables and buffers, masks as data, one kernel a layer.
 
 A recorded graph replays the kernels with whatever the buffers hold. So a step only fills the buffers, and
-every armed layer runs its kernel at every step, also when nobody asks for anything.
+every instrumented layer runs its kernel at every step, also when nobody asks for anything.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from torch import Tensor
 
 from personascope.engines._vllm.request._limits import Limits
 from personascope.engines._vllm.request._plan_store import ProbeSet
-from personascope.engines._vllm.worker._runtime import Runtime, _Record
+from personascope.engines._vllm.worker._records import Projections, RequestRecord, StepPart
+from personascope.engines._vllm.worker._runtime import Runtime
+from personascope.engines._vllm.worker._span_sums import Slots, SpanSums
 from personascope.engines._vllm.worker._triton import LayerBuffers, StepBuffers, run_layer
 from personascope.errors import EngineError
 from personascope.interventions import Ablate, Cap, CapCounts, Plan, Steer
@@ -55,6 +57,41 @@ class _Table:
             del self.users[digest]
 
 
+class StaticSums(SpanSums):
+    """Sums that lie in the buffers of the layers, to which the kernel adds."""
+
+    def __init__(
+        self, buffers: Mapping[int, LayerBuffers], count: int, d_model: int, device: torch.device
+    ) -> None:
+        """Give out slots of fixed buffers, from 1 on."""
+        super().__init__(d_model, device)
+        self.buffers = buffers
+        self.slots = Slots(1, _no_more_sums, count=count)
+
+    def take(self) -> int:
+        """Return a free slot whose sums are zero."""
+        slot = self.slots.take()
+        for buffers in self.buffers.values():
+            buffers.sums[slot] = 0
+            buffers.norms[slot] = 0
+        return slot
+
+    def pooled(self, layer: int, slots: Tensor) -> np.ndarray:
+        """Return a layer's sums, [slots, d] float32."""
+        return self.buffers[layer].sums[slots].cpu().numpy()
+
+    def norms(self, layer: int, slots: Tensor) -> np.ndarray:
+        """Return a layer's sums of norms, [slots]."""
+        return self.buffers[layer].norms[slots].cpu().numpy()
+
+
+def _no_more_sums(slots: Slots) -> None:
+    raise EngineError(
+        f"more than {len(slots)} spans are pooled at once",
+        hint="start with a larger personascope.limits.slots",
+    )
+
+
 class StaticRuntime(Runtime):
     """A `Runtime` whose work in the forward pass is one kernel a layer."""
 
@@ -62,14 +99,11 @@ class StaticRuntime(Runtime):
         """Allocate all tables and buffers."""
         super().__init__(**common)
         self.limits = limits
-        self.places = {layer: place for place, layer in enumerate(sorted(self.armed))}
         rows, ops = limits.plans + 1, limits.ops
         self.plans = _Table(limits.plans, "plans")
         self.probe_sets = _Table(limits.probe_sets, "probe sets")
-        self._slots = limits.slots + 1
-        self._free = list(range(limits.slots, 0, -1))
-        self._free_tallies = list(range(limits.slots, 0, -1))
-        self._tallies = self._slots
+        # Slot 0 is for nothing.
+        size = limits.slots + 1
 
         def made(*shape: int, dtype: torch.dtype = torch.float32, value: float = 0) -> Tensor:
             return torch.full(shape, value, dtype=dtype, device=self.device)
@@ -82,22 +116,24 @@ class StaticRuntime(Runtime):
                 high=made(rows, ops, value=torch.inf),
                 cap=made(rows, ops, dtype=torch.int32),
                 bit=made(rows, ops, dtype=torch.int32, value=-1),
-                fired=made(self._slots, dtype=torch.int32),
-                moved=made(self._slots),
-                sums=made(self._slots, self.d_model),
-                norms=made(self._slots),
+                fired=made(size, dtype=torch.int32),
+                moved=made(size),
+                sums=made(size, self.d_model),
+                norms=made(size),
                 vectors=made(limits.probe_sets + 1, limits.probes, self.d_model),
                 columns=made(limits.probe_sets + 1, limits.probes, dtype=torch.int32, value=-1),
             )
-            for layer in self.places
+            for layer in sorted(self.instrumented)
         }
         self.step = StepBuffers(*(made(self.tokens, dtype=torch.int32) for _ in range(5)))
-        self.greatest = made(self._slots)
+        self.greatest = made(size)
         self.any_fired = made(self.tokens, dtype=torch.int32)
-        self.capped = made(self._slots, dtype=torch.int64)
+        self.capped = made(size, dtype=torch.int64)
         self.projected = made(self.tokens, limits.columns)
+        self.sums = StaticSums(self.layers, limits.slots, self.d_model, self.device)
+        self.count_slots = Slots(1, self._more_counts, count=limits.slots)
         self._dirty = False
-        self._homes: list[tuple[_Record, int, int, int]] = []
+        self._projected: list[tuple[RequestRecord, int, int, int]] = []
 
     def layer(self, layer: int, hidden: Tensor, residual: Tensor | None) -> None:
         """Run the layer's kernel; recorded into the graph where one is recorded."""
@@ -107,25 +143,25 @@ class StaticRuntime(Runtime):
 
     def _clear(self) -> None:
         if self._dirty:
-            for buffer in (self.step.place, self.step.tally, self.step.pool, self.step.probes):
+            for buffer in (self.step.place, self.step.count_slot, self.step.pool, self.step.probes):
                 buffer.zero_()
             self._dirty = False
-        self._homes = []
+        self._projected = []
 
-    def _route(self, parts: list[tuple[_Record, int, int, int]]) -> None:
+    def _route(self, parts: list[StepPart]) -> None:
         """Fill the buffers of the step."""
         count = max(row + tokens for _, row, _, tokens in parts)
-        place, active, tally, pool, probes = np.zeros((5, count), np.int32)
-        self._homes = []
+        place, active, count_slot, pool, probes = np.zeros((5, count), np.int32)
+        self._projected = []
         for record, row, start, tokens in parts:
             here = slice(row, row + tokens)
             positions = np.arange(start, start + tokens)
             fresh = positions >= record.seen
             if record.plan is not None:
                 place[here] = self.plans.rows[record.plan.digest]
-                tally[here] = np.where(fresh, record.tally, 0)
+                count_slot[here] = np.where(fresh, record.count_slot, 0)
                 for bit, where in enumerate(parts_of(record.plan)):
-                    low, high = record.extent.bounds(where)
+                    low, high = record.parts.bounds(where)
                     active[here] |= ((positions >= low) & (positions < high)).astype(np.int32) << bit
             for number, (first, stop) in enumerate(record.spans):
                 read = (positions >= first) & (positions < stop) & fresh
@@ -136,10 +172,10 @@ class StaticRuntime(Runtime):
                 if record.probes is not None:
                     probes[here][read] = self.probe_sets.rows[record.probes.digest]
                     begin = row + int(read.argmax())
-                    self._homes.append((record, number, begin, int(read.sum())))
+                    self._projected.append((record, number, begin, int(read.sum())))
         for buffer, values in zip(
-            (self.step.place, self.step.active, self.step.tally, self.step.pool, self.step.probes),
-            (place, active, tally, pool, probes),
+            (self.step.place, self.step.active, self.step.count_slot, self.step.pool, self.step.probes),
+            (place, active, count_slot, pool, probes),
             strict=True,
         ):
             self._fill(buffer, values)
@@ -155,19 +191,19 @@ class StaticRuntime(Runtime):
         buffer[len(values) :].zero_()
 
     @torch.inference_mode()
-    def end_step(self) -> dict[str, list[tuple[int, int, list[list[float]]]]]:
+    def end_step(self) -> Projections:
         """Take in what the last forward pass left; return the new projections of each key."""
         if not self.live:
             return {}
         self.live = False
         self._keep_hits()
-        self.capped.index_add_(0, self.step.tally.long(), self.any_fired.long())
+        self.capped.index_add_(0, self.step.count_slot.long(), self.any_fired.long())
         self.capped[0] = 0
         self.any_fired.zero_()
-        found: dict[str, list[tuple[int, int, list[list[float]]]]] = {}
-        if self._homes:
+        found: Projections = {}
+        if self._projected:
             host = self.projected.cpu()
-            for record, number, begin, tokens in self._homes:
+            for record, number, begin, tokens in self._projected:
                 assert record.probes is not None
                 part = host[begin : begin + tokens, : len(record.probes.names)].tolist()
                 found.setdefault(record.spec.key, []).append((number, len(record.rows[number]), part))
@@ -177,7 +213,7 @@ class StaticRuntime(Runtime):
     def _hit_rows(self) -> np.ndarray:
         return self.any_fired.cpu().numpy() != 0
 
-    def _admit(self, name: str, prompt: int, extra_args: Mapping[str, Any] | None) -> _Record | None:
+    def _admit(self, name: str, prompt: int, extra_args: Mapping[str, Any] | None) -> RequestRecord | None:
         record = super()._admit(name, prompt, extra_args)
         if record is None:
             return None
@@ -191,33 +227,21 @@ class StaticRuntime(Runtime):
                 self._write_probes(row, record.probes)
         return record
 
-    def _slot(self) -> int:
-        if not self._free:
-            raise EngineError(
-                f"more than {self.limits.slots} spans are pooled at once",
-                hint="start with a larger personascope.limits.slots",
-            )
-        slot = self._free.pop()
-        for buffers in self.layers.values():
-            buffers.sums[slot] = 0
-            buffers.norms[slot] = 0
-        return slot
-
-    def _new_tally(self) -> int:
+    def _more_counts(self, slots: Slots) -> None:
         raise EngineError(
-            f"more than {self.limits.slots} requests with a plan are under way",
+            f"more than {len(slots)} requests with a plan are under way",
             hint="start with a larger personascope.limits.slots",
         )
 
-    def _clear_tally(self, slot: int) -> None:
+    def _clear_counts(self, slot: int) -> None:
         for buffers in self.layers.values():
             buffers.fired[slot] = 0
             buffers.moved[slot] = 0
         self.greatest[slot] = 0
         self.capped[slot] = 0
 
-    def _tally(self, record: _Record) -> CapCounts:
-        slot = record.tally
+    def _cap_counts(self, record: RequestRecord) -> CapCounts:
+        slot = record.count_slot
         assert record.plan is not None
         capped = [layer for layer in record.plan.layers if layer in self.layers]
         return CapCounts(
@@ -238,12 +262,6 @@ class StaticRuntime(Runtime):
                 self.plans.give_back(record.plan.digest)
             if record.probes is not None:
                 self.probe_sets.give_back(record.probes.digest)
-
-    def _sums_of(self, layer: int, slots: Tensor) -> np.ndarray:
-        return self.layers[layer].sums[slots].cpu().numpy()
-
-    def _norms_of(self, layer: int, slots: Tensor) -> np.ndarray:
-        return self.layers[layer].norms[slots].cpu().numpy()
 
     def _write_plan(self, row: int, plan: Plan) -> None:
         parts = parts_of(plan)

@@ -1,4 +1,4 @@
-"""One Triton kernel for each armed layer: edit, sum and project, a program for each token.
+"""One Triton kernel for each instrumented layer: edit, sum and project, a program for each token.
 
 Everything that changes from step to step is data in buffers that stay where they are, so that a recorded
 CUDA graph does the right thing when it is replayed. A program whose token has nothing to do leaves at once.
@@ -23,14 +23,14 @@ class StepBuffers:
     Attributes:
         place: The plan's row in the table, 0 for none.
         active: Bit b is set where the plan's b-th part of the sequence holds the token.
-        tally: Slot of the plan's counts, 0 for nowhere.
+        count_slot: Slot of the plan's counts, 0 for nowhere.
         pool: Slot of the sums, 0 for nowhere.
         probes: Row of the probe table, 0 for none.
     """
 
     place: Tensor
     active: Tensor
-    tally: Tensor
+    count_slot: Tensor
     pool: Tensor
     probes: Tensor
 
@@ -96,7 +96,7 @@ def run_layer(
         hidden if residual is None else residual,
         step.place,
         step.active,
-        step.tally,
+        step.count_slot,
         step.pool,
         step.probes,
         layer.direction,
@@ -136,7 +136,7 @@ def _layer(
     residual,
     place,
     active,
-    tally,
+    count_slot,
     pool,
     probes,
     direction,
@@ -201,7 +201,7 @@ def _layer(
         tl.store(hidden + row + at, tl.zeros([BLOCK], part.dtype), mask=_both(inside, touched))
     else:
         tl.store(hidden + row + at, stream.to(part.dtype), mask=_both(inside, touched))
-    counted = tl.load(tally + token)
+    counted = tl.load(count_slot + token)
     fires = (squares > 0.0) & (counted > 0)
     tl.atomic_add(fired + counted, 1, mask=fires)
     tl.atomic_add(moved + counted, length, mask=fires)

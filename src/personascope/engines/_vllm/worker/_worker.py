@@ -1,4 +1,4 @@
-"""The worker class that vLLM is started with (``--worker-cls``): it arms the model and keeps the runtime.
+"""The worker class that vLLM is started with (``--worker-cls``): a model with hooks, and the runtime.
 
 Its methods are the targets of ``collective_rpc``.
 """
@@ -14,8 +14,8 @@ from vllm.platforms import current_platform
 
 from personascope.engines._vllm._config import PluginConfig, records_graphs, refuse_unsupported
 from personascope.engines._vllm.request._plan_store import PlanStore
-from personascope.engines._vllm.worker._layer_op import RUNTIMES, arm, decoder_blocks
-from personascope.engines._vllm.worker._runner_hooks import wire
+from personascope.engines._vllm.worker._layer_op import RUNTIMES, decoder_blocks, instrument
+from personascope.engines._vllm.worker._runner_hooks import install
 from personascope.engines._vllm.worker._runtime import Runtime
 from personascope.errors import EngineError
 from personascope.interventions import compile_loops
@@ -27,15 +27,15 @@ else:
 
 
 class PersonascopeWorker(_Worker):
-    """vLLM's worker, with every decoder block of its model armed."""
+    """vLLM's worker, with every decoder block of its model instrumented."""
 
     def load_model(self, *args: Any, **kwargs: Any) -> Any:
-        """Load the model, then arm it before it is compiled."""
+        """Load the model, then instrument it before it is compiled."""
         result = super().load_model(*args, **kwargs)
-        self._personascope_arm()
+        self._personascope_instrument()
         return result
 
-    def _personascope_arm(self) -> None:
+    def _personascope_instrument(self) -> None:
         config = PluginConfig.of(self.vllm_config)
         gpu = not current_platform.is_cpu()
         static = config.static(self.vllm_config, gpu=gpu)
@@ -53,14 +53,14 @@ class PersonascopeWorker(_Worker):
         }
         if config.layers is not None and max(config.layers) >= n_layers:
             raise EngineError(
-                f"layer {max(config.layers)} shall be armed, the model has {n_layers}",
+                f"layer {max(config.layers)} shall be instrumented, the model has {n_layers}",
                 hint=f"layers are 0-based: 0 to {n_layers - 1}",
             )
         common: dict[str, Any] = {
             "d_model": d_model,
             "tokens": self.vllm_config.scheduler_config.max_num_batched_tokens,
             "device": self.device,
-            "spool": PlanStore(config.spool),
+            "store": PlanStore(config.store),
             "layers": sorted(wanted),
             "stages": self.parallel_config.pipeline_parallel_size,
             "stage": get_pp_group().rank_in_group,
@@ -76,8 +76,8 @@ class PersonascopeWorker(_Worker):
                 compile_loops(self.model_config.dtype)
         RUNTIMES.append(runtime)
         for layer, block in wanted.items():
-            arm(block, len(RUNTIMES) - 1, layer)
-        wire(runner, runtime, v2=v2)
+            instrument(block, len(RUNTIMES) - 1, layer)
+        install(runner, runtime, v2=v2)
         self.personascope_runtime = runtime
 
     def sample_tokens(self, grammar_output: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Dealing requests out to workers and taking their results in.
+"""Assign requests to workers and take their results in.
 
 A worker has one call under way at most, which brings it requests and comes back with results. What it holds
 is known exactly, therefore: all that it was given less all that came back. If it dies, that is run again,
@@ -55,7 +55,9 @@ class Dispatcher:
         self.chunk = max(1, max_batch // 4)
         self.waiting: deque[Request | ScoreRequest] = deque()
         self.open: set[str] = set()
-        self.held: dict[int, dict[str, Request | ScoreRequest]] = {hand.number: {} for hand in pool.hands}
+        self.held: dict[int, dict[str, Request | ScoreRequest]] = {
+            worker.number: {} for worker in pool.workers
+        }
         self.calls: dict[Any, tuple[WorkerHandle, Any]] = {}
         self.deaths: Counter[str] = Counter()
 
@@ -74,18 +76,18 @@ class Dispatcher:
                 if not self.calls:
                     return
                 ready, _ = self.pool.ray.wait(list(self.calls), num_returns=1)
-                hand, actor = self.calls.pop(ready[0])
+                worker, actor = self.calls.pop(ready[0])
                 try:
-                    reply = self.pool.reply(hand, actor, ready[0])
+                    answer = self.pool.result_of(worker, actor, ready[0])
                 except LostError as lost:
-                    self._again(hand, str(lost))
+                    self._again(worker, str(lost))
                     continue
-                yield from self._take(hand, reply)
+                yield from self._take(worker, answer)
         finally:
             self._end()
 
     def _read(self) -> None:
-        if len(self.waiting) >= self.chunk * len(self.pool.hands):
+        if len(self.waiting) >= self.chunk * len(self.pool.workers):
             return
         ahead: list[Request | ScoreRequest] = []
         for request in islice(self.source, WINDOW):
@@ -94,55 +96,55 @@ class Dispatcher:
                     f"two requests are called {request.id!r}", hint="give each request of a run its own id"
                 )
             if isinstance(request, Request):
-                refuse_watch(request, "a worker in another process")
+                refuse_watch(request, "ray")
             self.open.add(request.id)
             ahead.append(request)
-        self.waiting.extend(sorted(ahead, key=_order))
+        self.waiting.extend(sorted(ahead, key=_prompt_order))
 
     def _assign(self) -> None:
         """Give free workers what they have room for, the emptiest first, and call them."""
         self.pool.check_open()
-        busy = {hand.number for hand, _ in self.calls.values()}
-        free = [hand for hand in self.pool.hands if hand.number not in busy]
+        busy = {worker.number for worker, _ in self.calls.values()}
+        free = [worker for worker in self.pool.workers if worker.number not in busy]
         # The last requests are spread, too.
-        share = -(-len(self.waiting) // len(self.pool.hands))
+        share = -(-len(self.waiting) // len(self.pool.workers))
         chunk = max(1, min(self.chunk, share))
-        given: dict[int, list[Request | ScoreRequest]] = {hand.number: [] for hand in free}
+        given: dict[int, list[Request | ScoreRequest]] = {worker.number: [] for worker in free}
         while self.waiting and free:
-            hand = min(free, key=lambda hand: len(self.held[hand.number]))
-            held = self.held[hand.number]
+            worker = min(free, key=lambda worker: len(self.held[worker.number]))
+            held = self.held[worker.number]
             if len(held) + chunk > self.most:
                 break
             for _ in range(min(chunk, len(self.waiting))):
                 request = self.waiting.popleft()
                 held[request.id] = request
-                given[hand.number].append(request)
-        for hand in free:
-            if self.held[hand.number]:
-                packed = pickle.dumps(given[hand.number], protocol=5)
-                ref = hand.actor.turn.remote(self.key, self.method, self.transcript, packed)
-                self.calls[ref] = (hand, hand.actor)
+                given[worker.number].append(request)
+        for worker in free:
+            if self.held[worker.number]:
+                packed = pickle.dumps(given[worker.number], protocol=5)
+                ref = worker.actor.turn.remote(self.key, self.method, self.transcript, packed)
+                self.calls[ref] = (worker, worker.actor)
 
-    def _take(self, hand: WorkerHandle, reply: WorkerResult) -> Iterator[Any]:
-        held = self.held[hand.number]
-        for result in reply.results:
+    def _take(self, worker: WorkerHandle, answer: WorkerResult) -> Iterator[Any]:
+        held = self.held[worker.number]
+        for result in answer.results:
             if held.pop(result.id, None) is None:
-                raise EngineError(f"worker {hand.number} answered {result.id!r}, which it was not asked")
+                raise EngineError(f"worker {worker.number} answered {result.id!r}, which it was not asked")
             self.open.discard(result.id)
             self.deaths.pop(result.id, None)
         # Taken out of the books first: a consumer may stop at any of them.
-        yield from reply.results
-        if reply.error is not None:
-            raise reply.error
-        if reply.idle and held:
+        yield from answer.results
+        if answer.error is not None:
+            raise answer.error
+        if answer.idle and held:
             raise EngineError(
-                f"worker {hand.number} returned nothing for {len(held)} requests, such as {min(held)!r}",
+                f"worker {worker.number} returned nothing for {len(held)} requests, such as {min(held)!r}",
                 hint="report this with the engine's name and version",
             )
 
-    def _again(self, hand: WorkerHandle, cause: str) -> None:
+    def _again(self, worker: WorkerHandle, cause: str) -> None:
         """Put what a dead worker held in front of the queue."""
-        held = self.held[hand.number]
+        held = self.held[worker.number]
         self.deaths.update(held.keys())
         for name in held:
             if self.deaths[name] > _pool.MAX_DEATHS:
@@ -158,13 +160,13 @@ class Dispatcher:
         self.calls.clear()
         if self.pool.closed:
             return
-        for hand in self.pool.hands:
+        for worker in self.pool.workers:
             with contextlib.suppress(self.pool.ray.exceptions.RayError):
-                hand.actor.drop.remote(self.key)
+                worker.actor.drop.remote(self.key)
 
 
-def _order(request: Request | ScoreRequest) -> tuple[bool, tuple[Any, ...]]:
+def _prompt_order(request: Request | ScoreRequest) -> tuple[bool, tuple[Any, ...]]:
     """Sort prompts by their beginnings: conversations by their texts, token ids by themselves."""
     prompt = request.prompt
-    talk = tuple((m.role, m.content) for m in prompt if isinstance(m, Message))
-    return (True, talk) if talk else (False, tuple(prompt))
+    conversation = tuple((m.role, m.content) for m in prompt if isinstance(m, Message))
+    return (True, conversation) if conversation else (False, tuple(prompt))

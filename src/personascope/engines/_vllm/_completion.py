@@ -1,0 +1,198 @@
+"""What the contract's results are made of: vLLM's outputs and what the plugin read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from personascope.chat import TurnSpan
+from personascope.engines._contract import Completion, Probe, Scored, ScoreRequest, TurnActivations
+from personascope.engines._stop import before_stop_string
+from personascope.engines._texts import Texts
+from personascope.engines._vllm._submit import InFlightRequest
+from personascope.engines._vllm.request._results import Reading
+from personascope.errors import EngineError
+from personascope.interventions import Plan
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Response:
+    """The response in an output of vLLM.
+
+    Attributes:
+        text: Its text, special tokens removed.
+        tokens: Its tokens, without the end-of-turn token and within the request's limit.
+        stopped: Whether it ended by itself.
+        cut: Whether it was cut before a stop text, behind which more tokens had passed the model.
+    """
+
+    text: str
+    tokens: list[int]
+    stopped: bool
+    cut: bool
+
+
+def cut_response(
+    texts: Texts[Any], output: Any, in_flight: InFlightRequest, stops: Sequence[str]
+) -> Response:
+    """Return the response that an output holds.
+
+    Args:
+        texts: The engine, for its tokenizer and its end-of-turn tokens.
+        output: vLLM's output of a request that has ended.
+        in_flight: The request.
+        stops: Texts that end the response.
+    """
+    sample = output.outputs[0]
+    tokens = list(sample.token_ids)
+    limit = in_flight.request.sampling.max_new_tokens
+    stopped = sample.finish_reason == "stop"
+    if stopped and tokens and tokens[-1] in texts.files.eos_token_ids:
+        tokens.pop()
+    if len(tokens) > limit or (stopped and len(tokens) == limit and in_flight.watched):
+        # The token beyond the limit was drawn so that the last one passes; it is not part of it.
+        tokens, stopped = tokens[:limit], False
+    if stopped and stops and isinstance(sample.stop_reason, str):
+        text, tokens = before_stop_string(texts.files.tokenizer, tokens, stops)
+        return Response(text, tokens, stopped, True)
+    return Response(texts.decode(tuple(tokens)), tokens, stopped, False)
+
+
+def completion(
+    output: Any, in_flight: InFlightRequest, response: Response, reading: Reading | None, n_layers: int
+) -> Completion:
+    """Return the completion of a request.
+
+    Args:
+        output: vLLM's output.
+        in_flight: The request.
+        response: The response in the output.
+        reading: What the plugin read of exactly the response's tokens; None for a plain request.
+        n_layers: Number of decoder blocks.
+
+    Raises:
+        EngineError: If the reading is of other tokens, or the plan was not applied.
+    """
+    request, plan, tokens = in_flight.request, in_flight.request.plan, response.tokens
+    pooled, projections = None, dict.fromkeys((p.name for p in request.probes), np.zeros(0, np.float32))
+    if reading is not None and in_flight.watched and tokens:
+        if reading.counts[0] != len(tokens):
+            raise EngineError(
+                f"request {request.id!r}: {reading.counts[0]} of {len(tokens)} response tokens were read",
+                hint="report this with the vLLM version; the completion is not used",
+            )
+        if request.capture is not None:
+            pooled = reading.mean(0, request.capture.layers or tuple(range(n_layers)))
+        if request.probes:
+            columns = reading.projections[0].T
+            projections = {probe.name: columns[n] for n, probe in enumerate(request.probes)}
+    check_plan_applied(request.id, plan, reading)
+    return Completion(
+        id=request.id,
+        text=response.text,
+        token_ids=tuple(tokens),
+        finish_reason="stop" if response.stopped else "length",
+        prompt_tokens=len(in_flight.prompt),
+        pooled=pooled,
+        token_count=len(tokens),
+        projections=projections,
+        plan_digest=None if plan is None else plan.digest,
+        telemetry=None if plan is None or reading is None else reading.cap_counts.telemetry(plan),
+        logprobs=_drawn_logprobs(output.outputs[0], tokens) if request.logprobs else None,
+    )
+
+
+def scored(request: ScoreRequest, output: Any, start: int, reading: Reading | None) -> Scored:
+    """Return the log-probabilities of a continuation that begins at position ``start``.
+
+    Raises:
+        EngineError: If the plan was not applied.
+    """
+    plan = request.plan
+    check_plan_applied(request.id, plan, reading)
+    rows = output.prompt_logprobs[start:]
+    found = [row[token] for row, token in zip(rows, request.continuation, strict=True)]
+    return Scored(
+        id=request.id,
+        logprobs=np.array([entry.logprob for entry in found], np.float32),
+        greedy=all(entry.rank == 1 for entry in found),
+        plan_digest=None if plan is None else plan.digest,
+        telemetry=None if plan is None or reading is None else reading.cap_counts.telemetry(plan),
+    )
+
+
+def turn_activations(
+    spans: Sequence[TurnSpan],
+    read: Sequence[TurnSpan],
+    reading: Reading,
+    layers: Sequence[int],
+    probes: Sequence[Probe],
+) -> list[TurnActivations]:
+    """Return the activations of every turn of a conversation.
+
+    Args:
+        spans: Spans of all turns.
+        read: Those of the turns that have tokens, in the order of the reading.
+        reading: What the plugin read.
+        layers: Layers that are returned; empty if nothing is pooled.
+        probes: Probes of the reading.
+    """
+    found: list[TurnActivations] = []
+    for span in spans:
+        place = read.index(span) if span in read else None
+        norms = None
+        if place is not None and reading.norms is not None:
+            columns = [reading.layers.index(layer) for layer in layers]
+            norms = (reading.norms[place][columns] / reading.counts[place]).astype(np.float32)
+        found.append(
+            TurnActivations(
+                index=span.index,
+                role=span.role,
+                pooled=None if place is None or not layers else reading.mean(place, layers),
+                token_count=span.end - span.start,
+                projections={
+                    probe.name: np.zeros(0, np.float32)
+                    if place is None
+                    else reading.projections[place][:, number]
+                    for number, probe in enumerate(probes)
+                },
+                norms=norms,
+            )
+        )
+    return found
+
+
+def check_ran(name: str, output: Any) -> None:
+    """Raise on a request that the scheduler refused; the worker has no results of it.
+
+    Raises:
+        EngineError: With the scheduler's reason.
+    """
+    sample = output.outputs[0]
+    if sample.finish_reason == "error":
+        reason = str(sample.stop_reason or "vLLM gave no reason")
+        message, _, hint = reason.partition("\n  -> ")
+        raise EngineError(f"request {name!r} was refused: {message}", hint=hint)
+
+
+def check_plan_applied(name: str, plan: Plan | None, reading: Reading | None) -> None:
+    """Raise unless a request's plan is the one that the workers applied.
+
+    Raises:
+        EngineError: Naming the request and the plan.
+    """
+    if plan is not None and (reading is None or reading.plan != plan.digest):
+        raise EngineError(
+            f"request {name!r} ran without its plan {plan.digest[:12]}",
+            hint="report this with the vLLM version; the result is not used",
+        )
+
+
+def _drawn_logprobs(sample: Any, tokens: list[int]) -> Float32[np.ndarray, "tokens"]:
+    """Return what vLLM says of the tokens it drew, before temperature and nucleus."""
+    found = [row[token].logprob for row, token in zip(sample.logprobs, tokens, strict=False)]
+    return np.array(found, np.float32)

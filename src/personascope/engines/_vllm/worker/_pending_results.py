@@ -1,0 +1,89 @@
+"""Results of requests that have ended, until the front end fetches or drops them."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save
+
+from personascope.errors import EngineError
+
+KEEP_RESULTS = 8192
+"""Results that wait to be fetched; the oldest are dropped, and fetching those is an error."""
+
+Result = tuple[dict[str, Any], dict[str, np.ndarray]]
+"""What a worker says of a request: JSON values, and arrays by name."""
+
+
+class PendingResults:
+    """The results by key, oldest first.
+
+    Attributes:
+        dropped: Number of results that nobody fetched in time.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.dropped = 0
+        self._results: OrderedDict[str, Result] = OrderedDict()
+        self._unwanted: OrderedDict[str, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Return the number of results that wait."""
+        return len(self._results)
+
+    def __contains__(self, key: str) -> bool:
+        """Return whether there is a result of a key."""
+        return key in self._results
+
+    def wanted(self, key: str) -> bool:
+        """Return whether the result of a request that ends shall be kept; one that was given up is not."""
+        if key in self._unwanted:
+            del self._unwanted[key]
+            return False
+        return True
+
+    def keep(self, key: str, result: Result) -> None:
+        """Keep a result; the oldest one goes if there are too many."""
+        self._results[key] = result
+        self._results.move_to_end(key)
+        while len(self._results) > KEEP_RESULTS:
+            self._results.popitem(last=False)
+            self.dropped += 1
+
+    def take(self, key: str) -> Result:
+        """Return and forget a result.
+
+        Raises:
+            EngineError: If there is no such result.
+        """
+        if key not in self._results:
+            raise EngineError(
+                f"there are no results of request {key!r}",
+                hint=f"fetch each once, before {KEEP_RESULTS} others have ended "
+                f"({self.dropped} were dropped so far)",
+            )
+        return self._results.pop(key)
+
+    def forget(self, key: str) -> None:
+        """Forget the result of a key, if there is one."""
+        self._results.pop(key, None)
+
+    def forget_unborn(self, key: str) -> None:
+        """Do not keep the result of a request that has yet to reach this worker."""
+        self._unwanted[key] = None
+        while len(self._unwanted) > KEEP_RESULTS:
+            self._unwanted.popitem(last=False)
+
+
+def pack_results(results: dict[str, Result]) -> bytes:
+    """Return results as safetensors, with JSON in its metadata."""
+    metas: dict[str, Any] = {}
+    arrays: dict[str, np.ndarray] = {}
+    for number, (key, (meta, found)) in enumerate(results.items()):
+        metas[key] = {"place": number, **meta}
+        arrays |= {f"{number}.{name}": np.ascontiguousarray(array) for name, array in found.items()}
+    return save(arrays or {"empty": np.zeros(1, np.float32)}, {"results": json.dumps(metas)})

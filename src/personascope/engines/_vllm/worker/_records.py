@@ -1,0 +1,127 @@
+"""What a worker keeps of each request that is under way, and of a step that goes on from the one before."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from personascope.engines._vllm.request._plan_store import ProbeSet
+from personascope.engines._vllm.request._spec import Spec
+from personascope.interventions import Plan, TokenSpans, overlap
+
+Lookup = Callable[[str], tuple[int, Mapping[str, Any] | None]]
+"""From an engine's request id to the length of its prompt and its extra_args."""
+
+StepPart = tuple["RequestRecord", int, int, int]
+"""A request's part of a step: its record, its first row, the position of that row's token, its tokens."""
+
+Projections = dict[str, list[tuple[int, int, list[list[float]]]]]
+"""Key of a request -> (span, first token of it that is new, projections [tokens, probes])."""
+
+
+@dataclass(slots=True, eq=False)
+class RequestRecord:
+    """A request that is under way.
+
+    Attributes:
+        spec: What the request asks of the plugin.
+        parts: Where prompt, response and turns lie in its sequence.
+        plan: Its plan, or None.
+        probes: Its probes, or None.
+        spans: Positions that are read, [start, stop) each.
+        slots: Slot in which each span is summed, if it is pooled.
+        count_slot: Slot in which its plan's counts are kept; 0 without a plan.
+        seen: Position after the last token that was counted; what passes again is not counted again.
+        acting: Positions on which its plan acts, [start, stop) each.
+        acted: Number of tokens on which the plan acted.
+        counts: Number of tokens of each span that were read.
+        rows: For each span, the projections of its tokens.
+        hit: Positions on which a cap fired here, where other workers hold other layers.
+    """
+
+    spec: Spec
+    parts: TokenSpans
+    plan: Plan | None
+    probes: ProbeSet | None
+    spans: tuple[tuple[int, int], ...]
+    slots: list[int] = field(default_factory=list[int])
+    count_slot: int = 0
+    seen: int = 0
+    acting: tuple[tuple[int, int], ...] = ()
+    acted: int = 0
+    counts: list[int] = field(default_factory=list[int])
+    rows: list[list[list[float]]] = field(default_factory=list[list[list[float]]])
+    hit: set[int] = field(default_factory=set[int])
+
+    def count(self, start: int, tokens: int) -> None:
+        """Count the tokens of a step that have not been counted before."""
+        low, high = max(self.seen, start), start + tokens
+        if low >= high:
+            return
+        if self.plan is not None:
+            self.acted += overlap(self.acting, low, high)
+        for number, (first, stop) in enumerate(self.spans):
+            self.counts[number] += max(0, min(stop, high) - max(first, low))
+        self.seen = high
+
+    def steps_to_boundary(self, start: int) -> float:
+        """Return for how many positions after one no span begins or ends, nor a turn of the plan."""
+        ends = itertools.chain(*self.spans, self.parts.turns)
+        return min((end for end in ends if end > start), default=math.inf) - 1 - start
+
+
+@dataclass(slots=True, eq=False)
+class SteadyStep:
+    """A step of one response token for each record, whose routing holds for the steps that go on from it.
+
+    Attributes:
+        ids: Ids of the requests, in the order of the batch.
+        starts: First row of each request, and the end, [requests + 1].
+        computed: Position of each request's first token, [requests].
+        records: Records of the requests that ask for something.
+        left: Number of further steps in which no span begins or ends.
+        owed: Number of steps that went on from it, and whose tokens are not counted yet.
+    """
+
+    ids: list[str]
+    starts: np.ndarray
+    computed: np.ndarray
+    records: list[RequestRecord]
+    left: float
+    owed: int = 0
+
+    @classmethod
+    def of(
+        cls, ids: Sequence[str], starts: np.ndarray, computed: np.ndarray, parts: Sequence[StepPart]
+    ) -> SteadyStep | None:
+        """Return the step if it is such a one: every request decodes, and no token passes again."""
+        if not all(
+            tokens == 1 and start >= record.parts.prompt and start == record.seen
+            for record, _, start, tokens in parts
+        ):
+            return None
+        left = min(record.steps_to_boundary(start) for record, _, start, _ in parts)
+        records = [record for record, *_ in parts]
+        # vLLM writes the next step into the same arrays.
+        return cls(list(ids), starts[: len(ids) + 1].copy(), computed[: len(ids)].copy(), records, left)
+
+    def goes_on(self, ids: Sequence[str], starts: np.ndarray, computed: np.ndarray) -> bool:
+        """Return whether a step is the next one, and count it as owed if so."""
+        goes_on = (
+            self.owed < self.left
+            and ids == self.ids
+            and np.array_equal(starts[: len(ids) + 1], self.starts)
+            and np.array_equal(computed[: len(ids)], self.computed + (self.owed + 1))
+        )
+        self.owed += goes_on
+        return goes_on
+
+    def settle(self) -> None:
+        """Count the tokens of the steps that are owed."""
+        for record in self.records if self.owed else ():
+            record.count(record.seen, self.owed)

@@ -1,0 +1,147 @@
+"""Which tokens of a step are pooled or projected, and doing it inside the forward pass."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from personascope.engines._vllm.request._plan_store import ProbeSet
+from personascope.engines._vllm.worker._records import Projections, RequestRecord, StepPart
+from personascope.engines._vllm.worker._span_sums import SpanSums, take_rows
+
+PROBE_MATRICES = 4096
+"""Probe matrices (a probe set at a layer) that are kept on the device."""
+
+_Range = tuple[int, int, int]
+"""First row, end and slot of neighbouring tokens."""
+
+
+@dataclass(slots=True, eq=False)
+class _Read:
+    """Tokens of a step that are read together, with rows and slots on the device and on the host."""
+
+    rows: Tensor
+    host_rows: np.ndarray
+    slots: Tensor
+    host_slots: np.ndarray
+    probes: ProbeSet | None = None
+    owners: list[tuple[RequestRecord, int, int]] = field(default_factory=list[tuple[RequestRecord, int, int]])
+
+
+class StepReads:
+    """The reads of the present step.
+
+    Args:
+        layers: Layers that are instrumented in this worker.
+        sums: Where pooled spans are summed.
+        device: Device of the residual stream.
+    """
+
+    def __init__(self, layers: Collection[int], sums: SpanSums, device: torch.device) -> None:
+        """Begin with nothing to read."""
+        self.layers, self.sums, self.device = frozenset(layers), sums, device
+        self._matrices: OrderedDict[tuple[str, int], tuple[Tensor, Tensor]] = OrderedDict()
+        self._pools: dict[int, list[_Read]] = {}
+        self._normed: _Read | None = None
+        self._probed: dict[int, list[_Read]] = {}
+        self._open: dict[int, tuple[_Read, Tensor]] = {}
+
+    def clear(self) -> None:
+        """Read nothing."""
+        self._pools, self._probed, self._normed = {}, {}, None
+
+    def route(self, parts: Sequence[StepPart]) -> None:
+        """Work out the rows that are summed and projected."""
+        pooled: dict[tuple[int, ...] | None, list[_Range]] = {}
+        normed: list[_Range] = []
+        probed: dict[str, list[tuple[RequestRecord, int, int, int]]] = {}
+        for record, row, start, tokens in parts:
+            for number, (first, stop) in enumerate(record.spans):
+                low = max(first, start, record.seen)
+                high = min(stop, start + tokens)
+                if low >= high:
+                    continue
+                rows = (row + low - start, row + high - start)
+                if record.spec.pool:
+                    layers = None if record.spec.layers is None else tuple(sorted(set(record.spec.layers)))
+                    pooled.setdefault(layers, []).append((*rows, record.slots[number]))
+                    if record.spec.norms:
+                        normed.append((*rows, record.slots[number]))
+                if record.probes is not None:
+                    probed.setdefault(record.probes.digest, []).append((record, number, *rows))
+        self._pools = self._pool_reads(pooled)
+        self._normed = _Read(*self._index(normed)) if normed else None
+        self._probed = {}
+        for found in probed.values():
+            probes = found[0][0].probes
+            assert probes is not None
+            read = _Read(
+                *self._index([(low, high, 0) for _, _, low, high in found]),
+                probes=probes,
+                owners=[(record, number, high - low) for record, number, low, high in found],
+            )
+            for layer in sorted(set(probes.layers) & self.layers):
+                self._probed.setdefault(layer, []).append(read)
+
+    def chosen(self, layers: tuple[int, ...] | None) -> list[int]:
+        """Return the layers of this worker that a spec's ``layers`` ask for."""
+        return sorted(self.layers if layers is None else self.layers & set(layers))
+
+    def layer(self, layer: int, hidden: Tensor, residual: Tensor | None) -> None:
+        """Sum and project the rows of a layer."""
+        for read in self._pools.get(layer, ()):
+            rows, slots = (read.rows, read.host_rows), (read.slots, read.host_slots)
+            self.sums.add(layer, hidden, residual, rows, slots)
+        if self._normed is not None:
+            self.sums.add_norms(layer, hidden, residual, self._normed.rows, self._normed.slots)
+        for read in self._probed.get(layer, ()):
+            assert read.probes is not None
+            columns, vectors = self._matrix(read.probes, layer)
+            if id(read) not in self._open:
+                values = torch.empty(len(read.host_rows), len(read.probes.names), device=self.device)
+                self._open[id(read)] = read, values
+            self._open[id(read)][1][:, columns] = take_rows(hidden, residual, read.rows).float() @ vectors
+
+    def finish(self) -> Projections:
+        """Give the records the projections of the step, and return those."""
+        found: Projections = {}
+        for read, values in self._open.values():
+            rows = values.tolist()
+            for record, number, tokens in read.owners:
+                part, rows = rows[:tokens], rows[tokens:]
+                found.setdefault(record.spec.key, []).append((number, len(record.rows[number]), part))
+                record.rows[number] += part
+        self._open = {}
+        return found
+
+    def _pool_reads(self, pooled: Mapping[tuple[int, ...] | None, list[_Range]]) -> dict[int, list[_Read]]:
+        reads: dict[int, list[_Read]] = {}
+        for layers, ranges in pooled.items():
+            read = _Read(*self._index(ranges))
+            for layer in self.chosen(layers):
+                reads.setdefault(layer, []).append(read)
+        return reads
+
+    def _index(self, ranges: list[_Range]) -> tuple[Tensor, np.ndarray, Tensor, np.ndarray]:
+        """Return the rows of ranges and their slots, each on the device and on the host."""
+        rows = np.concatenate([np.arange(low, high) for low, high, _ in ranges])
+        slots = np.repeat([slot for _, _, slot in ranges], [high - low for low, high, _ in ranges])
+        device = self.device
+        return torch.from_numpy(rows).to(device), rows, torch.from_numpy(slots).to(device), slots
+
+    def _matrix(self, probes: ProbeSet, layer: int) -> tuple[Tensor, Tensor]:
+        """Return the columns of a set's probes at a layer, and their directions [d, columns]."""
+        key = (probes.digest, layer)
+        if key not in self._matrices:
+            columns = [number for number, at in enumerate(probes.layers) if at == layer]
+            vectors = torch.from_numpy(np.ascontiguousarray(probes.directions[columns].T))
+            self._matrices[key] = torch.tensor(columns, device=self.device), vectors.to(self.device)
+            while len(self._matrices) > PROBE_MATRICES:
+                self._matrices.popitem(last=False)
+        self._matrices.move_to_end(key)
+        return self._matrices[key]
