@@ -1,16 +1,22 @@
 """Plans and probes by digest, in a folder that the front end, the scheduler and the workers share.
 
-An entry is written once, whole or not at all, and never changed: its name is its digest. A restarted
-server finds the plans that it had.
+An entry is written whole or not at all, and never changed: its name is its digest. Writers of any number
+of threads, processes and servers may put in the same one at once. A restarted server finds the plans that
+it had. Only the user who runs the server can read the folder.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
+import os
 import re
+import uuid
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +27,13 @@ from safetensors.numpy import load, save
 from personascope.engines._contract import Probe
 from personascope.errors import EngineError, InterventionError, StoreError
 from personascope.interventions import Plan
-from personascope.store import write_bytes
+from personascope.store import remove, sync, write_bytes
 
 KEPT = 1024
 """Entries that a process keeps in memory."""
+
+PROBES = ".probes"
+"""End of the name of a file of probes; a plan is a folder."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -34,10 +43,10 @@ class ProbeSet:
     """Directions onto which tokens are projected, in one order.
 
     Attributes:
-        names: Of the probes.
-        layers: Of the probes.
-        directions: [probes, d] float32.
-        digest: Of all of that.
+        names: Names of the probes.
+        layers: Layer of each probe.
+        directions: Direction of each probe, [probes, d] float32.
+        digest: SHA-256, in hex, of all of that.
     """
 
     names: tuple[str, ...]
@@ -67,22 +76,55 @@ class PlanStore:
     def put(self, value: Plan | ProbeSet) -> str:
         """Write a plan or probes unless they are there, and return the digest.
 
+        An entry that is damaged is replaced.
+
         Raises:
             StoreError: If the folder cannot be written.
         """
         digest = value.digest
         if digest in self._kept:
             return digest
-        place = self._place(digest, value)
-        if not place.exists():
-            if isinstance(value, Plan):
-                value.save(place)
-            else:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                meta = {"names": json.dumps(value.names), "layers": json.dumps(value.layers)}
-                write_bytes(place, save({"directions": value.directions}, meta))
+        if not self._whole(digest, value):
+            with _as_store_errors(self.folder):
+                self._write(digest, value)
         self._keep(digest, value)
         return digest
+
+    def digests(self, kind: type[Plan | ProbeSet], *, after: str = "", limit: int | None = None) -> list[str]:
+        """Return the digests of the plans or the probe sets that are there, ascending.
+
+        Args:
+            kind: `Plan` or `ProbeSet`.
+            after: Digest behind which to begin.
+            limit: Greatest number of digests; None for all.
+        """
+        if not self.folder.is_dir():
+            return []
+        suffix = "" if kind is Plan else PROBES
+        names = (entry.name for entry in self.folder.iterdir() if entry.name.endswith(suffix))
+        found = (name.removesuffix(suffix) for name in names)
+        return sorted(name for name in found if name > after and _DIGEST.fullmatch(name))[:limit]
+
+    def delete(self, digest: str, kind: type[Plan | ProbeSet]) -> None:
+        """Take out a plan or a set of probes, whole or damaged.
+
+        Raises:
+            EngineError: If it is not there.
+            StoreError: If the folder cannot be written.
+        """
+        name = "plan" if kind is Plan else "probe set"
+        place = self._checked(digest, name).with_suffix("" if kind is Plan else PROBES)
+        if not place.exists():
+            raise self._unknown(name, digest)
+        with _as_store_errors(self.folder), self._locked():
+            aside = self._scratch(digest)
+            place.rename(aside)
+            remove(aside)
+        self.forget(digest)
+
+    def forget(self, digest: str) -> None:
+        """Drop what is in memory of an entry, so that it is read anew."""
+        self._kept.pop(digest, None)
 
     def plan(self, digest: str) -> Plan:
         """Return a plan.
@@ -92,15 +134,7 @@ class PlanStore:
         """
         kept = self._known(digest)
         if not isinstance(kept, Plan):
-            place = self._checked(digest, "plan") / "plan.json"
-            if not place.exists():
-                raise self._unknown("plan", digest)
-            try:
-                kept = Plan.load(place.parent)
-            except (StoreError, InterventionError) as error:
-                raise EngineError(f"plan {digest[:12]}: {error.message}", hint=error.hint) from error
-            if kept.digest != digest:
-                raise self._unknown("plan", digest)
+            kept = self._read_plan(digest)
             self._keep(digest, kept)
         return kept
 
@@ -112,27 +146,106 @@ class PlanStore:
         """
         kept = self._known(digest)
         if not isinstance(kept, ProbeSet):
-            place = self._checked(digest, "probe set").with_suffix(".probes")
-            try:
-                raw = place.read_bytes()
-            except OSError as error:
-                raise self._unknown("probe set", digest) from error
-            try:
-                directions = load(raw)["directions"]
-                meta = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
-                kept = ProbeSet(
-                    tuple(json.loads(meta["names"])), tuple(json.loads(meta["layers"])), directions, digest
-                )
-            except (SafetensorError, KeyError, ValueError) as error:
-                raise EngineError(
-                    f"{place} is damaged: {error}", hint="delete it and send it again"
-                ) from error
+            kept = self._read_probes(digest)
             self._keep(digest, kept)
         return kept
 
-    def _place(self, digest: str, value: Plan | ProbeSet) -> Path:
+    def _read_plan(self, digest: str) -> Plan:
+        place = self._checked(digest, "plan")
+        if not place.exists():
+            raise self._unknown("plan", digest)
+        try:
+            plan = Plan.load(place)
+        except (StoreError, InterventionError) as error:
+            raise _damaged("plan", digest, error.message) from error
+        if plan.digest != digest:
+            raise _damaged("plan", digest, f"its digest is {plan.digest[:12]}")
+        return plan
+
+    def _read_probes(self, digest: str) -> ProbeSet:
+        place = self._checked(digest, "probe set").with_suffix(PROBES)
+        try:
+            raw = place.read_bytes()
+        except OSError as error:
+            raise self._unknown("probe set", digest) from error
+        try:
+            directions = load(raw)["directions"]
+            meta = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
+            names, layers = json.loads(meta["names"]), json.loads(meta["layers"])
+            probes = [
+                Probe(name, layer, row) for name, layer, row in zip(names, layers, directions, strict=True)
+            ]
+            found = ProbeSet.of(probes)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise _damaged("probe set", digest, str(error)) from error
+        if found.digest != digest:
+            raise _damaged("probe set", digest, f"its digest is {found.digest[:12]}")
+        return found
+
+    def _whole(self, digest: str, value: Plan | ProbeSet) -> bool:
+        """Return whether an entry is there and can be read."""
+        try:
+            if isinstance(value, Plan):
+                self._read_plan(digest)
+            else:
+                self._read_probes(digest)
+        except EngineError:
+            return False
+        return True
+
+    def _write(self, digest: str, value: Plan | ProbeSet) -> None:
+        self._make_folder()
+        new = self._scratch(digest)
+        try:
+            if isinstance(value, ProbeSet):
+                meta = {"names": json.dumps(value.names), "layers": json.dumps(value.layers)}
+                write_bytes(new, save({"directions": value.directions}, meta))
+                new.chmod(0o600)
+                new.replace(self.folder / f"{digest}{PROBES}")
+            else:
+                value.save(new)
+                for file in new.iterdir():
+                    file.chmod(0o600)
+                new.chmod(0o700)
+                self._move_in(new, digest, value)
+            sync(self.folder)
+        finally:
+            remove(new)
+
+    def _move_in(self, new: Path, digest: str, plan: Plan) -> None:
+        """Give a plan's folder its name; another writer's that is whole stays."""
         place = self.folder / digest
-        return place if isinstance(value, Plan) else place.with_suffix(".probes")
+        if _renamed(new, place):
+            return
+        # Somebody else's is there. Only who holds the lock takes one away, and only a damaged one.
+        with self._locked():
+            while not self._whole(digest, plan):
+                if place.exists():
+                    aside = self._scratch(digest)
+                    place.rename(aside)
+                    remove(aside)
+                # A writer without the lock may have been faster; what it wrote is looked at, then.
+                if _renamed(new, place):
+                    return
+
+    def _make_folder(self) -> None:
+        if not self.folder.is_dir():
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+
+    def _scratch(self, digest: str) -> Path:
+        """Return a name inside the folder that no other writer has."""
+        return self.folder / f".{digest[:16]}.{uuid.uuid4().hex}.tmp"
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Be the only one, of all threads and processes, that takes entries away."""
+        handle = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
 
     def _checked(self, digest: str, kind: str) -> Path:
         # A digest comes from outside and becomes a path.
@@ -156,3 +269,34 @@ class PlanStore:
         self._kept[digest] = value
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
+
+
+def _renamed(new: Path, place: Path) -> bool:
+    """Give a folder its name; return False if that is another entry's."""
+    try:
+        new.rename(place)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            return False
+        raise
+    return True
+
+
+def _damaged(kind: str, digest: str, why: str) -> EngineError:
+    return EngineError(f"{kind} {digest[:12]} is damaged: {why}", hint=f"send the {kind} again")
+
+
+@contextmanager
+def _as_store_errors(folder: Path) -> Iterator[None]:
+    """Turn an operating system's refusal into a StoreError.
+
+    Raises:
+        StoreError: If the folder cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"the plan store {folder} could not be written: {error.strerror or error}",
+            hint="free space, or give a folder that this user may write",
+        ) from error
