@@ -238,13 +238,21 @@ def test_a_damaged_file_is_refused_by_name(tmp_path: Path) -> None:
     file = tmp_path / "monitor.json"
     Monitor(RULES["tokens"], layer=7).save(file)
     record = json.loads(file.read_text())
+    file.write_text(json.dumps(record | {"layer": 6}))
+    with pytest.raises(StoreError, match="was changed since it was written"):
+        Monitor.load(file)
+    # What an earlier version wrote has no checksum.
+    del record["checksum"]
+    file.write_text(json.dumps(record))
+    assert Monitor.load(file).layer == 7
     damages = [
-        ({"format": 99}, "no monitor of format"),
+        ({"format": 99}, "has the format 99"),
         ({"rule": {**record["rule"], "rule": "guess"}}, "guess"),
         ({"rule": {**record["rule"], "threshold": -1.0}}, "threshold -1"),
         ({"rule": {**record["rule"], "baseline": {**record["rule"]["baseline"], "spread": []}}}, "spread"),
         ({"units": [1.0, 1.0]}, "make no unit"),
-        ({"source": {"name": "x"}}, "damaged"),
+        ({"source": {"name": "x"}}, r"'source\.model' is missing"),
+        ({"layer": "7"}, r"'layer' is '7': Input should be a valid integer"),
     ]
     for change, text in damages:
         file.write_text(json.dumps({**record, **change}))

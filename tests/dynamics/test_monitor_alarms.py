@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
@@ -13,8 +12,8 @@ from hypothesis import strategies as st
 from monitor_case import noise, save_monitor_map, talks, token_talks
 from scipy.stats import beta, binom
 
-from personascope.dynamics.monitor import Cusum, MonitorBaseline, Threshold, evaluate_monitor
-from personascope.dynamics.monitor._rules import first_alarm, rule_of
+from personascope.dynamics.monitor import Cusum, Monitor, MonitorBaseline, Threshold, evaluate_monitor
+from personascope.dynamics.monitor._rules import first_alarm
 from personascope.errors import DynamicsError, UsageError
 from personascope.stats._conformal import Calibration
 
@@ -218,7 +217,7 @@ def test_a_percentile_of_the_map_is_the_limit(tmp_path: Path) -> None:
             Threshold.at_percentile(found, **options)
 
 
-def test_a_rule_is_the_same_after_json() -> None:
+def test_a_rule_is_the_same_when_it_was_saved(tmp_path: Path) -> None:
     rng = np.random.default_rng(9)
     tokens = token_talks(rng, 30, 2, 30)
     baseline = MonitorBaseline.fit(tokens[:10], "token", anchor=8)
@@ -227,7 +226,8 @@ def test_a_rule_is_the_same_after_json() -> None:
         Threshold.calibrated(tokens[10:], "token", false_alarms=0.1, window=4),
     ]
     for rule in rules:
-        again = rule_of(json.loads(json.dumps(rule.record(), allow_nan=False)))
+        Monitor(rule, layer=0).save(tmp_path / "monitor.json")
+        again = Monitor.load(tmp_path / "monitor.json").rule
         assert again == rule
         for one in tokens[:3]:
             assert np.array_equal(again.statistic(one), rule.statistic(one))

@@ -208,7 +208,7 @@ def test_a_save_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: py
     def full(_path: Path, _value: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("personascope.interop._released.write_json", full)
+    monkeypatch.setattr("personascope.interop._released.write_record", full)
     with pytest.raises(StoreError, match="No space left"):
         replace(found, metadata={"new": True}).save(tmp_path / "ours")
     assert Released.load(tmp_path / "ours").metadata == {}
@@ -240,7 +240,13 @@ def test_a_damaged_save_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"released\.safetensors cannot be read"):
         Released.load(tmp_path / "ours")
     record.write_text(json.dumps(json.loads(text) | {"format": 9}))
-    with pytest.raises(InteropError, match="format 9"):
+    with pytest.raises(StoreError, match="format 9"):
+        Released.load(tmp_path / "ours")
+    record.write_text(json.dumps(json.loads(text) | {"traits": "wry"}))
+    with pytest.raises(StoreError, match=r"'traits' is 'wry'"):
+        Released.load(tmp_path / "ours")
+    record.write_text(json.dumps(json.loads(text) | {"source": "elsewhere"}))
+    with pytest.raises(StoreError, match=r"released\.json was changed since it was written"):
         Released.load(tmp_path / "ours")
 
 

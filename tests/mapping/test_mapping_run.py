@@ -225,13 +225,13 @@ def test_disk_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fakes.run(tmp_path / "calm", judge=fakes.FakeJudge())
     written, real = 0, _folder.write_tensors
 
-    def full(path: Path, part) -> None:
+    def full(path: Path, part) -> str:
         nonlocal written
         written += 1
         if written > 6:
             path.write_bytes(b"half")
             raise OSError(errno.ENOSPC, "No space left on device")
-        real(path, part)
+        return real(path, part)
 
     monkeypatch.setattr(_folder, "write_tensors", full)
     with pytest.raises(StoreError, match="the disk is full") as caught:
@@ -243,6 +243,20 @@ def test_disk_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fakes.run(tmp_path / "run", engine=engine, judge=fakes.FakeJudge())
     assert len(engine.generated) < len(fakes.design_for(engine))
     assert sums_bytes(tmp_path / "run") == sums_bytes(tmp_path / "calm")
+
+
+def test_a_folder_renamed_while_it_runs_is_an_error(tmp_path: Path) -> None:
+    class Renaming(fakes.FakeEngine):
+        def run(self, requests):
+            if len(self.generated) > 40 and (tmp_path / "run").exists():
+                (tmp_path / "run").rename(tmp_path / "moved")
+            yield from super().run(requests)
+
+    with pytest.raises(StoreError, match="run was moved or removed while the run wrote to it"):
+        fakes.run(tmp_path / "run", engine=Renaming(), judge=None)
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "moved").rename(tmp_path / "run")
+    assert not fakes.run(tmp_path / "run", judge=None).partial
 
 
 @pytest.mark.parametrize(

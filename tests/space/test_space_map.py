@@ -1,3 +1,4 @@
+import hashlib
 import json
 from dataclasses import asdict, replace
 
@@ -136,7 +137,7 @@ def test_mixed_changed_and_future_maps_are_refused(folder, tmp_path, space, meta
         PersonaMap.open(folder)
     data[-1] ^= 1
     (folder / "map.safetensors").write_bytes(data)
-    with pytest.raises(StoreError, match="has changed"):
+    with pytest.raises(StoreError, match="was changed"):
         PersonaMap.open(folder).verify()
     record = json.loads((folder / "map.json").read_text())
     (folder / "map.json").write_text(json.dumps(record | {"format": 99}))
@@ -215,12 +216,15 @@ def kept(tmp_path_factory, space):
     return PersonaMap.open(folder)
 
 
+PROFILE = {"name": "quick", "seed": 3, "roles": 8, "prompts": None, "questions": 4, "max_new_tokens": 9}
+
+
 def with_checks(meta):
     return replace(
         meta,
         checks=MapChecks(
             design="sampled (2)",
-            profile={"name": "quick", "seed": 3},
+            profile=PROFILE,
             vectors="played",
             threshold=0.125,
             roles={"role001": RolePlay(8, 3, 0.25)},
@@ -249,10 +253,15 @@ def test_damaged_checks_are_named(tmp_path, space, meta):
     PersonaMap.save(tmp_path / "map", space, with_checks(meta))
     path = tmp_path / "map" / "map.json"
     record = json.loads(path.read_text())
-    for damage in ({"roles": {"a": {"played": 1}}}, {"surprise": 1}, {"roles": None}):
+    for damage, said in (
+        ({"roles": {"a": {"played": 1}}}, r"'checks\.roles\.a\.responses' is missing"),
+        ({"roles": None}, r"'checks\.roles' is None"),
+        ({"profile": {"name": "quick"}}, r"'checks\.profile\.seed' is missing"),
+        ({"cut": "half"}, r"'checks\.cut' is 'half': Input should be a valid number"),
+    ):
         path.write_text(json.dumps(record | {"checks": record["checks"] | damage}))
-        with pytest.raises(StoreError, match=r"checks in .* are damaged"):
-            _ = PersonaMap.open(tmp_path / "map").checks
+        with pytest.raises(StoreError, match=said):
+            PersonaMap.open(tmp_path / "map")
 
 
 def test_wrong_shapes_of_checks_are_refused(tmp_path, space, meta):
@@ -274,8 +283,10 @@ def test_a_map_of_the_first_design_opens_and_has_no_verdict(folder, space):
     kept = {name: value for name, value in load_file(tensors).items() if name not in later}
     assert set(record["tensors"]) - set(kept) == later
     save_file(kept, tensors, metadata={"pair": record["pair"]})
-    del record["checks"]
+    for later_field in ("checks", "digests", "checksum"):
+        del record[later_field]
     record["tensors"] = sorted(kept)
+    record["sha256"] = hashlib.sha256(tensors.read_bytes()).hexdigest()
     path.write_text(json.dumps(record))
     opened = PersonaMap.open(folder)
     assert opened.checks is None and "(1)" in opened.design
@@ -286,3 +297,78 @@ def test_a_map_of_the_first_design_opens_and_has_no_verdict(folder, space):
     assert stats.role_reliability.shape == (3,) and np.isnan(stats.role_reliability).all()
     assert stats.role_reliability_interval.shape == (3, 2)
     assert "unknown" in repr(opened)
+
+
+def flip_in(path, name, place=0):
+    """Flip one bit of a tensor in a safetensors file."""
+    data = bytearray(path.read_bytes())
+    length = int.from_bytes(data[:8], "little")
+    start, end = json.loads(data[8 : 8 + length])[name]["data_offsets"]
+    data[8 + length + (start + place) % end] ^= 1
+    path.write_bytes(data)
+
+
+READS = {
+    "axis": lambda opened: opened.unit_axis(1),
+    "default_vector": lambda opened: opened.default_vector,
+    "role_vectors": lambda opened: opened.role_vectors(0),
+    "components": lambda opened: opened.components(0),
+    "mean": lambda opened: opened.mean(1),
+    "response_norms": lambda opened: opened.response_norms,
+    "quantiles.role": lambda opened: opened.percentile(0.0, 0),
+    "stats.mean_projection": lambda opened: opened.stats,
+}
+
+
+@pytest.mark.parametrize("name", sorted(READS))
+def test_one_bit_flipped_in_a_tensor_is_noticed_where_it_is_read(folder, name):
+    READS[name](PersonaMap.open(folder))
+    flip_in(folder / "map.safetensors", name)
+    opened = PersonaMap.open(folder)
+    with pytest.raises(StoreError, match=rf"{name}.* was changed since it was written"):
+        READS[name](opened)
+    if name == "role_vectors":
+        opened.role_vectors(1)
+        with pytest.raises(StoreError, match="role_vectors of layer 0"):
+            opened.role_vector(opened.roles[0])
+
+
+def test_an_earlier_map_is_compared_as_a_whole_when_it_is_opened(folder):
+    path = folder / "map.json"
+    record = json.loads(path.read_text())
+    for later in ("digests", "checksum"):
+        del record[later]
+    path.write_text(json.dumps(record))
+    PersonaMap.open(folder).role_vector(PersonaMap.open(folder).roles[0])
+    flip_in(folder / "map.safetensors", "components")
+    with pytest.raises(StoreError, match=r"map\.safetensors was changed since it was written"):
+        PersonaMap.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"middle_layer": 99}, "'middle_layer' is 99"),
+        ({"middle_layer": "1"}, "'middle_layer' is '1': Input should be a valid integer"),
+        ({"model": {"id": "x"}}, r"'model\.revision' is missing"),
+        ({"roles": []}, "'roles'"),
+        ({"roles": ["role001", "role001"]}, "names a role twice"),
+        ({"roles": ["nobody"]}, "lacks the role 'nobody'"),
+        ({"counts": {"role001": {"fully": None}}}, r"'counts\.role001\.fully' is None"),
+        ({"percentiles": [5, 1]}, "does not ascend"),
+        ({"percentiles": [1, 5]}, r"quantiles\.default has shape \[3, 9\]"),
+        ({"tensors": ["axis", "more"]}, "the tensors more are missing"),
+        ({"stats": [1]}, "'stats'"),
+        ({"digests": {"axis": "00"}}, "'digests' lacks"),
+        ({"command": "map another"}, "was changed since it was written"),
+    ],
+)
+def test_a_field_that_cannot_be_is_named(folder, change, said):
+    path = folder / "map.json"
+    record = json.loads(path.read_text()) | change
+    if "was changed" not in said:
+        del record["checksum"]
+    path.write_text(json.dumps(record))
+    with pytest.raises(StoreError, match=said) as caught:
+        PersonaMap.open(folder)
+    assert "map.json" in caught.value.message

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -138,3 +139,146 @@ def test_restart_that_was_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with RunFolder.open(tmp_path, {"seed": 3}, {}) as folder:
         assert not folder.units and not folder.shards("roles")
         assert folder.manifest["identity"] == {"seed": 3}
+
+
+def flip(path: Path, place: int = -1) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+def made_run(path: Path) -> Path:
+    with RunFolder.open(path, {"seed": 1}, {}) as folder:
+        folder.commit(0, rows=ROWS, meta={"n": 2}, parts={"sums": part(), "kept": part(5)})
+        folder.write_shard("roles", "bard", part(3))
+        folder.write_shard("roles", "ghost", part(4))
+    return path
+
+
+@pytest.mark.parametrize("name", ["rollouts.parquet", "sums.safetensors", "kept.safetensors"])
+def test_a_changed_or_missing_file_of_a_unit_is_named(tmp_path: Path, name: str) -> None:
+    path = made_run(tmp_path / "run") / "units/00000" / name
+
+    def read() -> None:
+        folder = RunFolder.read(tmp_path / "run")
+        folder.rows(0) if name.endswith("parquet") else folder.part(0, path.stem)
+
+    read()
+    # Deep inside the file, and so in no place that its own format checks.
+    flip(path, 10 if name.endswith("parquet") else -1)
+    with pytest.raises(StoreError, match=rf"{name} was changed since it was written"):
+        read()
+    path.unlink()
+    with pytest.raises(StoreError, match=rf"{name}"):
+        read()
+
+
+def test_a_changed_or_missing_shard_is_named(tmp_path: Path) -> None:
+    path = made_run(tmp_path / "run") / "roles/bard.safetensors"
+    assert RunFolder.read(tmp_path / "run").shards("roles") == {"bard", "ghost"}
+    flip(path)
+    with pytest.raises(StoreError, match=r"bard\.safetensors was changed"):
+        RunFolder.read(tmp_path / "run").shard("roles", "bard")
+    path.unlink()
+    folder = RunFolder.read(tmp_path / "run")
+    assert folder.shards("roles") == {"bard", "ghost"}
+    with pytest.raises(StoreError, match=r"bard\.safetensors is missing"):
+        folder.shard("roles", "bard")
+    assert folder.shard("roles", "ghost") is not None
+    assert folder.shard("roles", "nobody") is None
+
+
+def test_records_are_checked(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run")
+    for name, change, said in [
+        ("manifest.json", {"notes": {"by": "me"}}, r"manifest\.json was changed since it was written"),
+        ("manifest.json", {"identity": 3}, r"the field 'identity' is 3: Input should be an object"),
+        ("units/00000/unit.json", {"n": 3}, r"unit\.json was changed since it was written"),
+        ("units/00000/unit.json", {"sha256": {"x": 1}}, r"the field 'sha256\.x' is 1"),
+        ("checksums.json", {"sha256": {}}, r"checksums\.json was changed since it was written"),
+    ]:
+        text = (run / name).read_text()
+        (run / name).write_text(json.dumps(json.loads(text) | change))
+        with pytest.raises(StoreError, match=said):
+            RunFolder.read(run)
+        (run / name).write_text(text)
+    (run / "manifest.json").write_text("[" * 100_000)
+    with pytest.raises(StoreError, match="nested too deeply"):
+        RunFolder.read(run)
+    with (run / "manifest.json").open("wb") as file:
+        file.truncate(2**27)
+    with pytest.raises(StoreError, match=r"134,217,728 bytes, a record has at most"):
+        RunFolder.read(run)
+
+
+def test_a_run_of_an_earlier_version_opens_and_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = made_run(tmp_path / "run")
+    (run / "checksums.json").unlink()
+    for name in ("manifest.json", "units/00000/unit.json"):
+        record = json.loads((run / name).read_text())
+        for key in ("checksum", "checksums", "sha256"):
+            record.pop(key, None)
+        (run / name).write_text(json.dumps(record))
+    for _ in range(3):
+        folder = RunFolder.read(run)
+    assert folder.shards("roles") == {"bard", "ghost"} and folder.units[0].meta == {"n": 2}
+    assert folder.rows(0).num_rows == 2 and folder.part(0, "sums") is not None
+    assert folder.part(0, "other") is None
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 1 and "earlier version, without checksums" in said[0]
+    with RunFolder.open(run, {"seed": 1}, {}) as folder:
+        folder.commit(1, rows=ROWS, meta={"n": 1}, parts={"sums": part()})
+        folder.write_shard("roles", "witch", part())
+    assert RunFolder.read(run).shards("roles") == {"bard", "ghost", "witch"}
+    flip(run / "units/00001/sums.safetensors")
+    with pytest.raises(StoreError, match="was changed"):
+        RunFolder.read(run).part(1, "sums")
+
+
+def test_a_shard_that_a_kill_left_unrecorded_counts_as_not_written(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run")
+    (run / "roles/witch.safetensors").write_bytes((run / "roles/bard.safetensors").read_bytes())
+    folder = RunFolder.read(run)
+    assert "witch" not in folder.shards("roles") and folder.shard("roles", "witch") is None
+
+
+def test_a_folder_that_was_moved_while_a_run_writes_is_noticed(tmp_path: Path) -> None:
+    with RunFolder.open(tmp_path / "run", {}, {}) as folder:
+        folder.commit(0, rows=ROWS, meta={}, parts={})
+        (tmp_path / "run").rename(tmp_path / "renamed")
+        for act in (
+            lambda: folder.commit(1, rows=ROWS, meta={}, parts={}),
+            lambda: folder.write_shard("roles", "bard", part()),
+        ):
+            with pytest.raises(StoreError, match=r"run was moved or removed while the run wrote to it"):
+                act()
+        assert not (tmp_path / "run").exists()
+        with RunFolder.open(tmp_path / "run", {}, {}), pytest.raises(StoreError, match="was moved"):
+            folder.commit(1, rows=ROWS, meta={}, parts={})
+    assert list(RunFolder.read(tmp_path / "renamed").units) == [0]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"x": {"dtype": "F32", "shape": [-1], "data_offsets": [0, -4]}},
+        {"x": {"dtype": "F32", "shape": [2**62], "data_offsets": [0, 2**64]}},
+        {"x": {"dtype": "F32", "shape": [True], "data_offsets": [0, 4]}},
+        {"x": {"dtype": "F8", "shape": [1], "data_offsets": [0, 4]}},
+        {"x": {"dtype": ["F32"], "shape": [1], "data_offsets": [0, 4]}},
+        {"x": {"dtype": "F32", "shape": 1, "data_offsets": [0, 4]}},
+        {"x": {"dtype": "F32", "shape": [1], "data_offsets": [0]}},
+        {"__metadata__": {"a": 1}},
+        {"__metadata__": [1]},
+        {"x": 1},
+        [1],
+    ],
+)
+def test_a_header_that_cannot_be(tmp_path: Path, header: object) -> None:
+    text = json.dumps(header).encode()
+    path = tmp_path / "t.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + b"\0" * 64)
+    with pytest.raises(StoreError, match="not a whole safetensors file"):
+        TensorFile(path)

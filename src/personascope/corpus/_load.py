@@ -16,11 +16,11 @@ from personascope.corpus._schema import (
     ReleasedQuestion,
     ReleasedRole,
     RoleData,
-    short,
     validate,
 )
 from personascope.corpus._types import DEFAULT_NAME, Corpus, Question, RoleEntry
 from personascope.errors import CorpusError
+from personascope.store import short
 
 _BUILTIN = Path(__file__).parent / "data"
 _YAML = (".yaml", ".yml")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import reprlib
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from personascope.errors import CorpusError
+from personascope.store import problem_of, short
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 """What can stand in a request id and in a file name; the check asks for the narrower slug form."""
@@ -110,24 +110,6 @@ class ReleasedQuestion(_Strict):
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def short(value: object) -> str:
-    """Return a value's representation, cut to what fits on a line."""
-    shown = reprlib.Repr()
-    shown.maxstring = shown.maxother = 60
-    return shown.repr(value)
-
-
-def _field(location: tuple[int | str, ...]) -> str:
-    """Return ``prompts[2]`` for ``("prompts", 2)``, leaving out pydantic's names of union branches."""
-    parts: list[str] = []
-    for step in location:
-        if isinstance(step, int):
-            parts.append(f"[{step}]")
-        elif step.isidentifier() and step not in {"int", "str"}:
-            parts.append(f".{step}" if parts else step)
-    return "".join(parts)
-
-
 def validate(model: type[Model], value: object, *, path: Path, entry: str = "") -> Model:
     """Return ``value`` as ``model``.
 
@@ -150,22 +132,19 @@ def validate(model: type[Model], value: object, *, path: Path, entry: str = "") 
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        problems = error.errors(include_url=False)
-        first = problems[0]
-        field = _field(first["loc"])
-        kind = first["type"]
+        found = problem_of(error, unions=True)
+        field, kind = found.field, found.kind
         if kind == "missing":
             what, hint = f"the field {field!r} is missing", f"add {field!r}; the fields are {fields}"
         elif kind == "extra_forbidden":
-            what = f"unknown field {field!r} (value {short(first['input'])})"
+            what = f"unknown field {field!r} (value {found.value})"
             hint = f"remove or rename it; the fields are {fields}"
             if field.endswith(".neg"):
                 hint = "this is a trait's file, not a role's: a role has only 'pos'"
         else:
-            reason = str(first["msg"]).removeprefix("Value error, ")
-            what = f"field {field!r} has the value {short(first['input'])}: {reason}"
+            what = f"field {field!r} has the value {found.value}: {found.reason}"
             hint = _hint(kind, field)
-        more = f" ({len(problems) - 1} more in this entry)" if len(problems) > 1 else ""
+        more = f" ({found.more} more in this entry)" if found.more else ""
         raise CorpusError(f"{where}: {what}{more}", hint=hint) from None
 
 

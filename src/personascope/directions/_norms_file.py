@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from personascope.chat import Conversation
 from personascope.corpus.datasets import load_chats
@@ -14,9 +17,12 @@ from personascope.directions._norms import Norms, residual_norms
 from personascope.engines import Engine
 from personascope.errors import StoreError
 from personascope.runs import ProgressCallback
-from personascope.store import read_json, write_json
+from personascope.store import Record, read_record, write_record
 
 NORMS = "norms.json"
+_AGAIN = "delete it; it is measured again"
+
+log = logging.getLogger(__name__)
 
 
 def keep_norms(folder: Path, norms: Norms, *, revision: str) -> None:
@@ -25,11 +31,25 @@ def keep_norms(folder: Path, norms: Norms, *, revision: str) -> None:
     Raises:
         StoreError: If it cannot be written.
     """
-    write_json(folder / NORMS, {**asdict(norms), "mean": norms.mean.tolist(), "revision": revision})
+    write_record(folder / NORMS, {**asdict(norms), "mean": norms.mean.tolist(), "revision": revision})
 
 
-def read_norms(folder: Path, *, revision: str) -> Norms | None:
+class _NormsRecord(Record):
+    mean: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]]
+    chats: int
+    tokens: int
+    skipped: list[str]
+    source: str
+    revision: str
+
+
+def read_norms(folder: Path, *, revision: str, n_layers: int) -> Norms | None:
     """Return the norms that were kept in a folder; None if there are none.
+
+    Args:
+        folder: The folder.
+        revision: Revision of the model.
+        n_layers: Its layers.
 
     Raises:
         StoreError: If the file is damaged, or of another model.
@@ -37,24 +57,15 @@ def read_norms(folder: Path, *, revision: str) -> Norms | None:
     path = folder / NORMS
     if not path.exists():
         return None
-    record = read_json(path)
-    try:
-        norms = Norms(
-            np.array(record["mean"], np.float64),
-            int(record["chats"]),
-            int(record["tokens"]),
-            tuple(record["skipped"]),
-            str(record["source"]),
-        )
-        of = str(record["revision"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{path} is damaged: {error}", hint="delete it; it is measured again") from error
-    if of != revision:
+    record = read_record(path, _NormsRecord, hint=_AGAIN)
+    if record.revision != revision:
         raise StoreError(
-            f"{path} is of the model revision {of[:12]}, this is {revision[:12]}",
-            hint="delete it; it is measured again",
+            f"{path} is of the model revision {record.revision[:12]}, this is {revision[:12]}", hint=_AGAIN
         )
-    return norms
+    if len(record.mean) != n_layers:
+        raise StoreError(f"{path} has {len(record.mean)} norms, the model {n_layers} layers", hint=_AGAIN)
+    mean = np.array(record.mean, np.float64)
+    return Norms(mean, record.chats, record.tokens, tuple(record.skipped), record.source)
 
 
 def norms_for(
@@ -67,19 +78,30 @@ def norms_for(
 ) -> Norms:
     """Return the norms kept in a folder, or measure them on ordinary chats and keep them there.
 
+    Norms of the built-in chats serve the command alone that asks for them: where they cannot be kept, in a
+    folder that may not be written or on a full disk, that is logged. Norms of named chats must be kept.
+
     Args:
         engine: The model.
         folder: The run folder of its map, or any other.
         chats: Measure on these, whatever is kept; None for what is kept, else the built-in chats.
         source: What ``chats`` are.
         progress: Whether to show a bar, or what to call after each chat instead.
+
+    Raises:
+        StoreError: If the kept norms are damaged or of another model, or norms of ``chats`` cannot be kept.
     """
     revision = engine.info.model_revision
-    kept = None if chats is not None else read_norms(folder, revision=revision)
+    kept = None if chats is not None else read_norms(folder, revision=revision, n_layers=engine.info.n_layers)
     if kept is not None:
         return kept
     norms = residual_norms(
         engine, load_chats().chats if chats is None else chats, source=source, progress=progress
     )
-    keep_norms(folder, norms, revision=revision)
+    try:
+        keep_norms(folder, norms, revision=revision)
+    except StoreError as error:
+        if chats is not None:
+            raise
+        log.warning("the norms are not kept, and measured again next time: %s", error.message)
     return norms

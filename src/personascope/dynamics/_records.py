@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from personascope.dynamics._conversation import Dialogue, DriftRun, Ended, Exchange
 from personascope.errors import StoreError
-from personascope.store import RunFolder
+from personascope.store import Record, RunFolder
 
 EXCHANGE, OVER, FAILED = "exchange", "over", "failed"
 """What a row is: an exchange, the end of a dialogue that came without one, or a message that was not had."""
@@ -40,6 +40,31 @@ SCHEMA = pa.schema(
 """Columns of rollouts.parquet."""
 
 
+class _Scene(Record):
+    id: str
+    domain: str
+    persona: str
+    topic: str
+    number: int
+    switch: int | None
+
+
+class _Identity(Record):
+    layer: int
+    turns: int
+
+
+class _Notes(Record):
+    scenes: list[_Scene]
+    zero: list[float]
+    one: list[float]
+
+
+class _Manifest(Record):
+    identity: _Identity
+    notes: _Notes
+
+
 def read_drift(path: Path) -> DriftRun:
     """Read a run folder of simulated or replayed conversations; one under way is read as far as it is.
 
@@ -47,10 +72,16 @@ def read_drift(path: Path) -> DriftRun:
         StoreError: If there is no such run in the folder, or it is damaged.
     """
     folder = RunFolder.read(path)
-    identity, notes = folder.manifest.get("identity", {}), folder.manifest.get("notes", {})
-    if notes.get("kind") != "dialogues":
+    if folder.manifest["notes"].get("kind") != "dialogues":
         raise StoreError(f"{path} holds another kind of run", hint="give the folder of simulate or replay")
-    rows: dict[str, list[dict[str, Any]]] = {scenario["id"]: [] for scenario in notes["scenes"]}
+    manifest = folder.described(_Manifest)
+    identity, notes = manifest.identity, manifest.notes
+    if not 0 <= identity.layer < len(notes.zero) == len(notes.one):
+        raise StoreError(
+            f"{path} says that it was read at layer {identity.layer} of {len(notes.zero)}",
+            hint="run again with --restart",
+        )
+    rows: dict[str, list[dict[str, Any]]] = {scenario.id: [] for scenario in notes.scenes}
     for index in sorted(folder.units):
         for row in folder.rows(index).to_pylist():
             if row["dialogue"] not in rows:
@@ -61,33 +92,31 @@ def read_drift(path: Path) -> DriftRun:
             rows[row["dialogue"]].append(row)
     return DriftRun(
         path=path,
-        layer=int(identity["layer"]),
-        turns=int(identity["turns"]),
-        dialogues=tuple(_dialogue(scenario, rows[scenario["id"]], path) for scenario in notes["scenes"]),
-        zero=np.array(notes["zero"]),
-        one=np.array(notes["one"]),
+        layer=identity.layer,
+        turns=identity.turns,
+        dialogues=tuple(_dialogue(scenario, rows[scenario.id], path) for scenario in notes.scenes),
+        zero=np.array(notes.zero),
+        one=np.array(notes.one),
         manifest=folder.manifest,
     )
 
 
-def _dialogue(scenario: dict[str, Any], rows: list[dict[str, Any]], path: Path) -> Dialogue:
+def _dialogue(scenario: _Scene, rows: list[dict[str, Any]], path: Path) -> Dialogue:
     exchanges = tuple(exchange_of(row) for row in rows if row["status"] == EXCHANGE)
     if [exchange.turn for exchange in exchanges] != list(range(len(exchanges))):
-        raise StoreError(
-            f"{path}: exchanges of {scenario['id']} are missing", hint="run again with --restart"
-        )
+        raise StoreError(f"{path}: exchanges of {scenario.id} are missing", hint="run again with --restart")
     ended: Ended | None = next((row["ended"] for row in rows if row["ended"] is not None), None)
     failed = bool(rows) and rows[-1]["status"] == FAILED
     return Dialogue(
-        scenario["id"],
-        scenario["domain"],
-        scenario["persona"],
-        scenario["topic"],
-        int(scenario["number"]),
+        scenario.id,
+        scenario.domain,
+        scenario.persona,
+        scenario.topic,
+        scenario.number,
         exchanges,
         ended,
         rows[-1]["reason"] if failed else "",
-        scenario["switch"],
+        scenario.switch,
     )
 
 

@@ -16,13 +16,13 @@ import numpy as np
 import pyarrow as pa
 
 from personascope.engines import Completion, Engine, Request, Scored, request_seed
-from personascope.errors import UsageError
-from personascope.evals._conditions import Condition
+from personascope.errors import StoreError, UsageError
+from personascope.evals._conditions import Condition, Kind
 from personascope.evals._perplexity import perplexities
 from personascope.evals._trials import Trial, Trials
 from personascope.judge import Judge, JudgeItem, JudgeStats, Verdict
 from personascope.runs import Job, ProgressCallback, collect, shown
-from personascope.store import RunFolder
+from personascope.store import Record, RunFolder
 from personascope.text import coherence, is_incoherent
 
 WAVE = 512
@@ -138,9 +138,40 @@ def run_evaluation(
         ],
     }
     job = _EvaluationJob(trials, conditions, seed, None if judge is None else judge.name)
-    with shown(progress) as tell, RunFolder.open(out, identity, notes, restart=restart) as folder:
+    with (
+        shown(progress) as tell,
+        RunFolder.open(out, identity, notes, restart=restart, unit=_UnitMeta) as folder,
+    ):
         got = collect(engine, job, folder, judge, progress=tell, max_pending=max_pending)
     return EvalRun(out, job.total, got.unscored, got.judge)
+
+
+class _UnitMeta(Record):
+    condition: str
+    unscored: int
+    rubrics: dict[str, str]
+    judge: str | None = None
+
+
+class _ConditionNote(Record):
+    name: str
+    kind: Kind
+    strength: float | None
+    draw: int | None
+    of: list[str]
+
+
+class _Identity(Record):
+    evaluation: str
+
+
+class _Notes(Record):
+    conditions: list[_ConditionNote]
+
+
+class _Manifest(Record):
+    identity: _Identity
+    notes: _Notes
 
 
 class EvalRow(TypedDict):
@@ -353,10 +384,16 @@ def read_evaluation(folder: Path) -> list[ConditionRows]:
     Raises:
         StoreError: If there is no run in the folder, or it is damaged.
     """
-    run = RunFolder.read(folder)
-    notes = run.manifest["notes"]["conditions"]
+    run = RunFolder.read(folder, unit=_UnitMeta)
+    manifest = run.described(_Manifest)
+    notes = manifest.notes.conditions
+    if run.units and max(run.units) >= len(notes):
+        raise StoreError(
+            f"{folder} holds a unit {max(run.units)}, and its manifest {len(notes)} conditions",
+            hint="run again with --restart",
+        )
     rows = {index: run.rows(index).to_pylist() for index in sorted(run.units)}
-    plain = [row for index in rows if notes[index]["kind"] == "plain" for row in rows[index]]
+    plain = [row for index in rows if notes[index].kind == "plain" for row in rows[index]]
     known = [row["perplexity"] for row in plain if row["perplexity"] is not None]
     usual = float(np.median(known)) if known else None
     for row in (row for of in rows.values() for row in of):
@@ -369,12 +406,12 @@ def read_evaluation(folder: Path) -> list[ConditionRows]:
             row["odd"] = is_incoherent(found, perplexity=row["perplexity"], usual_perplexity=usual)
     return [
         ConditionRows(
-            run.manifest["identity"]["evaluation"],
-            notes[index]["name"],
-            notes[index]["kind"],
-            notes[index]["strength"],
-            notes[index]["draw"],
-            tuple(notes[index]["of"]),
+            manifest.identity.evaluation,
+            notes[index].name,
+            notes[index].kind,
+            notes[index].strength,
+            notes[index].draw,
+            tuple(notes[index].of),
             of,
         )
         for index, of in rows.items()

@@ -20,13 +20,29 @@ from personascope.interop._capping import CappingConfig, CappingVector, Ceiling
 from personascope.interop._folder import new_folder
 from personascope.interop._steering import axis_plan
 from personascope.interventions import Plan, PlanModel
-from personascope.store import read_json, write_bytes, write_json
+from personascope.store import Record, file_sha256, read_record, write_bytes, write_record
 
 FORMAT = 1
 RELEASED_JSON, RELEASED_TENSORS = "released.json", "released.safetensors"
 _AGAIN = "import it again from where it came from"
 _TURNED = -0.2
 """A cosine below this is no rounding: at early layers the axis can be short against bfloat16's steps."""
+
+
+class _CappingRecord(Record):
+    layers: list[tuple[str, int]]
+    experiments: list[tuple[str, list[tuple[str, float]]]]
+    metadata: dict[str, Any]
+
+
+class _ReleasedRecord(Record):
+    source: str
+    roles: list[str]
+    traits: list[str]
+    types: dict[str, str]
+    metadata: dict[str, Any]
+    capping: _CappingRecord | None
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -201,46 +217,40 @@ class Released:
             data = save({name: tensor.contiguous().clone() for name, tensor in tensors.items()})
             record["sha256"] = hashlib.sha256(data).hexdigest()
             write_bytes(new / RELEASED_TENSORS, data)
-            write_json(new / RELEASED_JSON, record)
+            write_record(new / RELEASED_JSON, record)
 
     @classmethod
     def load(cls, folder: Path | str) -> Released:
         """Read what `save` wrote.
 
         Raises:
-            StoreError: If a file is missing or damaged.
-            InteropError: If it is of another format.
+            StoreError: If a file is missing, damaged, changed since it was written, or of another format.
+            InteropError: If what is in it does not fit together.
         """
         folder = Path(folder)
-        record = read_json(folder / RELEASED_JSON)
+        record = read_record(folder / RELEASED_JSON, _ReleasedRecord, hint=_AGAIN, format=FORMAT)
         path = folder / RELEASED_TENSORS
-        if record.get("format") != FORMAT:
-            raise InteropError(
-                f"{folder / RELEASED_JSON} has format {record.get('format')!r}, this version reads {FORMAT}",
-                hint=_AGAIN,
-            )
         try:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = file_sha256(path)
             tensors = load_file(path)
         except (OSError, SafetensorError) as error:
             raise StoreError(f"{path} cannot be read: {error}", hint=_AGAIN) from error
-        if digest != record.get("sha256"):
+        if digest != record.sha256:
             raise StoreError(f"{path} is not the file that {RELEASED_JSON} was written with", hint=_AGAIN)
         try:
             return cls(
                 axis=tensors["axis"],
                 default_vector=tensors.get("default_vector"),
-                role_vectors={name: tensors[f"role_vectors/{name}"] for name in record["roles"]},
-                trait_vectors={name: tensors[f"trait_vectors/{name}"] for name in record["traits"]},
+                role_vectors={name: tensors[f"role_vectors/{name}"] for name in record.roles},
+                trait_vectors={name: tensors[f"trait_vectors/{name}"] for name in record.traits},
                 role_mean=tensors.get("role_mean"),
-                capping=_capping(record["capping"], tensors),
-                types=record["types"],
-                metadata=record["metadata"],
-                source=record["source"],
+                capping=_capping(record.capping, tensors),
+                types=record.types,
+                metadata=record.metadata,
+                source=record.source,
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise StoreError(f"{folder / RELEASED_JSON} is damaged: {error}", hint=_AGAIN) from error
+        except KeyError as error:
+            raise StoreError(f"{path} has no tensor {error}", hint=_AGAIN) from error
 
     @property
     def _title(self) -> str:
@@ -273,11 +283,11 @@ class Released:
             )
 
 
-def _capping(record: dict[str, Any] | None, tensors: Mapping[str, Tensor]) -> CappingConfig | None:
+def _capping(record: _CappingRecord | None, tensors: Mapping[str, Tensor]) -> CappingConfig | None:
     if record is None:
         return None
     return CappingConfig(
-        {name: CappingVector(tensors[f"capping/{name}"], layer) for name, layer in record["layers"]},
-        {name: tuple(Ceiling(*pair) for pair in pairs) for name, pairs in record["experiments"]},
-        record["metadata"],
+        {name: CappingVector(tensors[f"capping/{name}"], layer) for name, layer in record.layers},
+        {name: tuple(Ceiling(*pair) for pair in pairs) for name, pairs in record.experiments},
+        record.metadata,
     )

@@ -16,7 +16,7 @@ from personascope.mapping._design import Design
 from personascope.mapping._plan import identity_of
 from personascope.mapping._role_information import baseline, mark_played, score_unit
 from personascope.mapping._sums import Merger
-from personascope.mapping._unit import Unit, commit_unit, new_unit, pending_unit, totals
+from personascope.mapping._unit import Unit, UnitMeta, commit_unit, new_unit, pending_unit, totals
 from personascope.runs import Job, ProgressCallback, collect
 from personascope.store import RunFolder
 
@@ -68,7 +68,8 @@ def open_run(
     for group in range(min(2, len(design.groups))):
         engine.count_tokens(design.conversation(design.group_rollouts(group)[0]))
     notes = {"command": command, "python": platform.python_version()}
-    return RunFolder.open(out, identity_of(engine.info, design, judge), notes, restart=restart)
+    identity = identity_of(engine.info, design, judge)
+    return RunFolder.open(out, identity, notes, restart=restart, unit=UnitMeta)
 
 
 def collect_rollouts(
@@ -211,7 +212,7 @@ def unscored_rows(out: Path, limit: int = 20) -> list[dict[str, Any]]:
         StoreError: If there is no run in the folder.
     """
     rows: list[dict[str, Any]] = []
-    with contextlib.closing(RunFolder.read(out)) as folder:
+    with contextlib.closing(RunFolder.read(out, unit=UnitMeta)) as folder:
         for index, unit in folder.units.items():
             if len(rows) < limit and unit.meta["pending"]:
                 rows += [row for row in folder.rows(index).to_pylist() if row["status"] == "unscored"]

@@ -96,7 +96,11 @@ class Merger:
 
 
 def merge_units(folder: RunFolder, name: str, units: range) -> TensorPart:
-    """Add up what the committed units hold of a role, in the order of the units."""
+    """Add up what the committed units hold of a role, in the order of the units.
+
+    Raises:
+        StoreError: If a unit's sums are missing or damaged.
+    """
     files = _unit_files(folder, name, units)
     counts = _add_counts(files, name)
     places = {slot: place for place, slot in enumerate(counts)}
@@ -113,8 +117,21 @@ def merge_units(folder: RunFolder, name: str, units: range) -> TensorPart:
 
 
 def _unit_files(folder: RunFolder, name: str, units: range) -> list[TensorFile]:
-    parts = [folder.part(unit, "sums") for unit in units if unit in folder.units]
-    return [part for part in parts if part is not None and name in part.metadata]
+    parts: list[TensorFile] = []
+    for unit in units:
+        if unit not in folder.units:
+            continue
+        part = folder.part(unit, "sums")
+        if part is None:
+            # A unit gives its sums up once they are in the shards of its roles.
+            raise StoreError(
+                f"the sums of {name} are missing: neither {folder.path / SHARDS / name}.safetensors "
+                f"nor {folder.units[unit].path / 'sums'}.safetensors is there",
+                hint="copy the file back from where the run was made, or run again with --restart",
+            )
+        if name in part.metadata:
+            parts.append(part)
+    return parts
 
 
 def _add_counts(files: list[TensorFile], name: str) -> dict[Slot, int]:

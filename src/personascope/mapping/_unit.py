@@ -15,7 +15,7 @@ from personascope.errors import EngineError, StoreError
 from personascope.judge import Verdict
 from personascope.mapping._design import DEFAULT, Design, Rollout
 from personascope.mapping._sums import Slot, pack_slots, slot_of, unpack_slots
-from personascope.store import RunFolder, TensorPart, TensorSpec
+from personascope.store import Record, RunFolder, TensorPart, TensorSpec
 
 Status = Literal["scored", "default", "unscored", "empty", "unjudged"]
 """What became of a rollout; an "unscored" one waits for a judge, an "empty" one has no tokens."""
@@ -45,6 +45,17 @@ SCHEMA = pa.schema(
     ]
 )
 """Columns of rollouts.parquet."""
+
+
+class UnitMeta(Record):
+    """What unit.json says of a unit; counts are of rollouts."""
+
+    rollouts: int
+    statuses: dict[str, int]
+    scores: dict[str, int]
+    pending: dict[str, int]
+    norm_sums: list[float]
+    norm_count: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32
-from safetensors import SafetensorError, safe_open
 
 from personascope.errors import StoreError, UsageError
-from personascope.space._checks import MapChecks, RolePlay
+from personascope.space._checks import MapChecks
 from personascope.space._meta import MapMeta, MapModel, Quantiles
+from personascope.space._record import MapRecord
 from personascope.space._save import FORMAT, MAP, MAP_JSON, TENSORS, write_map
 from personascope.space._space import Space, SpaceStats
+from personascope.space._tensors import REMAKE, MapTensors
 from personascope.space._verdict import Verdict, verdict_at
+from personascope.store import file_sha256, read_record
 
 FIRST_DESIGN = "fixed questions, one prompt a role (1)"
 """What maps say of which nothing is recorded."""
-
-REMAKE = "Make the map again, or copy the whole folder again from where it came from."
 
 
 class PersonaMap:
@@ -34,7 +32,7 @@ class PersonaMap:
     asked for. Use ``PersonaMap.open``.
     """
 
-    def __init__(self, folder: Path, record: dict[str, Any], tensors: Any) -> None:
+    def __init__(self, folder: Path, record: MapRecord, tensors: MapTensors) -> None:
         """Hold an opened folder; ``open`` checks it first."""
         self.folder = folder
         self._record = record
@@ -58,44 +56,27 @@ class PersonaMap:
         Args:
             folder: The map's folder, or the run folder that holds it as ``map``.
 
+        Tensors are compared with their digests when they are first read. Those of a map of an earlier
+        version, which has a digest of the whole file alone, are compared here.
+
         Raises:
-            StoreError: A file is missing, truncated, damaged, or of another format version.
+            StoreError: A file is missing, truncated, damaged, changed, or of another format version.
         """
         folder = Path(folder)
         if (folder / MAP).is_dir():
             folder = folder / MAP
         path, tensors_path = folder / MAP_JSON, folder / TENSORS
-        try:
-            record = json.loads(path.read_bytes())
-        except FileNotFoundError as error:
-            raise StoreError(f"{path} does not exist: {folder} is not a map", hint=REMAKE) from error
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{path} cannot be read: {error}", hint=REMAKE) from error
-        if not isinstance(record, dict) or "format" not in record:
-            raise StoreError(f"{path} is not the record of a map", hint=REMAKE)
-        if record["format"] != FORMAT:
-            raise StoreError(
-                f"{path} has map format {record['format']!r}; this version reads {FORMAT}",
-                hint="Open it with the personascope that made it, or make the map again.",
-            )
-        missing = [key for key in _KEYS if key not in record]
-        if missing:
-            raise StoreError(f"{path} lacks {', '.join(missing)}", hint=REMAKE)
-        try:
-            handle: Any = safe_open(tensors_path, framework="numpy")
-            names, pair = set(handle.keys()), (handle.metadata() or {}).get("pair")
-        except (OSError, SafetensorError) as error:
-            raise StoreError(f"{tensors_path} cannot be read: {error}", hint=REMAKE) from error
-        if pair != record["pair"]:
+        if not path.exists():
+            raise StoreError(f"{path} does not exist: {folder} is not a map", hint=REMAKE)
+        record = read_record(path, MapRecord, hint=REMAKE, format=FORMAT)
+        tensors = MapTensors(tensors_path)
+        if tensors.pair != record.pair:
             raise StoreError(f"{tensors_path} and {MAP_JSON} are of different maps", hint=REMAKE)
-        lost = sorted(set(record["tensors"]) - names)
-        if lost:
-            raise StoreError(f"{tensors_path} lacks {', '.join(lost)}", hint=REMAKE)
-        opened = cls(folder, record, handle)
-        try:
-            MapModel(**record["model"])
-        except TypeError as error:
-            raise StoreError(f"the model in {path} is damaged: {error}", hint=REMAKE) from error
+        record.check(path, tensors.shapes, REMAKE)
+        tensors.digests = record.digests
+        opened = cls(folder, record, tensors)
+        if record.digests is None:
+            opened.verify()
         return opened
 
     def verify(self) -> None:
@@ -105,13 +86,12 @@ class PersonaMap:
             StoreError: They differ.
         """
         path = self.folder / TENSORS
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != self._record["sha256"]:
-            raise StoreError(f"{path} has changed since it was written", hint=REMAKE)
-
-    def _get(self, name: str) -> np.ndarray:
-        return self._tensors.get_tensor(name)
+        try:
+            digest = file_sha256(path)
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read: {error}", hint=REMAKE) from error
+        if digest != self._record.sha256:
+            raise StoreError(f"{path} was changed since it was written", hint=REMAKE)
 
     def _layer(self, layer: int) -> int:
         if not 0 <= layer < self.n_layers:
@@ -121,72 +101,72 @@ class PersonaMap:
     @property
     def roles(self) -> tuple[str, ...]:
         """Names of the R roles with a vector, in the order of every array over roles."""
-        return tuple(self._record["roles"])
+        return tuple(self._record.roles)
 
     @property
     def somewhat(self) -> tuple[str, ...]:
         """Names of the S roles with a "somewhat" vector."""
-        return tuple(self._record["somewhat"])
+        return tuple(self._record.somewhat)
 
     @property
     def excluded(self) -> dict[str, int]:
         """Roles with too few "fully" responses, and how many they had."""
-        return dict(self._record["excluded"])
+        return dict(self._record.excluded)
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
         """Responses of every role and of "default": fully, somewhat, other, unscored, empty."""
-        return {name: dict(row) for name, row in self._record["counts"].items()}
+        return {name: dict(row) for name, row in self._record.counts.items()}
 
     @property
     def model(self) -> MapModel:
         """The model that the map was made with."""
-        return MapModel(**self._record["model"])
+        return self._record.model
 
     @property
     def n_layers(self) -> int:
         """Number of layers, L."""
-        return int(self._record["model"]["n_layers"])
+        return self._record.model.n_layers
 
     @property
     def d_model(self) -> int:
         """Width of the residual stream, d."""
-        return int(self._record["model"]["d_model"])
+        return self._record.model.d_model
 
     @property
     def middle_layer(self) -> int:
         """The layer of loadings and intervals, and the default layer of projections."""
-        return int(self._record["middle_layer"])
+        return self._record.middle_layer
 
     @property
     def minimums(self) -> tuple[int, int]:
         """Responses that a "fully" and a "somewhat" vector needed."""
-        return int(self._record["min_fully"]), int(self._record["min_somewhat"])
+        return self._record.min_fully, self._record.min_somewhat
 
     @property
     def corpus_digest(self) -> str:
         """Digest of the corpus of roles and questions."""
-        return str(self._record["corpus_digest"])
+        return self._record.corpus_digest
 
     @property
     def digest(self) -> str:
         """SHA-256, in hex, of the map's tensors: two maps with the same one are the same map."""
-        return str(self._record["sha256"])
+        return self._record.sha256
 
     @property
     def versions(self) -> dict[str, str]:
         """Versions of the software that made the map."""
-        return dict(self._record["versions"])
+        return dict(self._record.versions)
 
     @property
     def command(self) -> str:
         """The command that made the map."""
-        return str(self._record["command"])
+        return self._record.command
 
     @cached_property
     def axis(self) -> Float32[np.ndarray, "L d"]:
         """The Assistant Axis, not scaled (METHOD 2)."""
-        return self._get("axis")
+        return self._tensors.get("axis")
 
     @cached_property
     def _unit(self) -> Float[np.ndarray, "L d"]:
@@ -196,20 +176,20 @@ class PersonaMap:
     @property
     def default_vector(self) -> Float32[np.ndarray, "L d"]:
         """Mean activation of the default's responses."""
-        return self._get("default_vector")
+        return self._tensors.get("default_vector")
 
     @property
     def response_norms(self) -> Float[np.ndarray, "L"]:
         """Mean norm of the residual stream over response tokens."""
-        return self._get("response_norms")
+        return self._tensors.get("response_norms")
 
     @property
     def quantiles(self) -> Quantiles:
         """Percentiles of single responses' projections on the unit axis."""
         return Quantiles(
-            self._get("quantiles.role"),
-            self._get("quantiles.default"),
-            tuple(self._record["percentiles"]),
+            self._tensors.get("quantiles.role"),
+            self._tensors.get("quantiles.default"),
+            tuple(self._record.percentiles),
         )
 
     @cached_property
@@ -218,10 +198,10 @@ class PersonaMap:
         return SpaceStats(**{f.name: self._stat(f.name) for f in dataclasses.fields(SpaceStats)})
 
     def _stat(self, name: str) -> Any:
-        if f"stats.{name}" in self._record["tensors"]:
-            return self._get(f"stats.{name}")
-        if name in self._record["stats"]:
-            return self._record["stats"][name]
+        if f"stats.{name}" in self._record.tensors:
+            return self._tensors.get(f"stats.{name}")
+        if name in self._record.stats:
+            return self._record.stats[name]
         # A map of an earlier version: the figure was not computed then.
         return np.full((self.n_layers, 2) if name.endswith("_interval") else self.n_layers, np.nan)
 
@@ -232,17 +212,8 @@ class PersonaMap:
         Raises:
             StoreError: The record is damaged.
         """
-        record = self._record.get("checks")
-        if record is None:
-            return None
-        try:
-            kept = {name: value for name, value in record.items() if name != "nuisances"}
-            roles = {name: RolePlay(**role) for name, role in kept.pop("roles").items()}
-            return MapChecks(**kept, roles=roles, correlations=self._get("checks.correlations"))
-        except (TypeError, KeyError, AttributeError, SafetensorError) as error:
-            raise StoreError(
-                f"the checks in {self.folder / MAP_JSON} are damaged: {error}", hint=REMAKE
-            ) from error
+        record = self._record.checks
+        return None if record is None else record.made(self._tensors.get("checks.correlations"))
 
     @property
     def design(self) -> str:
@@ -275,7 +246,7 @@ class PersonaMap:
         Raises:
             UsageError: The map has no vector of that role.
         """
-        return self._tensors.get_slice("role_vectors")[:, self._index(name, self.roles)]
+        return self._tensors.vector("role_vectors", self._index(name, self.roles))
 
     def somewhat_vector(self, name: str) -> Float32[np.ndarray, "L d"]:
         """Mean activation of a role's "somewhat" responses.
@@ -283,7 +254,7 @@ class PersonaMap:
         Raises:
             UsageError: The map has no such vector of that role.
         """
-        return self._tensors.get_slice("somewhat_vectors")[:, self._index(name, self.somewhat)]
+        return self._tensors.vector("somewhat_vectors", self._index(name, self.somewhat))
 
     def _index(self, name: str, names: tuple[str, ...]) -> int:
         if name not in names:
@@ -294,15 +265,15 @@ class PersonaMap:
 
     def role_vectors(self, layer: int) -> Float32[np.ndarray, "R d"]:
         """All "fully" vectors at one layer."""
-        return self._tensors.get_slice("role_vectors")[self._layer(layer)]
+        return self._tensors.layer("role_vectors", self._layer(layer))
 
     def components(self, layer: int) -> Float32[np.ndarray, "K d"]:
         """Unit principal components at one layer."""
-        return self._tensors.get_slice("components")[self._layer(layer)]
+        return self._tensors.layer("components", self._layer(layer))
 
     def mean(self, layer: int) -> Float32[np.ndarray, "d"]:
         """Mean of all vectors of the PCA at one layer."""
-        return self._tensors.get_slice("mean")[self._layer(layer)]
+        return self._tensors.get("mean")[self._layer(layer)]
 
     def unit_axis(self, layer: int) -> Float32[np.ndarray, "d"]:
         """The axis of one layer at length 1."""
@@ -338,7 +309,7 @@ class PersonaMap:
 
     @cached_property
     def _role_quantiles(self) -> Float[np.ndarray, "L 9"]:
-        return self._get("quantiles.role").astype(np.float64)
+        return self._tensors.get("quantiles.role").astype(np.float64)
 
     def percentile(self, projection: Float[np.ndarray, "*batch"] | float, layer: int) -> Any:
         """Return the percentage of single responses in a role whose projection lies below.
@@ -353,7 +324,7 @@ class PersonaMap:
         Raises:
             UsageError: The layer is not in the map.
         """
-        found = np.interp(projection, self._role_quantiles[self._layer(layer)], self._record["percentiles"])
+        found = np.interp(projection, self._role_quantiles[self._layer(layer)], self._record.percentiles)
         return float(found) if np.ndim(found) == 0 else found
 
     def check_model(
@@ -378,23 +349,3 @@ class PersonaMap:
                 f"the map in {self.folder} is of another model ({'; '.join(wrong)})",
                 hint="Load the model that the map was made with, or make a map of this one.",
             )
-
-
-_KEYS = (
-    "pair",
-    "sha256",
-    "tensors",
-    "roles",
-    "somewhat",
-    "excluded",
-    "counts",
-    "model",
-    "middle_layer",
-    "min_fully",
-    "min_somewhat",
-    "corpus_digest",
-    "versions",
-    "command",
-    "percentiles",
-    "stats",
-)

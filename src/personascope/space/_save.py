@@ -17,8 +17,9 @@ from safetensors.numpy import save_file
 from personascope.errors import SpaceError, StoreError
 from personascope.space._checks import FOLLOWED, NUISANCES, MapChecks
 from personascope.space._meta import MapMeta
+from personascope.space._record import tensor_digests
 from personascope.space._space import Space
-from personascope.store import remove, sync, tmp_path
+from personascope.store import remove, sealed, sync, tmp_path
 
 FORMAT = 1
 MAP = "map"
@@ -50,7 +51,7 @@ def write_map(folder: Path, space: Space, meta: MapMeta) -> None:
         save_file(tensors, new / TENSORS, metadata={"pair": record["pair"]})
         with (new / TENSORS).open("rb") as file:
             record["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
-        (new / MAP_JSON).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        (new / MAP_JSON).write_text(json.dumps(sealed(record), indent=1) + "\n", encoding="utf-8")
         for path in (new / TENSORS, new / MAP_JSON, new):
             sync(path)
         _swap(new, folder, token)
@@ -125,6 +126,7 @@ def _contents(space: Space, meta: MapMeta) -> tuple[dict[str, np.ndarray], dict[
         "format": FORMAT,
         "pair": _digest(arrays),
         "tensors": sorted(arrays),
+        "digests": tensor_digests(arrays),
         "roles": list(space.roles),
         "somewhat": list(space.somewhat),
         "excluded": space.excluded,

@@ -16,6 +16,11 @@ from personascope.errors import StoreError
 TMP = ".tmp-"
 """What stands between the name and the process id of a file or folder that is being written."""
 
+MAX_BYTES = 2**26
+"""Size of a JSON record at most: read into Python objects it takes many times as much memory."""
+
+AGAIN = "use another folder, or --restart"
+
 
 def tmp_path(path: Path) -> Path:
     """Return the name under which this process writes ``path`` before it is renamed."""
@@ -81,23 +86,29 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_bytes(path, (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, *, hint: str = AGAIN, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     """Read a JSON object.
 
+    Args:
+        path: The file.
+        hint: What helps where it cannot be read.
+        max_bytes: Size from which it is refused before it is read.
+
     Raises:
-        StoreError: If the file is missing, is not JSON, or is not an object.
+        StoreError: If the file is missing, too large, is not JSON, or is not an object.
     """
     try:
-        value = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > max_bytes:
+                raise StoreError(f"{path} has {size:,} bytes, a record has at most {max_bytes:,}", hint=hint)
+            value = json.loads(file.read(max_bytes))
     except (OSError, ValueError) as error:
-        raise StoreError(
-            f"{path} cannot be read: {error}", hint="use another folder, or --restart"
-        ) from error
+        raise StoreError(f"{path} cannot be read: {error}", hint=hint) from error
+    except RecursionError as error:
+        raise StoreError(f"{path} cannot be read: it is nested too deeply", hint=hint) from error
     if not isinstance(value, dict):
-        raise StoreError(
-            f"{path} holds a {type(value).__name__}, not a JSON object",
-            hint="use another folder, or --restart",
-        )
+        raise StoreError(f"{path} holds a {type(value).__name__}, not a JSON object", hint=hint)
     return value
 
 

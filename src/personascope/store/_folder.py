@@ -6,9 +6,11 @@
     units/00042/         one committed unit: unit.json, rollouts.parquet and safetensors parts
     units/00042.g1/      the same unit after it was rewritten; the highest generation counts
     <kind>/<name>.safetensors   shards that outlive the units they were made from
+    checksums.json       SHA-256 of every shard
     .lock                held by the process that writes
 
-A unit is written under another name and renamed, so it is there whole or not at all.
+A unit is written under another name and renamed, so it is there whole or not at all. unit.json holds the
+SHA-256 of the unit's other files. A file is compared with its checksum before it is read.
 """
 
 from __future__ import annotations
@@ -19,7 +21,6 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -28,29 +29,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from personascope.errors import StoreError
-from personascope.store._files import TMP, read_json, remove, sync, tmp_path, write_json, writing
+from personascope.store._checksums import CheckedFiles, file_sha256, say_unchecked
+from personascope.store._files import AGAIN, TMP, read_json, remove, sync, tmp_path, write_json, writing
+from personascope.store._records import Record, RecordT, as_record, read_record, write_record
+from personascope.store._run_records import (
+    FILES,
+    FORMAT,
+    UNIT,
+    Files,
+    Manifest,
+    UnitRecord,
+    differences,
+    read_unit,
+)
 from personascope.store._tensors import TensorFile, TensorPart, write_tensors
 
-FORMAT = 1
+_MANIFEST, _CHECKSUMS, _ROWS = "manifest.json", "checksums.json", "rollouts.parquet"
 _UNIT = re.compile(r"(\d{5,})(?:\.g(\d+))?")
 _RESTARTING = {"restarting": True}
-
-
-@dataclass(frozen=True, slots=True)
-class UnitRecord:
-    """A committed unit.
-
-    Attributes:
-        index: Position of the unit in the run.
-        generation: How many times it was rewritten.
-        path: Its folder.
-        meta: The content of its unit.json.
-    """
-
-    index: int
-    generation: int
-    path: Path
-    meta: Mapping[str, Any]
 
 
 class RunFolder:
@@ -59,16 +55,26 @@ class RunFolder:
     Use it as a context manager, so that the lock is given back.
     """
 
-    def __init__(self, path: Path, lock: BinaryIO | None) -> None:
+    def __init__(self, path: Path, lock: BinaryIO | None, unit: type[Record]) -> None:
         """Take an existing folder as it is; `open` and `read` prepare and check it."""
         self.path = path
         self._lock = lock
+        self._unit = unit
+        self._checked = CheckedFiles()
+        self._shards: dict[str, str] | None = None
+        """Shard -> SHA-256; None in a folder of an earlier version, which recorded none."""
         self.manifest: dict[str, Any] = {}
         self.units: dict[int, UnitRecord] = {}
 
     @classmethod
     def open(
-        cls, path: Path, identity: Mapping[str, Any], notes: Mapping[str, Any], *, restart: bool = False
+        cls,
+        path: Path,
+        identity: Mapping[str, Any],
+        notes: Mapping[str, Any],
+        *,
+        restart: bool = False,
+        unit: type[Record] = Record,
     ) -> RunFolder:
         """Create a run folder, or take up the run in it.
 
@@ -79,6 +85,7 @@ class RunFolder:
             identity: JSON values that must be the same when the run is taken up again.
             notes: JSON values that are only recorded (of the first start).
             restart: Forget the run that is in the folder.
+            unit: What the job records of a unit.
 
         Raises:
             StoreError: If another process writes there, if the folder holds another run or
@@ -87,7 +94,7 @@ class RunFolder:
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
             lock = (path / ".lock").open("ab")
-        folder = cls(path, lock)
+        folder = cls(path, lock, unit)
         try:
             folder._take_lock(lock)
             folder._prepare(identity, notes, restart)
@@ -97,16 +104,20 @@ class RunFolder:
         return folder
 
     @classmethod
-    def read(cls, path: Path) -> RunFolder:
+    def read(cls, path: Path, *, unit: type[Record] = Record) -> RunFolder:
         """Open a run folder without the right to write; nothing is cleaned up.
 
+        Args:
+            path: The folder.
+            unit: What the job recorded of a unit.
+
         Raises:
-            StoreError: If there is no run in the folder.
+            StoreError: If there is no run in the folder, or a record of it is damaged.
         """
-        folder = cls(path, None)
-        folder.manifest = read_json(path / "manifest.json")
-        if folder.manifest.get("format") != FORMAT:
-            raise StoreError(f"{path} holds no run of format {FORMAT}", hint="give the folder of a run")
+        folder = cls(path, None, unit)
+        hint = "give the folder of a run"
+        folder.manifest = read_json(path / _MANIFEST, hint=hint)
+        as_record(folder.manifest, Manifest, path=path / _MANIFEST, hint=hint, format=FORMAT)
         folder._scan()
         return folder
 
@@ -148,24 +159,29 @@ class RunFolder:
         Raises:
             StoreError: If it cannot be written; nothing of it is then left.
         """
-        self._must_write()
+        self.require_place()
         before = self.units.get(index)
         generation = before.generation + 1 if before else 0
         path = self.path / "units" / (f"{index:05d}" + (f".g{generation}" if generation else ""))
         tmp = tmp_path(path)
+        files: dict[str, str] = {}
         with writing(path):
             try:
-                tmp.mkdir(parents=True)
-                pq.write_table(rows, tmp / "rollouts.parquet", compression="zstd")
-                sync(tmp / "rollouts.parquet")
-                write_json(tmp / "unit.json", meta)
+                path.parent.mkdir(exist_ok=True)
+                tmp.mkdir()
+                pq.write_table(rows, tmp / _ROWS, compression="zstd")
+                sync(tmp / _ROWS)
+                files[_ROWS] = file_sha256(tmp / _ROWS)
                 for name, part in parts.items():
-                    write_tensors(tmp / f"{name}.safetensors", part)
+                    files[f"{name}.safetensors"] = write_tensors(tmp / f"{name}.safetensors", part)
                 for name in carry:
                     old = before.path / f"{name}.safetensors" if before else None
-                    if old is not None and old.exists():
+                    if before is not None and old is not None and (old.exists() or old.name in before.files):
+                        self._require_file(old, before.files.get(old.name))
                         shutil.copyfile(old, tmp / old.name)
                         sync(tmp / old.name)
+                        files[old.name] = file_sha256(tmp / old.name)
+                write_record(tmp / UNIT, {**meta, FILES: files})
                 sync(tmp)
                 tmp.rename(path)
                 sync(path.parent)
@@ -174,27 +190,35 @@ class RunFolder:
                 raise
         if before:
             remove(before.path)
-        self.units[index] = UnitRecord(index, generation, path, dict(meta))
+        self.units[index] = UnitRecord(index, generation, path, dict(meta), files)
         return self.units[index]
 
     def rows(self, index: int) -> pa.Table:
         """Read the rows of a committed unit.
 
         Raises:
-            StoreError: If the file is damaged.
+            StoreError: If the file is missing or damaged.
         """
-        path = self.units[index].path / "rollouts.parquet"
+        unit = self.units[index]
+        path = unit.path / _ROWS
+        self._require_file(path, unit.files.get(_ROWS))
         with _reading(path):
             return pq.ParquetFile(path).read()
 
     def part(self, index: int, name: str) -> TensorFile | None:
-        """Open a part of a committed unit; None if the unit has no such part."""
-        path = self.units[index].path / f"{name}.safetensors"
+        """Open a part of a committed unit; None if the unit has no such part.
+
+        Raises:
+            StoreError: If the file is missing (dropped, too) or damaged.
+        """
+        unit = self.units[index]
+        path = unit.path / f"{name}.safetensors"
+        self._require_file(path, unit.files.get(path.name))
         return TensorFile(path) if path.exists() else None
 
     def drop_part(self, index: int, name: str) -> None:
         """Remove a part of a committed unit; a missing one is fine."""
-        self._must_write()
+        self.require_place()
         remove(self.units[index].path / f"{name}.safetensors")
 
     def write_shard(self, kind: str, name: str, part: TensorPart) -> None:
@@ -203,27 +227,43 @@ class RunFolder:
         Raises:
             StoreError: If it cannot be written.
         """
-        self._must_write()
+        self.require_place()
         path = self._shard_path(kind, name)
         tmp = tmp_path(path)
         with writing(path):
             try:
                 path.parent.mkdir(exist_ok=True)
-                write_tensors(tmp, part)
+                sha256 = write_tensors(tmp, part)
                 tmp.replace(path)
                 sync(path.parent)
             except BaseException:
                 tmp.unlink(missing_ok=True)
                 raise
+        if self._shards is not None:
+            # A shard that a kill leaves unrecorded counts as not written: what it is made of is still there.
+            self._shards[f"{kind}/{path.name}"] = sha256
+            write_record(self.path / _CHECKSUMS, {FILES: self._shards})
 
     def shard(self, kind: str, name: str) -> TensorFile | None:
-        """Open a shard; None if it was not written yet."""
+        """Open a shard; None if it was not written yet.
+
+        Raises:
+            StoreError: If the file is missing or damaged.
+        """
         path = self._shard_path(kind, name)
-        return TensorFile(path) if path.exists() else None
+        if self._shards is None:
+            return TensorFile(path) if path.exists() else None
+        sha256 = self._shards.get(f"{kind}/{path.name}")
+        if sha256 is None:
+            return None
+        self._require_file(path, sha256)
+        return TensorFile(path)
 
     def shards(self, kind: str) -> set[str]:
         """Return the names of the shards of a kind."""
-        return {path.stem for path in (self.path / kind).glob("*.safetensors")}
+        if self._shards is None:
+            return {path.stem for path in (self.path / kind).glob("*.safetensors")}
+        return {Path(name).stem for name in self._shards if Path(name).parent.name == kind}
 
     def disk_bytes(self) -> int:
         """Return the bytes of all files in the folder."""
@@ -232,9 +272,41 @@ class RunFolder:
     def _shard_path(self, kind: str, name: str) -> Path:
         return self.path / kind / f"{name}.safetensors"
 
-    def _must_write(self) -> None:
+    def _require_file(self, path: Path, sha256: str | None) -> None:
+        try:
+            self._checked.require(path, sha256)
+        except StoreError:
+            if self._lock is not None:
+                self.require_place()
+            raise
+
+    def described(self, model: type[RecordT]) -> RecordT:
+        """Return the manifest as a record of the shape that a job's reader needs.
+
+        Raises:
+            StoreError: If a field is missing or of another type: it is another kind of run.
+        """
+        return as_record(
+            self.manifest, model, path=self.path / _MANIFEST, hint="give the folder of the run that is meant"
+        )
+
+    def require_place(self) -> None:
+        """Refuse to write where the folder no longer is: it was moved or removed while the run went on.
+
+        Raises:
+            StoreError: If the folder is not open for writing, or another one stands in its place.
+        """
         if self._lock is None:
             raise StoreError(f"{self.path} is not open for writing", hint="open it with RunFolder.open")
+        try:
+            same = os.path.samestat(os.fstat(self._lock.fileno()), (self.path / ".lock").stat())
+        except OSError:
+            same = False
+        if not same:
+            raise StoreError(
+                f"{self.path} was moved or removed while the run wrote to it",
+                hint="move it back and run the same command again; what was committed is kept",
+            )
 
     def _take_lock(self, lock: BinaryIO) -> None:
         try:
@@ -245,7 +317,7 @@ class RunFolder:
             ) from error
 
     def _prepare(self, identity: Mapping[str, Any], notes: Mapping[str, Any], restart: bool) -> None:
-        path = self.path / "manifest.json"
+        path = self.path / _MANIFEST
         found = read_json(path) if path.exists() else None
         if found is None:
             strange = [
@@ -261,12 +333,8 @@ class RunFolder:
         elif restart or found == _RESTARTING:
             self._wipe(path)
             found = None
-        elif found.get("format") != FORMAT:
-            raise StoreError(
-                f"{path} is of format {found.get('format')}, this version writes {FORMAT}",
-                hint="use another folder, or --restart",
-            )
         else:
+            as_record(found, Manifest, path=path, hint=AGAIN, format=FORMAT)
             different = differences(found.get("identity", {}), identity)
             if different:
                 raise StoreError(
@@ -277,8 +345,10 @@ class RunFolder:
             for leftover in list(self.path.glob(pattern)):
                 remove(leftover)
         if found is None:
-            found = {"format": FORMAT, "identity": dict(identity), "notes": dict(notes)}
-            write_json(path, found)
+            found = {
+                "format": FORMAT, "identity": dict(identity), "notes": dict(notes), "checksums": True
+            }  # fmt: skip
+            write_record(path, found)
         self.manifest = found
         self._scan(clean=True)
 
@@ -302,14 +372,20 @@ class RunFolder:
             if index not in best or generation > best[index][0]:
                 best[index] = (generation, path)
         self.units = {
-            index: UnitRecord(index, generation, path, read_json(path / "unit.json"))
+            index: read_unit(self._unit, index, generation, path)
             for index, (generation, path) in sorted(best.items())
         }
         for record in self.units.values():
             # The footer alone is read: enough to notice a file that was cut short or emptied.
-            path = record.path / "rollouts.parquet"
+            path = record.path / _ROWS
             with _reading(path):
                 pq.read_metadata(path)
+        if not self.manifest.get("checksums"):
+            say_unchecked(self.path.resolve())
+            return
+        path = self.path / _CHECKSUMS
+        found = read_record(path, Files, hint=AGAIN).sha256 if path.exists() else None
+        self._shards = dict(found or {})
 
 
 @contextmanager
@@ -318,25 +394,3 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except (OSError, pa.ArrowException) as error:
         raise StoreError(f"{path} cannot be read: {error}", hint="run again with --restart") from error
-
-
-def differences(found: Any, wanted: Any, name: str = "") -> list[str]:
-    """Name what differs between two JSON values, with both values."""
-    if isinstance(found, Mapping) and isinstance(wanted, Mapping):
-        keys = sorted({*found, *wanted})
-        return [
-            text
-            for key in keys
-            for text in differences(found.get(key), wanted.get(key), f"{name}.{key}" if name else key)
-        ]
-    if isinstance(wanted, tuple):
-        wanted = list(wanted)
-    return [] if found == wanted else [f"{name} is {found!r} there and {wanted!r} here"]
-
-
-def free_bytes(path: Path) -> int:
-    """Return the free bytes of the disk on which ``path`` is or will be."""
-    while not path.exists():
-        path = path.parent
-    stat = os.statvfs(path)
-    return stat.f_bavail * stat.f_frsize

@@ -7,6 +7,7 @@ written and read here; any safetensors reader opens what comes out.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -27,6 +28,10 @@ _NUMPY: dict[Dtype, np.dtype[Any]] = {
     "BF16": np.dtype("<u2"),
     "I64": np.dtype("<i8"),
 }
+
+
+MAX_HEADER = 2**27
+"""Bytes of a header at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +74,8 @@ def from_bfloat16(bits: np.ndarray) -> np.ndarray:
     return (bits.astype("<u4") << 16).view("<f4")
 
 
-def write_tensors(path: Path, part: TensorPart) -> None:
-    """Write a safetensors file and have it on the disk.
+def write_tensors(path: Path, part: TensorPart) -> str:
+    """Write a safetensors file, have it on the disk, and return its SHA-256 in hex.
 
     Raises:
         OSError: If the file cannot be written.
@@ -87,15 +92,20 @@ def write_tensors(path: Path, part: TensorPart) -> None:
         offset += spec.n_bytes
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
+    head = len(text).to_bytes(8, "little") + text
+    sha256 = hashlib.sha256(head)
     with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(head)
         for spec, array in zip(part.specs, part.arrays, strict=True):
             if tuple(array.shape) != spec.shape:
                 raise ValueError(f"tensor {spec.name} has shape {array.shape}, announced was {spec.shape}")
             data = to_bfloat16(array) if spec.dtype == "BF16" else array
-            file.write(np.ascontiguousarray(data, dtype=_NUMPY[spec.dtype]).reshape(-1).view("u1").data)
+            data = np.ascontiguousarray(data, dtype=_NUMPY[spec.dtype]).reshape(-1).view("u1").data
+            file.write(data)
+            sha256.update(data)
         file.flush()
         os.fsync(file.fileno())
+    return sha256.hexdigest()
 
 
 class TensorFile:
@@ -120,18 +130,22 @@ class TensorFile:
             with path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 length = int.from_bytes(file.read(8), "little")
-                if length > size - 8:
+                if length > min(size - 8, MAX_HEADER):
                     raise ValueError(f"its header would take {length} bytes of {size}")
                 header = json.loads(file.read(length))
             self.metadata = dict(header.pop("__metadata__", {}))
+            if not all(isinstance(value, str) for value in self.metadata.values()):
+                raise ValueError("its metadata holds more than text")
             for name, entry in header.items():
-                spec = TensorSpec(name, entry["dtype"], tuple(entry["shape"]))
-                start, end = entry["data_offsets"]
+                shape, (start, end) = tuple(entry["shape"]), entry["data_offsets"]
+                if not all(type(number) is int and number >= 0 for number in (*shape, start, end)):
+                    raise ValueError(f"tensor {name} has a shape or a place that is none")
+                spec = TensorSpec(name, entry["dtype"], shape)
                 if end - start != spec.n_bytes or 8 + length + end > size:
                     raise ValueError(f"tensor {name} does not fit the file")
                 self.specs[name] = spec
                 self._offsets[name] = 8 + length + start
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise StoreError(
                 f"{path} is not a whole safetensors file: {error}", hint="use another folder, or --restart"
             ) from error

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import cast
 
 from personascope.chat import Conversation, Message
-from personascope.corpus._schema import short
 from personascope.corpus.datasets._data import BUILTIN, DATA
 from personascope.corpus.datasets._shapes import HOLDERS, ROLE_OF, content, in_turn, no_text, speaker
 from personascope.corpus.datasets._sources import Record, read_records
 from personascope.errors import CorpusError, UsageError
+from personascope.store import short
 
 CHAT_LIMIT = 10_000
 """Chats that are read at most unless said otherwise: the paper's number for the norms."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from personascope.corpus._schema import short
 from personascope.corpus.datasets._data import BUILTIN, sha256
 from personascope.corpus.datasets._personas import Persona, builtin_data, by_turns, crossed, load_personas
 from personascope.corpus.datasets._sources import Record, read_records
 from personascope.errors import CorpusError, UsageError
+from personascope.store import short
 
 # The names of a field, the first one that a set has counts. Case, spaces, '_' and '-' don't matter.
 _ALIASES: dict[str, tuple[str, ...]] = {

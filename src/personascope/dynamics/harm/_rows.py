@@ -14,7 +14,7 @@ from jaxtyping import Float32
 from personascope.dynamics.harm._design import HarmTrial
 from personascope.engines import Completion
 from personascope.errors import StoreError
-from personascope.store import RunFolder
+from personascope.store import Record, RunFolder
 
 EVALUATION = "harm"
 
@@ -111,6 +111,38 @@ def trial_row(trial: HarmTrial, first: Completion, second: Completion | None) ->
     }
 
 
+class UnitMeta(Record):
+    """What unit.json says of a role."""
+
+    role: str
+    replies: int
+    unscored: int
+    empty: int
+    rubric: str | None
+    judge: str | None
+
+
+class _Model(Record):
+    id: str
+
+
+class _Identity(Record):
+    layer: int
+    plan: tuple[str, str] | None
+    model: _Model
+
+
+class _Notes(Record):
+    roles: list[str]
+    source: str
+    plan_name: str
+
+
+class _Manifest(Record):
+    identity: _Identity
+    notes: _Notes
+
+
 def read_harm(path: Path) -> HarmRows:
     """Return what is committed in a run folder.
 
@@ -118,12 +150,14 @@ def read_harm(path: Path) -> HarmRows:
         StoreError: If there is no run of drift and harm in the folder, or it is damaged.
     """
     folder = RunFolder.read(path)
-    identity = folder.manifest["identity"]
-    if identity.get("evaluation") != EVALUATION:
+    found = folder.manifest["identity"].get("evaluation")
+    if found != EVALUATION:
         raise StoreError(
-            f"{path} holds a run of {identity.get('evaluation')!r}, not of drift and harm",
+            f"{path} holds a run of {found!r}, not of drift and harm",
             hint="give the folder of personascope evaluate harm",
         )
+    manifest = folder.described(_Manifest)
+    folder = RunFolder.read(path, unit=UnitMeta)
     rows: list[dict[str, Any]] = []
     pooled: list[np.ndarray] = []
     for index in sorted(folder.units):
@@ -137,6 +171,6 @@ def read_harm(path: Path) -> HarmRows:
         rows += here
         pooled += [table[-1 if row["first_pooled"] is None else row["first_pooled"]] for row in here]
     there = {unit.meta["role"] for unit in folder.units.values()}
-    missing = tuple(role for role in folder.manifest["notes"]["roles"] if role not in there)
+    missing = tuple(role for role in manifest.notes.roles if role not in there)
     stacked = np.stack(pooled) if pooled else np.zeros((0, 0), np.float32)
-    return HarmRows(path, int(identity["layer"]), tuple(rows), stacked, missing, folder.manifest)
+    return HarmRows(path, manifest.identity.layer, tuple(rows), stacked, missing, folder.manifest)

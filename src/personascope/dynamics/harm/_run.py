@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from personascope.dynamics.harm._design import HarmDesign, Opening
-from personascope.dynamics.harm._rows import EVALUATION, POOLED, SCHEMA, said, trial_row
+from personascope.dynamics.harm._rows import EVALUATION, POOLED, SCHEMA, UnitMeta, said, trial_row
 from personascope.engines import Capture, Completion, Engine, Request, Scored
 from personascope.errors import EngineError, UsageError
 from personascope.interventions import Plan
@@ -118,7 +118,10 @@ def run_harm(
         "plan_name": "" if plan is None else plan.name,
     }
     job = _HarmJob(engine.info.d_model, design, at, plan, plan_on, None if judge is None else judge.name)
-    with shown(progress) as tell, RunFolder.open(out, identity, notes, restart=restart) as folder:
+    with (
+        shown(progress) as tell,
+        RunFolder.open(out, identity, notes, restart=restart, unit=UnitMeta) as folder,
+    ):
         got = collect(engine, job, folder, judge, progress=tell, max_pending=max_pending)
         empty = sum(unit.meta["empty"] for unit in folder.units.values())
     return HarmRun(out, len(design.trials), got.unscored, empty, got.judge)

@@ -120,19 +120,6 @@ class MonitorBaseline:
         """Return it as JSON values."""
         return asdict(self)
 
-    @classmethod
-    def of(cls, record: dict[str, Any]) -> MonitorBaseline:
-        """Return what ``record`` described.
-
-        Raises:
-            KeyError, TypeError, ValueError: If the record is damaged; `Monitor.load` says so.
-        """
-        lists = {name: tuple(map(float, record[name])) for name in ("by_token", "by_reply", "spread")}
-        check_level(record["level"])
-        if not all(lists.values()) or min(lists["spread"]) <= 0 or not float(record["rest"]) > 0:
-            raise ValueError("a baseline without a spread")
-        return cls(**{**record, **lists, "fitted_on": tuple(record["fitted_on"])})
-
     def standardiser(self) -> Standardiser:
         """Return what turns the values of one conversation, fed in order, into standard deviations."""
         return Standardiser(self)

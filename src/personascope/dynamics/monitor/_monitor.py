@@ -19,15 +19,15 @@ from personascope.dynamics.monitor._events import (
     OnAlarm,
     checked_action,
 )
-from personascope.dynamics.monitor._rules import Rule, rule_of
+from personascope.dynamics.monitor._rules import Rule
+from personascope.dynamics.monitor._saved import FORMAT, read_monitor
 from personascope.engines import Watch
 from personascope.errors import DynamicsError, StoreError
 from personascope.interventions import Plan
 from personascope.space import PersonaMap
 from personascope.stats import slope
-from personascope.store import read_json, write_json
+from personascope.store import write_record
 
-FORMAT = 1
 MONITOR_JSON = "monitor.json"
 TREND_WINDOWS: dict[Level, int] = {"turn": 5, "token": 64}
 """Values over which the trend is taken, by default."""
@@ -378,7 +378,7 @@ class Monitor:
         Raises:
             StoreError: If it cannot be written.
         """
-        write_json(_file(path), self.record())
+        write_record(_file(path), self.record())
 
     @classmethod
     def load(cls, path: Path | str, *, on_alarm: OnAlarm = None) -> Monitor:
@@ -392,24 +392,21 @@ class Monitor:
             StoreError: If it is missing, damaged, or of another format.
         """
         file, action = _file(path), checked_action(on_alarm)
-        record = read_json(file)
-        if record.get("format") != FORMAT:
-            raise StoreError(
-                f"{file} holds no monitor of format {FORMAT}", hint="calibrate and save the monitor again"
-            )
+        record, rule = read_monitor(file)
         try:
-            units, source = record["units"], record["source"]
             return cls(
-                rule_of(record["rule"]),
-                layer=int(record["layer"]),
-                probe=str(record["probe"]),
-                units=None if units is None else (float(units[0]), float(units[1])),
-                source=None if source is None else MonitorSource(**source),
+                rule,
+                layer=record.layer,
+                probe=record.probe,
+                units=record.units,
+                source=record.source,
                 on_alarm=action,
-                window=int(record["window"]),
+                window=record.window,
             )
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, DynamicsError) as error:
-            raise StoreError(f"{file} is damaged: {error}", hint="calibrate and save it again") from error
+        except DynamicsError as error:
+            raise StoreError(
+                f"{file} is damaged: {error.message}", hint="calibrate and save the monitor again"
+            ) from error
 
 
 def units_of(persona_map: PersonaMap, layer: int) -> tuple[float, float]:

@@ -287,23 +287,6 @@ class Threshold:
         return {"rule": "threshold", **asdict(self)}
 
 
-def rule_of(record: dict[str, Any]) -> Rule:
-    """Return the rule that ``Rule.record`` described.
-
-    Raises:
-        KeyError, TypeError, ValueError: If the record is damaged; `Monitor.load` says so.
-    """
-    values = dict(record)
-    kind, found = values.pop("rule"), values.pop("calibration")
-    calibration = None if found is None else Calibration(**found)
-    if kind == "threshold":
-        return Threshold(**values, calibration=calibration)
-    if kind == "cusum":
-        baseline = MonitorBaseline.of(values.pop("baseline"))
-        return Cusum(baseline, **values, calibration=calibration)
-    raise ValueError(f"a rule of the kind {kind!r}")
-
-
 def first_alarm(rule: Rule, positions: Positions, horizon: int | None = None) -> int | None:
     """Return after how many values the first alarm is raised, 1 for the first; None if none is.
 

@@ -16,7 +16,7 @@ from jaxtyping import Float32
 
 from personascope.directions import AXIS, in_units
 from personascope.errors import StoreError
-from personascope.store import RunFolder
+from personascope.store import Record, RunFolder, read_json
 
 KIND = "projection"
 SUMMARY, TABLE = "summary.json", "projections.csv"
@@ -196,6 +196,21 @@ def to_rows(entry: Projected, *, tokens: bool) -> list[dict[str, Any]]:
     return [base | turn_row(turn) | (token_values(turn) if tokens else {}) for turn in entry.turns]
 
 
+class UnitMeta(Record):
+    """What unit.json says of a unit of entries."""
+
+    problems: int
+
+
+class _Identity(Record):
+    layer: int
+    probes: list[tuple[str, int, str]]
+
+
+class _Manifest(Record):
+    identity: _Identity
+
+
 def read_projections(path: Path | str) -> Projections:
     """Open a folder that `run_projection` wrote, finished or not.
 
@@ -204,18 +219,18 @@ def read_projections(path: Path | str) -> Projections:
     """
     path = Path(path)
     folder = RunFolder.read(path)
-    identity = folder.manifest["identity"]
-    if identity.get("kind") != KIND:
+    if folder.manifest["identity"].get("kind") != KIND:
         raise StoreError(
             f"{path} holds no run of projected transcripts",
             hint="name the --out folder of personascope project",
         )
+    identity = folder.described(_Manifest).identity
     summary = path / SUMMARY
     return Projections(
         path,
-        int(identity["layer"]),
-        tuple(name for name, *_ in identity["probes"]),
-        json.loads(summary.read_bytes()) if summary.exists() else {},
+        identity.layer,
+        tuple(name for name, _, _ in identity.probes),
+        read_json(summary, hint="run the same command again") if summary.exists() else {},
         folder.manifest,
     )
 

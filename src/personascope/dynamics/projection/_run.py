@@ -27,6 +27,7 @@ from personascope.dynamics.projection._records import (
     Projections,
     Reading,
     Status,
+    UnitMeta,
     columns,
     entry_row,
     read_projections,
@@ -279,7 +280,10 @@ def run_projection(
     }
     notes = {"source": opened.name, "map": str(persona_map.folder), "command": command}
     total = 0 if progress is False else sum(1 for _ in opened.read(limit=limit))
-    with shown(progress) as tell, RunFolder.open(out, identity, notes, restart=restart) as folder:
+    with (
+        shown(progress) as tell,
+        RunFolder.open(out, identity, notes, restart=restart, unit=UnitMeta) as folder,
+    ):
         _run(projector, opened.read(limit=limit), folder, total, tell)
         found_all = read_projections(out)
         counted = Counted(opened.name, projector.layer)
