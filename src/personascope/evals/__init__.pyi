@@ -1,7 +1,8 @@
 from ._basics import BasicsRows, run_basics
 from ._conditions import PLAIN, Condition, steering_conditions
 from ._evaluations import RESULTS, evaluation_table
-from ._run import read_evaluation, run_evaluation
+from ._rows import read_evaluation
+from ._run import run_evaluation
 from ._tables import Result, Table, label_measure, make_table
 from ._trials import Trial, Trials, jailbreak_trials, opening_trials, ordinary_trials, susceptibility_trials
 

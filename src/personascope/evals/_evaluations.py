@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from personascope.errors import UsageError
-from personascope.evals._run import ConditionRows, read_evaluation
+from personascope.evals._rows import ConditionRows, read_evaluation
 from personascope.evals._tables import Measure, Table, label_measure, make_table
 from personascope.judge import (
     HARMFUL,

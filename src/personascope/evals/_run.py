@@ -10,20 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypedDict, cast
+from typing import Literal, TypedDict, cast
 
 import numpy as np
 import pyarrow as pa
 
 from personascope.engines import Completion, Engine, Request, Scored, request_seed
-from personascope.errors import StoreError, UsageError
-from personascope.evals._conditions import Condition, Kind
+from personascope.errors import UsageError
+from personascope.evals._conditions import Condition
 from personascope.evals._perplexity import perplexities
+from personascope.evals._rows import UnitMeta
 from personascope.evals._trials import Trial, Trials
 from personascope.judge import Judge, JudgeItem, JudgeStats, Verdict
 from personascope.runs import Job, ProgressCallback, collect, shown
-from personascope.store import Record, RunFolder
-from personascope.text import coherence, is_incoherent
+from personascope.store import RunFolder
 
 WAVE = 512
 """Responses that are generated together, at least: conditions of few trials share a batch."""
@@ -140,38 +140,10 @@ def run_evaluation(
     job = _EvaluationJob(trials, conditions, seed, None if judge is None else judge.name)
     with (
         shown(progress) as tell,
-        RunFolder.open(out, identity, notes, restart=restart, unit=_UnitMeta) as folder,
+        RunFolder.open(out, identity, notes, restart=restart, unit=UnitMeta) as folder,
     ):
         got = collect(engine, job, folder, judge, progress=tell, max_pending=max_pending)
     return EvalRun(out, job.total, got.unscored, got.judge)
-
-
-class _UnitMeta(Record):
-    condition: str
-    unscored: int
-    rubrics: dict[str, str]
-    judge: str | None = None
-
-
-class _ConditionNote(Record):
-    name: str
-    kind: Kind
-    strength: float | None
-    draw: int | None
-    of: list[str]
-
-
-class _Identity(Record):
-    evaluation: str
-
-
-class _Notes(Record):
-    conditions: list[_ConditionNote]
-
-
-class _Manifest(Record):
-    identity: _Identity
-    notes: _Notes
 
 
 class EvalRow(TypedDict):
@@ -351,68 +323,3 @@ class _EvaluationJob(Job[_Unit]):
             for row in rows
         ]
         folder.commit(unit.index, rows=pa.Table.from_pylist(packed, schema=SCHEMA), meta=meta, parts={})
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ConditionRows:
-    """What a run folder holds of one condition.
-
-    Attributes:
-        evaluation: The evaluation's name.
-        name: The condition's name.
-        kind: "plain", "axis", "random" or "plan".
-        strength: Of steering, or None.
-        draw: Of a random direction, or None.
-        of: Names of the conditions that it is a control of.
-        rows: One for each trial, in the trials' order; "coherence" and "incoherent" are of the
-            text, and measured when it is read. "odd" also weighs its perplexity against the median of
-            the plain condition, and is None where none was taken.
-    """
-
-    evaluation: str
-    name: str
-    kind: str
-    strength: float | None
-    draw: int | None
-    of: tuple[str, ...]
-    rows: list[dict[str, Any]]
-
-
-def read_evaluation(folder: Path) -> list[ConditionRows]:
-    """Return the conditions that are committed in a run folder, in order.
-
-    Raises:
-        StoreError: If there is no run in the folder, or it is damaged.
-    """
-    run = RunFolder.read(folder, unit=_UnitMeta)
-    manifest = run.described(_Manifest)
-    notes = manifest.notes.conditions
-    if run.units and max(run.units) >= len(notes):
-        raise StoreError(
-            f"{folder} holds a unit {max(run.units)}, and its manifest {len(notes)} conditions",
-            hint="run again with --restart",
-        )
-    rows = {index: run.rows(index).to_pylist() for index in sorted(run.units)}
-    plain = [row for index in rows if notes[index].kind == "plain" for row in rows[index]]
-    known = [row["perplexity"] for row in plain if row["perplexity"] is not None]
-    usual = float(np.median(known)) if known else None
-    for row in (row for of in rows.values() for row in of):
-        found = coherence(row["text"], prompt=row["question"])
-        row["labels"] = dict(row["labels"] or ())
-        row["coherence"] = found
-        row["incoherent"] = is_incoherent(found)
-        row["odd"] = None
-        if row["perplexity"] is not None and usual is not None:
-            row["odd"] = is_incoherent(found, perplexity=row["perplexity"], usual_perplexity=usual)
-    return [
-        ConditionRows(
-            manifest.identity.evaluation,
-            notes[index].name,
-            notes[index].kind,
-            notes[index].strength,
-            notes[index].draw,
-            tuple(notes[index].of),
-            of,
-        )
-        for index, of in rows.items()
-    ]

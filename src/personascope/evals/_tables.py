@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from personascope.errors import EvaluationError
-from personascope.evals._run import ConditionRows
+from personascope.evals._rows import ConditionRows
 from personascope.stats import (
     AgainstDraws,
     Difference,
