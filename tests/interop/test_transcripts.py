@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from personascope.chat import Message
 from personascope.errors import InteropError, UsageError
 from personascope.interop import Transcript, TranscriptSource, Unreadable
-from personascope.interop._entries import read_entry
+from personascope.interop._entries import read_entries
 from personascope.interop._transcripts import read_transcripts
 
 USER, REPLY = {"role": "user", "content": "Tea?"}, {"role": "assistant", "content": "Yes, please."}
@@ -52,6 +52,11 @@ def put(folder: Path, name: str, value: Any) -> Path:
 
 def read(path: Path | str, **more: Any) -> list[Transcript | Unreadable]:
     return list(read_transcripts(path, **more))
+
+
+def only(value: Any, **more: Any) -> Transcript | Unreadable:
+    (found,) = read_entries(value, **more)
+    return found
 
 
 def one(path: Path) -> Transcript:
@@ -162,14 +167,14 @@ def test_what_is_no_turn_is_left_out_and_said(tmp_path: Path) -> None:
     ],
 )
 def test_turns_are_put_in_order(said: list[tuple[str, str]], roles: str, mended: str) -> None:
-    found = read_entry([{"role": role, "content": text} for role, text in said], file="x")
+    found = only([{"role": role, "content": text} for role, text in said], file="x")
     assert isinstance(found, Transcript)
     assert "".join(message.role[0] for message in found.conversation) == roles
     assert mended in found.mended and bool(found.mended) == bool(mended)
 
 
 def test_texts_are_not_touched() -> None:
-    found = read_entry([{"role": "user", "content": "  a\n "}], file="x")
+    found = only([{"role": "user", "content": "  a\n "}], file="x")
     assert isinstance(found, Transcript)
     assert found.conversation[0].content == "  a\n "
 
@@ -335,7 +340,7 @@ VALUES = st.recursive(
 @settings(max_examples=200, deadline=None)
 @given(value=VALUES)
 def test_no_value_ends_the_reading(value: Any) -> None:
-    found = read_entry(value, file="x", where="entry 1", number="1")
+    found = only(value, file="x", where="entry 1", number="1")
     if isinstance(found, Transcript):
         roles = [message.role for message in found.conversation if message.role != "system"]
         assert roles[0] == "user"
@@ -347,7 +352,7 @@ def test_no_value_ends_the_reading(value: Any) -> None:
 @given(said=st.lists(st.tuples(st.sampled_from(["user", "assistant"]), st.text(max_size=9)), max_size=9))
 def test_no_word_after_the_first_question_is_lost(said: list[tuple[str, str]]) -> None:
     said = [(role, text.encode("utf-8", "replace").decode()) for role, text in said]
-    found = read_entry([{"role": role, "content": text} for role, text in said], file="x")
+    found = only([{"role": role, "content": text} for role, text in said], file="x")
     asked = next((n for n, (role, _) in enumerate(said) if role == "user"), None)
     if asked is None:
         assert isinstance(found, Unreadable)

@@ -5,17 +5,26 @@ from __future__ import annotations
 import re
 import reprlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from personascope.chat import Conversation, Message, Role
-from personascope.corpus.datasets import HOLDERS, ROLE_OF, content, in_turn, no_text, speaker
+from personascope.corpus.datasets import (
+    HOLDERS,
+    ROLE_OF,
+    Held,
+    content,
+    conversations_of,
+    in_turn,
+    no_text,
+    speaker,
+)
 
 ROLES = ("system", "user", "assistant")
 _TOOLS = {"tool", "function", "ipython", "observation", "tool_response", "tool_result", "function_response"}
 _CALLS = {"function_call", "tool_call"}
-_IDS = ("id", "conversation_id", "uuid")
+_IDS = ("id", "conversation_id", "conversationId", "question_id", "uuid")
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 60
 _MENDS = {
@@ -23,6 +32,7 @@ _MENDS = {
     "calls": ("the tool calls of 1 message left out", "the tool calls of {} messages left out"),
     "reasoning": ("the reasoning of 1 message left out", "the reasoning of {} messages left out"),
     "part": ("1 part that is no text left out", "{} parts that are no text left out"),
+    "branch": ("1 message of another branch left out", "{} messages of other branches left out"),
 }
 
 
@@ -66,18 +76,18 @@ class _Refused(Exception):  # noqa: N818 - never leaves this module
 
 def is_message(value: object) -> bool:
     """Whether an entry is a message by itself, and the file so one conversation."""
-    return isinstance(value, Mapping) and speaker(value) is not None and _holder(value) is None
+    return isinstance(value, Mapping) and speaker(value) is not None and not conversations_of(value)
 
 
 def is_conversation(value: object) -> bool:
     """Whether an entry has the outer shape of a conversation."""
-    return isinstance(value, list) or (isinstance(value, Mapping) and _holder(value) is not None)
+    return isinstance(value, list) or (isinstance(value, Mapping) and bool(conversations_of(value)))
 
 
-def read_entry(
+def read_entries(
     value: object, *, file: str, where: str = "", number: str = "", more: Mapping[str, Any] | None = None
-) -> Transcript | Unreadable:
-    """Read an entry: a list of messages, or a mapping with one under `HOLDERS`.
+) -> Iterator[Transcript | Unreadable]:
+    """Yield the conversations of an entry: of a list of messages, or a mapping that holds one or a pair.
 
     Args:
         value: What the file holds.
@@ -87,29 +97,38 @@ def read_entry(
         more: Metadata beside what the entry says; "id" in it is the entry's own.
     """
     place = clean(f"{file}: {where}" if where else file)
-    try:
-        entry: Mapping[Any, Any] = value if isinstance(value, Mapping) else {}
-        holder = _holder(entry)
-        if isinstance(value, Mapping):
-            if holder is None:
-                known = [name for name in HOLDERS if value.get(name) is not None]
-                what = (
-                    f"{known[0]} is {_short(value[known[0]])}"
-                    if known
-                    else f"has {_short(sorted(map(str, value)))}"
-                )
-                raise _Refused(f"{what}, and no list of messages under {', '.join(HOLDERS)}")
-            value = value[holder]
-        if not isinstance(value, list):
-            raise _Refused(f"{_short(value)} holds no list of messages")
-        conversation, mended = _conversation(value)
-    except _Refused as refused:
-        return Unreadable(place, clean(str(refused)))
-    metadata = {str(key): item for key, item in entry.items() if key != holder} | dict(more or {})
-    own = next((metadata[key] for key in _IDS if _is_id(metadata.get(key))), number)
-    return Transcript(
-        clean(f"{file}:{own}" if str(own) else file), conversation, metadata, where=place, mended=mended
-    )
+    entry: Mapping[Any, Any] = value if isinstance(value, Mapping) else {}
+    if isinstance(value, list):
+        held = [Held(value)]
+    elif entry:
+        held = conversations_of(entry)
+    else:
+        held = []
+    if not held:
+        yield Unreadable(place, clean(_nothing_in(value)))
+        return
+    for one in held:
+        said = clean(f"{place}, {one.part}" if one.part else place)
+        try:
+            conversation, mended = _conversation(one)
+        except _Refused as refused:
+            yield Unreadable(said, clean(str(refused)))
+            continue
+        metadata = {str(key): item for key, item in entry.items() if key not in one.fields} | dict(more or {})
+        own = next((metadata[key] for key in _IDS if _is_id(metadata.get(key))), number)
+        name = "/".join(str(part) for part in (own, one.part) if str(part))
+        yield Transcript(
+            clean(f"{file}:{name}" if name else file), conversation, metadata, where=said, mended=mended
+        )
+
+
+def _nothing_in(value: object) -> str:
+    """Say why an entry is no conversation."""
+    if not isinstance(value, Mapping):
+        return f"{_short(value)} holds no list of messages"
+    known = [name for name in HOLDERS if value.get(name) is not None]
+    what = f"{known[0]} is {_short(value[known[0]])}" if known else f"has {_short(sorted(map(str, value)))}"
+    return f"{what}, and no list of messages under {', '.join(HOLDERS)}"
 
 
 def read_text(text: str, *, file: str) -> Transcript | Unreadable:
@@ -142,10 +161,6 @@ def clean(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _holder(entry: Mapping[Any, Any]) -> str | None:
-    return next((name for name in HOLDERS if isinstance(entry.get(name), list)), None)
-
-
 def _is_id(value: object) -> bool:
     return (isinstance(value, str) and bool(value.strip())) or type(value) is int
 
@@ -155,13 +170,13 @@ def _short(value: object) -> str:
     return _REPR.repr(value)
 
 
-def _conversation(items: list[Any]) -> tuple[Conversation, str]:
+def _conversation(held: Held) -> tuple[Conversation, str]:
     """Return the turns of a list of messages, and what was done to make them."""
-    if not items:
+    if not held.messages:
         raise _Refused("has no messages")
     said: list[Message] = []
-    left: Counter[str] = Counter()
-    for number, item in enumerate(items):
+    left: Counter[str] = Counter(branch=held.branched)
+    for number, item in enumerate(held.said):
         message = _message(item, number, left)
         if message is not None:
             said.append(message)
@@ -188,7 +203,7 @@ def _message(item: object, number: int, left: Counter[str]) -> Message | None:
     role = ROLE_OF.get(name)
     if role is None:
         raise _Refused(f"message {number} is by {_short(said_by)}, not by {', '.join(ROLES)} or a tool")
-    if any(item.get(key) for key in ("reasoning", "reasoning_content")):
+    if any(item.get(key) for key in ("reasoning", "reasoning_content", "thinking")):
         left["reasoning"] += 1
     found = content(item)
     if found is None and isinstance(item.get("refusal"), str):
@@ -198,8 +213,10 @@ def _message(item: object, number: int, left: Counter[str]) -> Message | None:
         left["calls"] += 1
         if found is None:
             return None
+    before = left["reasoning"]
     text = found if isinstance(found, str) else _parts(found, item, number, left)
-    if called and not text.strip():
+    if (called or left["reasoning"] > before) and not text.strip():
+        # A message of calls or of reasoning alone, whose answer is a message of its own.
         return None
     broken = no_text(text)
     if broken:
@@ -219,9 +236,10 @@ def _parts(found: object, item: Mapping[Any, Any], number: int, left: Counter[st
         if isinstance(part, Mapping):
             kind = str(part.get("type", ""))
             held = part.get("text", part.get("refusal"))
+            held = held.get("value") if isinstance(held, Mapping) else held
         if isinstance(held, str):
             texts.append(held)
-        elif re.search("reasoning|thinking", kind):
+        elif re.search("reasoning|think", kind):
             left["reasoning"] += 1
         elif kind and "text" not in kind:
             left["part"] += 1

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from personascope.errors import InteropError
-from personascope.interop._entries import Transcript, Unreadable, clean, read_entry
+from personascope.interop._entries import Transcript, Unreadable, clean, read_entries
 
 # What a conversation is not made of; the events of an agent's sample can take most of a log.
 _SKIPPED = {"events", "store"}
@@ -99,7 +99,7 @@ def _sample(sample: Any, of: Any, name: str) -> Transcript | Unreadable:
         more["error"] = sample.error.message
     messages = [message.model_dump(mode="json") for message in sample.messages]
     where = f"sample {sample.id}, epoch {sample.epoch}"
-    return read_entry(messages, file=name, where=where, more=more)
+    return next(read_entries(messages, file=name, where=where, more=more))
 
 
 def _first_line(error: Exception) -> str:

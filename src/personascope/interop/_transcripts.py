@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from personascope.interop._entries import (
     clean,
     is_conversation,
     is_message,
-    read_entry,
+    read_entries,
     read_text,
 )
 from personascope.interop._inspect_logs import is_inspect_log, read_inspect_log
@@ -25,6 +26,9 @@ from personascope.interop._inspect_logs import is_inspect_log, read_inspect_log
 STDIN = "-"
 _LINES, _TEXTS = (".jsonl", ".ndjson"), (".txt", ".text", ".md", "")
 _KNOWN = (".json", *_LINES, ".parquet", ".eval", *_TEXTS)
+_ABOUT = re.compile(
+    r"(?:README|LICEN[CS]E|NOTICE|CITATION|CHANGELOG|CONTRIBUTING)(?:[.\-_]|$)", re.IGNORECASE
+)
 _ALONE = "a message by itself, in a file of conversations"
 
 
@@ -47,8 +51,8 @@ class TranscriptSource:
         """Find the files of a source, or read standard input to its end.
 
         Args:
-            source: A file, a folder (with all files below it, in the order of their names; hidden ones are
-                passed over), or "-".
+            source: A file, a folder (with all files below it, in the order of their names; hidden ones, and
+                those that are about a folder, such as README.md, are passed over), or "-".
 
         Raises:
             UsageError: If there is no such file, or no file in the folder.
@@ -70,7 +74,9 @@ class TranscriptSource:
         files = {
             file.relative_to(path).as_posix(): file
             for file in path.rglob("*")
-            if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
+            if file.is_file()
+            and not _ABOUT.match(file.name)
+            and not any(part.startswith(".") for part in file.relative_to(path).parts)
         }
         if not files:
             raise UsageError(f"{path} holds no file", hint="name a folder with files of conversations")
@@ -192,7 +198,7 @@ def _of_records(records: Iterator[Record], name: str) -> Iterator[Transcript | U
         yield Unreadable(clean(name), "is empty: holds no list of messages")
     elif not is_message(head[0].value):
         for record in chain(head, records):
-            yield _of_record(record, name, alone=len(head) == 1)
+            yield from _of_record(record, name, alone=len(head) == 1)
     else:
         yield from _of_messages(chain(head, records), name)
 
@@ -205,21 +211,22 @@ def _of_messages(records: Iterator[Record], name: str) -> Iterator[Transcript | 
             for message in held:
                 yield Unreadable(clean(f"{name}: {message.where}"), message.problem or _ALONE)
             for rest in chain([record], records):
-                yield _of_record(rest, name, alone=False)
+                yield from _of_record(rest, name, alone=False)
             return
         held.append(record)
     broken = next((record for record in held if record.problem), None)
     if broken is not None:
         yield Unreadable(clean(f"{name}: {broken.where}"), clean(broken.problem))
     else:
-        yield read_entry([record.value for record in held], file=name)
+        yield from read_entries([record.value for record in held], file=name)
 
 
-def _of_record(record: Record, name: str, *, alone: bool) -> Transcript | Unreadable:
+def _of_record(record: Record, name: str, *, alone: bool) -> Iterator[Transcript | Unreadable]:
     if record.problem:
-        return Unreadable(clean(f"{name}: {record.where}"), clean(record.problem))
-    if is_message(record.value):
-        return Unreadable(clean(f"{name}: {record.where}"), _ALONE)
-    # "line 3": the number is the last word.
-    number = "" if alone else record.where.rpartition(" ")[2]
-    return read_entry(record.value, file=name, where="" if alone else record.where, number=number)
+        yield Unreadable(clean(f"{name}: {record.where}"), clean(record.problem))
+    elif is_message(record.value):
+        yield Unreadable(clean(f"{name}: {record.where}"), _ALONE)
+    else:
+        # "line 3": the number is the last word.
+        number = "" if alone else record.where.rpartition(" ")[2]
+        yield from read_entries(record.value, file=name, where="" if alone else record.where, number=number)

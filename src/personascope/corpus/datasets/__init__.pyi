@@ -1,9 +1,10 @@
 from ._chats import load_chats
 from ._data import refuse_repeats
+from ._exports import HOLDERS, Held, conversations_of
 from ._jailbreak import JailbreakItem, JailbreakSet, load_harmful_questions, load_jailbreak_set
 from ._openings import Opening, load_openings
 from ._questions import ChoiceQuestion, load_basics, load_sums
-from ._shapes import HOLDERS, ROLE_OF, content, in_turn, no_text, speaker
+from ._shapes import ROLE_OF, content, in_turn, no_text, speaker
 from ._sources import Record, read_records, text_records
 from ._susceptibility import Susceptibility, load_susceptibility
 
@@ -11,12 +12,14 @@ __all__ = [
     "HOLDERS",
     "ROLE_OF",
     "ChoiceQuestion",
+    "Held",
     "JailbreakItem",
     "JailbreakSet",
     "Opening",
     "Record",
     "Susceptibility",
     "content",
+    "conversations_of",
     "in_turn",
     "load_basics",
     "load_chats",

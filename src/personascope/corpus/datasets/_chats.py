@@ -9,7 +9,8 @@ from typing import cast
 
 from personascope.chat import Conversation, Message
 from personascope.corpus.datasets._data import BUILTIN, DATA
-from personascope.corpus.datasets._shapes import HOLDERS, ROLE_OF, content, in_turn, no_text, speaker
+from personascope.corpus.datasets._exports import COLUMNS, HOLDERS, Held, conversations_of
+from personascope.corpus.datasets._shapes import ROLE_OF, content, in_turn, no_text, speaker
 from personascope.corpus.datasets._sources import Record, read_records
 from personascope.errors import CorpusError, UsageError
 from personascope.store import short
@@ -50,8 +51,10 @@ def load_chats(source: str | Path | None = None, *, limit: int | None = CHAT_LIM
     """Load chats.
 
     An entry is a list of messages, or has one under ``messages`` (OpenAI), ``conversation`` (LMSYS) or
-    ``conversations`` (ShareGPT). A message has ``role`` or ``from`` (user, human, assistant, gpt, bing,
-    chatgpt, system and the like) and ``content`` or ``value``: a text, or a list of text parts.
+    ``conversations`` (ShareGPT), or is an export of one of the programs that `conversations_of` knows; a
+    system prompt beside the messages is the first of them. A message has ``role`` or ``from`` (user,
+    human, assistant, gpt, bing, chatgpt, system and the like) and ``content`` or ``value``: a text, or a
+    list of text parts.
 
     Args:
         source: None for forty chats of ours; a .json, .jsonl, .ndjson or .parquet file, which is read
@@ -70,9 +73,9 @@ def load_chats(source: str | Path | None = None, *, limit: int | None = CHAT_LIM
     problems: list[str] = []
     skipped, mended, stopped = 0, 0, ""
     where = DATA / "chats.jsonl" if source is None else source
-    for record in read_records(where, columns=HOLDERS):
+    for record in read_records(where, columns=COLUMNS):
         try:
-            chat, in_order = _chat(record)
+            found = _chats(record)
         except _Unusable as error:
             skipped += 1
             problem = f"{record.where}: {error}"
@@ -83,8 +86,9 @@ def load_chats(source: str | Path | None = None, *, limit: int | None = CHAT_LIM
             if skipped >= _PATIENCE and not chats:
                 break
             continue
-        chats.append(chat)
-        mended += not in_order
+        for chat, in_order in found[: None if limit is None else limit - len(chats)]:
+            chats.append(chat)
+            mended += not in_order
         if len(chats) == limit:
             break
     more = skipped - len(problems) - bool(stopped)
@@ -102,20 +106,27 @@ def load_chats(source: str | Path | None = None, *, limit: int | None = CHAT_LIM
     return ChatSet(tuple(chats), tuple(problems), name, skipped, mended)
 
 
-def _chat(record: Record) -> tuple[Conversation, bool]:
-    """Return an entry's chat, and whether its turns stood in order."""
+def _chats(record: Record) -> list[tuple[Conversation, bool]]:
+    """Return an entry's chats (a pair holds two), and whether the turns of each stood in order."""
     if record.problem:
         raise _Unusable(record.problem)
     value = record.value
     if isinstance(value, Mapping):
         entry = cast("Mapping[object, object]", value)
+        found = conversations_of(entry)
+        if found:
+            return [_chat(held) for held in found]
         holder = next((name for name in HOLDERS if entry.get(name) is not None), None)
         if holder is None:
             raise _Unusable(f"has none of {', '.join(HOLDERS)}, but {short(sorted(map(str, entry)))}")
         value = entry[holder]
     if not isinstance(value, list):
         raise _Unusable(f"holds {short(value)}, not a list of messages")
-    said = [_message(item, number) for number, item in enumerate(cast("list[object]", value), start=1)]
+    return [_chat(Held(cast("list[object]", value)))]
+
+
+def _chat(held: Held) -> tuple[Conversation, bool]:
+    said = [_message(item, number) for number, item in enumerate(cast("list[object]", held.said), start=1)]
     # An empty system message is what some files write for none.
     said = [message for message in said if message.content or message.role != "system"]
     for number, message in enumerate(said, start=1):

@@ -7,9 +7,6 @@ from collections.abc import Mapping, Sequence
 
 from personascope.chat import Conversation, Message, Role
 
-HOLDERS = ("messages", "conversation", "conversations")
-"""Where an entry has its messages: OpenAI's shape, LMSYS' and the released one, ShareGPT's."""
-
 ROLE_OF: Mapping[str, Role] = {
     "system": "system",
     "developer": "system",
@@ -23,13 +20,14 @@ ROLE_OF: Mapping[str, Role] = {
     "bard": "assistant",
     "claude": "assistant",
     "model": "assistant",
+    "agent": "assistant",
     "bot": "assistant",
     "ai": "assistant",
 }
 """Names of speakers, in lower case."""
 
-_SPEAKERS = ("role", "from")
-_TEXTS = ("content", "value")
+_SPEAKERS = ("role", "from", "sender")
+_TEXTS = ("content", "value", "parts", "text")
 # Half of a surrogate pair: no tokenizer takes it, and JSON can spell it. A byte that is not UTF-8 is read
 # as one of the second half.
 _LONE = re.compile("[\ud800-\udfff]")
@@ -38,6 +36,10 @@ _BYTES = re.compile("[\udc80-\udcff]")
 
 def speaker(message: Mapping[object, object]) -> object:
     """Return who says a message, as it stands there; None where nobody is named."""
+    by_user = message.get("isCreatedByUser")
+    if isinstance(by_user, bool):
+        # LibreChat names the model under "sender".
+        return "user" if by_user else "assistant"
     return next((message[name] for name in _SPEAKERS if message.get(name) is not None), None)
 
 

@@ -1,0 +1,270 @@
+"""Where a record of some program keeps its conversations: lists, trees of branches, pairs, logged requests.
+
+What comes out is always a list of messages in order, each a mapping that names its speaker and holds its text
+(`_shapes`); what a program writes of its own beside them stays behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from personascope.corpus.datasets._shapes import content
+
+HOLDERS = ("messages", "conversation", "conversations", "chat_messages", "contents")
+"""Fields with a list of messages: of OpenAI, LMSYS and the released files, ShareGPT, Claude, Gemini."""
+
+PAIRS = (("conversation_a", "conversation_b"), ("chosen", "rejected"))
+"""Fields with two conversations of one entry: arenas of models, and sets of preferences."""
+
+SYSTEMS = (
+    "system",
+    "system_prompt",
+    "system_message",
+    "systemPrompt",
+    "systemInstruction",
+    "system_instruction",
+)
+"""Fields with a system prompt beside the messages."""
+
+COLUMNS = (
+    *HOLDERS, *(name for pair in PAIRS for name in pair), *SYSTEMS,
+    "mapping", "current_node", "chat", "conv", "options", "input", "instructions", "output", "request",
+    "response", "id", "conversation_id", "uuid",
+)  # fmt: skip
+"""All fields that are looked at."""
+
+PARENTS = ("parentId", "parentMessageId", "parent")
+"""Fields of a node of a tree that name the node before it."""
+
+Entry = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One conversation of an entry.
+
+    Attributes:
+        messages: What stands there, in order; nothing of it is checked.
+        system: The system prompt that stands beside them; empty for none.
+        fields: Fields of the entry that it was taken from.
+        part: Which of several conversations of the entry it is; empty where there is one.
+        branched: Messages of other branches, which are left out.
+    """
+
+    messages: list[Any]
+    system: str = ""
+    fields: tuple[str, ...] = ()
+    part: str = ""
+    branched: int = 0
+
+    @property
+    def said(self) -> list[Any]:
+        """The messages, the system prompt first unless one of them says the same."""
+        first = [one for one in self.messages[:2] if isinstance(one, Mapping)]
+        if not self.system or any(content(cast("Entry", one)) == self.system for one in first):
+            return self.messages
+        return [{"role": "system", "content": self.system}, *self.messages]
+
+
+def conversations_of(entry: Mapping[Any, Any]) -> list[Held]:
+    """Return the conversations of an entry; none where it is of no known shape."""
+    for find in (_chatgpt, _open_webui, _llama_cpp, _exchange, _responses, _pair, _plain):
+        found = find(entry)
+        if found:
+            return found
+    return []
+
+
+def _chatgpt(entry: Entry) -> list[Held]:
+    """A tree under ``mapping``, whose branch ends at ``current_node``."""
+    nodes = _mapping(entry.get("mapping"))
+    if not any("message" in _mapping(node) for node in nodes.values()):
+        return []
+    path = _branch({key: _mapping(node) for key, node in nodes.items()}, entry.get("current_node"))
+    said = [_chatgpt_message(_mapping(node.get("message"))) for node in path]
+    others = sum(_mapping(_mapping(node).get("message")) != {} for node in nodes.values())
+    kept = [message for message in said if message is not None]
+    whole = others - sum(_mapping(node.get("message")) != {} for node in path)
+    return [Held(kept, _system(entry), ("mapping", "current_node"), branched=max(0, whole))]
+
+
+def _chatgpt_message(message: Entry) -> Entry | None:
+    if not message:
+        return None
+    role = _mapping(message.get("author")).get("role")
+    content = _mapping(message.get("content"))
+    kind = str(content.get("content_type", ""))
+    if kind in ("thoughts", "reasoning_recap"):
+        return {"role": role, "content": [{"type": "reasoning"}]}
+    if role == "tool" or message.get("recipient", "all") not in ("all", None) or kind == "code":
+        return {"role": "tool"}
+    if kind == "user_editable_context":
+        parts = [content.get("user_profile"), content.get("user_instructions")]
+        return {"role": "system", "content": "\n\n".join(part for part in parts if isinstance(part, str))}
+    parts = content.get("parts")
+    parts = [content.get("text")] if parts is None else parts
+    if role == "system" and not any(isinstance(part, str) and part.strip() for part in _list(parts)):
+        return None
+    return {"role": role, "content": [_image(part) for part in _list(parts)]}
+
+
+def _image(part: Any) -> Any:
+    if isinstance(part, Mapping) and "text" not in part:
+        return {"type": str(cast("Entry", part).get("content_type", "part"))}
+    return cast("object", part)
+
+
+def _open_webui(entry: Entry) -> list[Held]:
+    """A list and a tree under ``chat``."""
+    chat = _mapping(entry.get("chat"))
+    history = _mapping(chat.get("history"))
+    nodes = {key: _mapping(node) for key, node in _mapping(history.get("messages")).items()}
+    system = _system(_mapping(chat.get("params"))) or _system(chat)
+    if nodes:
+        path = _branch(nodes, history.get("currentId"))
+        return [Held(list(path), system, ("chat",), branched=len(nodes) - len(path))]
+    return (
+        [Held(_list(chat["messages"]), system, ("chat",))] if isinstance(chat.get("messages"), list) else []
+    )
+
+
+def _llama_cpp(entry: Entry) -> list[Held]:
+    """A tree as a list under ``messages``, whose branch ends at ``conv.currNode``."""
+    conv, listed = _mapping(entry.get("conv")), entry.get("messages")
+    if not conv or not isinstance(listed, list):
+        return []
+    every = [_mapping(node) for node in _list(listed)]
+    nodes = {str(node.get("id")): node for node in every if node.get("type") != "root"}
+    path = _branch(nodes, conv.get("currNode"))
+    return [Held(list(path), _system(entry), ("conv", "messages"), branched=len(nodes) - len(path))]
+
+
+def _exchange(entry: Entry) -> list[Held]:
+    """A request to a model and its response, as proxies log them."""
+    request, response = _mapping(entry.get("request")), _mapping(entry.get("response"))
+    if not request or not response or "mapping" in request:
+        return []
+    asked = conversations_of(request)
+    if len(asked) != 1:
+        return []
+    choices = _list(response.get("choices"))
+    if choices:
+        answer: list[Any] = [_mapping(choices[0]).get("message")]
+    elif isinstance(response.get("output"), list):
+        answer = list(_items(response["output"]))
+    else:
+        answer = [response] if response.get("content") is not None else []
+    return [Held([*asked[0].messages, *answer], asked[0].system, ("request", "response"))]
+
+
+def _responses(entry: Entry) -> list[Held]:
+    """The Responses API of OpenAI: ``instructions``, ``input``, ``output``."""
+    asked, output = entry.get("input"), entry.get("output")
+    # A text under "output" alone is another form: an instruction with its input and its answer.
+    answered = "instructions" in entry or isinstance(output, list)
+    if not isinstance(asked, list) and not (isinstance(asked, str) and answered):
+        return []
+    first = [{"role": "user", "content": asked}] if isinstance(asked, str) else list(_items(_list(asked)))
+    given = entry.get("instructions")
+    system = given if isinstance(given, str) else _system(entry)
+    answer = [{"role": "assistant", "content": output}] if isinstance(output, str) else _items(_list(output))
+    if not all(isinstance(one, Mapping) for one in first):
+        return []
+    return [Held([*first, *answer], system, ("instructions", "input", "output"))]
+
+
+def _items(items: Iterable[Any]) -> Iterator[Any]:
+    """Yield items of the Responses API as messages: calls and reasoning have no speaker there."""
+    for item in items:
+        found = _mapping(item)
+        kind = str(found.get("type", "message"))
+        if kind == "reasoning":
+            yield {"role": "assistant", "content": [{"type": "reasoning"}]}
+        elif kind != "message" and "role" not in found:
+            yield {"role": "tool"}
+        else:
+            yield item
+
+
+def _pair(entry: Entry) -> list[Held]:
+    for names in PAIRS:
+        if all(isinstance(entry.get(name), list) for name in names):
+            system = _system(entry)
+            return [
+                Held(_list(entry[name]), system, names, part=name.removeprefix("conversation_"))
+                for name in names
+            ]
+    return []
+
+
+def _plain(entry: Entry) -> list[Held]:
+    """A list of messages under one of `HOLDERS`."""
+    holder = next((name for name in HOLDERS if isinstance(entry.get(name), list)), None)
+    if holder is None:
+        return []
+    options = _mapping(entry.get("options"))
+    system = _system(entry) or _system({"system": options.get("promptPrefix") or options.get("system")})
+    listed = _list(entry[holder])
+    flat, branched = _unbranched(listed)
+    used = (holder, *(name for name in SYSTEMS if _text(entry.get(name))))
+    return [Held(flat, system, used, branched=branched)]
+
+
+def _unbranched(messages: list[Any]) -> tuple[list[Any], int]:
+    """Return the last branch of messages that hold or name each other (LibreChat), and what is left out.
+
+    Messages that do neither are returned as they are.
+    """
+    flat: list[Entry] = []
+    waiting = [(message, "") for message in reversed(messages)]
+    while waiting:
+        message, parent = waiting.pop()
+        found = _mapping(message)
+        children = _list(found.get("children")) if found.get("messageId") is not None else []
+        flat.append({**found, "parentMessageId": parent} if parent else found)
+        waiting += [(child, str(found.get("messageId"))) for child in reversed(children)]
+    nodes = {str(one["messageId"]): one for one in flat if one.get("messageId") is not None}
+    if len(nodes) < len(messages) or not nodes or not any(one.get("parentMessageId") for one in flat):
+        return messages, 0
+    path = _branch(nodes, str(flat[-1]["messageId"]))
+    return list(path), len(nodes) - len(path)
+
+
+def _branch(nodes: Mapping[str, Entry], end: object) -> list[Entry]:
+    """Return the nodes of a tree from its root to a leaf; the last node that is there if none is named."""
+    at = str(end) if end is not None and str(end) in nodes else next(reversed(nodes), "")
+    path: list[Entry] = []
+    seen: set[str] = set()
+    while at in nodes and at not in seen:
+        seen.add(at)
+        path.append(nodes[at])
+        parent = next((nodes[at][name] for name in PARENTS if nodes[at].get(name) is not None), None)
+        at = str(parent)
+    return path[::-1]
+
+
+def _system(entry: Entry) -> str:
+    return next((text for name in SYSTEMS if (text := _text(entry.get(name)))), "")
+
+
+def _text(value: object) -> str:
+    """Return a text, or the parts of one joined; empty for anything else."""
+    if isinstance(value, str):
+        return value if value.strip() else ""
+    if isinstance(value, Mapping):
+        found = cast("Entry", value)
+        return _text(found.get("parts", found.get("text", found.get("content"))))
+    if isinstance(value, Sequence):
+        texts = [_text(part) for part in cast("Sequence[object]", value)]
+        return "\n".join(text for text in texts if text)
+    return ""
+
+
+def _mapping(value: object) -> Entry:
+    return cast("Entry", value) if isinstance(value, Mapping) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return cast("list[Any]", value) if isinstance(value, list) else []
