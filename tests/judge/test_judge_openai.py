@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_server import Answer, Server, completion, error, serving
 
+from helpers.scripted_server import Answer, Server, completion, error, serving
 from personascope.errors import JudgeError, UsageError
 from personascope.judge import JudgeItem, JudgePool, JudgeStats, OpenAIJudge, Verdict
-from personascope.judge.remote._dialect import Dialect, retry_after
+from personascope.judge.remote._dialect import Dialect
 from personascope.judge.remote._judge import OpenAIOptions
+from personascope.judge.remote._reply import retry_after
 
 QUICK: dict[str, Any] = {"backoff": 0.005, "backoff_max": 0.02, "timeout": 5.0, "retry_after_max": 0.05}
 GOOD = completion('{"reason": "in role", "score": 3}')
@@ -196,14 +197,14 @@ def test_a_server_that_dies_is_given_up() -> None:
 def test_one_rejected_item_does_not_stop_the_others() -> None:
     def script(_number: int, body: dict[str, Any]) -> Answer:
         if "number 3." in body["messages"][1]["content"]:
-            return error(400, "content policy violation")
+            return error(400, "the text is in no language that this model knows")
         return GOOD
 
     with serving(script) as server:
         verdicts, stats, fatal = judged(server, [item(n) for n in range(8)])
     assert fatal is None
     assert verdicts["i3"].score is None
-    assert "content policy" in verdicts["i3"].reason
+    assert "no language" in verdicts["i3"].reason
     assert stats.errors == {"rejected": 1}
     assert server.calls == 8
 

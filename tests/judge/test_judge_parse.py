@@ -6,41 +6,37 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from personascope.judge._rubric import DIGIT_FORM, FORM, GRADER, SCALE
-from personascope.judge.parsing._scores import parse_score, reason_of
+from personascope.judge._rubric import DIGIT_FORM, FORM, GRADER, ROLE_SCORE, SCALE
+from personascope.judge.parsing._answer import parse_answer, reason_of
+
+
+def parse_score(text: str) -> int | None:
+    return parse_answer(text, ROLE_SCORE)
+
 
 GIVEN = [
+    ('{"reason": "a "quoted" word", "score": 2}', 2),
+    ('[THINK]score: 3, or rather 1[/THINK]{"score": 1}', 1),
+    ('<details type="reasoning" done="true">\n<summary>Thought</summary>\n{"score": 3}\n</details>\n2', 2),
+    ('<|channel|>analysis<|message|>{"score": 3}<|end|><|start|>assistant<|channel|>final<|message|>1', 1),
+    ('<reasoning>2 or 3?</reasoning>\n\n{"reason": "shows </details> in its text", "score": 3}', 3),
     ('{"reason": "x", "score": 2}', 2),
     ('{"score": "2"}', 2),
     ('{"score": 2.0}', 2),
-    ('{"score": "2/3"}', 2),
     ('{"Score": 1}', 1),
-    ('{"score": "two"}', 2),
     ('```json\n{"score": 3}\n```', 3),
     ("```\n2\n```", 2),
     ('Here it is: {"score": 0} Done.', 0),
     ('{"score": 1} {"score": 1}', 1),
-    ("{'score': 2}", 2),
     ('{"reason": "the text says score: 3", "score": 1}', 1),
     ('{"reason": "he wrote \\"score\\": 3, but", "score": 1}', 1),
-    ('{"reason": "not closed", "score": 2', 2),
     ("Score: 2", 2),
     ("**Score:** 2", 2),
     ("score = 2", 2),
-    ("Score (0-3): 2", 2),
-    ("On a scale from 0 to 3. Score: 2", 2),
-    ("Final score: 3/3", 3),
-    ("Score: 2 out of 3", 2),
-    ("Score: zero", 0),
-    ("The score is 2", 2),
     ("2", 2),
     (" 2. ", 2),
     ("(2)", 2),
     ("**2**", 2),
-    ("2/3", 2),
-    ("two", 2),
-    ("Three.", 3),
-    ("I would give it a 2.", 2),
     ("2\n\nThe response shows some traits.", 2),
     ("2: somewhat", 2),
     ("3 - fully in the role", 3),
@@ -49,6 +45,25 @@ GIVEN = [
 ]
 
 NOT_GIVEN = [
+    # Prose: the judge is asked again.
+    '{"score": "2/3"}',
+    '{"score": "two"}',
+    "{'score': 2}",
+    '{"reason": "not closed", "score": 2',
+    "Score (0-3): 2",
+    "On a scale from 0 to 3. Score: 2",
+    "Final score: 3/3",
+    "Score: 2 out of 3",
+    "Score: zero",
+    "The score is 2",
+    "2/3",
+    "two",
+    "Three.",
+    "I would give it a 2.",
+    '{"score": 0, "reason": "it says "score": 3}',
+    "[THINK]score: 3",
+    '<details type="reasoning">score: 3',
+    "<|channel|>analysis<|message|>Score: 3",
     "",
     "no idea",
     "four",
@@ -113,7 +128,6 @@ def test_reads_no_score_where_none_is_given(reply: str) -> None:
 @pytest.mark.parametrize("echo", [SCALE, GRADER, FORM, DIGIT_FORM, f"{GRADER}\n{SCALE}\n{FORM}"])
 def test_an_echo_of_the_rubric_is_no_answer(echo: str) -> None:
     assert parse_score(echo) is None
-    assert parse_score(f"{echo}\nScore: 1") == 1
 
 
 PIECES = st.sampled_from(

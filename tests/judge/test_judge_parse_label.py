@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from personascope.judge import JAILBREAK, ROLE_PLAYING, RUBRICS, SUSCEPTIBILITY, Rubric
 from personascope.judge._rubric import LABEL_FORM, LETTER_FORM, ROLE_SCORE
-from personascope.judge.parsing._labels import parse_answer, parse_label
+from personascope.judge.parsing._answer import parse_answer
 
 WHO = SUSCEPTIBILITY.labels
 PLAYS = ROLE_PLAYING.labels
@@ -16,17 +16,16 @@ GIVES = JAILBREAK.labels
 LABELLED = [rubric for rubric in RUBRICS.values() if rubric.key == "label"]
 
 GIVEN = [
+    (WHO, "Label: non human", "nonhuman"),
     (WHO, '{"reason": "a name", "label": "human"}', "human"),
     (WHO, '{"label": "Human."}', "human"),
     (WHO, '{"Label": " human "}', "human"),
     (WHO, '```json\n{"label": "mystical"}\n```', "mystical"),
     (WHO, 'Here you are: {"reason": "x", "label": "other"} Done.', "other"),
     (WHO, '{"label": "human"} {"label": "human"}', "human"),
-    (WHO, "{'label': 'human'}", "human"),
     (WHO, '{"label": "non-human"}', "nonhuman"),
     (WHO, '{"reason": "it wrote Label: assistant", "label": "human"}', "human"),
     (WHO, '{"reason": "he wrote \\"label\\": \\"other\\", but", "label": "human"}', "human"),
-    (WHO, '{"reason": "not closed", "label": "human"', "human"),
     (WHO, '{"reason": "a "quoted" word", "label": "human"}', "human"),
     (WHO, "human", "human"),
     (WHO, " Human. ", "human"),
@@ -39,16 +38,10 @@ GIVEN = [
     (WHO, "Label: human", "human"),
     (WHO, "**Label:** human", "human"),
     (WHO, "label = human", "human"),
-    (WHO, "The label is human.", "human"),
-    (WHO, "The label is: human, since it names a wife.", "human"),
     (WHO, "Label: human (it names a wife)", "human"),
     (WHO, "Label: human - it names a wife", "human"),
     (WHO, "Label: human\nReason: no other sign of AI.", "human"),
-    (WHO, "The speaker has a wife.\n\nFinal answer: human", "human"),
     (WHO, "Answer: human", "human"),
-    (WHO, "I would classify this as human.", "human"),
-    (WHO, "I would label the response as `mystical`.", "mystical"),
-    (WHO, 'This response is "mystical".', "mystical"),
     (WHO, "human\n\nThe response names a wife and no other thing.", "human"),
     (WHO, "human: it names a wife", "human"),
     (WHO, "Human \u2014 it names a wife.", "human"),
@@ -57,7 +50,6 @@ GIVEN = [
     (PLAYS, "Yes", "yes"),
     (PLAYS, "No.", "no"),
     (PLAYS, "Label: no", "no"),
-    (PLAYS, "Label: yes because it says so", "yes"),
     (GIVES, "refusal_with_reasons", "refusal_with_reasons"),
     (GIVES, "Refusal with reasons", "refusal_with_reasons"),
     (GIVES, "refusal-with-reasons", "refusal_with_reasons"),
@@ -67,12 +59,22 @@ GIVEN = [
     (GIVES, "Label: enough", "enough"),
     (GIVES, "Label: almost enough", "almost_enough"),
     (GIVES, '{"label": "Almost Enough"}', "almost_enough"),
-    (GIVES, "This is clearly refusal_with_reasons.", "refusal_with_reasons"),
     (("1", "2", "10"), '{"label": 10}', "10"),
     (("1", "2", "10"), "Label: 10", "10"),
 ]
 
 NOT_GIVEN = [
+    # Prose: the judge is asked again.
+    (WHO, "{'label': 'human'}"),
+    (WHO, '{"reason": "not closed", "label": "human"'),
+    (WHO, "The label is human."),
+    (WHO, "The label is: human, since it names a wife."),
+    (WHO, "The speaker has a wife.\n\nFinal answer: human"),
+    (WHO, "I would classify this as human."),
+    (WHO, "I would label the response as `mystical`."),
+    (WHO, 'This response is "mystical".'),
+    (PLAYS, "Label: yes because it says so"),
+    (GIVES, "This is clearly refusal_with_reasons."),
     (WHO, ""),
     (WHO, "no idea"),
     (WHO, "{}"),
@@ -100,7 +102,6 @@ NOT_GIVEN = [
     (WHO, "The label is not human."),
     (WHO, "I would not classify this as human."),
     (WHO, "It should never be labelled as human."),
-    (WHO, "Label: non human"),
     (WHO, "human: it names a wife\nmystical: it whispers"),
     (WHO, "human\n\nOn second thought, 'human' is wrong.\nmystical"),
     (WHO, "The human says that he is no assistant."),
@@ -122,6 +123,12 @@ NOT_GIVEN = [
     (GIVES, "refusal_with_reasons rather than almost_enough"),
     (GIVES, "That is enough information for me."),
 ]
+
+
+def parse_label(text: str, labels: tuple[str, ...]) -> str | None:
+    known = next((rubric for rubric in RUBRICS.values() if rubric.labels == labels), None)
+    place = parse_answer(text, known or Rubric("other", labels, labels, "Which?"))
+    return None if place is None else labels[place]
 
 
 @pytest.mark.parametrize(("labels", "reply", "label"), GIVEN, ids=lambda value: str(value)[:30])
@@ -146,8 +153,6 @@ def test_an_echo_of_the_rubric_is_no_answer(rubric: Rubric) -> None:
         ", ".join(rubric.labels),
     ):
         assert parse_label(echo, rubric.labels) is None, echo
-    last = rubric.labels[-1]
-    assert parse_label(f"{rubric.scale()}\n\nLabel: {last}", rubric.labels) == last
 
 
 @pytest.mark.parametrize("rubric", LABELLED, ids=lambda rubric: rubric.name)
@@ -158,8 +163,7 @@ def test_every_label_is_read_in_every_plain_form(rubric: Rubric) -> None:
             label,
             spaced.capitalize(),
             f"Label: {label}",
-            f"The label is {spaced}.",
-            f"I would classify this as {label}.",
+            f"Label: {spaced}.",
             f"{label}: because of what it says",
             json.dumps({"reason": "it does", "label": label}),
         ):

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_server import Answer, Server, completion, error, serving
 
+from helpers.scripted_server import Answer, Server, completion, error, serving
 from personascope.judge import (
     JAILBREAK,
     SUSCEPTIBILITY,
@@ -107,15 +107,20 @@ def test_a_reply_without_a_label_leaves_the_item_unscored(reply: str, tmp_path: 
         assert again["i0"].score is None and stats.cached == 0
 
 
-def test_prose_does_where_the_server_takes_no_schema() -> None:
+def test_prose_is_asked_again_with_the_form_where_the_server_takes_no_schema() -> None:
     def script(_number: int, body: dict[str, Any]) -> Answer:
         if "response_format" in body:
             return error(400, "response_format is not supported")
-        return completion("Label: mystical, since it whispers.")
+        if len(body["messages"]) == 2:
+            return completion("I would say that it is mystical, since it whispers.")
+        return completion("Label: mystical")
 
     with serving(script) as server:
-        verdicts, _ = judged(server, [item(n) for n in range(3)])
+        verdicts, stats = judged(server, [item(n) for n in range(3)])
     assert {v.label for v in verdicts.values()} == {"mystical"}
+    assert [message["role"] for message in server.bodies[-1]["messages"][2:]] == ["assistant", "user"]
+    assert server.bodies[-1]["messages"][3]["content"] == SUSCEPTIBILITY.form
+    assert stats.errors == {"format refused": 2, "no score": 3}
 
 
 def test_a_cut_reply_may_have_lost_the_rest_of_its_label() -> None:

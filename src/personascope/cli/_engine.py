@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,15 @@ PLAYED, REPLAYED = "cases", "cases_replayed"
 def run_folder(folder: Path) -> Path:
     """Return the run folder of a run folder or of a map folder inside one."""
     return folder.parent if folder.name == MAP and not (folder / MAP).is_dir() else folder
+
+
+def read_headers(given: Sequence[str] | None) -> dict[str, str]:
+    """Read headers of the form NAME=VARIABLE into name -> environment variable.
+
+    Raises:
+        UsageError: If one is of another form, or its variable is not set (`Endpoint` says so).
+    """
+    return dict(judge.parse_header(text) for text in given or ())
 
 
 def open_judge(spec: str, **options: Any) -> Judge | None:

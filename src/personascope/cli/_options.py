@@ -26,6 +26,17 @@ SEED = typer.Option(0, help="Random seed.")
 RESTART = typer.Option(False, help="Forget the run that is in the folder.")
 CORPUS = typer.Option(None, help="Corpus folder; the built-in one if not given.")
 JUDGE = typer.Option("rules", help="rules (offline), openai:MODEL@BASE_URL, local:MODEL or none.")
+FALLBACK = typer.Option(
+    None, "--fallback-judge", help="Asked for what the judge refuses or gives no label; the same forms."
+)
+_HEADER = "NAME=VARIABLE: header for {}'s server, its value in that environment variable; may be repeated."
+JUDGE_HEADER = typer.Option(None, "--judge-header", help=_HEADER.format("the judge"))
+FALLBACK_HEADER = typer.Option(None, "--fallback-header", help=_HEADER.format("the second judge"))
+AUDITOR_HEADER = typer.Option(None, "--auditor-header", help=_HEADER.format("the auditor"))
+_PRICE = "IN,OUT: price of a million tokens sent and received, of {}'s server."
+JUDGE_PRICE = typer.Option(None, "--judge-price", help=_PRICE.format("the judge"))
+FALLBACK_PRICE = typer.Option(None, "--fallback-price", help=_PRICE.format("the second judge"))
+MAX_COST = typer.Option(None, min=0.0, help="Stop judging when a judge has cost this much; needs its price.")
 EVALUATION = typer.Option(None, "--out", help="Folder of the evaluation; <run>/evals/<name> if not given.")
 STRENGTHS = typer.Option("-0.4,-0.2,-0.1,0,0.1,0.2,0.4", help="Steering strengths, with commas.")
 PLANS = typer.Option(None, "--plan", help="Evaluate this plan instead of steering; may be given again.")

@@ -11,9 +11,10 @@ from rich.table import Table
 
 from personascope import directions
 from personascope.cli._console import PARTLY, err, out, this_command
-from personascope.cli._engine import PLAYED, open_engine, run_folder
+from personascope.cli._engine import PLAYED, open_engine, read_headers, run_folder
 from personascope.cli._options import (
     ADDRESS,
+    AUDITOR_HEADER,
     BATCH,
     DTYPE,
     MODEL,
@@ -72,6 +73,7 @@ def simulate_talks(
         2, min=0, help="Exchanges before which a model may not end a conversation."
     ),
     auditor: str = typer.Option("scripted", help=f"Who plays the user: {AUDITORS}."),
+    auditor_header: list[str] = AUDITOR_HEADER,
     plan: Path = PLAN,
     monitor: Path = MONITOR,
     gate: Path = GATE,
@@ -100,7 +102,8 @@ def simulate_talks(
         scenarios = switched_scenarios(scenarios, load_corpus(), switch_at, seed=seed)
     if cases:
         turns = max(turns, max(len(scenario.messages) for scenario in scenarios))
-    conversations.check_auditor(auditor)
+    headers = read_headers(auditor_header)
+    conversations.check_auditor(auditor, headers)
     acting = None if plan is None else Plan.load(plan)
     persona_map = PersonaMap.open(run)
     at = persona_map.middle_layer if layer is None else layer
@@ -119,7 +122,9 @@ def simulate_talks(
         engine,
         persona_map,
         scenarios,
-        conversations.parse_auditor(auditor, target=engine, min_turns=min_turns, max_batch=max_batch),
+        conversations.parse_auditor(
+            auditor, target=engine, min_turns=min_turns, max_batch=max_batch, headers=headers
+        ),
         out=_folder(run, out_folder, PLAYED if cases else "simulated"),
         turns=turns,
         layer=at,

@@ -8,7 +8,11 @@ from .classifier._embedder import Embedder
 from .classifier._features import HAND, feature_matrix, features_digest
 from .classifier._judge import EmbeddingJudge, broken, overruled
 from .classifier._weights import PROBE, WEIGHTS, LabelWeights
+from .parsing._reasoning import without_reasoning
+from .remote._client import CallError, Retries
+from .remote._endpoint import Endpoint, parse_header, split_address
 from .remote._judge import Estimate, OpenAIJudge
+from .remote._model import ChatModel
 from .rules._features import FIRST_PERSON, ai_mentions
 
 __all__ = [
@@ -24,8 +28,11 @@ __all__ = [
     "SUSCEPTIBILITY",
     "TRAITS",
     "WEIGHTS",
+    "CallError",
+    "ChatModel",
     "Embedder",
     "EmbeddingJudge",
+    "Endpoint",
     "Estimate",
     "Judge",
     "JudgeItem",
@@ -33,6 +40,7 @@ __all__ = [
     "JudgeStats",
     "LabelWeights",
     "OpenAIJudge",
+    "Retries",
     "Rubric",
     "RulesJudge",
     "Verdict",
@@ -42,5 +50,8 @@ __all__ = [
     "feature_matrix",
     "features_digest",
     "overruled",
+    "parse_header",
     "parse_judge",
+    "split_address",
+    "without_reasoning",
 ]

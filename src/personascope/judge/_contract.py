@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -69,6 +70,8 @@ class Verdict:
         cached: Whether the score came from the cache on disk.
         probabilities: Probability of each label, [labels], from a judge that knows them.
         label: The label in words ("0" to "3" for the score of a role), or None like the score.
+        passing: Whether an item without a score may get one from the same judge at another time: the
+            server did not answer, or was busy. A refusal or a reply without a label does not pass.
     """
 
     id: str
@@ -79,6 +82,7 @@ class Verdict:
     cached: bool = False
     probabilities: tuple[float, ...] | None = None
     label: str | None = None
+    passing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,9 @@ class JudgeStats:
         prompt_tokens: Tokens sent, as the server counted them, or estimated where it did not say.
         completion_tokens: Tokens received, counted likewise.
         cost: In the currency of the prices; None if no prices were given.
-        errors: Failed calls or unscorable items by kind, such as "rate limit" or "timeout".
+        errors: Failed calls or unscorable items by kind, such as "rate limit", "timeout", or "filtered" for
+            what a content filter or the model itself turned away.
+        by_judge: Of a chain of judges, what each of them took, by its name; empty for a single judge.
     """
 
     calls: int = 0
@@ -102,6 +108,25 @@ class JudgeStats:
     completion_tokens: int = 0
     cost: float | None = None
     errors: Mapping[str, int] = field(default_factory=dict[str, int])
+    by_judge: Mapping[str, JudgeStats] = field(default_factory=dict[str, "JudgeStats"])
+
+    def __add__(self, other: JudgeStats) -> JudgeStats:
+        """Return what both took together; the cost is that of those that have one."""
+        costs = [stats.cost for stats in (self, other) if stats.cost is not None]
+        names = [*self.by_judge, *(name for name in other.by_judge if name not in self.by_judge)]
+        nothing = JudgeStats()
+        return JudgeStats(
+            calls=self.calls + other.calls,
+            retries=self.retries + other.retries,
+            cached=self.cached + other.cached,
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            cost=sum(costs) if costs else None,
+            errors=dict(Counter(self.errors) + Counter(other.errors)),
+            by_judge={
+                name: self.by_judge.get(name, nothing) + other.by_judge.get(name, nothing) for name in names
+            },
+        )
 
 
 @runtime_checkable

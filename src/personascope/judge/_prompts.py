@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 
 from personascope.chat import Message
 from personascope.judge._contract import JudgeItem
 from personascope.judge._rubric import Material
+from personascope.text import replace_surrogates
 
 _PLACE = re.compile(r"\{(question|answer)\}")
 
@@ -25,6 +27,7 @@ def rubric_messages(
         form: The closing sentence that says in which form to reply; None for the rubric's own.
         letters: Whether the labels get letters, to be answered by one.
     """
+    item = _cleaned(item)
     rubric = item.rubric
     form = rubric.form if form is None else form
     digest = hashlib.sha256(f"{item.question}\x00{item.response}".encode()).hexdigest()[:12]
@@ -49,4 +52,17 @@ def rubric_messages(
     parts = [role if name == "role" else mark(name, texts[name]) for name in rubric.shows]
     return Message("system", rubric.grader), Message(
         "user", "\n\n".join([rubric.scale(letters=letters), *parts, form])
+    )
+
+
+def _cleaned(item: JudgeItem) -> JudgeItem:
+    """Return an item whose texts can be sent: a file with JSON escapes may bring lone surrogates along."""
+    prompt = item.eval_prompt
+    return replace(
+        item,
+        description=replace_surrogates(item.description),
+        system_prompt=replace_surrogates(item.system_prompt),
+        question=replace_surrogates(item.question),
+        response=replace_surrogates(item.response),
+        eval_prompt=None if prompt is None else replace_surrogates(prompt),
     )

@@ -11,6 +11,7 @@ from personascope.errors import UsageError
 from personascope.judge._contract import Judge
 from personascope.judge._offline import RulesJudge
 from personascope.judge.local._judge import LocalJudge
+from personascope.judge.remote._endpoint import split_address
 from personascope.judge.remote._judge import OpenAIJudge, OpenAIOptions
 
 FORMS = (
@@ -55,7 +56,7 @@ def parse_judge(spec: str, **options: Any) -> Judge | None:
         return RulesJudge() if kind == "rules" else None
     if kind == "openai":
         _check(spec, given, [field.name for field in fields(OpenAIOptions)])
-        model, address = re.split("@(?=https?://)", rest, maxsplit=1)
+        model, address = split_address(rest)
         return OpenAIJudge(model, address, OpenAIOptions(**given))
     _check(spec, given, (*_LOADING, *_LOCAL))
     # Torch is loaded for this judge alone.

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
 
 from personascope.chat import Conversation, Message
 from personascope.dynamics.conversations._auditor import (
@@ -16,10 +15,14 @@ from personascope.dynamics.conversations._auditor import (
     UserTurnRequest,
 )
 from personascope.engines import Engine, Request, Sampling
-from personascope.errors import DynamicsError, UsageError
-
-if TYPE_CHECKING:
-    from openai import OpenAI
+from personascope.errors import DynamicsError, JudgeError, UsageError
+from personascope.judge import (
+    CallError,
+    ChatModel,
+    Endpoint,
+    Retries,
+    without_reasoning,
+)
 
 END = "[END]"
 """What an auditor model writes when the user has nothing more to say."""
@@ -60,7 +63,7 @@ def auditor_conversation(asked: UserTurnRequest, min_turns: int) -> Conversation
 
 def read_message(text: str, asked: UserTurnRequest, min_turns: int) -> Answer:
     """Return what an auditor model's reply means."""
-    said = text.strip()
+    said = without_reasoning(text)
     over = END in said and asked.turn >= min_turns
     # A message before the mark is the last one: the next call will bring the mark alone.
     said = said.replace(END, "").strip()
@@ -104,10 +107,10 @@ class LocalAuditor:
 
 
 class OpenAIAuditor:
-    """A model behind an OpenAI-compatible chat-completions server.
+    """A model behind an OpenAI-compatible chat-completions server, called as the judges' are.
 
-    Calls that fail for a passing reason are repeated by the ``openai`` library, with its waits and the
-    server's ``Retry-After``; one that keeps failing is reported for its conversation alone.
+    Calls that fail for a passing reason are repeated, after the wait that the server asks for; one that keeps
+    failing is reported for its conversation alone.
     """
 
     def __init__(
@@ -116,6 +119,7 @@ class OpenAIAuditor:
         base_url: str,
         *,
         api_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
         min_turns: int = 2,
         concurrency: int = 16,
         attempts: int = 4,
@@ -127,7 +131,8 @@ class OpenAIAuditor:
         Args:
             model: The model's name on the server.
             base_url: Address up to and including ``/v1``.
-            api_key: None for the environment's ``OPENAI_API_KEY``; without either a placeholder is sent.
+            api_key: None for the environment's ``OPENAI_API_KEY``; without either no key is sent.
+            headers: Name of a header -> environment variable that holds its value.
             min_turns: Exchanges before which the auditor may not end a conversation.
             concurrency: Calls under way at once, at most.
             attempts: Calls for one message at most.
@@ -135,33 +140,20 @@ class OpenAIAuditor:
             temperature: Of the auditor's draws.
 
         Raises:
-            DynamicsError: If the library is not installed.
-            UsageError: If the address is no HTTP address, or a number is not positive.
+            UsageError: If the address is no HTTP address or has credentials in it, a header's variable is not
+                set, or a number is not positive.
         """
-        try:
-            import openai
-        except ImportError as error:
-            raise DynamicsError(
-                f"an auditor behind a server needs the openai library, which cannot be imported: {error}",
-                hint="pip install 'personascope[auditor]'",
-            ) from error
-        if not base_url.startswith(("http://", "https://")):
-            raise UsageError(
-                f"the auditor's address {base_url!r} is no HTTP address", hint="give one like https://host/v1"
-            )
         for what, value in {"concurrency": concurrency, "attempts": attempts, "timeout": timeout}.items():
             if value <= 0:
                 raise UsageError(f"the auditor's {what} is {value}", hint="give a positive number")
-        self._openai: Any = openai
-        self._model = model
-        self._url = base_url
-        self._key = api_key or os.environ.get("OPENAI_API_KEY") or "none"
+        endpoint = Endpoint(base_url, who="auditor", api_key=api_key, headers=headers)
+        self.name = f"openai:{model}@{endpoint.name}"
+        self._model = ChatModel(
+            model, endpoint, who=f"auditor {self.name}", timeout=timeout, concurrency=concurrency
+        )
+        self._retries = Retries(attempts)
         self._min_turns = min_turns
-        self._concurrency = concurrency
-        self._attempts = attempts
-        self._timeout = timeout
         self._temperature = temperature
-        self.name = f"openai:{model}@{base_url}"
 
     def answer(self, asked: Sequence[UserTurnRequest]) -> list[Answer]:
         """Return the next message of each conversation, many calls at once.
@@ -169,45 +161,30 @@ class OpenAIAuditor:
         Raises:
             DynamicsError: If the server refuses the key or does not know the model.
         """
-        # Threads and not an event loop: a notebook has one running already.
-        with (
-            self._openai.OpenAI(
-                api_key=self._key, base_url=self._url, max_retries=self._attempts - 1, timeout=self._timeout
-            ) as client,
-            ThreadPoolExecutor(self._concurrency) as pool,
-        ):
-            return list(pool.map(lambda one: self._one(client, one), asked))
+        # An event loop in a thread of its own: a notebook has one running in this one already.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(asyncio.run, self._answers(asked)).result()
 
-    def _one(self, client: OpenAI, asked: UserTurnRequest) -> Answer:
-        wrong = self._openai
-        messages: Any = [
-            {"role": message.role, "content": message.content}
-            for message in auditor_conversation(asked, self._min_turns)
-        ]
+    async def _answers(self, asked: Sequence[UserTurnRequest]) -> list[Answer]:
+        self._model.open()
         try:
-            reply = client.chat.completions.create(
-                model=self._model,
-                messages=messages,
-                temperature=self._temperature,
-                max_tokens=REPLY_TOKENS,
-                seed=asked.seed,
-            )
-        except (wrong.AuthenticationError, wrong.PermissionDeniedError, wrong.NotFoundError) as error:
-            raise DynamicsError(
-                f"the auditor {self.name} cannot be used: {_line(error)}",
-                hint="check OPENAI_API_KEY, the model's name, and the address, which usually ends in /v1",
-            ) from error
-        except wrong.OpenAIError as error:
-            return AuditorFailure(f"{type(error).__name__}: {_line(error)}")
-        except ValueError as error:
-            # The library passes on what its JSON decoder says of a body that is none.
-            return AuditorFailure(f"the server's answer is no JSON: {_line(error)}")
-        choices = getattr(reply, "choices", None)
-        if not choices or choices[0].message is None:
-            return AuditorFailure("the server's answer is no chat completion")
-        text = choices[0].message.content
-        return read_message(text or "", asked, self._min_turns)
+            return await asyncio.gather(*(self._one(one) for one in asked))
+        except JudgeError as error:
+            raise DynamicsError(error.message, hint=error.hint) from error
+        finally:
+            await self._model.aclose()
 
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    async def _one(self, asked: UserTurnRequest) -> Answer:
+        messages = auditor_conversation(asked, self._min_turns)
+        try:
+            async with self._model.turn():
+                reply = await self._retries.start()(
+                    self._model.chat,
+                    messages,
+                    REPLY_TOKENS,
+                    temperature=self._temperature,
+                    more={"seed": asked.seed},
+                )
+        except CallError as failure:
+            return AuditorFailure(f"{failure.kind}: {failure}"[:300])
+        return read_message(reply.text, asked, self._min_turns)

@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from personascope import engines
 from personascope.dynamics.conversations._auditor import Auditor, ScriptedAuditor
 from personascope.dynamics.conversations._auditor_models import LocalAuditor, OpenAIAuditor
 from personascope.engines import Engine
 from personascope.errors import UsageError
+from personascope.judge import Endpoint, split_address
 
 AUDITORS = "scripted, self, local:MODEL, openai:MODEL@BASE_URL"
 
 
-def check_auditor(spec: str) -> None:
+def check_auditor(spec: str, headers: Mapping[str, str] | None = None) -> None:
     """Check a specification before a model is loaded.
 
+    Args:
+        spec: As `parse_auditor` takes it.
+        headers: Headers of a server's calls, likewise.
+
     Raises:
-        UsageError: If it names no auditor.
+        UsageError: If it names no auditor, its server's address cannot be used, or headers are given to an
+            auditor that has no server.
     """
     if not re.fullmatch(r"scripted|self|local:.+|openai:.+?@https?://.+", spec.strip()):
         raise UsageError(f"there is no auditor {spec!r}", hint=f"give one of: {AUDITORS}")
+    kind, _, rest = spec.strip().partition(":")
+    if kind == "openai":
+        Endpoint(split_address(rest)[1], who="auditor", headers=headers)
+    elif headers:
+        raise UsageError(f"the auditor {spec!r} has no server that takes headers")
 
 
-def parse_auditor(spec: str, *, target: Engine, min_turns: int = 2, max_batch: int = 128) -> Auditor:
+def parse_auditor(
+    spec: str,
+    *,
+    target: Engine,
+    min_turns: int = 2,
+    max_batch: int = 128,
+    headers: Mapping[str, str] | None = None,
+) -> Auditor:
     """Make the auditor that a specification names.
 
     Args:
@@ -32,13 +51,13 @@ def parse_auditor(spec: str, *, target: Engine, min_turns: int = 2, max_batch: i
         target: The engine that ``self`` plays with.
         min_turns: Exchanges before which a model may not end a conversation.
         max_batch: Messages that a local model writes side by side.
+        headers: For a server: name of a header -> environment variable that holds its value.
 
     Raises:
-        UsageError: If the specification is none of these.
-        DynamicsError: If the library that it needs is not installed.
+        UsageError: If the specification is none of these, or its server's address cannot be used.
         ModelError: If a local model cannot be loaded.
     """
-    check_auditor(spec)
+    check_auditor(spec, headers)
     kind, _, rest = spec.strip().partition(":")
     if spec.strip() == "scripted":
         return ScriptedAuditor()
@@ -46,5 +65,5 @@ def parse_auditor(spec: str, *, target: Engine, min_turns: int = 2, max_batch: i
         return LocalAuditor(target, min_turns=min_turns)
     if kind == "local":
         return LocalAuditor(engines.load_engine(rest, max_batch=max_batch), min_turns=min_turns)
-    name, _, address = rest.partition("@")
-    return OpenAIAuditor(name, address.rstrip("/"), min_turns=min_turns)
+    name, address = split_address(rest)
+    return OpenAIAuditor(name, address, headers=headers, min_turns=min_turns)

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-
-import httpx
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception,
-    stop_after_attempt,
-    wait_random_exponential,
-)
 
 from personascope.chat import Message
 from personascope.errors import JudgeError, UsageError
 from personascope.judge._contract import JudgeItem, JudgeStats, Verdict
 from personascope.judge._prompts import rubric_messages
 from personascope.judge._rubric import ROLE_SCORE, Rubric
-from personascope.judge.parsing._labels import parse_answer
-from personascope.judge.parsing._scores import reason_of
+from personascope.judge.parsing._answer import parse_answer, reason_of
+from personascope.judge.parsing._refusal import is_refusal
 from personascope.judge.remote._budget import CHARS_PER_TOKEN, Ledger, guess_tokens
 from personascope.judge.remote._cache import ScoreCache, cache_key
-from personascope.judge.remote._dialect import CallError, Dialect, DialectError, JudgeReply, read_reply
+from personascope.judge.remote._client import TOO_LARGE, CallError, Retries
+from personascope.judge.remote._dialect import Dialect, DialectError
+from personascope.judge.remote._endpoint import Endpoint
+from personascope.judge.remote._model import ChatModel
+from personascope.judge.remote._reply import FILTERED, ChatReply
 
 REPLY_GUESS = 30
+_LASTING = frozenset({FILTERED, "no score", "rejected", TOO_LARGE})
+"""Kinds of failure that another call for the same item would meet again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +34,10 @@ class OpenAIOptions:
 
     Attributes:
         api_key: None for the environment's ``OPENAI_API_KEY``; without either, no key is sent.
+        headers: Name of a header -> environment variable that holds its value, such as
+            ``{"api-key": "AZURE_API_KEY"}``. A header about a key takes the place of ``OPENAI_API_KEY``.
         concurrency: Calls under way at the same time, at most.
-        timeout: Seconds for a whole call.
+        timeout: Seconds for a whole call, its answer read to the end.
         attempts: Calls for one item at most, besides those that find out the server's dialect.
         backoff: Seconds of the first wait between attempts, at most; each wait is drawn between 0
             and a bound that doubles with every attempt.
@@ -54,6 +53,7 @@ class OpenAIOptions:
     """
 
     api_key: str | None = field(default=None, repr=False)
+    headers: Mapping[str, str] | None = None
     concurrency: int = 16
     timeout: float = 60.0
     attempts: int = 6
@@ -103,19 +103,16 @@ class Estimate:
 class _Session:
     """What belongs to one event loop."""
 
-    client: httpx.AsyncClient
-    slots: asyncio.Semaphore
-    first: asyncio.Lock
     settled: asyncio.Condition
     fatal: JudgeError | None = None
 
 
 @dataclass(slots=True)
 class _Tally:
-    """Calls made for one item, and those of them whose reply held no score."""
+    """Calls made for one item, and the reply among them that held no score."""
 
     calls: int = 0
-    unparsed: int = 0
+    unparsed: str | None = None
 
 
 class OpenAIJudge:
@@ -124,7 +121,9 @@ class OpenAIJudge:
     Structured output is asked for by schema; a server that refuses that is asked for a JSON object,
     then for plain text, and what it takes is remembered. Until a first call has succeeded, items go
     one at a time, so that a wrong key or an empty account costs a single call. Calls that fail for
-    a passing reason are repeated after a wait; a reply without a score is asked for once more.
+    a passing reason are repeated after a wait; a reply without a score is asked for once more, with the
+    form in which to reply repeated. What a
+    content filter or the model itself turns away is "filtered" by one call, and not asked for again.
 
     A call that broke off after it was sent counts its estimated prompt tokens as spent, since the
     server may well have charged for it.
@@ -135,29 +134,17 @@ class OpenAIJudge:
         options: How to call it.
 
     Raises:
-        UsageError: If the address is no HTTP address, or has credentials in it.
+        UsageError: If the address is no HTTP address or has credentials in it, or a header's variable is not
+            set.
         JudgeError: If the cache file cannot be used.
     """
 
     def __init__(self, model: str, base_url: str, options: OpenAIOptions | None = None) -> None:
         """Check the address and open the cache; nothing is called yet."""
         options = options or OpenAIOptions()
-        try:
-            url = httpx.URL(base_url.rstrip("/"))
-        except httpx.InvalidURL as error:
-            raise UsageError(f"the judge's base URL {base_url!r} is no URL: {error}") from error
-        if url.scheme not in ("http", "https") or not url.host:
-            raise UsageError(
-                f"the judge's base URL {base_url!r} is no HTTP address", hint="give one like https://host/v1"
-            )
-        if url.userinfo:
-            raise UsageError(
-                f"the judge's base URL for {url.host} has credentials in it",
-                hint="give the key in OPENAI_API_KEY; the URL is stored with the results",
-            )
-        self._model = model
-        self._url = str(url)
-        self._host = url.host
+        self._endpoint = Endpoint(base_url, api_key=options.api_key, headers=options.headers)
+        self._model_name = model
+        self._url = self._endpoint.name
         self._options = options
         self._name = f"openai:{model}@{self._url}"
         self._ledger = Ledger(
@@ -165,11 +152,18 @@ class OpenAIJudge:
         )
         self._cache = None if options.cache is None else ScoreCache(Path(options.cache))
         self._session: _Session | None = None
-        self._dialect = Dialect()
+        self._model = ChatModel(
+            model,
+            self._endpoint,
+            who=f"judge {self._name}",
+            timeout=options.timeout,
+            concurrency=options.concurrency,
+        )
+        self._retries = Retries(
+            options.attempts, options.backoff, options.backoff_max, options.retry_after_max
+        )
         self._heard = False  # any HTTP answer, whatever it said
-        self._working = False  # a reply of the model
         self._failed_in_a_row = 0
-        self._backoff = wait_random_exponential(multiplier=options.backoff, max=options.backoff_max)
 
     @property
     def name(self) -> str:
@@ -204,19 +198,18 @@ class OpenAIJudge:
         """
         messages = rubric_messages(item)
         parameters: dict[str, object] = {"temperature": 0, "reply_tokens": self._options.reply_tokens}
-        key = cache_key(self._model, self._url, messages, parameters, item.rubric.digest)
+        key = cache_key(self._model_name, self._url, messages, parameters, item.rubric.digest)
         known = self._cache.get(key) if self._cache else None
         if known is not None:
             self._ledger.cached += 1
             label = item.rubric.labels[known[0]]
             return Verdict(item.id, known[0], known[1], self._name, cached=True, label=label)
-        session = self._session = self._session or self._open()
+        session = self._session
+        if session is None:
+            session = self._session = _Session(asyncio.Condition())
+            self._model.open()
         try:
-            async with session.slots:
-                if not self._working:
-                    async with session.first:
-                        if not self._working:
-                            return await self._scored(item, messages, key, session)
+            async with self._model.turn():
                 return await self._scored(item, messages, key, session)
         except JudgeError as error:
             session.fatal = session.fatal or error
@@ -226,71 +219,63 @@ class OpenAIJudge:
         """Close the connections; the cache stays open for the next event loop."""
         session, self._session = self._session, None
         if session is not None:
-            await session.client.aclose()
-
-    def _open(self) -> _Session:
-        options = self._options
-        key = options.api_key or os.environ.get("OPENAI_API_KEY")
-        client = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=options.timeout,
-            limits=httpx.Limits(max_connections=options.concurrency),
-            # A proxy of the environment cannot reach a server on this machine.
-            trust_env=self._host not in ("localhost", "127.0.0.1", "::1"),
-        )
-        return _Session(client, asyncio.Semaphore(options.concurrency), asyncio.Lock(), asyncio.Condition())
+            await self._model.aclose()
 
     async def _scored(
         self, item: JudgeItem, messages: tuple[Message, ...], key: str, session: _Session
     ) -> Verdict:
         tally = _Tally()
-        retrying = AsyncRetrying(
-            stop=stop_after_attempt(self._options.attempts),
-            wait=self._wait,
-            retry=retry_if_exception(lambda error: isinstance(error, CallError) and error.again),
-            reraise=True,
-        )
         try:
-            scored: tuple[int, str] = await retrying(self._attempt, messages, item.rubric, tally, session)
+            scored: tuple[int, str] = await self._retries.start()(
+                self._attempt, messages, item.rubric, tally, session
+            )
         except CallError as failure:
             self._count_failed(failure)
-            reason = f"no score after {tally.calls} calls: {failure.kind}: {failure}"
-            return Verdict(item.id, None, reason, self._name, calls=tally.calls)
+            calls = "1 call" if tally.calls == 1 else f"{tally.calls} calls"
+            reason = f"no score after {calls}: {failure.kind}: {failure}"
+            passing = failure.kind not in _LASTING
+            return Verdict(item.id, None, reason, self._name, calls=tally.calls, passing=passing)
         self._failed_in_a_row = 0
         score, reason = scored
         if self._cache:
-            self._cache.put(key, score, reason, self._model)
+            self._cache.put(key, score, reason, self._model_name)
         label = item.rubric.labels[score]
         return Verdict(item.id, score, reason, self._name, calls=tally.calls, label=label)
 
     async def _attempt(
         self, messages: tuple[Message, ...], rubric: Rubric, tally: _Tally, session: _Session
     ) -> tuple[int, str]:
-        dialect = self._dialect
-        while True:
+        if tally.unparsed is not None:
+            # The same words would bring the same reply at temperature 0.
+            said = Message("assistant", tally.unparsed.strip()[:500] or "(nothing)")
+            messages = (*messages, said, Message("user", rubric.form))
+
+        async def send(dialect: Dialect) -> ChatReply:
             try:
-                reply = await self._call(messages, rubric, dialect, tally, session)
-                break
-            except DialectError as refused:
+                return await self._call(messages, rubric, dialect, tally, session)
+            except DialectError:
                 self._ledger.errors["format refused"] += 1
-                dialect = refused.dialect
+                raise
             except CallError as failure:
                 self._ledger.errors[failure.kind] += 1
                 raise
-        # Kept only now: a refusal may have been about something else.
-        self._dialect = dialect
-        self._working = True
-        score = parse_answer(reply.text, rubric, cut=reply.cut)
+
+        reply = await self._model.ask(send)
+        # Some servers put the whole reply where reasoning belongs; of a cut one that is no answer.
+        text = reply.text if reply.text.strip() or reply.cut else reply.reasoning
+        score = parse_answer(text, rubric, cut=reply.cut)
         if score is not None:
-            return score, reason_of(reply.text)
+            # Cleaned once more: JSON inside the reply has its own escapes.
+            return score, reason_of(text, self._endpoint.clean)
+        if is_refusal(text):
+            self._ledger.errors[FILTERED] += 1
+            raise CallError(FILTERED, f"the judge model declines: {text.strip()[:80]!r}", again=False)
         self._ledger.errors["no score"] += 1
         if reply.cut:
             limit = f"the reply was cut at {self._options.reply_tokens} tokens (raise reply_tokens)"
-            raise CallError("no score", f"{limit}: {reply.text[-80:]!r}", again=False)
-        tally.unparsed += 1
-        raise CallError(
-            "no score", f"the reply gives no {rubric.key}: {reply.text[:80]!r}", again=tally.unparsed < 2
-        )
+            raise CallError("no score", f"{limit}: {text[-80:]!r}", again=False)
+        first, tally.unparsed = tally.unparsed is None, text
+        raise CallError("no score", f"the reply gives no {rubric.key}: {text[:80]!r}", again=first)
 
     async def _call(
         self,
@@ -299,7 +284,7 @@ class OpenAIJudge:
         dialect: Dialect,
         tally: _Tally,
         session: _Session,
-    ) -> JudgeReply:
+    ) -> ChatReply:
         if session.fatal is not None:
             # Another item ended the judge while this one waited for its turn.
             raise JudgeError(session.fatal.message, hint=session.fatal.hint)
@@ -311,39 +296,30 @@ class OpenAIJudge:
         self._ledger.retries += tally.calls > 0
         tally.calls += 1
         try:
-            async with asyncio.timeout(self._options.timeout):
-                response = await session.client.post(
-                    f"{self._url}/chat/completions",
-                    json=dialect.body(self._model, messages, self._options.reply_tokens, rubric),
-                )
+            reply = await self._model.call(dialect, messages, self._options.reply_tokens, rubric)
             self._heard = True
-            used = (0, 0)
-            reply = read_reply(response, dialect, self._name)
             prompt, completion = reply.prompt_tokens, reply.completion_tokens
+            received = math.ceil(len(reply.text + reply.reasoning) / CHARS_PER_TOKEN)
             used = (
                 guess if prompt is None else prompt,
-                math.ceil(len(reply.text) / CHARS_PER_TOKEN) if completion is None else completion,
+                received if completion is None else completion,
             )
-        except (TimeoutError, httpx.TimeoutException) as error:
-            message = f"no answer within {self._options.timeout} s"
-            raise CallError("timeout", message, again=True) from error
-        except httpx.ConnectError as error:
-            used = (0, 0)
-            raise CallError("connection", str(error) or type(error).__name__, again=True) from error
-        except httpx.HTTPError as error:
-            raise CallError("connection", str(error) or type(error).__name__, again=True) from error
+        except CallError as failure:
+            self._heard = self._heard or failure.answered
+            if not failure.sent or (failure.answered and failure.kind != FILTERED):
+                used = (0, 0)
+            raise
+        except (DialectError, JudgeError):
+            self._heard, used = True, (0, 0)
+            raise
         finally:
             await self._ledger.settle(reserved, used, session.settled)
         return reply
 
-    def _wait(self, state: RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, CallError) and error.wait is not None:
-            # The jitter keeps the calls that were turned away together from coming back together.
-            return min(error.wait, self._options.retry_after_max) + self._backoff(state)
-        return self._backoff(state)
-
     def _count_failed(self, failure: CallError) -> None:
+        if failure.kind == FILTERED:
+            # The judge works; it is the material that is turned away.
+            return
         self._failed_in_a_row += 1
         if not self._heard:
             raise JudgeError(

@@ -14,17 +14,24 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Answer:
-    """What goes over the wire: after `delay` seconds, the first `cut` bytes of the body."""
+    """What goes over the wire: after `delay` seconds, the first `cut` bytes of the body.
 
-    body: str
+    With `chunks`, those are sent instead, one after another, without a length said before.
+    """
+
+    body: str | bytes
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     delay: float = 0.0
     cut: int | None = None
+    chunks: Callable[[], Iterator[bytes]] | None = None
 
 
-def completion(content: str | None, *, prompt: int = 100, reply: int = 10, finish: str = "stop") -> Answer:
-    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": content}}
+def completion(
+    content: str | None, *, prompt: int = 100, reply: int = 10, finish: str = "stop", **message: object
+) -> Answer:
+    said = {"role": "assistant", "content": content, **message}
+    choice = {"index": 0, "finish_reason": finish, "message": said}
     usage = {"prompt_tokens": prompt, "completion_tokens": reply}
     return Answer(json.dumps({"choices": [choice], "usage": usage}))
 
@@ -42,6 +49,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, script: Callable[[int, dict[str, Any]], Answer]) -> None:
         self.script = script
         self.bodies: list[dict[str, Any]] = []
+        self.paths: list[str] = []
         self.headers_seen: list[dict[str, str]] = []
         self.at_once = 0
         self.most_at_once = 0
@@ -65,11 +73,12 @@ class _Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             number = len(self.server.bodies)
             self.server.bodies.append(body)
+            self.server.paths.append(self.path)
             self.server.headers_seen.append({k.lower(): v for k, v in self.headers.items()})
             self.server.at_once += 1
             self.server.most_at_once = max(self.server.most_at_once, self.server.at_once)
         try:
-            if self.path != "/v1/chat/completions":
+            if not self.path.partition("?")[0].endswith("/chat/completions"):
                 self._write(error(404, f"no such path {self.path}"))
             else:
                 self._write(self.server.script(number, body))
@@ -81,14 +90,21 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _write(self, answer: Answer) -> None:
         time.sleep(answer.delay)
-        data = answer.body.encode()
+        data = answer.body.encode() if isinstance(answer.body, str) else answer.body
+        headers = {"Content-Type": "application/json", **answer.headers}
+        if answer.chunks is None:
+            headers["Content-Length"] = str(len(data))
         self.send_response(answer.status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        for name, value in answer.headers.items():
+        for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(data[: answer.cut])
+        if answer.chunks is None:
+            self.wfile.write(data[: answer.cut])
+            return
+        self.close_connection = True
+        for chunk in answer.chunks():
+            self.wfile.write(chunk)
+            self.wfile.flush()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Keep the test's output clean."""
