@@ -88,7 +88,11 @@ def _sentencepiece_like(family: Family) -> Tokenizer:
 @functools.cache
 def tiny_tokenizer(template: str = "chatml") -> PreTrainedTokenizerFast:
     """Build the tokenizer of a family of `templates.FAMILIES` ("none" has no chat template)."""
-    family = FAMILIES[template]
+    return family_tokenizer(FAMILIES[template], adds_bos=template not in ("chatml", "phi3"))
+
+
+def family_tokenizer(family: Family, *, adds_bos: bool = True) -> PreTrainedTokenizerFast:
+    """Build the tokenizer of a family; with ``adds_bos`` it puts the family's bos before a text."""
     backend = _sentencepiece_like(family) if family.spm else _byte_level(family)
     # Phi 3 like families have turn tokens that swallow the white space after them.
     backend.add_special_tokens(
@@ -98,15 +102,15 @@ def tiny_tokenizer(template: str = "chatml") -> PreTrainedTokenizerFast:
         ]
     )
     backend.add_tokens([AddedToken(token, special=False, normalized=False) for token in family.plain_added])
-    if family.bos and template not in ("chatml", "phi3"):
+    if family.bos and adds_bos:
         bos_id = backend.token_to_id(family.bos)
-        adds_bos = processors.TemplateProcessing(
+        with_bos = processors.TemplateProcessing(
             single=f"{family.bos} $A",
             pair=f"{family.bos} $A {family.bos} $B",
             special_tokens=[(family.bos, bos_id)],
         )
         backend.post_processor = (
-            processors.Sequence([backend.post_processor, adds_bos]) if backend.post_processor else adds_bos
+            processors.Sequence([backend.post_processor, with_bos]) if backend.post_processor else with_bos
         )
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,

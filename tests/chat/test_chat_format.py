@@ -1,8 +1,10 @@
 """What a chat format finds out about a template."""
 
+from datetime import date
+
 import pytest
 
-from personascope.chat import ChatFormat, Conversation, Message, TranscriptFormat
+from personascope.chat import ChatFormat, ChatOptions, Conversation, Message, TranscriptFormat
 from personascope.errors import ChatError
 from templates import FAMILIES
 from tiny import tiny_tokenizer
@@ -114,10 +116,29 @@ def test_reasoning_that_a_template_drops_is_in_no_span() -> None:
     assert "Hm." not in text_of(chat, *conversation)
 
 
-def test_a_content_that_changes_the_template_around_it_is_refused() -> None:
+def test_the_reasoning_of_the_last_reply_is_a_span_of_its_own() -> None:
     chat = ChatFormat(tiny_tokenizer("qwen3"))
+    for reply in (
+        Message("assistant", "<think>\nHm.\n</think>\n\nI am a poet."),
+        Message("assistant", "I am a poet.", reasoning="Hm."),
+    ):
+        rendered = chat.render_with_spans((USER, reply))
+        decode = chat.tokenizer.decode
+        (thought,) = rendered.thinking
+        assert decode(rendered.token_ids[thought.start : thought.end]).strip() == "Hm."
+        answer = rendered.spans[1]
+        assert decode(rendered.token_ids[answer.start : answer.end]) == "I am a poet."
+        think = [chat.tokenizer.convert_tokens_to_ids(tag) for tag in ("<think>", "</think>")]
+        assert [i for i in rendered.token_ids if i in think] == think
+
+
+def test_what_follows_the_content_in_another_way_than_was_learnt_is_refused() -> None:
+    template = (
+        "{% for m in messages %}{{ '<|im_start|>' + m.content + '<|im_end|>' }}"
+        "{% if 'poet' in m.content %}{{ ' verse' }}{% endif %}{% endfor %}"
+    )
     with pytest.raises(ChatError, match="changes the content"):
-        chat.render((USER, Message("assistant", "<think>\nHm.\n</think>\n\nI am a poet.")))
+        with_template("chatml", template).render((USER, Message("assistant", "I am a poet.")))
 
 
 def test_a_tag_that_a_template_writes_cannot_be_written_by_a_message() -> None:
@@ -202,22 +223,22 @@ def test_a_template_that_omits_empty_turns_is_followed() -> None:
     assert decoded(chat, conversation) == ["", "Hello", "", "Who are you?"]
 
 
-def test_a_template_with_todays_date_works_past_midnight(monkeypatch: pytest.MonkeyPatch) -> None:
-    template = "{{ day() }}{% for m in messages %}{{ '<|im_start|>' + m.content + '<|im_end|>' }}{% endfor %}"
+def test_a_template_with_todays_date_keeps_the_day_on_which_it_was_made() -> None:
+    template = (
+        "{{ strftime_now('%d %b %Y') }}{% for m in messages %}{{ '<|im_start|>' + m.content + '<|im_end|>' }}"
+        "{% endfor %}"
+    )
     tokenizer = tiny_tokenizer.__wrapped__("chatml")
     tokenizer.chat_template = template
-    today = ["Monday"]
-    original = tokenizer.apply_chat_template
-    monkeypatch.setattr(
-        tokenizer,
-        "apply_chat_template",
-        lambda messages, **options: original(messages, day=lambda: today[0], **options),
-    )
-    chat = ChatFormat(tokenizer)
-    assert decoded(chat, (USER,)) == ["Who are you?"]
-    today[0] = "Tuesday"
-    assert decoded(chat, (USER,)) == ["Who are you?"]
-    assert text_of(chat, USER).startswith("Tuesday")
+    first = ChatFormat(tokenizer, options=ChatOptions(today=date(2026, 3, 1)))
+    assert decoded(first, (USER,)) == ["Who are you?"]
+    assert text_of(first, USER).startswith("01 Mar 2026")
+    assert first.today == date(2026, 3, 1)
+    later = first.with_options(ChatOptions(today=date(2026, 3, 2)))
+    assert text_of(later, USER).startswith("02 Mar 2026")
+    assert later.digest == first.digest
+    assert ChatFormat(tokenizer).today == date.today()
+    assert ChatFormat(tiny_tokenizer("chatml")).today is None
 
 
 @pytest.mark.parametrize(

@@ -5,16 +5,19 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date
 from typing import TYPE_CHECKING, Any, cast
 
-import jinja2
-import jinja2.meta
-
-from personascope.chat._layout import LayoutFinder
+from personascope.chat._layout import Layout, LayoutFinder
 from personascope.chat._messages import Conversation, Message
+from personascope.chat._options import ChatOptions, Thinking, template_options
+from personascope.chat._parts import ReplyMarks, find_marks
+from personascope.chat._reasoning import split_reasoning
+from personascope.chat._reply import ReplyFormat
 from personascope.chat._spans import Rendered, TurnSpan
+from personascope.chat._template import ChatTemplate
 from personascope.chat._tokens import ContentTokenizer
 from personascope.chat._transcript import TranscriptFormat
 from personascope.errors import ChatError
@@ -22,15 +25,19 @@ from personascope.errors import ChatError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_THINKING = re.compile(r"(enable_|use_)?(thinking|reasoning)")
 _PROBE = "Hello there"
 _BLANK_LINE = "\n\n"
+
+_Place = tuple[int, int, int]
+"""Index of a message that the template is given, start and end in its content."""
 
 
 class ChatFormat:
     """A model's chat template, read for what it does and never for whose it is.
 
-    - Thinking is switched off wherever the template has a switch for it.
+    - Thinking is switched off wherever the template has a switch for it, unless it is asked for.
+    - A reply may have parts: thinking, the answer, tool calls. Their marks are learnt from the template
+      (`marks`). Reasoning inside the content of an assistant message is taken for reasoning.
     - A template without a system role (one that refuses a system message, or drops it) gets the
       system text in front of the first user turn, a blank line between.
     - A system message that is empty or white space counts as no system message. A template that then
@@ -38,7 +45,8 @@ class ChatFormat:
     - A message cannot write a token that the template marks turns with: in a message, the text of
       such a token is tokenised as plain text. Turns that a template marks with plain text only cannot
       be protected in that way.
-    - A template that writes today's date writes it.
+    - A template that writes today's date writes the day on which the format was made, or the one that it
+      was given.
 
     Raises:
         ChatError: On construction, if there is no chat template, it cannot render a user message, or
@@ -47,14 +55,22 @@ class ChatFormat:
 
     stop_strings: tuple[str, ...] = ()
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, model_name: str = "") -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        model_name: str = "",
+        options: ChatOptions | None = None,
+    ) -> None:
         """Read a tokenizer's chat template.
 
         Args:
             tokenizer: A fast tokenizer with a chat template.
             model_name: Named in errors.
+            options: Thinking, the template's variables, and the date; the defaults if not given.
         """
         self.tokenizer = tokenizer
+        self.options = options or ChatOptions()
         self.model_name = model_name or str(getattr(tokenizer, "name_or_path", "") or "the model")
         if not tokenizer.chat_template:
             raise ChatError(
@@ -62,18 +78,40 @@ class ChatFormat:
                 hint="use an instruct model, pass token ids, or take ChatFormat.transcript(tokenizer)",
             )
         try:
-            self._template = tokenizer.get_chat_template()
+            source = tokenizer.get_chat_template()
         except ValueError as error:
             raise ChatError(
                 f"{self.model_name} has several chat templates and none is the default: {error}",
                 hint="set tokenizer.chat_template to the one to use",
             ) from error
-        self._options: dict[str, Any] = dict.fromkeys(_thinking_switches(self._template), False)
+        special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+        self._template = ChatTemplate(
+            source, special, today=self.options.today or date.today(), name=self.model_name
+        )
+        self._values: dict[str, Any] = {}
+        self._values, self._switches = template_options(
+            self._template, self.options, self._probe_with, self.model_name
+        )
+        if self.options.thinking and not (self._switches or self.marks.thinks):
+            raise ChatError(
+                f"{self.model_name} does not think before its answer, as far as its chat template tells",
+                hint="leave thinking off, or name the template's variable (--template-arg)",
+            )
         self._finders = {
             prompt: LayoutFinder(functools.partial(self._render_text, add_generation_prompt=prompt))
             for prompt in (False, True)
         }
         self._text_of([Message("user", _PROBE)])
+
+    def with_options(self, options: ChatOptions) -> ChatFormat:
+        """Return the same template with other options; this one where they are the same.
+
+        Raises:
+            ChatError: If the template has no such variable, or no thinking that is asked for.
+        """
+        if options == self.options:
+            return self
+        return ChatFormat(self.tokenizer, model_name=self.model_name, options=options)
 
     @staticmethod
     def transcript(tokenizer: PreTrainedTokenizerBase, *, model_name: str = "") -> TranscriptFormat:
@@ -95,26 +133,58 @@ class ChatFormat:
 
     @property
     def has_thinking_switch(self) -> bool:
-        """Whether the template has a switch for thinking (it is set to off)."""
-        return bool(self._options)
+        """Whether the template has a switch for thinking."""
+        return bool(self._switches)
+
+    @functools.cached_property
+    def marks(self) -> ReplyMarks:
+        """The marks that tell the parts of a reply apart."""
+        added = [str(token) for token in self.tokenizer.added_tokens_decoder.values()]
+
+        def render(messages: Sequence[Mapping[str, Any]], prompt: bool) -> str:
+            return self._template.render(messages, self._values, add_generation_prompt=prompt)
+
+        return find_marks(render, self._template.source, added)
+
+    @property
+    def thinking(self) -> Thinking:
+        """Whether the model thinks before its answer, as far as its template tells."""
+        if self._switches:
+            return "on" if self.options.thinking else "off"
+        return "always" if self.marks.thinks else "none"
+
+    @property
+    def today(self) -> date | None:
+        """The date that the template writes; None for a template that writes none."""
+        return self._template.today if self._template.writes_date else None
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256, in hex, of the template, the special tokens and the options it is rendered with."""
+        """SHA-256, in hex, of the template, the special tokens and the options it is rendered with.
+
+        The date is not in it: what was made yesterday fits the same model today.
+        """
         state = {
             "format": "chat",
-            "template": self._template,
+            "template": self._template.source,
             "special_tokens": {name: str(token) for name, token in self.tokenizer.special_tokens_map.items()},
-            "options": self._options,
+            "options": self._values,
             "supports_system": self.supports_system,
         }
         return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
     @functools.cached_property
     def stop_token_ids(self) -> frozenset[int]:
-        """Tokens that end an assistant turn: the first one that the template writes after it, and eos."""
+        """Tokens that end an assistant turn: the first one that the template writes after it, and eos.
+
+        A token that also separates the parts of one reply ends none, where the template writes another one
+        after the last reply.
+        """
         eos = cast("int | None", self.tokenizer.eos_token_id)
-        ids = {eos, *(self._tokens.first_control(literal) for literal in self._turn_ends())}
+        marks = self.marks.texts
+        inside, last = (self._tokens.first_control(literal, marks) for literal in self._turn_ends())
+        inner = {self._tokens.control.get(text) for text in self.marks.inner}
+        ids = {eos, last} if inside in inner and last not in (None, inside) else {eos, last, inside}
         return frozenset(index for index in ids if index is not None)
 
     def render(self, conversation: Conversation, *, add_generation_prompt: bool = True) -> list[int]:
@@ -136,41 +206,50 @@ class ChatFormat:
 
         A span holds every token with at least one character of the content, so also one that a
         line break of the template was merged into; it never holds a special token. White space that
-        the template strips is not in it, and reasoning that it drops from an earlier turn neither.
+        the template strips is not in it. Reasoning has spans of its own, empty ones where the template
+        leaves it out; reasoning inside of a content is taken out of that first.
 
         Raises:
             ChatError: If the template refuses the conversation, it is empty, or its turns cannot be
                 located exactly.
         """
+        conversation = tuple(self._apart(message) for message in conversation)
         sent, sources = self._fold(conversation)
         layout = self._finders[add_generation_prompt].find(sent)
-        marks: list[tuple[int, int]] = []
-        for place in sources:
-            if place is None:
-                marks.append((0, 0))
-                continue
-            index, start, end = place
-            (kept_start, kept_end), origin = layout.kept[index], layout.ranges[index][0]
-            low, high = max(start, kept_start), min(end, kept_end)
-            # What was stripped away altogether is empty, at the nearest place that was kept.
-            low = min(low, kept_end)
-            marks.append((origin + low - kept_start, origin + max(low, high) - kept_start))
-        contents = sorted(span for span in layout.ranges if span[0] < span[1])
+        marks = [_placed(layout, place) for place in sources]
+        reasoned = [index for index, message in enumerate(conversation) if message.reasoning.strip()]
+        marks += [layout.thinking[place[0]] for index in reasoned if (place := sources[index]) is not None]
+        contents = sorted(span for span in (*layout.ranges, *layout.thinking) if span[0] < span[1])
         ids, spans = self._tokens.encode(layout.text, contents, marks)
         turns = [
             TurnSpan(index, message.role, *span)
-            for index, (message, span) in enumerate(zip(conversation, spans, strict=True))
+            for index, (message, span) in enumerate(zip(conversation, spans, strict=False))
         ]
-        return Rendered(tuple(ids), tuple(turns), layout.text)
+        thoughts = [
+            TurnSpan(index, "assistant", *span)
+            for index, span in zip(reasoned, spans[len(sources) :], strict=True)
+        ]
+        reply = None
+        if self.marks:
+            end = max((span[1] for span in layout.ranges), default=0)
+            reply = ReplyFormat.of(self.tokenizer, self.marks, layout.text[end:])
+        return Rendered(tuple(ids), tuple(turns), layout.text, tuple(thoughts), reply)
 
-    def _fold(self, conversation: Conversation) -> tuple[list[Message], list[tuple[int, int, int] | None]]:
+    def _apart(self, message: Message) -> Message:
+        """Return a message with reasoning that stands in its content taken out."""
+        if message.role != "assistant" or message.reasoning.strip() or not self.marks.thinks:
+            return message
+        pair = self.marks.thinking
+        reasoning, answer = split_reasoning(message.content, () if pair is None else (pair,))
+        return message if answer == message.content else replace(message, content=answer, reasoning=reasoning)
+
+    def _fold(self, conversation: Conversation) -> tuple[list[Message], list[_Place | None]]:
         """Return the messages that the template is given, and where each original one went.
 
-        That is (index of the message given, start and end of the content in its content), or None
-        for a system message that is left out.
+        That is the place of its content, or None for a system message that is left out.
         """
         sent: list[Message] = []
-        sources: list[tuple[int, int, int] | None] = []
+        sources: list[_Place | None] = []
         pending: str | None = None
         for index, message in enumerate(conversation):
             if message.role == "system" and not message.content.strip():
@@ -198,7 +277,7 @@ class ChatFormat:
                 pending = None
             else:
                 sources.append((len(sent), 0, len(message.content)))
-                sent.append(message)
+                sent.append(message if message.reasoning.strip() else Message(message.role, message.content))
         if pending is not None or not sent:
             what = "no message to render" if pending is None else "a system message and no user turn"
             raise ChatError(f"the conversation has {what}", hint="add a user message")
@@ -207,14 +286,12 @@ class ChatFormat:
     @functools.cached_property
     def _tokens(self) -> ContentTokenizer:
         literals = [piece for pieces in self._probe_literals() for piece in pieces]
-        tokens = ContentTokenizer(self.tokenizer, literals)
+        tokens = ContentTokenizer(self.tokenizer, [*literals, *self.marks.texts])
         probe = [Message("user", _PROBE), Message("assistant", _PROBE), Message("user", _PROBE)]
         layout = self._finders[True].find(probe)
         own, _ = tokens.encode(layout.text, layout.ranges, layout.ranges)
-        theirs = self.tokenizer.apply_chat_template(
-            _as_dicts(probe), tokenize=True, return_dict=False, add_generation_prompt=True, **self._options
-        )
-        if own != list(cast("list[int]", theirs)):
+        theirs: Any = self.tokenizer(layout.text, add_special_tokens=False).input_ids
+        if own != list(theirs):
             raise ChatError(
                 f"the tokenizer of {self.model_name} does something that is not in its tokenizer.json",
                 hint="report the model's name; pass token ids meanwhile",
@@ -241,32 +318,35 @@ class ChatFormat:
         return self._render_text(messages, add_generation_prompt=False)
 
     def _render_text(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
-        try:
-            text = self.tokenizer.apply_chat_template(
-                _as_dicts(messages),
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                **self._options,
-            )
-        except (jinja2.TemplateError, TypeError, ValueError) as error:
-            roles = ", ".join(message.role for message in messages)
-            raise ChatError(
-                f"the chat template of {self.model_name} refuses a conversation of {roles}: {error}",
-                hint="let user and assistant messages alternate, starting with the user",
-            ) from error
-        return cast("str", text)
+        return self._template.render(
+            [self._as_dict(message) for message in messages],
+            self._values,
+            add_generation_prompt=add_generation_prompt,
+        )
+
+    def _as_dict(self, message: Message) -> dict[str, str]:
+        given = {"role": message.role, "content": message.content}
+        if message.reasoning and self.marks.field:
+            given[self.marks.field] = message.reasoning
+        elif message.reasoning and self.marks.thinking is not None:
+            # A template without a field for it expects reasoning in the content, between its tags.
+            opening, closing = self.marks.thinking
+            given["content"] = f"{opening}\n{message.reasoning}\n{closing}\n\n{message.content}"
+        return given
+
+    def _probe_with(self, values: Mapping[str, Any]) -> str:
+        return self._template.render(
+            [{"role": "user", "content": _PROBE}], values, add_generation_prompt=True
+        )
 
 
-def _as_dicts(messages: Sequence[Message]) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in messages]
-
-
-def _thinking_switches(template: str) -> list[str]:
-    """Return the variables of a template that switch thinking on and off."""
-    try:
-        tree = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(template)
-        names = jinja2.meta.find_undeclared_variables(tree)
-    except jinja2.TemplateSyntaxError:
-        # Transformers' own tags are unknown here; a name that is no variable is ignored when rendering.
-        names = set(re.findall(r"\w+", template))
-    return sorted(name for name in names if _THINKING.fullmatch(name))
+def _placed(layout: Layout, place: _Place | None) -> tuple[int, int]:
+    """Return where a part of a message's content lies in the rendering."""
+    if place is None:
+        return 0, 0
+    index, start, end = place
+    (kept_start, kept_end), origin = layout.kept[index], layout.ranges[index][0]
+    low, high = max(start, kept_start), min(end, kept_end)
+    # What was stripped away altogether is empty, at the nearest place that was kept.
+    low = min(low, kept_end)
+    return origin + low - kept_start, origin + max(low, high) - kept_start

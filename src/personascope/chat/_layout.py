@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from personascope.chat._messages import Message
+from personascope.chat._reasoning import CLOSING_TAG
 from personascope.errors import ChatError
 
 Render = Callable[[Sequence[Message]], str]
@@ -23,7 +24,7 @@ Render = Callable[[Sequence[Message]], str]
 _PAD_LEFT, _PAD_RIGHT = "\n\t\n", "\n\f\n"
 _LEFT_RESIDUES = {_PAD_LEFT: "", "\t\n": "\n", "": None}
 _RIGHT_RESIDUES = {_PAD_RIGHT: "", "\n\f": "\n", "": None}
-_REASONING_END = re.compile(r"</[\w:-]+>")
+_REASONING_END = re.compile(rf"</[\w:-]+>|{CLOSING_TAG.pattern}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +35,26 @@ class Layout:
         text: The rendering.
         ranges: One range for each message, around what the template kept of its content.
         kept: One range for each message: the part of its content that the template kept.
+        thinking: One range for each message, around what the template wrote of its reasoning; empty where
+            it wrote none.
     """
 
     text: str
     ranges: tuple[tuple[int, int], ...]
     kept: tuple[tuple[int, int], ...]
+    thinking: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Skeleton:
     """What a template writes around the contents of a sequence of roles.
 
+    Message i of n has the slot i for its content and, if it has reasoning that the template writes, the
+    slot n + i for that.
+
     Attributes:
-        literals: The pieces of text around the contents, one more than there are contents.
-        order: Indices of the messages in the order in which their contents appear.
+        literals: The pieces of text around the slots, one more than there are slots.
+        order: Slots in the order in which they appear.
         strips: For each of those, the characters stripped on the left and on the right: "" for none,
             None for all white space.
     """
@@ -56,21 +63,23 @@ class Skeleton:
     order: tuple[int, ...]
     strips: tuple[tuple[str | None, str | None], ...]
 
-    def fill(self, contents: Sequence[str]) -> Layout:
-        """Put contents into their places."""
+    def fill(self, messages: Sequence[Message]) -> Layout:
+        """Put contents and reasoning into their places."""
+        texts = [message.content for message in messages] + [message.reasoning for message in messages]
         parts = [self.literals[0]]
         length = len(parts[0])
-        ranges = [(0, 0)] * len(contents)
-        kept = [(0, len(content)) for content in contents]
-        for index, (left, right), literal in zip(self.order, self.strips, self.literals[1:], strict=True):
-            content = contents[index]
-            shown = _strip_right(_strip_left(content, left), right)
-            start = len(content) - len(_strip_left(content, left)) if shown else 0
-            kept[index] = (start, start + len(shown))
-            ranges[index] = (length, length + len(shown))
+        ranges = [(0, 0)] * len(texts)
+        kept = [(0, len(text)) for text in texts]
+        for slot, (left, right), literal in zip(self.order, self.strips, self.literals[1:], strict=True):
+            text = texts[slot]
+            shown = _strip_right(_strip_left(text, left), right)
+            start = len(text) - len(_strip_left(text, left)) if shown else 0
+            kept[slot] = (start, start + len(shown))
+            ranges[slot] = (length, length + len(shown))
             parts += [shown, literal]
             length += len(shown) + len(literal)
-        return Layout("".join(parts), tuple(ranges), tuple(kept))
+        n = len(messages)
+        return Layout("".join(parts), tuple(ranges[:n]), tuple(kept[:n]), tuple(ranges[n:]))
 
 
 class LayoutFinder:
@@ -91,9 +100,7 @@ class LayoutFinder:
         text = self._render(messages)
         layout = self._match(messages, text)
         if layout is None:
-            # A template may write the date, and a kept skeleton may be yesterday's.
-            self.skeleton.cache_clear()
-            layout = self._match(messages, text) or self._match_without_reasoning(messages, text)
+            layout = self._match_without_reasoning(messages, text)
         if layout is None:
             roles = ", ".join(message.role for message in messages)
             raise ChatError(
@@ -104,12 +111,12 @@ class LayoutFinder:
         return layout
 
     def _match(self, messages: Sequence[Message], text: str) -> Layout | None:
-        contents = [message.content for message in messages]
         roles = tuple(message.role for message in messages)
-        blank = tuple(not content.strip() for content in contents)
+        blank = tuple(not message.content.strip() for message in messages)
+        thought = tuple(bool(message.reasoning.strip()) for message in messages)
         for blanks in dict.fromkeys(((False,) * len(messages), blank)):
             try:
-                layout = self.skeleton(roles, blanks).fill(contents)
+                layout = self.skeleton(roles, blanks, thought).fill(messages)
             except ChatError:
                 if blanks == blank:
                     raise
@@ -128,7 +135,8 @@ class LayoutFinder:
         for index, message in enumerate(messages):
             ends = [match.end() for match in _REASONING_END.finditer(message.content)]
             if message.role == "assistant" and ends:
-                shortened[index] = Message("assistant", message.content[ends[-1] :].lstrip("\n"))
+                rest = message.content[ends[-1] :].lstrip("\n")
+                shortened[index] = Message("assistant", rest, message.reasoning)
         if shortened == list(messages) or self._render(shortened) != text:
             return None
         layout = self._match(shortened, text)
@@ -138,46 +146,55 @@ class LayoutFinder:
             (start + len(whole.content) - len(short.content), end + len(whole.content) - len(short.content))
             for (start, end), whole, short in zip(layout.kept, messages, shortened, strict=True)
         ]
-        return Layout(layout.text, layout.ranges, tuple(kept))
+        return Layout(layout.text, layout.ranges, tuple(kept), layout.thinking)
 
-    def _skeleton(self, roles: tuple[str, ...], blank: tuple[bool, ...]) -> Skeleton:
+    def _skeleton(
+        self, roles: tuple[str, ...], blank: tuple[bool, ...], thought: tuple[bool, ...] = ()
+    ) -> Skeleton:
         """Learn what the template writes around contents.
 
         Args:
             roles: Role of each message.
             blank: Which messages are rendered with an empty content; their place is taken to be
                 right after the piece of text that precedes it.
+            thought: Which messages are rendered with reasoning; by default none. A template may leave it out.
         """
-        marks = ["" if empty else f"\ue000content{index}\ue001" for index, empty in enumerate(blank)]
+        n = len(roles)
+        filled = [index for index, empty in enumerate(blank) if not empty]
+        filled += [n + index for index, reasoned in enumerate(thought) if reasoned]
+        marks = [f"\ue000content{slot}\ue001" if slot in filled else "" for slot in range(2 * n)]
         bare = self._render(_messages(roles, marks))
         padded = self._render(
             _messages(roles, [f"{_PAD_LEFT}{mark}{_PAD_RIGHT}" if mark else "" for mark in marks])
         )
-        filled = [index for index, empty in enumerate(blank) if not empty]
-        for index in filled:
-            if bare.count(marks[index]) != 1 or padded.count(marks[index]) != 1:
+        filled = [slot for slot in filled if slot < n or bare.count(marks[slot])]
+        for slot in filled:
+            if bare.count(marks[slot]) != 1 or padded.count(marks[slot]) != 1:
                 raise ChatError(
-                    f"the chat template does not write message {index} ({roles[index]}) as it is, once",
+                    f"the chat template does not write message {slot % n} ({roles[slot % n]}) as it is, once",
                     hint="leave messages of that role out of the conversation, or pass token ids",
                 )
-        order = sorted(filled, key=lambda index: bare.index(marks[index]))
-        if order != sorted(filled, key=lambda index: padded.index(marks[index])):
+        order = sorted(filled, key=lambda slot: bare.index(marks[slot]))
+        if order != sorted(filled, key=lambda slot: padded.index(marks[slot])):
             raise ChatError("the chat template orders messages by their content", hint="report the model")
-        literals = _split(bare, [marks[index] for index in order])
-        strips = _read_strips(literals, _split(padded, [marks[index] for index in order]))
+        literals = _split(bare, [marks[slot] for slot in order])
+        strips = _read_strips(literals, _split(padded, [marks[slot] for slot in order]))
         # An empty content has no place of its own: it is put where the one before it ends.
         places: list[int] = []
         pieces = [literals[0]]
         both: list[tuple[str | None, str | None]] = []
-        for index in [i for i, empty in enumerate(blank) if empty and not any(j < i for j in order)]:
+        spoken = [slot % n for slot in order]
+        for index in [i for i, empty in enumerate(blank) if empty and not any(j <= i for j in spoken)]:
             places.append(index)
             pieces.insert(0, "")
             both.append((None, None))
-        for position, index in enumerate(order):
-            places.append(index)
+        for position, slot in enumerate(order):
+            places.append(slot)
             both.append(strips[position])
-            following = order[position + 1] if position + 1 < len(order) else len(roles)
-            gaps = [i for i in range(index + 1, following) if blank[i]]
+            following = spoken[position + 1] if position + 1 < len(order) else n
+            # An empty answer stands behind its reasoning.
+            first = spoken[position] if slot >= n else slot + 1
+            gaps = [i for i in range(first, following) if blank[i]]
             for gap in gaps:
                 places.append(gap)
                 both.append((None, None))
@@ -186,8 +203,10 @@ class LayoutFinder:
         return Skeleton(tuple(pieces), tuple(places), tuple(both))
 
 
-def _messages(roles: Sequence[str], contents: Sequence[str]) -> list[Message]:
-    return [Message(role, content) for role, content in zip(roles, contents, strict=True)]  # type: ignore[arg-type]
+def _messages(roles: Sequence[str], texts: Sequence[str]) -> list[Message]:
+    """Return messages of contents and, after all of those, reasoning."""
+    n = len(roles)
+    return [Message(role, texts[i], texts[n + i]) for i, role in enumerate(roles)]  # type: ignore[arg-type]
 
 
 def _split(text: str, marks: Sequence[str]) -> list[str]:

@@ -10,10 +10,17 @@ Role = Literal["system", "user", "assistant"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation.
+
+    Attributes:
+        role: Who speaks.
+        content: What is said; of a reply its answer.
+        reasoning: What the model thought before the answer, where it is known.
+    """
 
     role: Role
     content: str
+    reasoning: str = ""
 
 
 Conversation = tuple[Message, ...]

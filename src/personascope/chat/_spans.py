@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from personascope.chat._messages import Role
+from personascope.chat._reply import ReplyFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,13 @@ class Rendered:
         token_ids: The whole prompt.
         spans: One span for each message, in the conversation's order.
         text: The rendering before it was tokenised.
+        thinking: One span for each message with reasoning, in the conversation's order; an empty one where
+            the template leaves the reasoning out.
+        reply: How the tokens of a reply that follows are told apart; None if all of it is the answer.
     """
 
     token_ids: tuple[int, ...]
     spans: tuple[TurnSpan, ...]
     text: str
+    thinking: tuple[TurnSpan, ...] = ()
+    reply: ReplyFormat | None = None

@@ -83,10 +83,17 @@ class ContentTokenizer:
                 hint="report the model's name; pass token ids meanwhile",
             )
 
-    def first_control(self, literal: str) -> int | None:
-        """Return the id of the first control token in a piece of the template, None without one."""
-        found = self._pattern.search(literal) if self.control else None
-        return self.control[found.group()] if found else None
+    def first_control(self, literal: str, passed_over: Sequence[str] = ()) -> int | None:
+        """Return the id of the first control token in a piece of the template, None without one.
+
+        Args:
+            literal: The piece.
+            passed_over: Control tokens that do not count.
+        """
+        found = self._pattern.finditer(literal) if self.control else iter(())
+        return next(
+            (self.control[match.group()] for match in found if match.group() not in passed_over), None
+        )
 
     def encode(
         self, text: str, contents: Sequence[Range], marks: Sequence[Range]
