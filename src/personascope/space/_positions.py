@@ -183,9 +183,9 @@ def corrected_cosine(point: float, draws: Float[np.ndarray, "B"]) -> tuple[float
     noise a second time, below the estimate by as much. On the scale of the squared tangent, noise
     across a vector adds to what is there, so what the bootstrap adds is taken away there. The interval has
     the draws' spread about that estimate, on the scale of the tangent, where the spread hardly depends on
-    the angle (benchmarks/coverage.md). Where the two are nearly at right angles, noise turns them together
-    as often as apart, and the absolute cosine grows with it: the draws then lie above the estimate, and their
-    own quantiles are taken, with the estimate moved down by as much.
+    the angle (benchmarks/interval_coverage.md). Where the two are nearly at right angles, noise turns them
+    together as often as apart, and the absolute cosine grows with it: the draws then lie above the estimate,
+    and their own quantiles are taken, with the estimate moved down by as much.
 
     Args:
         point: The cosine as measured, 0 to 1.

@@ -7,7 +7,7 @@ held against the world: role positions over new prompts and questions, cos(axis,
 Beside them the intervals of the first design, which asked one fixed prompt and resampled random parts of
 each role's responses with the axis held.
 
-    python benchmarks/coverage.py 200        # writes coverage.md
+    python benchmarks/interval_coverage.py 200        # writes interval_coverage.md
 """
 
 from __future__ import annotations
@@ -183,8 +183,8 @@ def first_design(run: Run, rng: np.random.Generator, n: int = 200) -> tuple[floa
 
 HEAD = """# Coverage of the intervals
 
-`python benchmarks/coverage.py {0}`: {0} simulated runs of each design and world; what the worlds are stands
-in the script. 95% is asked for. `first` is the first design's interval on a run of its own design: one
+`python benchmarks/interval_coverage.py {0}`: {0} simulated runs of each design and world; what the worlds are
+stands in the script. 95% is asked for. `first` is the first design's interval on a run of its own design: one
 prompt a role, the axis held, random parts of the responses resampled.
 
 | design | world | positions | positions, first | width | roles found again | cos(axis, PC1) | cosine, first \
