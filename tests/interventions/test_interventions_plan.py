@@ -49,12 +49,50 @@ def plan() -> Plan:
         (lambda: Plan((Cap(1, V, floor=1.0), Cap(1, -V, floor=0.0))), "caps of layer 1 at once"),
         (lambda: Plan((Cap(1, V, floor=1.0), Cap(1, V, ceiling=0.5))), "caps of layer 1 at once"),
         (lambda: Plan(tuple(Cap(1, np.eye(9)[i], floor=0.0) for i in range(7))), "7 caps at layer 1"),
+        (lambda: Steer(0, V, 10**400), "strength 1000.* ..."),
+        (lambda: Steer(0, V, 10**5000), "strength a int that is too large to show"),
+        (lambda: Steer(0, V, 1.0, norm=1e39), r"norm 1e\+39, and float32 ends at 3.40282e\+38"),
+        (lambda: Steer(0, V, 1e200, norm=1e200), "float32 ends at"),
+        (lambda: Steer(0, V, 1e30, norm=1e30), r"strength times norm 1e\+60"),
+        (lambda: Steer(0, V, 3e38, norm=3e38), "strength times norm"),
+        (lambda: Cap(0, V, floor=1e300), r"floor 1e\+300"),
+        (lambda: Cap(0, V, ceiling=-1e300), r"ceiling -1e\+300"),
+        (lambda: Ablate(0, V, to=4e38), r"to 4e\+38"),
+        (lambda: Steer(10**400, V, 1.0), "the layer 1000.* ..."),
+        (lambda: Cap(0, V, floor=0.0, where="turn:" + "1" * 5000), "acts on 'turn:111.* ..."),
+        (lambda: Cap(0, V, floor=0.0, where="turn:\u0661"), "acts on"),
+        (lambda: Plan((Steer(0, V, 1.0),), None, "\ud800"), r"the plan has the name '\\ud800'"),
+        (lambda: Plan((Steer(0, V, 1.0),), None, 3), "the plan has the name 3"),  # pyright: ignore
+        (lambda: PlanModel("m", 3, 6, 3), "the revision 3"),  # pyright: ignore
+        (lambda: PlanModel(None, "", 6, 3), "the id None"),  # pyright: ignore
+        (lambda: PlanModel("m", "", 6.0, 3), "n_layers 6.0"),  # pyright: ignore
+        (lambda: PlanModel("m", "", 6, 0), "d_model 0"),
     ],
 )
 def test_what_cannot_be_applied_is_refused_by_name(make, text: str) -> None:
     with pytest.raises(InterventionError, match=text) as raised:
         make()
     assert raised.value.hint or "direction has length" in text
+
+
+@pytest.mark.parametrize(
+    ("op", "says"),
+    [
+        (Steer(0, V, 100.0, norm=700.0), "strength times norm 70000"),
+        (Steer(0, V, -7e4), "strength times norm -70000"),
+        (Ablate(0, V, to=7e4), "to 70000"),
+        (Cap(0, V, floor=7e4), "floor 70000"),
+        (Cap(0, V, ceiling=-7e4), "ceiling -70000"),
+    ],
+)
+def test_a_number_must_fit_the_dtype_of_the_model(op, says: str) -> None:
+    for dtype in ("float32", "bfloat16"):
+        Plan((op,)).check_dtype(dtype)
+    with pytest.raises(InterventionError, match=f"{says}, and float16 ends at 65504"):
+        Plan((op,)).check_dtype("float16")
+    Plan((Cap(0, V, floor=6e4), Steer(0, V, 6e4))).check_dtype("float16")
+    with pytest.raises(InterventionError, match="bfloat16 ends at"):
+        Plan((Cap(0, V, ceiling=3.4e38),)).check_dtype("bfloat16")
 
 
 def test_directions_are_kept_at_length_one_and_cannot_be_written() -> None:

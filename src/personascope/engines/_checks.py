@@ -11,6 +11,7 @@ from personascope.engines._capabilities import EngineKey, unsupported
 from personascope.engines._contract import Request
 from personascope.errors import EngineError, InterventionError
 from personascope.interventions import Plan
+from personascope.models import LoadedModel
 
 
 class ModelShape(Protocol):
@@ -94,11 +95,14 @@ def check_plan(name: str, plan: Plan, prompt: Conversation | tuple[int, ...], lo
             n_layers=loaded.n_layers,
             d_model=loaded.d_model,
         )
+        if isinstance(loaded, LoadedModel):
+            # vLLM's scheduler knows its own.
+            plan.check_dtype(loaded.dtype)
     except InterventionError as error:
         raise EngineError(f"{name}: {error.message}", hint=error.hint) from error
-    talk = bool(prompt) and isinstance(prompt[0], Message)
+    is_conversation = bool(prompt) and isinstance(prompt[0], Message)
     for where in (op.where for op in plan.ops if op.where.startswith("turn:")):
-        if not talk:
+        if not is_conversation:
             raise EngineError(
                 f"{name} has a plan that acts from {where} on, and its prompt is token ids",
                 hint="pass the conversation instead, so that its turns can be found",

@@ -17,7 +17,15 @@ from jaxtyping import Float32
 from personascope.errors import InterventionError
 
 _UNIT = 1e-6
-_WHERE = re.compile(r"all|prompt|response|turn:\d+")
+_WHERE = re.compile(r"all|prompt|response|turn:[0-9]{1,9}")
+_MAX_LAYER = 1 << 31
+
+DTYPE_MAX = {
+    "float32": float(np.finfo(np.float32).max),
+    "bfloat16": float((2 - 2**-7) * 2.0**127),
+    "float16": float(np.finfo(np.float16).max),
+}
+"""Greatest finite number of each dtype in which a model may run."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +61,7 @@ class Steer:
                     f"{_name(self)} has norm {self.norm}",
                     hint="give the mean norm of the residual stream at the layer, or None for a raw strength",
                 )
+        _finite(self, "strength times norm", self.amount)
 
     @property
     def amount(self) -> float:
@@ -166,24 +175,63 @@ def unit_direction(direction: Any, name: str) -> Float32[np.ndarray, "d"]:
 
 def _check(op: Op) -> None:
     name = _name(op)
-    if isinstance(op.layer, bool) or not isinstance(op.layer, int | np.integer) or op.layer < 0:
+    if (
+        isinstance(op.layer, bool)
+        or not isinstance(op.layer, int | np.integer)
+        or not 0 <= op.layer < _MAX_LAYER
+    ):
         raise InterventionError(
-            f"{type(op).__name__} has the layer {op.layer!r}",
+            f"{type(op).__name__} has the layer {shown(op.layer)}",
             hint="layers are 0-based block indices, 0 and up",
         )
     if not isinstance(op.where, str) or not _WHERE.fullmatch(op.where):
         raise InterventionError(
-            f"{name} acts on {op.where!r}", hint="give all, prompt, response or turn:N, N a message's index"
+            f"{name} acts on {shown(op.where)}",
+            hint="give all, prompt, response or turn:N, N a message's index",
         )
     object.__setattr__(op, "layer", int(op.layer))
     object.__setattr__(op, "direction", unit_direction(op.direction, name))
 
 
 def _finite(op: Op, field: str, value: Any) -> None:
+    """Bring a number to float; all are applied in float32, so it must be one there.
+
+    Raises:
+        InterventionError: If it is no real number, or float32 cannot hold it.
+    """
     real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not real or not math.isfinite(value):
-        raise InterventionError(f"{_name(op)} has {field} {value!r}", hint="give a finite number")
-    object.__setattr__(op, field, float(value))
+    try:
+        number = float(value) if real else math.nan
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise InterventionError(f"{_name(op)} has {field} {shown(value)}", hint="give a finite number")
+    check_number(_name(op), field, number, "float32")
+    if field in type(op).__dataclass_fields__:
+        object.__setattr__(op, field, number)
+
+
+def check_number(name: str, field: str, number: float, dtype: str) -> None:
+    """Raise if a dtype cannot hold a number.
+
+    Raises:
+        InterventionError: Naming both.
+    """
+    most = DTYPE_MAX.get(dtype, DTYPE_MAX["float32"])
+    if abs(number) > most:
+        raise InterventionError(
+            f"{name} has {field} {number:g}, and {dtype} ends at {most:g}",
+            hint="give a number of the size of the model's activations; leave out a bound that never holds",
+        )
+
+
+def shown(value: Any) -> str:
+    """Return a value as an error shows it: cut, and whatever it is."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__} that is too large to show"
+    return text if len(text) <= 80 else f"{text[:76]} ..."
 
 
 def _name(op: Op) -> str:

@@ -15,17 +15,38 @@ import numpy as np
 
 from personascope.errors import InterventionError
 from personascope.interventions._form import check_plan, read_plan, write_plan
-from personascope.interventions._ops import Ablate, Cap, Op, Steer, turn_of
+from personascope.interventions._ops import Ablate, Cap, Op, Steer, check_number, shown, turn_of
 
 
 @dataclass(frozen=True, slots=True)
 class PlanModel:
-    """The model that a plan's directions belong to."""
+    """The model that a plan's directions belong to.
+
+    Attributes:
+        id: Name of the model.
+        revision: Git commit, SHA-256 or fingerprint of its files; empty if it is not known.
+        n_layers: Number of decoder blocks.
+        d_model: Width of the residual stream.
+
+    Raises:
+        InterventionError: If a value is of another type.
+    """
 
     id: str
     revision: str
     n_layers: int
     d_model: int
+
+    def __post_init__(self) -> None:
+        """Refuse what is no model."""
+        check_text("the plan's model has the id", self.id)
+        check_text("the plan's model has the revision", self.revision)
+        for name in ("n_layers", "d_model"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 31:
+                raise InterventionError(
+                    f"the plan's model has {name} {shown(value)}", hint="give a whole number of 1 or more"
+                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +74,7 @@ class Plan:
     def __post_init__(self) -> None:
         """Refuse a plan that could not be applied."""
         object.__setattr__(self, "ops", tuple(self.ops))
+        check_text("the plan has the name", self.name)
         if not self.ops:
             raise InterventionError(
                 "the plan holds no operation", hint="for a plain run pass None instead of a plan"
@@ -146,6 +168,22 @@ class Plan:
                 )
         self._check_shape(model_id, n_layers, d_model)
 
+    def check_dtype(self, dtype: str) -> None:
+        """Refuse a model whose dtype cannot hold what is added or held.
+
+        Args:
+            dtype: "float32", "bfloat16" or "float16".
+
+        Raises:
+            InterventionError: Naming the operation, the number and the dtype.
+        """
+        for op in self.ops:
+            name = f"{self._title}: {type(op).__name__} at layer {op.layer}"
+            numbers = {"strength times norm": op.amount} if isinstance(op, Steer) else describe(op)
+            for field in ("strength times norm", "to", "floor", "ceiling"):
+                if numbers.get(field) is not None:
+                    check_number(name, field, numbers[field], dtype)
+
     def _check_shape(self, model_id: str, n_layers: int, d_model: int) -> None:
         if self.d_model != d_model:
             raise InterventionError(
@@ -220,16 +258,30 @@ class Plan:
                 for item, direction in zip(record["ops"], directions, strict=True)
             )
             model = None if record["model"] is None else PlanModel(**record["model"])
-            plan = cls(ops, model, str(record["name"]))
+            plan = cls(ops, model, record["name"])
             digest = record["digest"]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise InterventionError(f"{whose} holds no plan: {error}", hint="save the plan again") from error
         if plan.digest != digest:
             raise InterventionError(
-                f"{whose} has digest {plan.digest[:12]}, its record says {str(digest)[:12]}",
+                f"{whose} has digest {plan.digest[:12]}, its record says {shown(digest)[:14]}",
                 hint="save the plan again; its files were changed or are of two plans",
             )
         return plan
+
+
+def check_text(what: str, value: Any) -> None:
+    """Raise on what is no text, or one that cannot be written: half of a surrogate pair.
+
+    Raises:
+        InterventionError: Naming it.
+    """
+    try:
+        written = isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        written = False
+    if not written:
+        raise InterventionError(f"{what} {shown(value)}", hint="give a text that UTF-8 can hold")
 
 
 _KINDS: dict[str, Callable[..., Op]] = {"steer": Steer, "ablate": Ablate, "cap": Cap}

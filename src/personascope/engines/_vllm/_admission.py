@@ -28,12 +28,14 @@ class AdmissionCheck:
         config: Configuration with which the plugin was started.
         n_layers: Number of decoder blocks.
         d_model: Width of the residual stream.
+        dtype: Dtype of the weights.
         limits: Sizes of the static flavour's tables; None in the dynamic one, whose tables grow.
     """
 
     config: PluginConfig
     n_layers: int
     d_model: int
+    dtype: str
     limits: Limits | None = None
 
     @classmethod
@@ -47,9 +49,10 @@ class AdmissionCheck:
 
         config = PluginConfig.of(vllm_config)
         text = vllm_config.model_config.hf_text_config
+        dtype = str(vllm_config.model_config.dtype).removeprefix("torch.")
         static = config.static(vllm_config, gpu=not current_platform.is_cpu())
         limits = config.limits if static else None
-        return cls(config, int(text.num_hidden_layers), int(text.hidden_size), limits)
+        return cls(config, int(text.num_hidden_layers), int(text.hidden_size), dtype, limits)
 
     def check(self, spec: Spec, store: PlanStore) -> Plan | None:
         """Return the plan of a spec that can be honoured, or None if it has none.
@@ -73,7 +76,7 @@ class AdmissionCheck:
         return plan
 
     def check_plan(self, plan: Plan) -> None:
-        """Raise on a plan of another model, width or layer.
+        """Raise on a plan of another model, width or layer, or with numbers beyond its dtype.
 
         Raises:
             EngineError: Naming what differs.
@@ -85,6 +88,7 @@ class AdmissionCheck:
                 n_layers=self.n_layers,
                 d_model=self.d_model,
             )
+            plan.check_dtype(self.dtype)
         except InterventionError as error:
             raise EngineError(error.message, hint=error.hint) from error
         self.check_layers(plan.layers)
