@@ -15,96 +15,26 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import torch
-import transformers
 from paired import interleave, table, whole, write_page
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from random_model import differences, make_model, mixed_requests, plain
 from vllm_overhead import REQUESTS, ratios, ways_of
 
-from personascope.engines import Capture, Probe, Request, Sampling, load_engine
-from personascope.interventions import Cap, Plan, Steer
-
-
-def make_model(folder: Path, *, small: bool) -> None:
-    """Save a random Llama and a tokenizer of single bytes."""
-    backend = Tokenizer(
-        models.BPE(
-            vocab={c: n for n, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-            | {"<|end|>": 256},
-            merges=[],
-        )
-    )
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|end|>")
-    tokenizer.save_pretrained(folder)
-    config = transformers.LlamaConfig(
-        vocab_size=1024 if small else 32000,
-        hidden_size=128 if small else 1024,
-        intermediate_size=256 if small else 2816,
-        num_hidden_layers=16,
-        num_attention_heads=4 if small else 16,
-        num_key_value_heads=2 if small else 4,
-        max_position_embeddings=4096,
-        eos_token_id=256,
-        bos_token_id=None,
-    )
-    torch.manual_seed(0)
-    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    model.save_pretrained(folder)
+from personascope.engines import load_engine
 
 
 def parity(folder: str, options: dict) -> dict[str, float]:
     """Hold mixed requests to the Transformers engine, in float32; return what differs most."""
     reference = load_engine(folder, dtype="float32", max_batch=32)
-    d_model, n_layers = reference.info.d_model, reference.info.n_layers
-    v = np.random.default_rng(0).standard_normal((3, d_model)).astype(np.float32)
-    middle = n_layers // 2
-    plans = [
-        None,
-        Plan(tuple(Cap(layer, v[0], floor=0.3) for layer in range(middle, n_layers))),
-        Plan((Steer(middle, v[1], strength=2.0),)),
-        Plan((Steer(middle, v[1], strength=-2.0, where="response"), Cap(middle + 1, v[2], ceiling=-0.1))),
-    ]
-    probes = tuple(Probe(f"p{at}", at, v[0]) for at in (0, middle, n_layers - 1))
-    wanted = [
-        Request(
-            f"r{n}",
-            reference.encode(f"Question number {n}: what is there beyond the hill and the river?")[: 8 + n],
-            Sampling(temperature=0, max_new_tokens=16 + n % 7),
-            plan=plans[n % 4],
-            capture=Capture() if n % 3 else None,
-            probes=probes if n % 2 else (),
-        )
-        for n in range(32)
-    ]
+    wanted = mixed_requests(reference.info.n_layers, reference.info.d_model, reference.encode)
     want = {c.id: c for c in reference.run(wanted)}
-    plain = [replace(r, plan=None, capture=None, probes=()) for r in wanted]
     del reference
     engine = load_engine(folder, engine="vllm", dtype="float32", max_batch=32, **options)
     got = {c.id: c for c in engine.run(wanted)}
-    untouched = {c.id: c.token_ids for c in engine.run(plain)}
-    same = [k for k in want if got[k].token_ids == want[k].token_ids]
-    norm = np.linalg.norm
-    pairs = [(got[k].pooled, want[k].pooled) for k in same if want[k].pooled is not None]
-    gaps = [float((norm(a - b, axis=-1) / norm(b, axis=-1)).max()) for a, b in pairs]
-    fired = [
-        k
-        for k in same
-        if want[k].telemetry is not None and got[k].telemetry.capped_tokens != want[k].telemetry.capped_tokens
-    ]
-    moved = sum(untouched[k] != got[k].token_ids for k in want if got[k].plan_digest is not None)
+    untouched = {c.id: c for c in engine.run([plain(request) for request in wanted])}
     engine.close()
-    return {
-        "same tokens": len(same) / len(want),
-        "means, greatest relative gap": max(gaps, default=float("nan")),
-        "requests whose firing differs": len(fired),
-        "planned requests that a plan changed": moved,
-    }
+    return differences(got, want, untouched)
 
 
 def one(folder: str, setting: dict) -> None:
