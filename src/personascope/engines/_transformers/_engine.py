@@ -18,6 +18,7 @@ from itertools import islice
 import numpy as np
 import torch
 
+import personascope
 from personascope.chat import ChatFormat, Conversation, TranscriptFormat
 from personascope.engines._checks import check_request
 from personascope.engines._contract import (
@@ -100,7 +101,8 @@ class TransformersEngine(Texts[LoadedModel]):
             d_model=loaded.d_model,
             dtype=loaded.dtype,
             chat_digest=chat.digest if chat else "",
-            versions={name: version(name) for name in ("personascope", "torch", "transformers")}
+            versions={"personascope": personascope.__version__}
+            | {name: version(name) for name in ("torch", "transformers")}
             | {"python": platform.python_version()},
             context=_context(loaded),
         )
