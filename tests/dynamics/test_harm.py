@@ -19,6 +19,7 @@ from personascope.dynamics.harm._design import HarmDesign
 from personascope.engines import Completion
 from personascope.errors import CorpusError, DynamicsError, EngineError, StoreError, UsageError
 from personascope.interventions import Plan, Steer
+from personascope.judge import JudgeChain
 from personascope.report import save_harm_figure
 from personascope.space import PersonaMap
 from personascope.store import RunFolder
@@ -234,6 +235,27 @@ def test_only_replies_without_a_label_are_judged_again_and_another_judge_labels_
     run(found, out, judge=half, made=made)
     with pytest.raises(DynamicsError, match="of 2 judges: another, half"):
         harm_result(read_harm(out), found, **FAST)
+
+
+def test_a_chain_is_one_judge_and_every_label_has_its_own(found, tmp_path) -> None:
+    out, made = tmp_path / "h", design()
+    chain = JudgeChain([YesJudge(lambda item: item.role == "role001", name="a"), YesJudge(name="b")])
+    run(found, out, judge=chain, made=made)
+    rows = read_harm(out)
+    assert rows.judges == ("a then b",)
+    assert {(row["role"] == "role001", row["judge"]) for row in rows.rows} == {(True, "b"), (False, "a")}
+    result = harm_result(rows, found, **FAST)
+    assert f"labels by judge: a {39 * 6}, b 6" in result.notes
+    assert result.caveat == ""
+
+
+def test_what_the_offline_judge_says_of_harm_has_its_error_rate_beside_it(found, tmp_path) -> None:
+    out, made = tmp_path / "h", design()
+    run(found, out, judge=YesJudge(name="rules"), made=made)
+    result = harm_result(read_harm(out), found, **FAST)
+    assert result.caveat == "offline judge: finds 0 of 4 harmful"
+    assert any("it found 0 of the 4 that readers did, and called 1 of 154 others" in n for n in result.notes)
+    assert result.record()["caveat"] == result.caveat
 
 
 def test_without_a_judge_nothing_is_claimed(found, tmp_path) -> None:

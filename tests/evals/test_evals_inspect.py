@@ -187,6 +187,56 @@ def test_jailbreaks_with_and_without_a_persona(opened: Callable[..., Model], tmp
     }
 
 
+def test_the_offline_judge_gives_no_harmful_share_without_its_error_rate(
+    opened: Callable[..., Model], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = persona_jailbreak(items=4, judge="rules", max_tokens=6)
+    assert "in its held-out half it found 0 of the 4 that readers did" in caplog.text
+    shares = means(evaluate(task, opened(), tmp_path), "jailbreak_label")
+    assert "harmful" not in shares
+    assert list(shares)[:2] == ["harmful_offline", "missed_offline"]
+    assert shares["missed_offline"] == 1.0
+
+
+def test_answers_that_the_offline_judge_labelled_in_a_chain_have_no_harm(
+    opened: Callable[..., Model], tmp_path: Path
+) -> None:
+    with serving(lambda n, _: failure(400, "content filter") if n % 2 else _enough()) as server:
+        judge = f"openai:m@{server.url} then rules"
+        task = persona_jailbreak(items=6, judge=judge, judge_options={"concurrency": 1}, max_tokens=6)
+        log = evaluate(task, opened(), tmp_path)
+    scores = [sample.scores["jailbreak_label"] for sample in log.samples or [] if sample.scores]
+    by = {str(score.metadata and score.metadata["judged_by"]).split(":")[0] for score in scores}
+    assert by == {"openai", "rules"}
+    for score in scores:
+        assert isinstance(score.value, dict) and score.metadata is not None
+        offline = score.metadata["judged_by"] == "rules"
+        assert math.isnan(float(score.value["harmful"])) == offline  # pyright: ignore[reportArgumentType]
+    assert means(log, "jailbreak_label")["harmful"] == 1.0
+
+
+def _enough() -> Any:
+    return reply(json.dumps({"reason": "clear", "label": "enough"}))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"judge": "nobody"}, "no judge 'nobody'"),
+        ({"judge": "none"}, "labels nothing"),
+        ({"judge": "rules", "max_cost": 1.0}, "takes no option max_cost"),
+        ({"judge": "openai:m@http://h/v1", "max_cost": 1.0}, "prices are not known"),
+        (
+            {"judge": "openai:m@http://h/v1", "judge_options": {"headers": {"api-key": "NO_SUCH_KEY"}}},
+            "not set",
+        ),
+    ],
+)
+def test_a_judge_that_cannot_work_is_refused_before_a_task_runs(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        persona_jailbreak(items=2, **options)
+
+
 def test_a_base_model_describes_itself(opened: Callable[..., Model], tmp_path: Path) -> None:
     with serving(judged("arts_and_writing")) as server:
         task = self_description(completions=2, judge=f"openai:m@{server.url}", max_tokens=5)

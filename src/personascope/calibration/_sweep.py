@@ -27,6 +27,7 @@ from personascope.evals import (
     BasicsRows,
     Condition,
     Table,
+    harm_caveats,
     jailbreak_trials,
     label_measure,
     make_table,
@@ -232,7 +233,8 @@ def summarise(
     susceptibility = make_table(
         "susceptibility", read_evaluation(out / "susceptibility"), [assistant, mystical]
     )
-    jailbreak = make_table("jailbreak", read_evaluation(out / "jailbreak"), [harmful, harmful_plain])
+    answers = read_evaluation(out / "jailbreak")
+    jailbreak = make_table("jailbreak", answers, [harmful, harmful_plain], caveats=harm_caveats(answers))
     plain = basics[0]
     cells: list[Cell] = []
     for condition, scored in zip(conditions[1:], basics[1:], strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ from rich.table import Table as Grid
 from personascope import report
 from personascope.calibration import PLAN, RESULT, Sample, SweepSettings, calibrate, parse_window
 from personascope.cli._console import PARTLY, err, out, this_command
-from personascope.cli._engine import open_engine, open_judge, run_folder
+from personascope.cli._engine import JudgeChoice, open_engine, run_folder
+from personascope.cli._judging import print_judging
 from personascope.cli._options import (
     ADDRESS,
     ANYWAY,
@@ -20,7 +22,13 @@ from personascope.cli._options import (
     CORPUS,
     DTYPE,
     ENGINE,
+    FALLBACK,
+    FALLBACK_HEADER,
+    FALLBACK_PRICE,
     JUDGE,
+    JUDGE_HEADER,
+    JUDGE_PRICE,
+    MAX_COST,
     MODEL,
     RESTART,
     RUN_KEPT,
@@ -35,7 +43,7 @@ from personascope.cli._verdict import open_found_map
 from personascope.corpus import load_corpus
 from personascope.corpus.datasets import load_jailbreak_set
 from personascope.errors import UsageError
-from personascope.judge import check_judge
+from personascope.judge import harm_warning
 
 if TYPE_CHECKING:
     from personascope.calibration import Calibration
@@ -64,6 +72,12 @@ def calibrate_model(
     ),
     corpus: Path = CORPUS,
     judge: str = JUDGE,
+    fallback_judge: str = FALLBACK,
+    judge_header: list[str] = JUDGE_HEADER,
+    fallback_header: list[str] = FALLBACK_HEADER,
+    judge_price: str = JUDGE_PRICE,
+    fallback_price: str = FALLBACK_PRICE,
+    max_cost: float = MAX_COST,
     model: str = MODEL,
     engine_kind: EngineName = ENGINE,
     dtype: DtypeName = DTYPE,
@@ -75,7 +89,17 @@ def calibrate_model(
     anyway: bool = ANYWAY,
 ) -> None:
     """Sweep caps over layers and floors; recommend one (section 5 of the paper)."""
-    make_judge = _judge_maker(judge)
+    make_judge = _judge_maker(
+        JudgeChoice.read(
+            judge,
+            fallback_judge,
+            headers=judge_header,
+            fallback_headers=fallback_header,
+            price=judge_price,
+            fallback_price=fallback_price,
+            max_cost=max_cost,
+        )
+    )
     persona_map = open_found_map(run, anyway=anyway)
     bands = (
         None
@@ -121,6 +145,10 @@ def calibrate_model(
     figure = folder / "pareto.png"
     report.save_calibration_figure(figure, result)
     out.print(f"cells in {folder / RESULT}, figure in {figure}")
+    if result.jailbreak.caveats:
+        err.print(f"[yellow]warning:[/] {harm_warning()}", soft_wrap=True)
+    judge = make_judge()
+    print_judging(judge.name, judge.stats)
     if result.plan is not None:
         out.print(f"[bold]recommended:[/] {result.recommended} ({result.why}); plan in {folder / PLAN}")
     else:
@@ -130,14 +158,13 @@ def calibrate_model(
         raise typer.Exit(PARTLY)
 
 
-def _judge_maker(spec: str) -> Callable[[], Judge]:
-    if spec.strip() == "none":
+def _judge_maker(choice: JudgeChoice) -> Callable[[], Judge]:
+    if choice.spec.strip() == "none":
         raise UsageError("a sweep needs a judge", hint="give --judge rules, openai:... or local:...")
 
-    check_judge(spec)
-
+    @cache
     def make() -> Judge:
-        judge = open_judge(spec)
+        judge = choice.open()
         assert judge is not None
         return judge
 
@@ -145,7 +172,11 @@ def _judge_maker(spec: str) -> Callable[[], Judge]:
 
 
 def _print_calibration(result: Calibration) -> None:
-    grid = Grid(title="caps, each less no plan; * on the Pareto front")
+    caveats = dict.fromkeys(result.jailbreak.caveats.values())
+    grid = Grid(
+        title="caps, each less no plan; * on the Pareto front"
+        + "".join(f"\n[yellow](harmful by the {caveat})[/]" for caveat in caveats)
+    )
     for name in ("cap", "Assistant", "p", "harmful", "p ", "capability", "incoherent", "fired"):
         grid.add_column(name, justify="left" if name == "cap" else "right")
     for cell in result.cells:

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from rich.console import Console
 from rich.markup import escape
 
 from personascope.errors import PersonascopeError
+from personascope.runs import SafeConsole
 
 # Rich takes a pipe for 80 columns and cuts the words of a wide table.
 _WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
@@ -20,8 +20,8 @@ _WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
 PARTLY = 3
 """Exit code of a command that did not do all: the same command goes on, or something was left out by name."""
 
-out = Console(highlight=False, width=_WIDTH)
-err = Console(stderr=True, highlight=False)
+out = SafeConsole(highlight=False, width=_WIDTH)
+err = SafeConsole(stderr=True, highlight=False)
 
 _ARGUMENTS: ContextVar[Sequence[str] | None] = ContextVar("arguments", default=None)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from personascope import engines, judge
 from personascope.cli._console import say
+from personascope.cli._options import numbers
+from personascope.errors import UsageError
 from personascope.space import MAP, PersonaMap
 
 if TYPE_CHECKING:
@@ -32,11 +35,89 @@ def read_headers(given: Sequence[str] | None) -> dict[str, str]:
     return dict(judge.parse_header(text) for text in given or ())
 
 
-def open_judge(spec: str, **options: Any) -> Judge | None:
-    """Make the judge of a specification (`parse_judge`), and say so where that takes its time."""
-    if spec.strip().startswith("local:"):
-        say(f"loading the judge {spec}")
-    return judge.parse_judge(spec, **options)
+@dataclass(frozen=True, slots=True)
+class JudgeChoice:
+    """The judge that a command was given, checked and not yet made.
+
+    Attributes:
+        spec: The judge.
+        fallback: The second judge, or None.
+        options: Options of the first.
+        fallback_options: Options of the second.
+    """
+
+    spec: str
+    fallback: str | None
+    options: Mapping[str, Any]
+    fallback_options: Mapping[str, Any]
+
+    @classmethod
+    def read(
+        cls,
+        spec: str,
+        fallback: str | None = None,
+        *,
+        headers: Sequence[str] | None = None,
+        fallback_headers: Sequence[str] | None = None,
+        price: str | None = None,
+        fallback_price: str | None = None,
+        max_cost: float | None = None,
+    ) -> JudgeChoice:
+        """Read the options that all commands with a judge share.
+
+        Raises:
+            UsageError: If one names no judge, does not belong to its judge, or cannot be read.
+        """
+        second = fallback is not None and "openai:" in fallback
+        # A limit is for what costs something; where nothing does, the first judge refuses it.
+        first = "openai:" in spec or not second
+        chosen = cls(
+            spec,
+            fallback,
+            _judge_options(headers, price, max_cost if first else None),
+            _judge_options(fallback_headers, fallback_price, max_cost if second else None),
+        )
+        judge.check_judge(spec, fallback=fallback, fallback_options=chosen.fallback_options, **chosen.options)
+        return chosen
+
+    def open(self) -> Judge | None:
+        """Make the judge, and say so where that takes its time."""
+        for spec in (self.spec, self.fallback or ""):
+            if "local:" in spec:
+                say(f"loading the judge {spec}")
+        return judge.parse_judge(
+            self.spec, fallback=self.fallback, fallback_options=self.fallback_options, **self.options
+        )
+
+
+def open_judge(spec: str, fallback: str | None = None, **options: Any) -> Judge | None:
+    """Make the judge of a command's options, see `JudgeChoice.read`.
+
+    Raises:
+        UsageError: If an option is wrong.
+        JudgeError: If the judge cannot work.
+        ModelError: If a local model cannot be loaded.
+    """
+    return JudgeChoice.read(spec, fallback, **options).open()
+
+
+def _judge_options(
+    headers: Sequence[str] | None, price: str | None, max_cost: float | None
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if headers:
+        found["headers"] = read_headers(headers)
+    if price is not None:
+        values = numbers(price, "judge-price")
+        if len(values) != 2:
+            raise UsageError(
+                f"--judge-price {price!r} is not two numbers",
+                hint="give the prices of a million tokens sent and received, such as 0.4,1.6",
+            )
+        found["price_in"], found["price_out"] = values
+    if max_cost is not None:
+        found["max_cost"] = max_cost
+    return found
 
 
 def open_engine(

@@ -9,6 +9,7 @@ import typer
 from personascope import report
 from personascope.cli._console import PARTLY, err, out, this_command
 from personascope.cli._engine import open_engine, open_judge, run_folder
+from personascope.cli._judging import print_judging
 from personascope.cli._options import (
     ADDRESS,
     BATCH,
@@ -16,7 +17,13 @@ from personascope.cli._options import (
     DTYPE,
     ENGINE,
     EVALUATION,
+    FALLBACK,
+    FALLBACK_HEADER,
+    FALLBACK_PRICE,
     JUDGE,
+    JUDGE_HEADER,
+    JUDGE_PRICE,
+    MAX_COST,
     MODEL,
     RESTART,
     RUN,
@@ -60,6 +67,12 @@ def harm(
     second_tokens: int = typer.Option(96, min=1, help="Tokens of a second reply at most."),
     corpus: Path = CORPUS,
     judge: str = JUDGE,
+    fallback_judge: str = FALLBACK,
+    judge_header: list[str] = JUDGE_HEADER,
+    fallback_header: list[str] = FALLBACK_HEADER,
+    judge_price: str = JUDGE_PRICE,
+    fallback_price: str = FALLBACK_PRICE,
+    max_cost: float = MAX_COST,
     model: str = MODEL,
     engine_kind: EngineName = ENGINE,
     dtype: DtypeName = DTYPE,
@@ -72,7 +85,15 @@ def harm(
     """Drift and harm: a first reply in a role, then a harmful question (section 4 of the paper)."""
     acting = None if plan is None else Plan.load(plan)
     asked, texts = load_harmful_questions(dataset, limit=limit), load_corpus(corpus)
-    scorer = open_judge(judge)
+    scorer = open_judge(
+        judge,
+        fallback_judge,
+        headers=judge_header,
+        fallback_headers=fallback_header,
+        price=judge_price,
+        fallback_price=fallback_price,
+        max_cost=max_cost,
+    )
     persona_map, engine = open_engine(
         run,
         model=model,
@@ -118,6 +139,8 @@ def harm(
         print_harm(result)
         out.print(f"{done.trials} trials in {folder}; results in {folder / RESULTS}")
         out.print(f"figure in {report.save_harm_figure(folder / f'{NAME}.png', result)}")
+    if scorer is not None and done.judge is not None:
+        print_judging(scorer.name, done.judge)
     if done.empty:
         err.print(f"[yellow]left out:[/] {done.empty} trials whose first reply says nothing")
     if done.partial and scorer is not None:

@@ -12,6 +12,7 @@ from personascope import engines, report
 from personascope.cli._conditions import Comparison, evaluation_folder
 from personascope.cli._console import PARTLY, err, out, say, this_command
 from personascope.cli._engine import open_engine, open_judge
+from personascope.cli._judging import print_judging
 from personascope.cli._options import (
     ADDRESS,
     BATCH,
@@ -19,8 +20,14 @@ from personascope.cli._options import (
     DTYPE,
     ENGINE,
     EVALUATION,
+    FALLBACK,
+    FALLBACK_HEADER,
+    FALLBACK_PRICE,
     JUDGE,
+    JUDGE_HEADER,
+    JUDGE_PRICE,
     LAYER,
+    MAX_COST,
     MODEL,
     PLANS,
     RANDOM,
@@ -66,6 +73,12 @@ def susceptibility(
     prompts: int = typer.Option(4, min=1, help="System prompts of each role."),
     corpus: Path = CORPUS,
     judge: str = JUDGE,
+    fallback_judge: str = FALLBACK,
+    judge_header: list[str] = JUDGE_HEADER,
+    fallback_header: list[str] = FALLBACK_HEADER,
+    judge_price: str = JUDGE_PRICE,
+    fallback_price: str = FALLBACK_PRICE,
+    max_cost: float = MAX_COST,
     model: str = MODEL,
     engine_kind: EngineName = ENGINE,
     dtype: DtypeName = DTYPE,
@@ -76,7 +89,16 @@ def susceptibility(
     restart: bool = RESTART,
 ) -> None:
     """Role susceptibility: who the model says it is when it plays a role (section 3.2 of the paper)."""
-    wanted, scorer = Comparison.read(strengths, plans, draws, layer, seed), open_judge(judge)
+    wanted = Comparison.read(strengths, plans, draws, layer, seed)
+    scorer = open_judge(
+        judge,
+        fallback_judge,
+        headers=judge_header,
+        fallback_headers=fallback_header,
+        price=judge_price,
+        fallback_price=fallback_price,
+        max_cost=max_cost,
+    )
     persona_map = PersonaMap.open(run)
     trials = susceptibility_trials(load_corpus(corpus), nearest_roles(persona_map, roles), prompts=prompts)
     _, engine = open_engine(
@@ -105,6 +127,12 @@ def jailbreak(
     draws: int = RANDOM,
     layer: int = LAYER,
     judge: str = JUDGE,
+    fallback_judge: str = FALLBACK,
+    judge_header: list[str] = JUDGE_HEADER,
+    fallback_header: list[str] = FALLBACK_HEADER,
+    judge_price: str = JUDGE_PRICE,
+    fallback_price: str = FALLBACK_PRICE,
+    max_cost: float = MAX_COST,
     model: str = MODEL,
     engine_kind: EngineName = ENGINE,
     dtype: DtypeName = DTYPE,
@@ -115,7 +143,16 @@ def jailbreak(
     restart: bool = RESTART,
 ) -> None:
     """Persona jailbreaks: how often a persona gets what it should not."""
-    wanted, scorer = Comparison.read(strengths, plans, draws, layer, seed), open_judge(judge)
+    wanted = Comparison.read(strengths, plans, draws, layer, seed)
+    scorer = open_judge(
+        judge,
+        fallback_judge,
+        headers=judge_header,
+        fallback_headers=fallback_header,
+        price=judge_price,
+        fallback_price=fallback_price,
+        max_cost=max_cost,
+    )
     chosen = load_jailbreak_set(dataset, limit=limit) if dataset else load_jailbreak_set(limit=limit)
     trials = jailbreak_trials(chosen)
     persona_map, engine = open_engine(
@@ -144,6 +181,12 @@ def pretrained(
     draws: int = RANDOM,
     layer: int = LAYER,
     judge: str = JUDGE,
+    fallback_judge: str = FALLBACK,
+    judge_header: list[str] = JUDGE_HEADER,
+    fallback_header: list[str] = FALLBACK_HEADER,
+    judge_price: str = JUDGE_PRICE,
+    fallback_price: str = FALLBACK_PRICE,
+    max_cost: float = MAX_COST,
     model: str = MODEL,
     engine_kind: EngineName = ENGINE,
     dtype: DtypeName = DTYPE,
@@ -154,7 +197,16 @@ def pretrained(
     restart: bool = RESTART,
 ) -> None:
     """Pre-trained models: what a base model says of itself, steered with an axis (section 3.2)."""
-    wanted, scorer = Comparison.read(strengths, plans, draws, layer, seed), open_judge(judge)
+    wanted = Comparison.read(strengths, plans, draws, layer, seed)
+    scorer = open_judge(
+        judge,
+        fallback_judge,
+        headers=judge_header,
+        fallback_headers=fallback_header,
+        price=judge_price,
+        fallback_price=fallback_price,
+        max_cost=max_cost,
+    )
     persona_map, engine = open_engine(
         run,
         model=model,
@@ -248,6 +300,8 @@ def _evaluate(
     write_json(folder / RESULTS, table.as_dict())
     print_table(table)
     out.print(f"{done.responses} responses in {folder}; results in {folder / RESULTS}")
+    if judge is not None and done.judge is not None:
+        print_judging(judge.name, done.judge)
     if trials.rubrics and done.unscored == done.responses:
         out.print("nothing is labelled yet: give the same command a judge to label them and draw the figure")
     else:

@@ -11,12 +11,19 @@ import typer
 from personascope import engines, mapping
 from personascope.cli._console import PARTLY, err, out, say, this_command
 from personascope.cli._engine import open_judge
+from personascope.cli._judging import print_judging
 from personascope.cli._options import (
     ADDRESS,
     BATCH,
     CORPUS,
     DTYPE,
     ENGINE,
+    FALLBACK,
+    FALLBACK_HEADER,
+    FALLBACK_PRICE,
+    JUDGE_HEADER,
+    JUDGE_PRICE,
+    MAX_COST,
     RESTART,
     TRUST,
     WORKERS,
@@ -33,7 +40,6 @@ from personascope.models import EMBEDDED
 from personascope.space import PersonaMap
 
 if TYPE_CHECKING:
-    from personascope.judge import JudgeStats
     from personascope.mapping import ProfileChanges, RunEstimate
 
 
@@ -47,7 +53,12 @@ def map_model(
     judge: str = typer.Option(
         None, help="rules, openai:MODEL@BASE_URL, local:MODEL or none; rules for an embedded model."
     ),
-    max_cost: float = typer.Option(None, min=0.0, help="Stop judging when it has cost this much (openai)."),
+    fallback_judge: str = FALLBACK,
+    judge_header: list[str] = JUDGE_HEADER,
+    fallback_header: list[str] = FALLBACK_HEADER,
+    judge_price: str = JUDGE_PRICE,
+    fallback_price: str = FALLBACK_PRICE,
+    max_cost: float = MAX_COST,
     roles: int = typer.Option(None, min=1, help="Roles to draw, instead of the profile's number."),
     prompts: int = typer.Option(None, min=1, help="Prompts to draw of each role, likewise."),
     questions: int = typer.Option(None, min=1, help="Questions to draw, likewise."),
@@ -104,7 +115,15 @@ def map_model(
     texts = load_corpus(corpus)
     # Whatever the corpus cannot give is said before a model is loaded.
     mapping.build_design(texts, mapping.resolve_profile(profile, **changes), seed, Path(model).name)
-    scorer = open_judge(judge, **({"max_cost": max_cost} if max_cost is not None else {}))
+    scorer = open_judge(
+        judge,
+        fallback_judge,
+        headers=judge_header,
+        fallback_headers=fallback_header,
+        price=judge_price,
+        fallback_price=fallback_price,
+        max_cost=max_cost,
+    )
     say(f"loading {model}")
     engine = engines.load_engine(
         model,
@@ -147,27 +166,12 @@ def map_model(
         f"{got.empty} empty, {got.unscored} unscored"
     )
     if scorer is not None and got.judge is not None:
-        _print_judging(scorer.name, got.judge)
+        print_judging(scorer.name, got.judge)
     if result.space is not None:
         print_map(PersonaMap.open(folder / mapping.MAP), ends=10, layers=False, scores=False)
     if got.partial:
         err.print(f"[yellow]partly done:[/] {got.problem}; run the same command again to go on")
         raise typer.Exit(PARTLY)
-
-
-def _print_judging(name: str, stats: JudgeStats) -> None:
-    parts: list[str] = []
-    if stats.calls:
-        parts.append(f"{stats.calls} calls, {stats.retries} of them again")
-        parts.append(f"{stats.prompt_tokens:,} tokens sent, {stats.completion_tokens:,} received")
-    if stats.cached:
-        parts.append(f"{stats.cached} from the cache")
-    if stats.cost is not None:
-        parts.append(f"cost {stats.cost:.4f}")
-    if stats.errors:
-        parts.append("errors: " + ", ".join(f"{kind} {count}" for kind, count in stats.errors.items()))
-    if parts:
-        out.print(f"judge {name}: {'; '.join(parts)}", markup=False)
 
 
 def _keep(value: str) -> int | Literal["all"]:

@@ -23,6 +23,7 @@ from personascope.errors import UsageError
 from personascope.interop import Transcript, TranscriptSource
 from personascope.interventions import Plan
 from personascope.space import PersonaMap
+from personascope.text import escape_controls, escape_controls_in_json
 
 if TYPE_CHECKING:
     from personascope.dynamics.projection import Counted, Projected
@@ -150,7 +151,7 @@ def _write(
     if form is Form.CSV:
         left_out = _CSV_ENTRY if alone else ()
         columns = [column for column in projection.table_columns(names) if column not in left_out]
-        writer = csv.DictWriter(sys.stdout, columns, restval="", extrasaction="ignore")
+        writer = csv.DictWriter(_Cells(), columns, restval="", extrasaction="ignore")
         writer.writeheader()
         for entry in passing:
             writer.writerows(projection.table_rows(entry))
@@ -178,8 +179,16 @@ def _write(
 
 def _dump(value: Any, *, indent: int | None = 1) -> None:
     text = json.dumps(value, indent=indent, ensure_ascii=False, default=str)
-    # Metadata may hold half of a surrogate pair: spelt out it is JSON, and can be written.
-    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode())
+    # Spelt out, half of a surrogate pair can be written, and an escape sequence does nothing to a terminal.
+    sys.stdout.write(escape_controls_in_json(text))
+
+
+class _Cells:
+    """Standard output for CSV: as it is for a file, without control characters for a terminal."""
+
+    def write(self, text: str) -> int:
+        """Write a row."""
+        return sys.stdout.write(escape_controls(text) if sys.stdout.isatty() else text)
 
 
 def _counting(entries: Iterator[Projected], counted: Counted) -> Iterator[Projected]:

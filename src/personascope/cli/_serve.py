@@ -15,6 +15,7 @@ from personascope.engines import PlanStore, Probe, ProbeSet
 from personascope.errors import EngineError
 from personascope.interventions import Plan
 from personascope.models import cache_root
+from personascope.text import escape_controls
 
 if TYPE_CHECKING:
     from personascope.models import ModelFiles
@@ -68,7 +69,7 @@ def serve(
             f"probes {kept.put(probes)} {names}, layer {probes.layers[0]}", soft_wrap=True, markup=False
         )
     if print_command:
-        typer.echo(str(command))
+        typer.echo(escape_controls(str(command)))
         return
     command.execute()
 

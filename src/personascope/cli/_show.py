@@ -11,6 +11,7 @@ from rich.table import Table
 
 from personascope.cli._console import out, say
 from personascope.cli._engine import PLAYED, REPLAYED, run_folder
+from personascope.cli._judging import judged_by
 from personascope.cli._verdict import print_verdict
 from personascope.dynamics import read_drift
 from personascope.space import PersonaMap
@@ -45,6 +46,9 @@ def print_map(persona_map: PersonaMap, *, ends: int, layers: bool, scores: bool)
     n_places = min(5, stats.default_position.shape[1])
     places = ", ".join(f"PC{k + 1} {stats.default_position[middle, k]:.2f}" for k in range(n_places))
     out.print(f"the default in the range of the roles: {places}")
+    judges = {} if persona_map.checks is None else persona_map.checks.judges
+    if judges:
+        out.print(f"scores by judge: {judged_by(judges)}", markup=False)
     if layers:
         out.print(_layers(persona_map))
     out.print(_roles(persona_map, ends))

@@ -31,7 +31,9 @@ def print_table(table: Table) -> None:
         share, plain, random = result.share, result.against_plain, result.against_random
         grid.add_row(
             "",
-            result.measure,
+            f"{result.measure} [yellow]({table.caveats[result.measure]})[/]"
+            if result.measure in table.caveats
+            else result.measure,
             f"{share.estimate:.3f}",
             f"{share.low:.3f} to {share.high:.3f}",
             str(share.n) + (f" ({result.unscored} unscored)" if result.unscored else ""),
@@ -47,7 +49,8 @@ def print_table(table: Table) -> None:
 
 def print_harm(found: HarmResult) -> None:
     """Print the bins, the correlations beside random directions, and the fit."""
-    grid = Grid(title=f"harmful second replies by position of the first, layer {found.layer}")
+    caveat = f"\n[yellow]({found.caveat})[/]" if found.caveat else ""
+    grid = Grid(title=f"harmful second replies by position of the first, layer {found.layer}{caveat}")
     for name in ("position", "from", "to", "harmful", "95%", "n"):
         grid.add_column(name, justify="right")
     for part in found.bins:

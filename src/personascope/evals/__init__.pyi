@@ -1,6 +1,6 @@
 from ._basics import BasicsRows, run_basics
 from ._conditions import PLAIN, Condition, steering_conditions
-from ._evaluations import RESULTS, evaluation_table
+from ._evaluations import RESULTS, evaluation_table, harm_caveats
 from ._rows import read_evaluation
 from ._run import run_evaluation
 from ._tables import Result, Table, label_measure, make_table
@@ -16,6 +16,7 @@ __all__ = [
     "Trial",
     "Trials",
     "evaluation_table",
+    "harm_caveats",
     "jailbreak_trials",
     "label_measure",
     "make_table",

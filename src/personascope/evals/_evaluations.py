@@ -18,6 +18,8 @@ from personascope.judge import (
     TRAITS,
     WEIGHTS,
     LabelWeights,
+    harm_caveat,
+    harm_warning,
 )
 
 RESULTS = "results.json"
@@ -69,14 +71,25 @@ def evaluation_table(folder: Path, *, seed: int = 0) -> Table:
         notes.append(
             f"{draws} random directions: axis and directions cannot differ with p below {1 / (draws + 1):.2f}"
         )
-    if any(row["judge"] == "rules" for c in conditions for row in c.rows):
-        notes += _offline_notes(conditions)
-    return make_table(name, conditions, measures, notes=notes, seed=seed)
+    given = Counter(judge for c in conditions for row in c.rows for judge in row["judges"].values())
+    if given:
+        told = ", ".join(f"{judge} {count}" for judge, count in sorted(given.items()))
+        notes.append(f"labels by judge: {told}")
+    notes += _offline_notes(conditions)
+    return make_table(name, conditions, measures, notes=notes, caveats=harm_caveats(conditions), seed=seed)
 
 
 def _offline_notes(conditions: Sequence[ConditionRows]) -> list[str]:
     """Say how far the offline judge agrees with readers on each rubric that it labelled by."""
-    used = sorted({rubric for c in conditions for row in c.rows for rubric in row["labels"]})
+    used = sorted(
+        {
+            rubric
+            for c in conditions
+            for row in c.rows
+            for rubric, judge in row["judges"].items()
+            if judge == "rules"
+        }
+    )
     notes: list[str] = []
     for rubric in used:
         path = WEIGHTS / f"{rubric}.safetensors"
@@ -89,11 +102,15 @@ def _offline_notes(conditions: Sequence[ConditionRows]) -> list[str]:
                 f"{', '.join(facts['models'])}"
             )
     if JAILBREAK.name in used:
-        notes.append(
-            "the offline judge cannot tell harmful answers (it found none of four that readers did): a "
-            "claim about harm needs --judge openai:... or local:..."
-        )
+        notes.append(harm_warning())
     return notes
+
+
+def harm_caveats(conditions: Sequence[ConditionRows]) -> dict[str, str]:
+    """Return what must stand beside the harmful shares, by measure, if the offline judge gave any of them."""
+    offline = any(row["judges"].get(JAILBREAK.name) == "rules" for c in conditions for row in c.rows)
+    names = [measure.name for measure in JAILBREAK_MEASURES if measure.name.startswith("harmful")]
+    return dict.fromkeys(names, harm_caveat()) if offline else {}
 
 
 def label_counts(conditions: Sequence[ConditionRows]) -> int:

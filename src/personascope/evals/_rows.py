@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,14 @@ class ConditionRows:
     rows: list[dict[str, Any]]
 
 
+def judges_of(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return the judge of each label of a row, by rubric; a row of an earlier version has one for all."""
+    kept = row.get("judges")
+    if kept is not None:
+        return dict(kept)
+    return dict.fromkeys(dict(row["labels"] or ()), row["judge"])
+
+
 def read_evaluation(folder: Path) -> list[ConditionRows]:
     """Return the conditions that are committed in a run folder, in order.
 
@@ -90,6 +99,7 @@ def read_evaluation(folder: Path) -> list[ConditionRows]:
     for row in (row for of in rows.values() for row in of):
         found = coherence(row["text"], prompt=row["question"])
         row["labels"] = dict(row["labels"] or ())
+        row["judges"] = judges_of(row)
         row["coherence"] = found
         row["incoherent"] = is_incoherent(found)
         row["odd"] = None

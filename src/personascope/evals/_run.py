@@ -19,7 +19,7 @@ from personascope.engines import Completion, Engine, Request, Scored, request_se
 from personascope.errors import UsageError
 from personascope.evals._conditions import Condition
 from personascope.evals._perplexity import perplexities
-from personascope.evals._rows import UnitMeta
+from personascope.evals._rows import UnitMeta, judges_of
 from personascope.evals._trials import Trial, Trials
 from personascope.judge import Judge, JudgeItem, JudgeStats, Verdict
 from personascope.runs import Job, ProgressCallback, collect, shown
@@ -45,6 +45,7 @@ SCHEMA = pa.schema(
         ("labels", pa.map_(pa.string(), pa.string())),
         ("reasons", pa.map_(pa.string(), pa.string())),
         ("judge", pa.string()),
+        ("judges", pa.map_(pa.string(), pa.string())),
         ("perplexity", pa.float32()),
         ("plan", pa.string()),
         ("plan_tokens", pa.int32()),
@@ -52,7 +53,8 @@ SCHEMA = pa.schema(
         ("max_moved", pa.float32()),
     ]
 )
-"""Columns of rollouts.parquet; a label that is missing is not in the map, and the status says so."""
+"""Columns of rollouts.parquet; a label that is missing is not in the map, and the status says so. ``judges``
+is the judge of each label, by rubric; rows of earlier versions have ``judge`` alone, one for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,7 @@ class EvalRow(TypedDict):
     labels: dict[str, str]
     reasons: dict[str, str]
     judge: str | None
+    judges: dict[str, str]
     perplexity: float | None
     plan: str | None
     plan_tokens: int | None
@@ -243,6 +246,7 @@ class _EvaluationJob(Job[_Unit]):
             "labels": {},
             "reasons": {},
             "judge": None,
+            "judges": {},
             "perplexity": None,
             "plan": result.plan_digest,
             "plan_tokens": None if telemetry is None else telemetry.tokens,
@@ -274,6 +278,7 @@ class _EvaluationJob(Job[_Unit]):
             for row in rows:
                 row["labels"] = {} if stale else dict(row["labels"] or ())
                 row["reasons"] = {} if stale else dict(row["reasons"] or ())
+                row["judges"] = {} if stale else judges_of(row)
             unit.labels_before = unit.n_labels
             yield unit, [item for id in unit.rows for item in self._items(unit, self.by_id[id])]
 
@@ -300,6 +305,7 @@ class _EvaluationJob(Job[_Unit]):
         row["judge"] = verdict.judge
         if verdict.label is not None:
             row["labels"][rubric] = verdict.label
+            row["judges"][rubric] = verdict.judge
 
     def commit(self, folder: RunFolder, unit: _Unit) -> None:
         if unit.labels_before is not None and unit.n_labels <= unit.labels_before:
@@ -319,7 +325,7 @@ class _EvaluationJob(Job[_Unit]):
             "judge": self.judge if unit.n_labels else None,
         }
         packed = [
-            {**row, "labels": list(row["labels"].items()), "reasons": list(row["reasons"].items())}
+            {**row, **{name: list(row[name].items()) for name in ("labels", "reasons", "judges")}}
             for row in rows
         ]
         folder.commit(unit.index, rows=pa.Table.from_pylist(packed, schema=SCHEMA), meta=meta, parts={})

@@ -119,12 +119,14 @@ class Table:
         results: A result for each condition and measure.
         health: One for each condition.
         notes: What a reader must know.
+        caveats: Measure -> what must stand beside its figures, in a few words.
     """
 
     name: str
     results: tuple[Result, ...]
     health: tuple[Health, ...]
     notes: tuple[str, ...] = field(default=())
+    caveats: dict[str, str] = field(default_factory=dict[str, str])
 
     def get(self, condition: str, measure: str) -> Result:
         """Return one result.
@@ -148,6 +150,7 @@ def make_table(
     measures: Sequence[Measure],
     *,
     notes: Sequence[str] = (),
+    caveats: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> Table:
     """Compare conditions on measures.
@@ -165,7 +168,8 @@ def make_table(
         for condition in conditions
         for measure in (*measures, INCOHERENT, ODD)
     ]
-    return Table(name, tuple(results), tuple(_health(c, seed) for c in conditions), tuple(notes))
+    health = tuple(_health(c, seed) for c in conditions)
+    return Table(name, tuple(results), health, tuple(notes), dict(caveats or {}))
 
 
 def _result(

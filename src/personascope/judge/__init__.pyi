@@ -1,3 +1,4 @@
+from ._chain import JudgeChain
 from ._contract import Judge, JudgeItem, JudgeStats, Verdict
 from ._offline import RulesJudge
 from ._pool import JudgePool
@@ -5,6 +6,7 @@ from ._rubric import RUBRIC_DIGEST, Rubric
 from ._rubrics import HARMFUL, JAILBREAK, ROLE_PLAYING, RUBRICS, SELF_DESCRIPTION, SUSCEPTIBILITY, TRAITS
 from ._spec import check_judge, parse_judge
 from .classifier._embedder import Embedder
+from .classifier._error_rate import error_rate, harm_caveat, harm_warning
 from .classifier._features import HAND, feature_matrix, features_digest
 from .classifier._judge import EmbeddingJudge, broken, overruled
 from .classifier._weights import PROBE, WEIGHTS, LabelWeights
@@ -35,6 +37,7 @@ __all__ = [
     "Endpoint",
     "Estimate",
     "Judge",
+    "JudgeChain",
     "JudgeItem",
     "JudgePool",
     "JudgeStats",
@@ -47,8 +50,11 @@ __all__ = [
     "ai_mentions",
     "broken",
     "check_judge",
+    "error_rate",
     "feature_matrix",
     "features_digest",
+    "harm_caveat",
+    "harm_warning",
     "overruled",
     "parse_header",
     "parse_judge",

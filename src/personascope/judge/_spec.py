@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 from personascope.errors import UsageError
+from personascope.judge._chain import THEN, JudgeChain
 from personascope.judge._contract import Judge
 from personascope.judge._offline import RulesJudge
 from personascope.judge.local._judge import LocalJudge
-from personascope.judge.remote._endpoint import split_address
+from personascope.judge.remote._endpoint import Endpoint, split_address
 from personascope.judge.remote._judge import OpenAIJudge, OpenAIOptions
 
 FORMS = (
@@ -21,56 +22,113 @@ _LOADING = ("dtype", "device", "device_map", "attn_implementation", "trust_remot
 _LOCAL = ("batch_size",)
 
 
-def check_judge(spec: str) -> None:
+def check_judge(
+    spec: str,
+    *,
+    fallback: str | None = None,
+    fallback_options: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> None:
     """Check a specification without making its judge, which may load a model.
 
+    For the arguments see `parse_judge`.
+
     Raises:
-        UsageError: If it names no judge.
+        UsageError: If it names no judge, a server's address cannot be used, or an option is of another judge.
     """
-    if not re.fullmatch(r"rules|none|openai:.+?@https?://.+|local:.+", spec.strip()):
-        raise UsageError(f"there is no judge {spec!r}", hint=f"give one of: {FORMS}")
+    for one, given in _links(spec, fallback, options, fallback_options):
+        _check_one(one, given)
 
 
-def parse_judge(spec: str, **options: Any) -> Judge | None:
+def parse_judge(
+    spec: str,
+    *,
+    fallback: str | None = None,
+    fallback_options: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Judge | None:
     """Make the judge that a specification names.
 
     Args:
         spec: ``rules`` for the offline judge: rules for the 0-3 score, a trained classifier for the
             labels of other rubrics; ``openai:MODEL@BASE_URL`` for a model behind an
             OpenAI-compatible server; ``local:MODEL`` for anything that `personascope.models.load`
-            finds; ``none`` for no judge.
+            finds; ``none`` for no judge. Two of them with "then" between make a chain (`JudgeChain`).
+        fallback: A second judge, asked for what the first refuses, filters, or gives no label.
+        fallback_options: Options of the second judge, and of all behind a "then".
         options: For ``openai`` the fields of `OpenAIOptions`; for ``local`` ``batch_size`` and
             ``dtype``, ``device``, ``device_map``, ``attn_implementation``, ``trust_remote_code``
             as `personascope.models.load` takes them. An option that is None counts as not given.
 
     Raises:
-        UsageError: If the specification is none of these, or an option does not belong to it.
+        UsageError: If the specification is none of these, a part of a chain is ``none``, an option does not
+            belong to a judge, or a server's address cannot be used.
         JudgeError: If the judge cannot work: a damaged cache file, a local model without a chat template.
         ModelError: If a local model cannot be loaded.
     """
+    links = _links(spec, fallback, options, fallback_options)
+    for one, given in links:
+        # Before any of them loads a model.
+        _check_one(one, given)
+    judges = [_make(one, given) for one, given in links]
+    if len(judges) == 1:
+        return judges[0]
+    return JudgeChain([judge for judge in judges if judge is not None])
+
+
+def _links(
+    spec: str,
+    fallback: str | None,
+    options: Mapping[str, Any],
+    fallback_options: Mapping[str, Any] | None,
+) -> list[tuple[str, dict[str, Any]]]:
+    """Return each judge of a chain with its options."""
+    first, *later = spec.strip().split(THEN)
+    later += [] if fallback is None else fallback.strip().split(THEN)
+    if later and "none" in (first.strip(), *(one.strip() for one in later)):
+        raise UsageError(
+            "a chain of judges has none in it", hint="leave the second judge out, or name one that labels"
+        )
+    if fallback_options and not later:
+        raise UsageError(
+            f"the second judge's {', '.join(sorted(fallback_options))} is given, and no second judge",
+            hint="add --fallback-judge",
+        )
     given = {name: value for name, value in options.items() if value is not None}
-    check_judge(spec)
-    kind, _, rest = spec.strip().partition(":")
+    more = {name: value for name, value in (fallback_options or {}).items() if value is not None}
+    return [(first.strip(), given), *((one.strip(), more) for one in later)]
+
+
+def _check_one(spec: str, given: Mapping[str, Any]) -> None:
+    if not re.fullmatch(r"rules|none|openai:.+?@https?://.+|local:.+", spec):
+        raise UsageError(f"there is no judge {spec!r}", hint=f"give one of: {FORMS}")
+    kind = spec.partition(":")[0]
+    known: Sequence[str] = ()
+    if kind == "openai":
+        known = [field.name for field in fields(OpenAIOptions)]
+    elif kind == "local":
+        known = (*_LOADING, *_LOCAL)
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise UsageError(
+            f"the judge {spec!r} takes no option {', '.join(unknown)}",
+            hint=f"it takes {', '.join(sorted(known))}" if known else "it takes none",
+        )
+    if kind == "openai":
+        chosen = OpenAIOptions(**given)
+        address = split_address(spec.partition(":")[2])[1]
+        Endpoint(address, api_key=chosen.api_key, headers=chosen.headers)
+
+
+def _make(spec: str, given: Mapping[str, Any]) -> Judge | None:
+    kind, _, rest = spec.partition(":")
     if kind in ("rules", "none"):
-        _check(spec, given, ())
         return RulesJudge() if kind == "rules" else None
     if kind == "openai":
-        _check(spec, given, [field.name for field in fields(OpenAIOptions)])
         model, address = split_address(rest)
         return OpenAIJudge(model, address, OpenAIOptions(**given))
-    _check(spec, given, (*_LOADING, *_LOCAL))
     # Torch is loaded for this judge alone.
     from personascope.models import load
 
     loaded = load(rest, **{name: given[name] for name in _LOADING if name in given})
     return LocalJudge(loaded, **{name: given[name] for name in _LOCAL if name in given})
-
-
-def _check(spec: str, given: Iterable[str], known: Iterable[str]) -> None:
-    known = sorted(known)
-    unknown = sorted(set(given) - set(known))
-    if unknown:
-        raise UsageError(
-            f"the judge {spec!r} takes no option {', '.join(unknown)}",
-            hint=f"it takes {', '.join(known)}" if known else "it takes none",
-        )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from personascope.engines import Engine, EngineInfo, ScoreRequest
 from personascope.judge import Estimate as JudgeEstimate
-from personascope.judge import Judge, OpenAIJudge
+from personascope.judge import Judge, JudgeChain, OpenAIJudge
 from personascope.mapping._design import DEFAULT, Design
 from personascope.mapping._plan import slots_of
 
@@ -51,7 +51,7 @@ class RunEstimate:
         response_tokens: Tokens of all responses, from the probe, or the limit without one.
         disk: Bytes on the disk.
         memory: Bytes that the run needs beside the engine.
-        judge: Tokens and cost of judging; None if the judge makes no calls.
+        judge: Tokens and cost of judging, in a chain of judges by the first; None if it makes no calls.
         seconds: Time for generation and role information, from the probe; None without one.
         ended: Share of the probe's responses that ended by themselves; None without one.
     """
@@ -139,6 +139,7 @@ def estimate(engine: Engine, design: Design, *, judge: Judge | None, probe: int 
     ) / max(len(asked), 1)
     items = len(design) - design.n_default
     pooled = engine.info.n_layers * engine.info.d_model * 4
+    first = judge.judges[0] if isinstance(judge, JudgeChain) else judge
     return RunEstimate(
         rollouts=len(design),
         prompt_tokens=round(prompts * len(design)),
@@ -146,7 +147,7 @@ def estimate(engine: Engine, design: Design, *, judge: Judge | None, probe: int 
         disk=estimate_disk(engine.info, design, judged=judge is not None, mean_tokens=tokens),
         # Two units wait in memory, and the sums of one role are added up at a time.
         memory=min(2 * design.unit_size, len(design)) * pooled + 3 * (design.n_folds + 3) * pooled,
-        judge=judge.estimate(items, context + chars) if isinstance(judge, OpenAIJudge) else None,
+        judge=first.estimate(items, context + chars) if isinstance(first, OpenAIJudge) else None,
         seconds=seconds,
         ended=ended,
     )

@@ -14,6 +14,7 @@ from personascope.mapping._design import DEFAULT, DESIGN, Design
 from personascope.mapping._nuisances import tally
 from personascope.mapping._role_information import baseline
 from personascope.mapping._sums import Vectors, response_norms
+from personascope.mapping._unit import totals
 from personascope.space import (
     MAP,
     MapChecks,
@@ -100,6 +101,7 @@ def publish(
             ),
             n_roles=len(space.roles),
             length_adjusted=adjusted,
+            judges=dict(sorted(totals(folder, "judges").items())),
         ),
     )
     PersonaMap.save(target, space, meta)

@@ -221,6 +221,9 @@ def commit_unit(
                 Counter(str(row["score"]) for row in unit.rows.values() if row["score"] is not None).items()
             )
         ),
+        "judges": dict(
+            sorted(Counter(row["judge"] for row in unit.rows.values() if row["status"] == "scored").items())
+        ),
         "tokens": sum(row["token_count"] or 0 for row in unit.rows.values()),
         "played": dict(Counter(row["role"] for row in unit.rows.values() if row["played"])),
         "pending": dict(Counter(unit.rows[id]["role"] for id in unscored)),
@@ -289,8 +292,9 @@ def _sums_part(unit: Unit, shape: tuple[int, int], before: Any, merged: set[str]
 
 
 def totals(folder: RunFolder, key: str) -> Mapping[str, int]:
-    """Add up the counters ``statuses``, ``scores`` or ``pending`` of all committed units."""
+    """Add up the counters ``statuses``, ``scores``, ``judges`` or ``pending`` of all committed units."""
     total: Counter[str] = Counter()
     for unit in folder.units.values():
-        total.update(unit.meta[key])
+        # A unit of an earlier version does not count its judges.
+        total.update(unit.meta.get(key, {}))
     return total

@@ -1,5 +1,6 @@
 from ._bar import shown
 from ._collect import collect
+from ._console import SafeConsole
 from ._job import Job
 from ._progress import Progress, ProgressCallback
 from ._request_queue import Prompt, RequestNames, RequestQueue
@@ -12,6 +13,7 @@ __all__ = [
     "Prompt",
     "RequestNames",
     "RequestQueue",
+    "SafeConsole",
     "check_applied",
     "collect",
     "shown",

@@ -11,7 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
 
+from personascope.runs._console import SafeConsole
 from personascope.runs._progress import Progress, ProgressCallback
+from personascope.text import escape_controls
 
 EVERY = 30.0
 """Seconds between two lines where there is no terminal."""
@@ -29,13 +31,13 @@ class ProgressBar:
 
     def __init__(self, console: Console | None = None, *, every: float = EVERY) -> None:
         """Begin the clock of the rate."""
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or SafeConsole(stderr=True, highlight=False)
         self._drawn = self._console.is_terminal or self._console.is_jupyter
         self._bar = RichProgress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=self._console,
             disable=not self._drawn,
             expand=True,
@@ -101,7 +103,7 @@ class ProgressBar:
         if state.unscored:
             parts.append(f"{state.unscored} without a label")
         if state.note:
-            parts.append(state.note)
+            parts.append(escape_controls(state.note))
         return ", ".join(parts)
 
 

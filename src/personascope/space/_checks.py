@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,8 @@ class MapChecks:
         correlations: Of the roles' mean nuisances with their places on axis, PC1, PC2 and PC3, [L, N, 4].
         n_roles: Roles that the correlations are over.
         length_adjusted: Whether the length of responses was regressed out, within questions.
+        judges: Name of a judge -> responses that it scored; empty without a judge, and in maps of versions
+            that did not count them.
     """
 
     design: str
@@ -68,6 +70,7 @@ class MapChecks:
     correlations: Float[np.ndarray, "L N 4"]
     n_roles: int
     length_adjusted: bool = False
+    judges: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def played(self) -> float | None:

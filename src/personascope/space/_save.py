@@ -157,6 +157,7 @@ def _checks_record(checks: MapChecks) -> dict[str, Any]:
         "perplexity": checks.perplexity,
         "n_roles": checks.n_roles,
         "length_adjusted": checks.length_adjusted,
+        "judges": dict(checks.judges),
         "nuisances": list(NUISANCES),
     }
 

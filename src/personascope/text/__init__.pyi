@@ -1,4 +1,4 @@
-from ._characters import escape_controls, replace_surrogates
+from ._characters import escape_controls, escape_controls_in_json, replace_surrogates
 from ._coherence import coherence, is_incoherent
 from ._shape import MEASURES, nonsense, text_shape
 from ._words import STOPWORDS
@@ -8,6 +8,7 @@ __all__ = [
     "STOPWORDS",
     "coherence",
     "escape_controls",
+    "escape_controls_in_json",
     "is_incoherent",
     "nonsense",
     "replace_surrogates",

@@ -23,5 +23,10 @@ def escape_controls(text: str) -> str:
     return _CONTROLS.sub(lambda found: _escaped(ord(found[0])), text.replace("\r\n", "\n"))
 
 
+def escape_controls_in_json(text: str) -> str:
+    """Return JSON with the same value in which no such character stands as itself."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def _escaped(code: int) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

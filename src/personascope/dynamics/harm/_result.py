@@ -23,7 +23,7 @@ from personascope.dynamics.harm._statistics import (
     quantile_bins,
 )
 from personascope.errors import DynamicsError
-from personascope.judge import HARMFUL
+from personascope.judge import HARMFUL, harm_caveat, harm_warning
 from personascope.mapping import DEFAULT
 from personascope.space import PersonaMap
 from personascope.stats import Interval, json_values, mean_interval, share_interval
@@ -116,6 +116,7 @@ class HarmResult:
         roles: Every role, lowest position first.
         health: Of the text.
         notes: What a reader must know.
+        caveat: What must stand beside the harmful shares, in a few words; often "".
     """
 
     model: str
@@ -137,6 +138,7 @@ class HarmResult:
     roles: tuple[RoleHarm, ...]
     health: TextHealth
     notes: tuple[str, ...]
+    caveat: str = ""
 
     def record(self) -> dict[str, Any]:
         """Return the result as JSON values; what is not known is null."""
@@ -182,10 +184,9 @@ def harm_result(
             hint="run the same command with a judge",
         )
     rows = [run.rows[place] for place in scored]
-    judges = sorted({row["judge"] for row in rows})
-    if len(judges) > 1:
+    if len(run.judges) > 1:
         raise DynamicsError(
-            f"the labels in {run.path} are of {len(judges)} judges: {', '.join(judges)}",
+            f"the labels in {run.path} are of {len(run.judges)} judges: {', '.join(run.judges)}",
             hint="run the same command again, so that one of them labels all",
         )
     names = [row["role"] for row in rows]
@@ -221,6 +222,7 @@ def harm_result(
         roles=_roles(trials, names),
         health=_health(rows, seed),
         notes=_notes(run, rows, trials),
+        caveat=harm_caveat() if any(row["judge"] == "rules" for row in rows) else "",
     )
 
 
@@ -315,11 +317,10 @@ def _capped(rows: Sequence[dict[str, Any]], which: str) -> float | None:
 
 
 def _notes(run: HarmRows, rows: Sequence[dict[str, Any]], trials: Trials) -> tuple[str, ...]:
-    notes: list[str] = []
+    given = Counter(row["judge"] for row in rows)
+    notes = ["labels by judge: " + ", ".join(f"{judge} {count}" for judge, count in sorted(given.items()))]
     if any(row["judge"] == "rules" for row in rows):
-        notes.append(
-            "the offline judge cannot tell harmful answers: a claim about harm needs a judge that is a model"
-        )
+        notes.append(harm_warning())
     if not trials.varied:
         share = "all" if trials.harmful.all() else "none"
         notes.append(f"{share} of the {len(rows)} replies are harmful: there is no relation to estimate")

@@ -64,6 +64,8 @@ class HarmRows:
         pooled: [trials, d] mean activation of each trial's first reply; NaN where that is empty.
         missing: Roles that are not in it yet.
         manifest: What the run is.
+        judges: Names of the judges, or chains of judges, that the roles were labelled by; one, unless a
+            change of judge is under way.
     """
 
     path: Path
@@ -72,6 +74,7 @@ class HarmRows:
     pooled: Float32[np.ndarray, "trials d"]
     missing: tuple[str, ...]
     manifest: Mapping[str, Any]
+    judges: tuple[str, ...] = ()
 
 
 def said(completion: Completion) -> bool:
@@ -173,4 +176,5 @@ def read_harm(path: Path) -> HarmRows:
     there = {unit.meta["role"] for unit in folder.units.values()}
     missing = tuple(role for role in manifest.notes.roles if role not in there)
     stacked = np.stack(pooled) if pooled else np.zeros((0, 0), np.float32)
-    return HarmRows(path, manifest.identity.layer, tuple(rows), stacked, missing, folder.manifest)
+    judges = tuple(sorted({unit.meta["judge"] for unit in folder.units.values() if unit.meta["judge"]}))
+    return HarmRows(path, manifest.identity.layer, tuple(rows), stacked, missing, folder.manifest, judges)

@@ -25,6 +25,7 @@ from inspect_ai.solver import generate
 
 from personascope.errors import UsageError
 from personascope.evals.inspect._scorers import (
+    Options,
     coherence,
     jailbreak_label,
     occupation_label,
@@ -50,6 +51,7 @@ def role_susceptibility(
     prompts: int = 4,
     judge: str = "rules",
     max_cost: float | None = None,
+    judge_options: Options = None,
     corpus: str | None = None,
     texts: str | None = None,
     max_tokens: int = 32,
@@ -63,6 +65,7 @@ def role_susceptibility(
         prompts: System prompts of each role, from the first on.
         judge: The judge, as `personascope.judge.parse_judge` takes it.
         max_cost: What an ``openai`` judge may cost.
+        judge_options: Options of ``openai`` judges, a mapping: headers, prices and so on.
         corpus: Folder with the roles, if they are not of the built-in corpus.
         texts: YAML file with other questions and system prompts.
         max_tokens: Length of an answer.
@@ -77,6 +80,7 @@ def role_susceptibility(
     trials = susceptibility_trials(
         load_corpus(corpus), _roles(map, roles), texts=asked, prompts=prompts, max_new_tokens=max_tokens
     )
+    judging = (judge, max_cost, judge_options)
     return Task(
         dataset=MemoryDataset(
             [
@@ -86,7 +90,11 @@ def role_susceptibility(
             name="role_susceptibility",
         ),
         solver=[*([of_map(map)] if map else []), generate()],
-        scorer=[role_label(judge, max_cost), role_playing_label(judge, max_cost), *_besides()],
+        scorer=[
+            role_label(*judging),
+            role_playing_label(*judging),
+            *_besides(),
+        ],
         config=_config(trials.sampling),
         metadata={"trials": trials.digest, "source": trials.source},
     )
@@ -100,6 +108,7 @@ def persona_jailbreak(
     items: int | None = None,
     judge: str = "rules",
     max_cost: float | None = None,
+    judge_options: Options = None,
     max_tokens: int = 96,
 ) -> Task:
     """Ask for what should be refused, under a persona that would not mind.
@@ -112,6 +121,7 @@ def persona_jailbreak(
         items: Pairs to take, from a balanced order.
         judge: The judge.
         max_cost: What an ``openai`` judge may cost.
+        judge_options: Options of ``openai`` judges, a mapping: headers, prices and so on.
         max_tokens: Length of an answer.
     """
     from personascope.corpus.datasets import load_jailbreak_set
@@ -125,7 +135,7 @@ def persona_jailbreak(
             [_sample(trial) for trial in trials.items if trial.variant == wanted], name="persona_jailbreak"
         ),
         solver=generate(),
-        scorer=[jailbreak_label(judge, max_cost), *_besides()],
+        scorer=[jailbreak_label(judge, max_cost, judge_options), *_besides()],
         config=_config(trials.sampling),
         metadata={
             "trials": trials.digest,
@@ -141,6 +151,7 @@ def self_description(
     completions: int = 400,
     judge: str = "rules",
     max_cost: float | None = None,
+    judge_options: Options = None,
     openings: str | None = None,
     max_tokens: int = 24,
 ) -> Task:
@@ -153,6 +164,7 @@ def self_description(
         completions: Completions of each opening.
         judge: The judge.
         max_cost: What an ``openai`` judge may cost.
+        judge_options: Options of ``openai`` judges, a mapping: headers, prices and so on.
         openings: YAML file with other openings.
         max_tokens: Length of a completion.
     """
@@ -176,10 +188,15 @@ def self_description(
         for number in range(completions)
         for opening in load_openings(openings)
     ]
+    judging = (judge, max_cost, judge_options)
     return Task(
         dataset=MemoryDataset(samples, name="self_description"),
         solver=generate(),
-        scorer=[occupation_label(judge, max_cost), trait_label(judge, max_cost), *_besides()],
+        scorer=[
+            occupation_label(*judging),
+            trait_label(*judging),
+            *_besides(),
+        ],
         config=_config(Sampling(temperature=1.0, top_p=1.0, max_new_tokens=max_tokens)),
     )
 

@@ -86,7 +86,7 @@ class OpenAIOptions:
         if self.max_cost is not None and (self.price_in is None or self.price_out is None):
             raise UsageError(
                 f"the judge's max_cost is {self.max_cost}, but its prices are not known",
-                hint="give price_in and price_out, per million tokens",
+                hint="give price_in and price_out, per million tokens (--judge-price IN,OUT)",
             )
 
 

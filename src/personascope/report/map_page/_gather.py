@@ -243,6 +243,10 @@ def _methods(map: PersonaMap, *, judged: bool) -> tuple[str, ...]:
     ]
     if not judged:
         lines.append("No judge: every response of a role counts as fully in the role.")
+    judges = {} if map.checks is None else map.checks.judges
+    if judges:
+        told = ", ".join(f"{name} {count:,}" for name, count in sorted(judges.items()))
+        lines.append(f"Scores by judge: {told}.")
     if versions:
         lines.append(f"Made with {versions}.")
     if map.command:

@@ -1,0 +1,72 @@
+"""Judges one behind the other: a second is asked for what the first cannot label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from personascope.errors import UsageError
+from personascope.judge._contract import Judge, JudgeItem, JudgeStats, Verdict
+
+THEN = " then "
+"""What stands between two judges of a chain in its name and its specification."""
+
+
+class JudgeChain:
+    """Asks each judge for the items that those before it refused, filtered, or gave no label.
+
+    Verdicts carry the name of the judge that gave them. An item that a judge could not score because its
+    server was busy or away is not handed on: the same judge may score it at another time, and which judge
+    labels what should not hang on the weather. A judge that cannot go on ends the chain.
+
+    Args:
+        judges: Two or more, in the order in which they are asked.
+
+    Raises:
+        UsageError: If there are fewer than two, or two of one name.
+    """
+
+    def __init__(self, judges: Sequence[Judge]) -> None:
+        """Keep the judges."""
+        names = [judge.name for judge in judges]
+        if len(set(names)) < max(len(names), 2):
+            raise UsageError(
+                f"a chain of the judges {', '.join(names) or 'none'}",
+                hint="give two different judges: the second is asked for what the first cannot label",
+            )
+        self.judges = tuple(judges)
+
+    @property
+    def name(self) -> str:
+        """The judges' names with "then" between them."""
+        return THEN.join(judge.name for judge in self.judges)
+
+    @property
+    def stats(self) -> JudgeStats:
+        """What all took together, and under ``by_judge`` what each of them took."""
+        by_judge = {judge.name: judge.stats for judge in self.judges}
+        return replace(sum(by_judge.values(), JudgeStats()), by_judge=by_judge)
+
+    async def score(self, item: JudgeItem) -> Verdict:
+        """Score one item by the first judge that can.
+
+        Raises:
+            JudgeError: If a judge that is asked cannot go on.
+        """
+        calls = 0
+        reasons: list[str] = []
+        verdict = Verdict(item.id, None, "", self.name)
+        for judge in self.judges:
+            verdict = await judge.score(item)
+            calls += verdict.calls
+            if verdict.score is not None:
+                return replace(verdict, calls=calls)
+            reasons.append(f"{judge.name}: {verdict.reason}")
+            if verdict.passing:
+                break
+        return replace(verdict, calls=calls, reason="; ".join(reasons))
+
+    async def aclose(self) -> None:
+        """Let every judge forget the running event loop."""
+        for judge in self.judges:
+            await judge.aclose()
