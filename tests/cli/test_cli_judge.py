@@ -53,3 +53,70 @@ def test_every_response_is_scored_or_reported_and_every_call_counted(
             done = personascope(*command)
     assert done.code == 0, done.err
     assert " 0 unscored" in done.out
+
+
+def test_a_second_judge_scores_what_the_first_filters_and_all_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def filters(_number: int, body: dict) -> Answer:
+        asked = body["messages"][1]["content"]
+        if "The role is ghost" in asked or "The role is poet" in asked:
+            return completion(None, finish="content_filter")
+        return completion('{"reason": "so it reads", "score": 3}')
+
+    save_model(tmp_path / "model")
+    write_corpus(tmp_path / "corpus")
+    monkeypatch.setenv("PERSONASCOPE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FIRST_KEY", "key-of-the-first")
+    monkeypatch.setenv("OPENAI_API_KEY", "key-of-the-second")
+    second_says = completion('{"reason": "clear", "score": 3}')
+    with serving(filters) as first, serving(lambda *_: second_says) as second:
+        a, b = f"openai:a@{first.url}?api-version=1", f"openai:b@{second.url}"
+        command = [
+            "map", tmp_path / "model", "--corpus", tmp_path / "corpus", "--profile", "quick",
+            "--default-samples", "4", "--out", tmp_path / "run", "--judge", a, "--fallback-judge", b,
+            "--judge-header", "api-key=FIRST_KEY", "--judge-price", "10,100", "--max-cost", "1000",
+            "--fallback-price", "1,1",
+        ]  # fmt: skip
+        done = personascope(*command)
+        assert done.code == 0, done.err
+        assert {seen.get("api-key") for seen in first.headers_seen} == {"key-of-the-first"}
+        assert not any("authorization" in seen for seen in first.headers_seen)
+        assert {seen["authorization"] for seen in second.headers_seen} == {"Bearer key-of-the-second"}
+        n = first.calls
+        assert 0 < second.calls < n
+        told = done.out.replace("\n", " ")
+        assert f"judge {a}: {n} calls, 0 of them again" in told
+        assert f"errors: filtered {second.calls}" in told and f"judge {b}: {second.calls} calls" in told
+        assert "judges together: cost " in told
+        again = personascope(*command)
+        assert again.code == 0 and first.calls == n
+        # Without the second judge it is another run.
+        other = personascope(*command[:-10])
+        assert other.code == 1 and "judge" in other.err and first.calls == n
+    shown = personascope("show", tmp_path / "run")
+    assert f"scores by judge: {a} {n - second.calls:,}, {b} {second.calls:,}" in shown.out.replace("\n", " ")
+    assert personascope("report", tmp_path / "run").code == 0
+    assert "Scores by judge: openai:a@" in (tmp_path / "run" / "report.html").read_text()
+    for path in (tmp_path / "run").rglob("*"):
+        if path.is_file():
+            assert b"key-of-the" not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--judge", "openai:m@http://h/v1", "--max-cost", "1"], "--judge-price IN,OUT"),
+        (["--judge", "openai:m@http://h/v1", "--judge-price", "1"], "not two numbers"),
+        (["--judge", "openai:m@http://h/v1", "--judge-header", "api-key=sk-typed-here!"], "does not name"),
+        (["--judge", "openai:m@http://h/v1?api_key=abc"], "credentials"),
+        (["--judge", "rules", "--fallback-judge", "nobody"], "no judge 'nobody'"),
+        (["--judge", "rules", "--fallback-header", "a=B"], "no second judge"),
+        (["--judge", "rules", "--judge-header", "PATH=PATH"], "takes no option headers"),
+    ],
+)
+@pytest.mark.parametrize("command", ["map", "evaluate jailbreak", "evaluate harm", "calibrate"])
+def test_judges_are_checked_before_anything_is_opened(command: str, options: list[str], says: str) -> None:
+    told = personascope(*command.split(), "nowhere", *options)
+    assert told.code == 2 and says in told.err.replace("\n", " "), told.err
+    assert "sk-typed-here" not in told.err
