@@ -74,28 +74,36 @@ def test_a_second_judge_scores_what_the_first_filters_and_all_is_counted(
         a, b = f"openai:a@{first.url}?api-version=1", f"openai:b@{second.url}"
         command = [
             "map", tmp_path / "model", "--corpus", tmp_path / "corpus", "--profile", "quick",
-            "--default-samples", "4", "--out", tmp_path / "run", "--judge", a, "--fallback-judge", b,
+            "--default-samples", "4", "--out", tmp_path / "run", "--judge", a,
             "--judge-header", "api-key=FIRST_KEY", "--judge-price", "10,100", "--max-cost", "1000",
-            "--fallback-price", "1,1",
         ]  # fmt: skip
+        alone = personascope(*command)
+        assert alone.code == 3, alone.err
+        before = first.calls
+        assert "errors: filtered" in alone.out and "--fallback-judge" in alone.err
+        # The same run goes on with a second judge: only what is left is asked, of the first again too.
+        command += ["--fallback-judge", b, "--fallback-price", "1,1"]
         done = personascope(*command)
         assert done.code == 0, done.err
+        assert first.calls - before == second.calls
         assert {seen.get("api-key") for seen in first.headers_seen} == {"key-of-the-first"}
         assert not any("authorization" in seen for seen in first.headers_seen)
         assert {seen["authorization"] for seen in second.headers_seen} == {"Bearer key-of-the-second"}
         n = first.calls
-        assert 0 < second.calls < n
+        assert 0 < second.calls < before
         told = done.out.replace("\n", " ")
-        assert f"judge {a}: {n} calls, 0 of them again" in told
+        assert f"judge {a}: {second.calls} calls, 0 of them again" in told
         assert f"errors: filtered {second.calls}" in told and f"judge {b}: {second.calls} calls" in told
         assert "judges together: cost " in told
         again = personascope(*command)
         assert again.code == 0 and first.calls == n
         # Without the second judge it is another run.
-        other = personascope(*command[:-10])
+        other = personascope(*command[:-4])
         assert other.code == 1 and "judge" in other.err and first.calls == n
     shown = personascope("show", tmp_path / "run")
-    assert f"scores by judge: {a} {n - second.calls:,}, {b} {second.calls:,}" in shown.out.replace("\n", " ")
+    assert f"scores by judge: {a} {before - second.calls:,}, {b} {second.calls:,}" in shown.out.replace(
+        "\n", " "
+    )
     assert personascope("report", tmp_path / "run").code == 0
     assert "Scores by judge: openai:a@" in (tmp_path / "run" / "report.html").read_text()
     for path in (tmp_path / "run").rglob("*"):

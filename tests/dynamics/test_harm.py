@@ -239,8 +239,12 @@ def test_only_replies_without_a_label_are_judged_again_and_another_judge_labels_
 
 def test_a_chain_is_one_judge_and_every_label_has_its_own(found, tmp_path) -> None:
     out, made = tmp_path / "h", design()
-    chain = JudgeChain([YesJudge(lambda item: item.role == "role001", name="a"), YesJudge(name="b")])
-    run(found, out, judge=chain, made=made)
+    alone = YesJudge(lambda item: item.role == "role001", name="a")
+    assert run(found, out, judge=alone, made=made).unscored == 6
+    chain = JudgeChain([YesJudge(lambda _: True, name="a"), second := YesJudge(name="b")])
+    # What the first judge labelled stays; the second is asked for the rest.
+    assert run(found, out, judge=chain, made=made).unscored == 0
+    assert len(second.asked) == 6
     rows = read_harm(out)
     assert rows.judges == ("a then b",)
     assert {(row["role"] == "role001", row["judge"]) for row in rows.rows} == {(True, "b"), (False, "a")}

@@ -30,6 +30,7 @@ from personascope.judge import (
     RulesJudge,
     Verdict,
     check_judge,
+    continues,
     parse_judge,
 )
 from personascope.judge.remote._judge import OpenAIOptions
@@ -188,6 +189,39 @@ def test_every_label_of_an_evaluation_has_the_judge_that_gave_it(tmp_path: Path)
     run_evaluation(made, asked, [PLAIN], out=tmp_path / "e", judge=named("a"))
     (condition,) = read_evaluation(tmp_path / "e")
     assert all(set(row["judges"].values()) == {"a"} for row in condition.rows)
+
+
+def test_a_run_of_one_judge_goes_on_with_a_second_behind_it(tmp_path: Path) -> None:
+    asked = jailbreak_trials(load_jailbreak_set(limit=4))
+    first = named("a", lambda item: "/plain" in item.id or item.id.endswith("plain"))
+    done = run_evaluation(engine(), asked, [PLAIN], out=tmp_path / "e", judge=first)
+    assert 0 < done.unscored < done.responses
+    again, second = named("a", lambda _: True), named("b")
+    chain = JudgeChain([again, second])
+    assert run_evaluation(engine(), asked, [PLAIN], out=tmp_path / "e", judge=chain).unscored == 0
+    assert sum(again.asked.values()) == sum(second.asked.values()) == done.unscored
+    (condition,) = read_evaluation(tmp_path / "e")
+    assert {row["judges"]["jailbreak"] for row in condition.rows} == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("judge", "earlier", "goes_on"),
+    [
+        ("a", "a", True),
+        ("a then b", "a", True),
+        ("a then b then c", "a then b", True),
+        ("a then b", "b", False),
+        ("a", "a then b", False),
+        ("ab", "a", False),
+        (None, None, True),
+        (None, "a", False),
+        ("None then b", None, False),
+    ],
+)
+def test_which_judges_leave_earlier_labels_as_they_are(
+    judge: str | None, earlier: str | None, goes_on: bool
+) -> None:
+    assert continues(judge, earlier) == goes_on
 
 
 def test_rows_of_an_earlier_version_have_one_judge_for_all(tmp_path: Path) -> None:

@@ -147,8 +147,8 @@ def calibrate_model(
     out.print(f"cells in {folder / RESULT}, figure in {figure}")
     if result.jailbreak.caveats:
         err.print(f"[yellow]warning:[/] {harm_warning()}", soft_wrap=True)
-    judge = make_judge()
-    print_judging(judge.name, judge.stats)
+    scorer = make_judge()
+    print_judging(scorer.name, scorer.stats)
     if result.plan is not None:
         out.print(f"[bold]recommended:[/] {result.recommended} ({result.why}); plan in {folder / PLAN}")
     else:

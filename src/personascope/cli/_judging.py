@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from personascope.cli._console import out
+from personascope.cli._console import err, out
 
 if TYPE_CHECKING:
     from personascope.judge import JudgeStats
@@ -26,6 +26,12 @@ def print_judging(name: str, stats: JudgeStats) -> None:
             parts.append("errors: " + ", ".join(f"{kind} {count}" for kind, count in one.errors.items()))
         if parts or stats.by_judge:
             out.print(f"judge {judge}: {'; '.join(parts) or 'nothing to pay'}", markup=False)
+    filtered = stats.errors.get("filtered", 0)
+    if filtered and not stats.by_judge:
+        err.print(
+            f"[yellow]filtered:[/] {filtered} texts; --fallback-judge asks a second judge for them",
+            soft_wrap=True,
+        )
     if len(stats.by_judge) > 1 and stats.cost is not None:
         out.print(f"judges together: cost {stats.cost:.4f}")
 

@@ -2,7 +2,8 @@
 
 A run folder holds one unit a condition. A run that dies is taken up by the same call: committed
 conditions are not run again, and responses without a label are only judged again. Labels of another judge,
-or of another wording of a rubric, are made anew: those of two judges never stand in one table.
+or of another wording of a rubric, are made anew: those of two judges never stand in one table, unless the
+second is asked for what the first cannot label.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from personascope.evals._conditions import Condition
 from personascope.evals._perplexity import perplexities
 from personascope.evals._rows import UnitMeta, judges_of
 from personascope.evals._trials import Trial, Trials
-from personascope.judge import Judge, JudgeItem, JudgeStats, Verdict
+from personascope.judge import Judge, JudgeItem, JudgeStats, Verdict, continues
 from personascope.runs import Job, ProgressCallback, collect, shown
 from personascope.store import RunFolder
 
@@ -269,8 +270,8 @@ class _EvaluationJob(Job[_Unit]):
 
     def judge_again(self, folder: RunFolder) -> Iterator[tuple[_Unit, Sequence[JudgeItem]]]:
         for index, committed in list(folder.units.items()):
-            made = (committed.meta["rubrics"], committed.meta.get("judge"))
-            stale = bool(made[0]) and made != (self.trials.rubrics, self.judge)
+            rubrics, judge = committed.meta["rubrics"], committed.meta.get("judge")
+            stale = bool(rubrics) and not (rubrics == self.trials.rubrics and continues(self.judge, judge))
             if not (committed.meta["unscored"] or stale):
                 continue
             rows = cast("list[EvalRow]", folder.rows(index).to_pylist())

@@ -1,4 +1,4 @@
-from ._chain import JudgeChain
+from ._chain import JudgeChain, continues
 from ._contract import Judge, JudgeItem, JudgeStats, Verdict
 from ._offline import RulesJudge
 from ._pool import JudgePool
@@ -50,6 +50,7 @@ __all__ = [
     "ai_mentions",
     "broken",
     "check_judge",
+    "continues",
     "error_rate",
     "feature_matrix",
     "features_digest",

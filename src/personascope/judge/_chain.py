@@ -12,6 +12,20 @@ THEN = " then "
 """What stands between two judges of a chain in its name and its specification."""
 
 
+def continues(judge: str | None, earlier: str | None) -> bool:
+    """Tell whether a judge leaves the labels of an earlier one as they are.
+
+    The same judge does, and so does a chain that begins with it.
+
+    Args:
+        judge: Name of the judge now; None for none.
+        earlier: Name of the judge that made the labels.
+    """
+    if judge is None or earlier is None:
+        return judge is earlier
+    return judge == earlier or judge.startswith(f"{earlier}{THEN}")
+
+
 class JudgeChain:
     """Asks each judge for the items that those before it refused, filtered, or gave no label.
 
@@ -39,7 +53,13 @@ class JudgeChain:
     @property
     def name(self) -> str:
         """The judges' names with "then" between them."""
-        return THEN.join(judge.name for judge in self.judges)
+        return self.names[-1]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the chains of its first judge, of its first two, and so on; the last is its own."""
+        names = [judge.name for judge in self.judges]
+        return tuple(THEN.join(names[: place + 1]) for place in range(len(names)))
 
     @property
     def stats(self) -> JudgeStats:

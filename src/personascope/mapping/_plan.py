@@ -10,7 +10,7 @@ import personascope
 from personascope.corpus import Corpus
 from personascope.engines import EngineInfo
 from personascope.errors import UsageError
-from personascope.judge import RUBRIC_DIGEST, Judge
+from personascope.judge import RUBRIC_DIGEST
 from personascope.mapping._design import MAX_FOLDS, Design, build_design
 from personascope.mapping._profile import PROFILES, Profile, check_profile
 from personascope.mapping._sums import STORED_FOLDS
@@ -95,8 +95,8 @@ def slots_of(design: Design) -> list[int]:
     return [min(apart, design.size(group + 1)) for group in range(len(design.roles))]
 
 
-def identity_of(info: EngineInfo, design: Design, judge: Judge | None) -> dict[str, Any]:
-    """Return what must be the same when a run is taken up again."""
+def identity_of(info: EngineInfo, design: Design, judge: str | None) -> dict[str, Any]:
+    """Return what must be the same when a run is taken up again; the judge is known by its name."""
     model = {field.name: getattr(info, field.name) for field in fields(info)}
     versions = {**model.pop("versions"), "personascope": personascope.__version__}
     return {
@@ -110,5 +110,5 @@ def identity_of(info: EngineInfo, design: Design, judge: Judge | None) -> dict[s
         "n_folds": design.n_folds,
         "unit_size": design.unit_size,
         "design": design.digest,
-        "judge": None if judge is None else {"name": judge.name, "rubric": RUBRIC_DIGEST},
+        "judge": None if judge is None else {"name": judge, "rubric": RUBRIC_DIGEST},
     }

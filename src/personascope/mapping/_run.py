@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from personascope.engines import Completion, Engine, Request, Scored
-from personascope.judge import Judge, JudgeItem, JudgeStats, Verdict
+from personascope.judge import Judge, JudgeChain, JudgeItem, JudgeStats, Verdict
 from personascope.mapping._design import Design
 from personascope.mapping._plan import identity_of
 from personascope.mapping._role_information import baseline, mark_played, score_unit
@@ -68,8 +68,17 @@ def open_run(
     for group in range(min(2, len(design.groups))):
         engine.count_tokens(design.conversation(design.group_rollouts(group)[0]))
     notes = {"command": command, "python": platform.python_version()}
-    identity = identity_of(engine.info, design, judge)
-    return RunFolder.open(out, identity, notes, restart=restart, unit=UnitMeta)
+    name = None if judge is None else judge.name
+    # What the first judge of a chain scored, it would score again: a run of that one alone goes on with both.
+    fewer = judge.names[:-1] if isinstance(judge, JudgeChain) else ()
+    return RunFolder.open(
+        out,
+        identity_of(engine.info, design, name),
+        notes,
+        restart=restart,
+        earlier=[identity_of(engine.info, design, one) for one in fewer],
+        unit=UnitMeta,
+    )
 
 
 def collect_rollouts(

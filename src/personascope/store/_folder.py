@@ -19,7 +19,7 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -75,6 +75,7 @@ class RunFolder:
         *,
         restart: bool = False,
         unit: type[Record] = Record,
+        earlier: Sequence[Mapping[str, Any]] = (),
     ) -> RunFolder:
         """Create a run folder, or take up the run in it.
 
@@ -86,6 +87,7 @@ class RunFolder:
             notes: JSON values that are only recorded (of the first start).
             restart: Forget the run that is in the folder.
             unit: What the job records of a unit.
+            earlier: Identities that this run may begin as: one that is found is replaced by the run's own.
 
         Raises:
             StoreError: If another process writes there, if the folder holds another run or
@@ -97,7 +99,7 @@ class RunFolder:
         folder = cls(path, lock, unit)
         try:
             folder._take_lock(lock)
-            folder._prepare(identity, notes, restart)
+            folder._prepare(identity, notes, restart, earlier)
         except BaseException:
             folder.close()
             raise
@@ -316,7 +318,13 @@ class RunFolder:
                 f"another process is writing to {self.path}", hint="wait for it, or use another folder"
             ) from error
 
-    def _prepare(self, identity: Mapping[str, Any], notes: Mapping[str, Any], restart: bool) -> None:
+    def _prepare(
+        self,
+        identity: Mapping[str, Any],
+        notes: Mapping[str, Any],
+        restart: bool,
+        earlier: Sequence[Mapping[str, Any]],
+    ) -> None:
         path = self.path / _MANIFEST
         found = read_json(path) if path.exists() else None
         if found is None:
@@ -335,8 +343,12 @@ class RunFolder:
             found = None
         else:
             as_record(found, Manifest, path=path, hint=AGAIN, format=FORMAT)
-            different = differences(found.get("identity", {}), identity)
-            if different:
+            kept = found.get("identity", {})
+            different = differences(kept, identity)
+            if different and any(not differences(kept, one) for one in earlier):
+                found = {**found, "identity": dict(identity)}
+                write_record(path, found)
+            elif different:
                 raise StoreError(
                     f"{self.path} holds another run: " + "; ".join(different),
                     hint="use another folder, or --restart to forget that run",

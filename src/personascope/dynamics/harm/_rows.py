@@ -14,6 +14,7 @@ from jaxtyping import Float32
 from personascope.dynamics.harm._design import HarmTrial
 from personascope.engines import Completion
 from personascope.errors import StoreError
+from personascope.judge import continues
 from personascope.store import Record, RunFolder
 
 EVALUATION = "harm"
@@ -176,5 +177,9 @@ def read_harm(path: Path) -> HarmRows:
     there = {unit.meta["role"] for unit in folder.units.values()}
     missing = tuple(role for role in manifest.notes.roles if role not in there)
     stacked = np.stack(pooled) if pooled else np.zeros((0, 0), np.float32)
-    judges = tuple(sorted({unit.meta["judge"] for unit in folder.units.values() if unit.meta["judge"]}))
+    named = {unit.meta["judge"] for unit in folder.units.values() if unit.meta["judge"]}
+    # A role without anything for the second judge keeps the name of the first.
+    judges = tuple(
+        sorted(one for one in named if not any(other != one and continues(other, one) for other in named))
+    )
     return HarmRows(path, manifest.identity.layer, tuple(rows), stacked, missing, folder.manifest, judges)

@@ -21,7 +21,7 @@ from personascope.dynamics.harm._rows import EVALUATION, POOLED, SCHEMA, UnitMet
 from personascope.engines import Capture, Completion, Engine, Request, Scored
 from personascope.errors import EngineError, UsageError
 from personascope.interventions import Plan
-from personascope.judge import JAILBREAK, Judge, JudgeItem, JudgeStats, Verdict
+from personascope.judge import JAILBREAK, Judge, JudgeItem, JudgeStats, Verdict, continues
 from personascope.runs import Job, ProgressCallback, collect, shown
 from personascope.space import PersonaMap
 from personascope.store import RunFolder, TensorPart, TensorSpec
@@ -217,8 +217,8 @@ class _HarmJob(Job[_Unit]):
 
     def judge_again(self, folder: RunFolder) -> Iterator[tuple[_Unit, Sequence[JudgeItem]]]:
         for index, committed in list(folder.units.items()):
-            made = (committed.meta["rubric"], committed.meta["judge"])
-            stale = bool(made[0]) and made != (JAILBREAK.digest, self.judge)
+            rubric, judge = committed.meta["rubric"], committed.meta["judge"]
+            stale = bool(rubric) and not (rubric == JAILBREAK.digest and continues(self.judge, judge))
             if not (committed.meta["unscored"] or stale):
                 continue
             rows = folder.rows(index).to_pylist()
