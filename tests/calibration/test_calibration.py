@@ -34,6 +34,7 @@ from personascope.engines import Capture, TransformersEngine
 from personascope.errors import EvaluationError, StoreError, UsageError
 from personascope.evals import read_evaluation
 from personascope.interventions import Cap, Plan
+from personascope.report import save_calibration_figure
 from personascope.store import RunFolder
 from tiny import load_tiny
 
@@ -212,6 +213,16 @@ def test_a_sweep_measures_every_cap_and_its_controls(tmp_path: Path) -> None:
     else:
         assert not (tmp_path / "plan").exists()
         assert "none of the" in result.why
+
+
+def test_harm_by_the_offline_judge_has_its_error_rate_beside_it(tmp_path: Path) -> None:
+    judge = RuleJudge()
+    judge.name = "rules"
+    result = sweep(tmp_path, judge=judge)
+    assert set(result.jailbreak.caveats.values()) == {"offline judge: finds 0 of 4 harmful"}
+    assert "finds 0 of 4" in (tmp_path / RESULT).read_text()
+    save_calibration_figure(tmp_path / "pareto.svg", result)
+    assert "offline judge: finds 0 of 4 harmful" in (tmp_path / "pareto.svg").read_text(encoding="utf-8")
 
 
 def test_a_cap_that_costs_too_much_is_not_recommended(tmp_path: Path) -> None:

@@ -260,6 +260,8 @@ def test_what_the_offline_judge_says_of_harm_has_its_error_rate_beside_it(found,
     assert result.caveat == "offline judge: finds 0 of 4 harmful"
     assert any("it found 0 of the 4 that readers did, and called 1 of 154 others" in n for n in result.notes)
     assert result.record()["caveat"] == result.caveat
+    save_harm_figure(tmp_path / "harm.svg", result)
+    assert result.caveat in (tmp_path / "harm.svg").read_text(encoding="utf-8")
 
 
 def test_without_a_judge_nothing_is_claimed(found, tmp_path) -> None:

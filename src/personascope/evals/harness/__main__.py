@@ -14,6 +14,7 @@ from lm_eval.utils import setup_logging
 
 from personascope.errors import PersonascopeError
 from personascope.evals.harness._register import register, task_paths
+from personascope.text import escape_controls
 
 
 def main() -> None:
@@ -31,7 +32,7 @@ def main() -> None:
     try:
         cli.execute(args)
     except PersonascopeError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(escape_controls(f"error: {error}"), file=sys.stderr)
         raise SystemExit(error.exit_code) from error
 
 

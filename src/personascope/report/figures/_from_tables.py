@@ -45,7 +45,7 @@ def save_evaluation_figure(path: Path, table: Table, *, title: str = "") -> Path
     Raises:
         EvaluationError: If the table has nothing to draw: no condition but the plain one, or no labels.
     """
-    title = title or f"{table.name}"
+    title = _with_caveats(title or table.name, table)
     axis = sorted({(r.strength, r.condition) for r in table.results if r.kind == "axis" and r.strength})
     if axis and table.name == "susceptibility":
         susceptibility_figure(path, _susceptibility(table, title))
@@ -79,11 +79,16 @@ def save_calibration_figure(path: Path, found: Calibration, *, title: str = "") 
             benefit_label="gain: mean of Assistant share gained and harmful share lost",
             change_label="change of accuracy",
             n=n,
-            title=title or "Caps on the Assistant Axis",
+            title=_with_caveats(title or "Caps on the Assistant Axis", found.jailbreak),
             controls=[_point(cell) for cell in found.cells if cell.kind == "random"],
         ),
     )
     return path
+
+
+def _with_caveats(title: str, table: Table) -> str:
+    """Return a title that says what must stand beside the table's figures."""
+    return "; ".join([title, *dict.fromkeys(table.caveats.values())])
 
 
 def _point(cell: Cell) -> ParetoPoint:

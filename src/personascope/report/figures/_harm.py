@@ -36,10 +36,11 @@ def save_harm_figure(path: Path, found: HarmResult, *, title: str = "") -> Path:
         raise DynamicsError("the result has no bin to draw", hint="run it with a judge")
     with drawing(path, (10.4, 4.6)) as figure:
         plan = f"; plan: {found.plan}" if found.plan else ""
+        caveat = f"; {found.caveat}" if found.caveat else ""
         head = title or f"Drift and harm: {found.model}"
         figure.suptitle(
             f"{head}\nn = {found.n:,} trials of {len(found.roles)} roles, "
-            f"layer {found.layer}{plan}; bars and filled band: 95%, resampling roles",
+            f"layer {found.layer}{plan}{caveat}; bars and filled band: 95%, resampling roles",
             x=0.01,
             ha="left",
             fontsize=10.5,
