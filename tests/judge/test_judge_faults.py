@@ -254,9 +254,9 @@ def test_a_body_beyond_the_limit_is_given_up_and_never_held(answer: Answer) -> N
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-    assert "longer than 8 MiB" in str(fatal)
+    assert "longer than 4 MiB" in str(fatal)
     assert stats.calls == 1
-    assert peak < 6 * MAX_BODY
+    assert peak < 10 * MAX_BODY
 
 
 def test_packed_answers_of_usual_size_are_read() -> None:

@@ -109,6 +109,21 @@ def test_refusals(tmp_path: Path) -> None:
         RunFolder.open(tmp_path / "file", {}, {})
 
 
+def test_a_run_may_grow_out_of_an_earlier_one_and_not_back(tmp_path: Path) -> None:
+    small, grown = {"seed": 0, "judge": "a"}, {"seed": 0, "judge": "a then b"}
+    with RunFolder.open(tmp_path / "r", small, {"note": 1}) as folder:
+        folder.commit(0, rows=ROWS, meta={}, parts={})
+    with RunFolder.open(tmp_path / "r", grown, {}, earlier=[small]) as folder:
+        assert list(folder.units) == [0]
+        assert folder.manifest["notes"] == {"note": 1}
+    assert RunFolder.read(tmp_path / "r").manifest["identity"] == grown
+    with pytest.raises(StoreError, match="another run"):
+        RunFolder.open(tmp_path / "r", small, {})
+    other = {"seed": 1, "judge": "a then b"}
+    with pytest.raises(StoreError, match="another run"):
+        RunFolder.open(tmp_path / "r", other, {}, earlier=[{**other, "judge": "a"}])
+
+
 def test_lock(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from personascope.store import RunFolder\n"

@@ -18,7 +18,7 @@ from tenacity import (
 
 from personascope.judge.remote._endpoint import Endpoint
 
-MAX_BODY = 8 * 2**20
+MAX_BODY = 4 * 2**20
 """Bytes of a server's answer at most, packed and unpacked: thousands of reply tokens fit many times over."""
 
 TOO_LARGE = "too large"
