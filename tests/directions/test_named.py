@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -16,7 +19,7 @@ from map_case import N_LAYERS, D, save_map
 
 from personascope.directions import parse_probes
 from personascope.errors import InteropError, PersonascopeError, UsageError
-from personascope.interop import export_control_vector, read_direction
+from personascope.interop import export_control_vector, import_source, read_direction
 from personascope.interventions import Plan, Steer
 from personascope.space import PersonaMap
 
@@ -133,3 +136,106 @@ def test_files_that_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[st
     refused("cut.gguf", "not a whole GGUF file")
     export_control_vector(Plan((Steer(2, np.ones(D), 1.0),)), tmp_path / "control.gguf")
     refused("control.gguf", r"has no direction\.1, but direction\.2")
+
+
+def read(path: Path, layer: int = 2, key: str | None = None) -> np.ndarray:
+    return read_direction(path, layer, n_layers=N_LAYERS, d_model=D, key=key)
+
+
+def test_forms_in_which_others_save_vectors(tmp_path: Path) -> None:
+    rows = [torch.from_numpy(row.copy()) for row in ROWS[1:]]
+    torch.save(dict(enumerate(rows)), tmp_path / "dict.pt")
+    torch.save({f"layer_{layer}": row for layer, row in enumerate(rows)}, tmp_path / "named.pt")
+    torch.save({"directions": {str(layer): row for layer, row in enumerate(rows)}}, tmp_path / "of.pt")
+    torch.save(rows, tmp_path / "list.pt")
+    torch.save([torch.from_numpy(ROWS[0].copy()), *rows], tmp_path / "longer.pt")
+    torch.save(torch.stack(rows).double(), tmp_path / "double.pt")
+    torch.save({"vector": {2: rows[2]}}, tmp_path / "one.pt")
+    torch.save(rows[2].tolist(), tmp_path / "numbers.pt")
+    save_file({f"layer_{layer}": row for layer, row in enumerate(rows)}, tmp_path / "layers.safetensors")
+    save_file(
+        {f"model.layers.{layer}.residual": row for layer, row in enumerate(rows)},
+        tmp_path / "dots.safetensors",
+    )
+    directions = {str(layer): row.tolist() for layer, row in enumerate(rows)}
+    (tmp_path / "kind.svec").write_text(json.dumps({"model_type": "llama", "directions": directions}))
+    (tmp_path / "nested.svec").write_text(json.dumps({"directions": {"2": [rows[2].tolist()]}}))
+    for file in sorted(tmp_path.iterdir()):
+        np.testing.assert_allclose(read(file), ROWS[3], rtol=1e-6, err_msg=file.name)
+    for name in ("one.pt", "nested.svec"):
+        with pytest.raises(InteropError, match="nothing at layer 1"):
+            read(tmp_path / name, 1)
+
+
+def test_a_vector_of_another_layer_by_its_name_is_refused(tmp_path: Path) -> None:
+    row = torch.from_numpy(ROWS[3].copy())
+    save_file({"layer_2": row, "bias": row.clone()}, tmp_path / "two.safetensors")
+    save_file({"layer_2": row}, tmp_path / "one.safetensors")
+    torch.save(row, tmp_path / "evil_layer2.pt")
+    for path, key in [("two.safetensors", "layer_2"), ("one.safetensors", None), ("evil_layer2.pt", None)]:
+        np.testing.assert_array_equal(read(tmp_path / path, 2, key), ROWS[3])
+        with pytest.raises(InteropError, match="is a vector of layer 2, and layer 1 was asked for") as caught:
+            read(tmp_path / path, 1, key)
+        assert "@2" in caught.value.hint
+    torch.save(row, tmp_path / "player_12.pt")
+    torch.save(row, tmp_path / "12.pt")
+    for path in ("player_12.pt", "12.pt"):
+        np.testing.assert_array_equal(read(tmp_path / path, 1), ROWS[3])
+
+
+class Counted:
+    """Bytes that are taken at most while a block runs."""
+
+    def __enter__(self) -> Counted:
+        self.process = psutil.Process()
+        self.before = self.process.memory_info().rss
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.taken = self.process.memory_info().rss - self.before
+
+
+def test_sizes_that_nothing_stands_behind_are_refused_before_memory_is_taken(tmp_path: Path) -> None:
+    itself: list[object] = []
+    itself.append(itself)
+    doubled: object = 1.0
+    for _ in range(40):
+        doubled = [doubled, doubled]
+    deep: object = 1.0
+    for _ in range(150):
+        deep = [deep]
+    for name, value, said in [
+        ("wide.pt", torch.zeros(1).expand(200_000, 5000), "a tensor .200000, 5000. would take 4,000,000,000"),
+        ("dict.pt", {"vector": torch.zeros(1).expand(5000, D), "type": "mean"}, "would take"),
+        ("itself.pt", itself, "hold themselves"),
+        ("doubled.pt", doubled, "hold themselves"),
+        ("deep.pt", deep, "nested"),
+        ("meta.pt", {"axis": torch.ones(N_LAYERS, D), "metadata": {"a": itself}}, "hold themselves"),
+    ]:
+        torch.save(value, tmp_path / name)
+        with Counted() as counted, pytest.raises(InteropError, match=said):
+            read(tmp_path / name)
+        assert counted.taken < 2**26, name
+        with pytest.raises(InteropError, match=said):
+            import_source(tmp_path / name)
+    whole = tmp_path / "whole.pt"
+    torch.save(torch.from_numpy(ROWS), whole)
+    with (
+        zipfile.ZipFile(whole) as old,
+        zipfile.ZipFile(tmp_path / "zip.pt", "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for one in old.namelist():
+            new.writestr(one, old.read(one))
+    with pytest.raises(InteropError, match="compressed"):
+        read(tmp_path / "zip.pt")
+
+
+@pytest.mark.parametrize("shape", [(2**40,), (10**9, 5000), (-1,), (2**63, 2**63)])
+def test_a_header_that_lies_about_the_size(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}"
+    header += " " * (63 - (len(header) + 10) % 64) + "\n"
+    data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(4 * D)
+    (tmp_path / "x.npy").write_bytes(data)
+    with Counted() as counted, pytest.raises(InteropError, match="no array that can be read"):
+        read(tmp_path / "x.npy")
+    assert counted.taken < 2**26

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from personascope.errors import EvaluationError, UsageError
+from personascope.interop import is_release
 from personascope.mapping import MAP
 from personascope.space import PersonaMap
 from personascope.store import RunFolder
@@ -94,6 +95,11 @@ class Sample:
             EvaluationError: If the run kept no response.
         """
         path = Path(folder)
+        if is_release(path):
+            raise EvaluationError(
+                f"{path} is an imported release, which keeps no responses to set a floor by",
+                hint="map the model, or take the authors' caps: personascope import SOURCE --experiment ID",
+            )
         sample = cls(path, PersonaMap.open(path / MAP))
         if next(iter(sample._kept()), None) is None:
             raise EvaluationError(

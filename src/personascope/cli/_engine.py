@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from personascope import engines, judge
-from personascope.cli._console import say
+from personascope import engines, interop, judge
+from personascope.cli._console import err, say
 from personascope.cli._options import numbers
 from personascope.errors import UsageError
-from personascope.space import MAP, PersonaMap
+from personascope.space import MAP, MapModel, PersonaMap
 
 if TYPE_CHECKING:
     from personascope.engines import LocalEngine
@@ -24,6 +24,18 @@ PLAYED, REPLAYED = "cases", "cases_replayed"
 def run_folder(folder: Path) -> Path:
     """Return the run folder of a run folder or of a map folder inside one."""
     return folder.parent if folder.name == MAP and not (folder / MAP).is_dir() else folder
+
+
+def open_map(folder: Path) -> PersonaMap:
+    """Open a map, or an imported release in its place, and say what the release lacks.
+
+    Raises:
+        StoreError: If there is neither, or it is damaged.
+    """
+    persona_map = interop.open_map(folder)
+    if isinstance(persona_map, interop.ReleasedMap):
+        err.print(f"{folder} is an imported release: {persona_map.lacking}", markup=False, soft_wrap=True)
+    return persona_map
 
 
 def read_headers(given: Sequence[str] | None) -> dict[str, str]:
@@ -137,23 +149,35 @@ def open_engine(
     `load_engine`. A ``layer`` that the map does not have is refused before the model is loaded.
 
     Raises:
-        UsageError: If the map has no such layer.
+        UsageError: If the map has no such layer, or an imported release stands for it and no model is named.
         StoreError: If there is no map, or the model is another one than the map's.
         ModelError: If the model cannot be loaded.
     """
-    persona_map = source if isinstance(source, PersonaMap) else PersonaMap.open(source)
+    persona_map = source if isinstance(source, PersonaMap) else open_map(source)
     if layer is not None:
         persona_map.unit_axis(layer)
     name = model or persona_map.model.id
+    if not name:
+        raise UsageError(
+            f"the release in {persona_map.folder} does not say of which model it is",
+            hint="name the model by --model",
+        )
     say(f"loading {name}")
     engine = engines.load_engine(
         name, engine=kind, dtype=dtype, max_batch=max_batch, workers=workers, address=address
     )
-    if engine.info.chat_digest != persona_map.model.chat_digest:
+    if persona_map.model.chat_digest and engine.info.chat_digest != persona_map.model.chat_digest:
         other = engine.with_transcript()
         if other.info.chat_digest == persona_map.model.chat_digest:
             engine = other
     info = engine.info
+    if isinstance(persona_map, interop.ReleasedMap):
+        persona_map.use_model(
+            MapModel(
+                info.model_id, info.model_revision, info.dtype, info.n_layers, info.d_model, info.chat_digest
+            )
+        )
+        return persona_map, engine
     persona_map.check_model(
         model_id=persona_map.model.id,
         revision=info.model_revision,

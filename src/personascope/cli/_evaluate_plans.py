@@ -11,7 +11,7 @@ import typer
 from personascope import engines, report
 from personascope.cli._conditions import Comparison, evaluation_folder
 from personascope.cli._console import PARTLY, err, out, say, this_command
-from personascope.cli._engine import open_engine, open_judge
+from personascope.cli._engine import open_engine, open_judge, open_map
 from personascope.cli._judging import print_judging
 from personascope.cli._options import (
     ADDRESS,
@@ -53,7 +53,6 @@ from personascope.evals import (
     susceptibility_trials,
 )
 from personascope.interventions import PlanModel
-from personascope.space import PersonaMap
 from personascope.store import write_json
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ def susceptibility(
         fallback_price=fallback_price,
         max_cost=max_cost,
     )
-    persona_map = PersonaMap.open(run)
+    persona_map = open_map(run)
     trials = susceptibility_trials(load_corpus(corpus), nearest_roles(persona_map, roles), prompts=prompts)
     _, engine = open_engine(
         persona_map,

@@ -16,13 +16,12 @@ from rich.table import Table
 
 from personascope import directions
 from personascope.cli._console import PARTLY, err, out, this_command
-from personascope.cli._engine import open_engine
+from personascope.cli._engine import open_engine, open_map
 from personascope.cli._options import DTYPE, LAYER, MODEL, RESTART, DtypeName
 from personascope.dynamics import projection
 from personascope.errors import UsageError
 from personascope.interop import Transcript, TranscriptSource
 from personascope.interventions import Plan
-from personascope.space import PersonaMap
 from personascope.text import escape_controls, escape_controls_in_json
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ def project(
     applied = None if plan is None else Plan.load(plan)
     # A source without a conversation is refused before the model is loaded.
     _must_hold_some(opened, limit)
-    persona_map = PersonaMap.open(map_folder)
+    persona_map = open_map(map_folder)
     at = persona_map.middle_layer if layer is None else layer
     persona_map.unit_axis(at)
     probes = directions.parse_probes(persona_map, probe or (), at)

@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 import typer
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from personascope.cli._console import out, say
-from personascope.cli._engine import PLAYED, REPLAYED, run_folder
+from personascope.cli._engine import PLAYED, REPLAYED, open_map, run_folder
 from personascope.cli._judging import judged_by
 from personascope.cli._verdict import print_verdict
 from personascope.dynamics import read_drift
+from personascope.errors import UsageError
+from personascope.interop import ReleasedMap
 from personascope.space import PersonaMap
 
 SHORT = {"not found": "no", "unknown": "-"}
@@ -29,7 +32,42 @@ def show(
     scores: bool = typer.Option(False, help="Also print every role's counts by score."),
 ) -> None:
     """Print a map: its verdict, its figures by layer, and its roles from the Assistant's end to the other."""
-    print_map(PersonaMap.open(folder), ends=ends, layers=layers, scores=scores)
+    persona_map = open_map(folder)
+    if isinstance(persona_map, ReleasedMap):
+        print_release(persona_map, ends=ends)
+    else:
+        print_map(persona_map, ends=ends, layers=layers, scores=scores)
+
+
+def print_release(persona_map: ReleasedMap, *, ends: int) -> None:
+    """Print an imported release: its shape, and its roles along the axis."""
+    released, middle = persona_map.released, persona_map.middle_layer
+    out.print(f"[bold]{escape(persona_map.design)}[/]  {released.n_layers} layers of {released.d_model}")
+    print_verdict(persona_map)
+    if not released.role_vectors:
+        return
+    raw = persona_map.stats.projections[middle]
+    places = persona_map.to_units(raw, middle)
+    known = not np.isnan(places).all()
+    table = _table(
+        f"Roles at layer {middle}, from the Assistant's end"
+        + (" (0: mean role, 1: default)" if known else ", raw projections"),
+        "rank", "role", "position" if known else "projection", "cosine",
+    )  # fmt: skip
+    order = np.argsort(-raw, kind="stable")
+    for rank, index in _both_ends(order, ends):
+        if index is None:
+            table.add_row("...", f"{len(order) - 2 * ends} more")
+            continue
+        value, cosine = (places if known else raw)[index], persona_map.stats.role_cosines[middle, index]
+        table.add_row(str(rank), escape(persona_map.roles[index]), f"{value:+.2f}", f"{cosine:+.2f}")
+    out.print(table)
+
+
+def _both_ends(order: np.ndarray, ends: int) -> list[tuple[int, int | None]]:
+    """Return rank and index of the first and last few, (0, None) for those between; all if ends is 0."""
+    ranked: list[tuple[int, int | None]] = [(rank, int(index)) for rank, index in enumerate(order, start=1)]
+    return [*ranked[:ends], (0, None), *ranked[-ends:]] if ends and 2 * ends < len(ranked) else ranked
 
 
 def print_map(persona_map: PersonaMap, *, ends: int, layers: bool, scores: bool) -> None:
@@ -114,16 +152,11 @@ def _roles(persona_map: PersonaMap, ends: int) -> Table:
     stats, middle = persona_map.stats, persona_map.middle_layer
     known = {} if persona_map.checks is None else persona_map.checks.roles
     order = np.argsort(-stats.projections[middle])
-    if ends and 2 * ends < len(order):
-        chosen: list[int | None] = [*order[:ends].tolist(), None, *order[-ends:].tolist()]
-    else:
-        chosen = list(order.tolist())
     table = _table(
         f"Roles at layer {middle}, from the Assistant's end (0: mean role, 1: default)",
         "rank", "role", "position", "95%", "cosine", *("played", "nats") if known else ("fully", "some"),
     )  # fmt: skip
-    rank = {int(index): place + 1 for place, index in enumerate(order)}
-    for index in chosen:
+    for rank, index in _both_ends(order, ends):
         if index is None:
             table.add_row("...", f"{len(order) - 2 * ends} more")
             continue
@@ -131,7 +164,7 @@ def _roles(persona_map: PersonaMap, ends: int) -> Table:
         low, high = persona_map.to_units(stats.projection_interval[index], middle)
         count = persona_map.counts[name]
         table.add_row(
-            str(rank[index]),
+            str(rank),
             name,
             f"{persona_map.to_units(stats.projections[middle, index], middle):+.2f}",
             f"{low:+.2f} to {high:+.2f}",
@@ -170,8 +203,14 @@ def report(
     from personascope.report import write_report
 
     target = out_file or folder / "report.html"
+    persona_map = open_map(folder)
+    if isinstance(persona_map, ReleasedMap):
+        raise UsageError(
+            f"{folder} is an imported release: a report shows components and intervals, which it has not",
+            hint="personascope show prints its roles along the axis",
+        )
     say("reading the map and its responses")
-    write_report(PersonaMap.open(folder), folder if (folder / "units").is_dir() else None, target)
+    write_report(persona_map, folder if (folder / "units").is_dir() else None, target)
     out.print(f"report: {target}")
     plain, again = (run_folder(folder) / "drift" / name for name in (PLAYED, REPLAYED))
     if plain.is_dir() and again.is_dir():

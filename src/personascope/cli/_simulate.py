@@ -11,7 +11,7 @@ from rich.table import Table
 
 from personascope import directions
 from personascope.cli._console import PARTLY, err, out, this_command
-from personascope.cli._engine import PLAYED, open_engine, read_headers, run_folder
+from personascope.cli._engine import PLAYED, open_engine, open_map, read_headers, run_folder
 from personascope.cli._options import (
     ADDRESS,
     AUDITOR_HEADER,
@@ -34,7 +34,6 @@ from personascope.dynamics.monitor import Monitor
 from personascope.engines import Sampling
 from personascope.errors import UsageError
 from personascope.interventions import Plan
-from personascope.space import PersonaMap
 
 if TYPE_CHECKING:
     from personascope.dynamics.conversations import Simulation
@@ -105,7 +104,7 @@ def simulate_talks(
     headers = read_headers(auditor_header)
     conversations.check_auditor(auditor, headers)
     acting = None if plan is None else Plan.load(plan)
-    persona_map = PersonaMap.open(run)
+    persona_map = open_map(run)
     at = persona_map.middle_layer if layer is None else layer
     persona_map.unit_axis(at)
     also = directions.parse_probes(persona_map, probes or (), at)
@@ -162,7 +161,7 @@ def replay_talks(
     follower = _monitor(monitor, gate, stop_at_alarm)
     before = read_drift(source)
     acting = None if plan is None else Plan.load(plan)
-    persona_map = PersonaMap.open(run)
+    persona_map = open_map(run)
     also = directions.parse_probes(persona_map, probes or (), before.layer)
     _, engine = open_engine(
         persona_map,

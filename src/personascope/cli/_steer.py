@@ -18,7 +18,7 @@ from personascope.calibration import (
 )
 from personascope.chat import Message
 from personascope.cli._console import err, out, say
-from personascope.cli._engine import open_engine, run_folder
+from personascope.cli._engine import open_engine, open_map, run_folder
 from personascope.cli._options import ANYWAY, DTYPE, LAYER, MODEL, SEED, DtypeName, numbers
 from personascope.cli._verdict import open_found_map
 from personascope.corpus.datasets import load_chats
@@ -27,7 +27,6 @@ from personascope.engines import Request, Sampling
 from personascope.errors import UsageError
 from personascope.evals import PLAIN, Condition
 from personascope.interventions import Plan
-from personascope.space import PersonaMap
 
 if TYPE_CHECKING:
     from personascope.calibration import Window
@@ -60,7 +59,7 @@ def steer(
     """Answer one question at several strengths along the Assistant Axis, side by side."""
     wanted = numbers(strengths, "strengths")
     given = None if plan is None else Plan.load(plan)
-    persona_map = PersonaMap.open(run) if given is not None else open_found_map(run, anyway=anyway)
+    persona_map = open_map(run) if given is not None else open_found_map(run, anyway=anyway)
     _, engine = open_engine(persona_map, model=model, dtype=dtype, layer=layer)
     conditions: list[Condition]
     if given is not None:

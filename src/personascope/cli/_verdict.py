@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from personascope.cli._console import err, out
+from personascope.cli._engine import open_map
 from personascope.errors import SpaceError
 from personascope.space import PersonaMap
 
@@ -47,7 +48,7 @@ def open_found_map(folder: Path, *, anyway: bool) -> PersonaMap:
         StoreError: If there is no map in the folder.
         SpaceError: If the map's verdict is that there is no axis, and the user did not say to go on.
     """
-    persona_map = PersonaMap.open(folder)
+    persona_map = open_map(folder)
     verdict = persona_map.verdict()
     if verdict.axis.grade == "not found" and not anyway:
         raise SpaceError(

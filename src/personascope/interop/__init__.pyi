@@ -6,6 +6,7 @@ from ._export import export_released
 from ._gguf import export_control_vector
 from ._import import PARTS
 from ._released import Released
+from ._released_map import ReleasedMap, is_release, open_map
 from ._source import import_source
 from ._steering import axis_plan
 from ._transcripts import TranscriptSource
@@ -14,6 +15,7 @@ __all__ = [
     "PARTS",
     "CappingConfig",
     "Released",
+    "ReleasedMap",
     "Transcript",
     "TranscriptSource",
     "Unreadable",
@@ -23,6 +25,8 @@ __all__ = [
     "export_released",
     "import_source",
     "is_experiment_id",
+    "is_release",
+    "open_map",
     "parse_experiment_id",
     "read_direction",
 ]

@@ -6,7 +6,9 @@ import io
 import math
 import pickle
 import re
+import struct
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +24,9 @@ DtypeName = Literal["float32", "bfloat16"]
 """Types in which vectors are exported."""
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-_READ = (torch.float32, torch.float16, torch.bfloat16)
+_READ = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+MAX_DEPTH, MAX_VALUES = 64, 2**20
+"""Depth and number of the values of a file at most; a list may hold itself."""
 _GLOBAL = re.compile(r"(?:GLOBAL|class) ([\w.]+)")
 
 
@@ -37,11 +41,12 @@ def read_pt(path: Path) -> Any:
     """
     if not path.is_file():
         raise InteropError(f"there is no file {path}", hint="check the path")
+    _require_stored(path)
     try:
         with warnings.catch_warnings():
             # It warns of pickle protocols; what it cannot read it refuses anyway.
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            value = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = _GLOBAL.search(str(error))
         what = f"the pickled object {found.group(1)}" if found else "more than tensors and plain values"
@@ -56,6 +61,50 @@ def read_pt(path: Path) -> Any:
             f"{path} is not a whole PyTorch file: {type(error).__name__}: {reason}",
             hint="copy or download it again",
         ) from error
+    _require_sizes(value, path)
+    return value
+
+
+def _require_stored(path: Path) -> None:
+    """Refuse an archive whose files unpack to more than they take: PyTorch stores them as they are."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            packed = next((one for one in archive.infolist() if one.compress_type or one.flag_bits & 1), None)
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, struct.error):
+        # No archive: an earlier form, or a damaged file, of which PyTorch says more.
+        return
+    if packed is not None:
+        raise InteropError(
+            f"{path} holds {packed.filename!r} compressed, which PyTorch never does",
+            hint="have it saved again by torch.save",
+        )
+
+
+def _require_sizes(value: Any, path: Path) -> None:
+    """Refuse values that are larger than the file that holds them, or without an end."""
+    size = path.stat().st_size
+    waiting: list[tuple[Any, int]] = [(value, 0)]
+    count = 0
+    while waiting:
+        found, depth = waiting.pop()
+        count += 1
+        if depth > MAX_DEPTH or count > MAX_VALUES:
+            what = f"are nested {depth} deep" if depth > MAX_DEPTH else f"are more than {MAX_VALUES:,}"
+            raise InteropError(
+                f"{path}: its values {what}, or hold themselves", hint="have it saved again, flat"
+            )
+        if isinstance(found, Tensor):
+            # A view repeats what is stored once, or says a size that nothing stands behind.
+            n_bytes = found.numel() * found.element_size()
+            if n_bytes > size:
+                raise InteropError(
+                    f"{path}: a tensor {list(found.shape)} would take {n_bytes:,} bytes, the file {size:,}",
+                    hint="have it saved again as a tensor of its own, by .contiguous().clone()",
+                )
+        elif isinstance(found, Mapping):
+            waiting += [(one, depth + 1) for pair in found.items() for one in pair]
+        elif isinstance(found, list | tuple | set | frozenset):
+            waiting += [(one, depth + 1) for one in found]
 
 
 def write_pt(path: Path, value: Any) -> None:
@@ -93,7 +142,7 @@ def vectors(value: Any, path: Path, what: str, *, ndim: int) -> Float[Tensor, ".
     if value.layout is not torch.strided or value.is_meta or value.dtype not in _READ:
         raise InteropError(
             f"{path}: {what} is a tensor of {value.dtype}, {value.layout}",
-            hint="save it dense, as float32, float16 or bfloat16",
+            hint="save it dense, as float32, float64, float16 or bfloat16",
         )
     if value.ndim != ndim or not value.numel():
         raise InteropError(f"{path}: {what} has shape {list(value.shape)}", hint=f"it must be {shape}")

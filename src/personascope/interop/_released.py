@@ -211,7 +211,8 @@ class Released:
                 ],
                 "metadata": dict(self.capping.metadata),
             }
-        names = (RELEASED_JSON, RELEASED_TENSORS)
+        # Norms that were measured for the release stand beside it.
+        names = (RELEASED_JSON, RELEASED_TENSORS, "norms.json")
         with new_folder(Path(folder), holds=names, kind="an imported release") as new:
             # One entry a tensor: safetensors refuses tensors that share their storage.
             data = save({name: tensor.contiguous().clone() for name, tensor in tensors.items()})

@@ -18,7 +18,7 @@ from personascope.space._meta import MapModel
 from personascope.space._space import Space, SpaceStats
 from personascope.store import Record, short
 
-_DIMENSIONS = re.compile(r'\[np\.ndarray, "([^"]*)"\]')
+_DIMENSIONS = re.compile(r"\[np\.ndarray, ['\"]([^'\"]*)['\"]\]")
 REQUIRED = (
     "axis", "default_vector", "role_vectors", "somewhat_vectors", "mean", "components",
     "response_norms", "quantiles.role", "quantiles.default",
