@@ -188,6 +188,7 @@ def test_a_sweep_ends_with_a_recommendation_or_says_why_not(mapped: Path) -> Non
         (("evaluate", "susceptibility", "{run}", "--roles", "99"), 2, "99 roles were asked for"),
         (("evaluate", "susceptibility", "{run}/nothing"), 1, "does not exist"),
         (("evaluate", "jailbreak", "{run}", "--dataset", "{run}/none.csv"), 1, "none.csv"),
+        (("evaluate", "jailbreak", "{run}", "--personas", "{run}/none.yaml"), 1, "none.yaml"),
         (("calibrate", "{run}", "--judge", "none", "--windows", "0:2"), 2, "needs a judge"),
     ],
 )

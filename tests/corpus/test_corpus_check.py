@@ -161,7 +161,7 @@ def test_near_duplicates_are_found_across_blocks_of_rows(corpus: Corpus) -> None
     twin = replace(questions[0], id="twin")
     findings = found(replace(corpus, questions=(*questions, twin)), near=1.0)
     assert [f for f in findings if "same" in f[2]] == [
-        ("error", "question 700 (twin)", "says the same as question 0 (0)")
+        ("warning", "question 700 (twin)", "says the same as question 0 (0)")
     ]
 
 

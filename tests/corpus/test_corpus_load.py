@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from personascope.corpus import Corpus, Question, RoleEntry, load_corpus
+from personascope.corpus import Corpus, Question, RoleEntry, check_corpus, load_corpus
 from personascope.corpus._write import write_released
 from personascope.errors import CorpusError, UsageError
 
@@ -331,3 +331,53 @@ def test_bad_files_in_the_released_format(case: str, released: Path) -> None:
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     assert_one_clear_error(tmp_path / "gone", ["gone", "no such corpus folder"])
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The authors' repository, as far as a corpus goes: instructions, questions and a list of roles."""
+    data = tmp_path / "checkout/data"
+    (data / "roles/instructions").mkdir(parents=True)
+    for name in ("ghost", "poet"):
+        value = {
+            "instruction": [{"pos": f"You are a {name}."}, {"pos": f"Speak as a {name}."}],
+            "eval_prompt": "Was {question} answered so? {answer}",
+        }
+        (data / f"roles/instructions/{name}.json").write_text(json.dumps(value))
+    default = {"instruction": [{"pos": ""}, {"pos": "You are {model_name}."}]}
+    (data / "roles/instructions/default.json").write_text(json.dumps(default))
+    (data / "roles/role_list.json").write_text(
+        json.dumps({"poet": "Writes verse.", "ghost": "Haunts a mill."})
+    )
+    lines = [{"question": text, "id": number} for number, text in enumerate(("Who?", "What?", "Who?"))]
+    (data / "extraction_questions.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (tmp_path / "checkout/README.md").write_text("# Code of a paper\n")
+    return tmp_path / "checkout"
+
+
+@pytest.mark.parametrize("inside", ["", "data", "data/roles", "data/roles/instructions"])
+def test_the_authors_repository_works_as_it_is(checkout: Path, inside: str) -> None:
+    corpus = load_corpus(checkout / inside)
+    assert [(role.name, role.description) for role in corpus.roles] == [
+        ("ghost", "Haunts a mill."),
+        ("poet", "Writes verse."),
+    ]
+    assert corpus.roles[0].prompts == ("You are a ghost.", "Speak as a ghost.")
+    assert [question.text for question in corpus.questions] == ["Who?", "What?", "Who?"]
+    assert corpus.default_prompts == ("", "You are {model_name}.")
+    again = [finding for finding in check_corpus(checkout / inside) if "says the same" in finding.message]
+    assert [finding.level for finding in again] == ["warning"]
+
+
+def test_other_forms_of_the_authors_files(checkout: Path) -> None:
+    roles = checkout / "data/roles"
+    (roles / "instructions/poet.json").write_text(json.dumps({"instruction": ["You are a poet."]}))
+    (roles / "role_list.json").write_text(json.dumps([{"role": "poet", "description": "Verse.", "n": 3}]))
+    (checkout / "data/extraction_questions.jsonl").write_text('{"question": "Who?"}\n{"question": "What?"}')
+    corpus = load_corpus(checkout)
+    assert corpus.role("poet").prompts == ("You are a poet.",)
+    assert (corpus.role("poet").description, corpus.role("ghost").description) == ("Verse.", "")
+    assert [question.id for question in corpus.questions] == ["0", "1"]
+    (roles / "role_list.json").write_text(json.dumps({"poet": 3}))
+    with pytest.raises(CorpusError, match=r"role_list\.json: the description of 'poet' is 3"):
+        load_corpus(checkout)

@@ -264,3 +264,14 @@ def test_a_hub_set_needs_the_datasets_library(monkeypatch: pytest.MonkeyPatch) -
 def test_a_malformed_hub_name_is_refused(spec: str) -> None:
     with pytest.raises(CorpusError, match="names no hub dataset"):
         load_jailbreak_set(spec)
+
+
+def test_questions_alone_are_crossed_with_the_builtin_personas_by_name(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "set.csv", [["How do I steal an egg?"], ["How do I wake it?"]], ["question"])
+    with pytest.raises(CorpusError, match="none is the system prompt") as caught:
+        load_jailbreak_set(path)
+    assert "--personas builtin" in caught.value.hint
+    found = load_jailbreak_set(path, personas="builtin")
+    assert len(found.items) == 10 and {item.persona for item in found.items} == {
+        persona.name for persona in load_personas()
+    }

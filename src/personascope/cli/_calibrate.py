@@ -30,6 +30,7 @@ from personascope.cli._options import (
     JUDGE_PRICE,
     MAX_COST,
     MODEL,
+    PERSONAS,
     RESTART,
     RUN_KEPT,
     SEED,
@@ -63,6 +64,7 @@ def calibrate_model(
     roles: int = typer.Option(50, min=1, help="Roles of the susceptibility trials."),
     prompts: int = typer.Option(1, min=1, help="System prompts of each role."),
     dataset: str = typer.Option(None, help="Jailbreak set; the built-in mild one if not given."),
+    personas: str = PERSONAS,
     jailbreaks: int = typer.Option(None, min=1, help="Jailbreak pairs at most."),
     questions: int = typer.Option(
         None, min=1, max=160, help="Questions of the capability task; 160 if not given."
@@ -107,7 +109,9 @@ def calibrate_model(
         else tuple(parse_window(band, persona_map.n_layers) for band in names(windows))
     )
     floors = tuple(numbers(axis_percentiles, "axis-percentiles"))
-    texts, attacks = load_corpus(corpus), load_jailbreak_set(dataset) if dataset else None
+    texts, attacks = load_corpus(corpus), None
+    if dataset or personas:
+        attacks = load_jailbreak_set(dataset or None, personas=personas)
     sample = Sample.open(run_folder(run))
     _, engine = open_engine(
         persona_map,

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from personascope.cli._console import out
 from personascope.corpus import check_corpus, load_corpus
+from personascope.errors import CorpusError
 
 corpus_app = typer.Typer(help="Check a corpus, or look at one.", no_args_is_help=True)
 
@@ -28,7 +29,11 @@ def check(
     for finding in findings:
         colour = "red" if finding.level == "error" else "yellow"
         out.print(f"[{colour}]{finding.level}[/] {finding.where}: {finding.message}", soft_wrap=True)
-    corpus = load_corpus(folder)
+    try:
+        corpus = load_corpus(folder)
+    except CorpusError:
+        # It is the one finding, printed above.
+        raise typer.Exit(CorpusError.exit_code) from None
     prompts = sum(len(role.prompts) for role in corpus.roles)
     count = Counter(finding.level for finding in findings)
     out.print(

@@ -33,7 +33,7 @@ def open_map(folder: Path) -> PersonaMap:
         StoreError: If there is neither, or it is damaged.
     """
     persona_map = interop.open_map(folder)
-    if isinstance(persona_map, interop.ReleasedMap):
+    if persona_map.lacking:
         err.print(f"{folder} is an imported release: {persona_map.lacking}", markup=False, soft_wrap=True)
     return persona_map
 

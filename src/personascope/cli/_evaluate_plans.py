@@ -29,6 +29,7 @@ from personascope.cli._options import (
     LAYER,
     MAX_COST,
     MODEL,
+    PERSONAS,
     PLANS,
     RANDOM,
     RESTART,
@@ -120,6 +121,7 @@ def jailbreak(
     dataset: str = typer.Option(
         None, help="CSV, JSONL, Parquet or hub:owner/name set; the built-in mild one if not given."
     ),
+    personas: str = PERSONAS,
     limit: int = typer.Option(None, min=1, help="Pairs of persona and question at most."),
     strengths: str = STRENGTHS,
     plans: list[Path] = PLANS,
@@ -152,7 +154,7 @@ def jailbreak(
         fallback_price=fallback_price,
         max_cost=max_cost,
     )
-    chosen = load_jailbreak_set(dataset, limit=limit) if dataset else load_jailbreak_set(limit=limit)
+    chosen = load_jailbreak_set(dataset or None, personas=personas, limit=limit)
     trials = jailbreak_trials(chosen)
     persona_map, engine = open_engine(
         run,

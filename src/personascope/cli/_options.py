@@ -42,6 +42,9 @@ STRENGTHS = typer.Option("-0.4,-0.2,-0.1,0,0.1,0.2,0.4", help="Steering strength
 PLANS = typer.Option(None, "--plan", help="Evaluate this plan instead of steering; may be given again.")
 RANDOM = typer.Option(3, min=0, help="Random directions beside the axis, of the same length.")
 LAYER = typer.Option(None, min=0, help="Layer that is acted on; the map's middle layer if not given.")
+PERSONAS = typer.Option(
+    None, help="Personas that questions without system prompts are crossed with: builtin, or a YAML file."
+)
 ANYWAY = typer.Option(False, "--anyway", help="Go on where the map's verdict is that there is no axis.")
 
 

@@ -16,7 +16,6 @@ from personascope.cli._judging import judged_by
 from personascope.cli._verdict import print_verdict
 from personascope.dynamics import read_drift
 from personascope.errors import UsageError
-from personascope.interop import ReleasedMap
 from personascope.space import PersonaMap
 
 SHORT = {"not found": "no", "unknown": "-"}
@@ -33,18 +32,20 @@ def show(
 ) -> None:
     """Print a map: its verdict, its figures by layer, and its roles from the Assistant's end to the other."""
     persona_map = open_map(folder)
-    if isinstance(persona_map, ReleasedMap):
+    if persona_map.lacking:
         print_release(persona_map, ends=ends)
     else:
         print_map(persona_map, ends=ends, layers=layers, scores=scores)
 
 
-def print_release(persona_map: ReleasedMap, *, ends: int) -> None:
+def print_release(persona_map: PersonaMap, *, ends: int) -> None:
     """Print an imported release: its shape, and its roles along the axis."""
-    released, middle = persona_map.released, persona_map.middle_layer
-    out.print(f"[bold]{escape(persona_map.design)}[/]  {released.n_layers} layers of {released.d_model}")
+    middle = persona_map.middle_layer
+    out.print(
+        f"[bold]{escape(persona_map.design)}[/]  {persona_map.n_layers} layers of {persona_map.d_model}"
+    )
     print_verdict(persona_map)
-    if not released.role_vectors:
+    if not persona_map.roles:
         return
     raw = persona_map.stats.projections[middle]
     places = persona_map.to_units(raw, middle)
@@ -204,7 +205,7 @@ def report(
 
     target = out_file or folder / "report.html"
     persona_map = open_map(folder)
-    if isinstance(persona_map, ReleasedMap):
+    if persona_map.lacking:
         raise UsageError(
             f"{folder} is an imported release: a report shows components and intervals, which it has not",
             hint="personascope show prints its roles along the axis",

@@ -69,7 +69,9 @@ def check_corpus(corpus_or_path: Corpus | str | Path | None = None, *, near: flo
     found = [*_roles(corpus), *_default(corpus), *_questions(corpus)]
     prompts = [(f"{r.name}/p{i}", text) for r in corpus.roles for i, text in enumerate(r.prompts)]
     found += _alike(prompts, near)
-    found += _alike([(_at(i, q.id), q.text) for i, q in enumerate(corpus.questions)], near)
+    asked = [(_at(i, q.id), q.text) for i, q in enumerate(corpus.questions)]
+    # A question that is asked twice counts double, and no figure is wrong for it.
+    found += _alike(asked, near, same="warning")
     found += _alike([(f"default/p{i}", text) for i, text in enumerate(corpus.default_prompts)], 1.0)
     return sorted(found, key=lambda finding: finding.level != "error")
 
@@ -153,8 +155,10 @@ def _normal(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.casefold().replace("'", "").replace("\u2019", "")))
 
 
-def _alike(texts: list[tuple[str, str]], near: float) -> Iterator[Finding]:
-    """Yield the duplicates (errors) and the near-duplicates (warnings) among labelled texts."""
+def _alike(
+    texts: list[tuple[str, str]], near: float, *, same: Literal["error", "warning"] = "error"
+) -> Iterator[Finding]:
+    """Yield the duplicates (errors, as a rule) and the near-duplicates (warnings) among labelled texts."""
     kept = [(where, _normal(text)) for where, text in texts]
     kept = [(where, text) for where, text in kept if text]
     plain = [text for _, text in kept]
@@ -169,7 +173,7 @@ def _alike(texts: list[tuple[str, str]], near: float) -> Iterator[Finding]:
             if second <= first:
                 continue
             if plain[first] == plain[second]:
-                yield Finding("error", kept[second][0], f"says the same as {kept[first][0]}")
+                yield Finding(same, kept[second][0], f"says the same as {kept[first][0]}")
             elif near < 1:
                 score = float(scores[row, column]) / 100
                 message = f"is {score:.2f} alike to {kept[first][0]} (near-duplicate from {near:g})"

@@ -10,6 +10,7 @@ from personascope.corpus._files import read_json, read_jsonl, read_yaml
 from personascope.corpus._schema import (
     CorpusData,
     DefaultData,
+    ListedRole,
     Name,
     QuestionData,
     ReleasedDefault,
@@ -25,6 +26,10 @@ from personascope.store import short
 _BUILTIN = Path(__file__).parent / "data"
 _YAML = (".yaml", ".yml")
 _STEMS = ("corpus", "roles", "questions", DEFAULT_NAME)
+ROLE_LIST = "role_list.json"
+_NO_ROLES = {f"{DEFAULT_NAME}.json", ROLE_LIST, "trait_list.json"}
+"""JSON files among the role files that are none."""
+_QUESTIONS = ("questions.jsonl", "extraction_questions.jsonl")
 
 
 def load_corpus(path: str | Path | None = None) -> Corpus:
@@ -34,7 +39,9 @@ def load_corpus(path: str | Path | None = None) -> Corpus:
         path: None for the built-in corpus; or a folder in the project's format (``roles/*.yaml`` or
             ``roles.yaml``, ``questions.yaml``, and if wanted ``default.yaml`` and ``corpus.yaml``);
             or a folder in the released format (``roles/*.json``, or the role files in the folder
-            itself, and if wanted ``questions.jsonl`` and ``default.json``).
+            itself, and if wanted ``questions.jsonl`` and ``default.json``), or the authors' repository
+            or its ``data`` folder (``roles/instructions/*.json``, ``extraction_questions.jsonl``, and the
+            descriptions of ``role_list.json``).
 
     Returns:
         The corpus, roles sorted by name and questions in file order, so that the same texts give the
@@ -52,6 +59,8 @@ def load_corpus(path: str | Path | None = None) -> Corpus:
         raise CorpusError(
             f"{folder}: no such corpus folder", hint="name a folder, or leave it out for the built-in"
         )
+    if not (folder / "roles").exists() and (folder / "data" / "roles").is_dir():
+        folder = folder / "data"
     ours = _role_files(folder, _YAML)
     released = _released_files(folder)
     if ours and released:
@@ -92,17 +101,56 @@ def _role_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def _released_files(folder: Path) -> list[Path]:
-    """Return the released role files without the default's: those in ``roles``, or the folder's own."""
-    inside, own = (
-        sorted(p for p in place.glob("*.json") if p.stem != DEFAULT_NAME)
-        for place in (folder / "roles", folder)
-    )
-    if inside and own:
+    """Return the released role files without the default's, of the one place that has any.
+
+    That is ``roles/instructions`` (the authors' repository), ``roles``, or the folder itself.
+    """
+    places = [folder / "roles" / "instructions", folder / "instructions", folder / "roles", folder]
+    held = [sorted(p for p in place.glob("*.json") if p.name not in _NO_ROLES) for place in places]
+    found = [files for files in held if files]
+    if len(found) > 1:
+        first, other = (files[0].relative_to(folder) for files in found[:2])
         raise CorpusError(
-            f"{folder}: has role files in two places ({own[0].name} and roles/{inside[0].name})",
+            f"{folder}: has role files in two places ({first} and {other})",
             hint="keep them in one, and other JSON files elsewhere",
         )
-    return inside or own
+    return found[0] if found else []
+
+
+def _beside(folder: Path, files: list[Path], *names: str) -> list[Path]:
+    """Return the files of these names beside the role files, in the folder, and in those between."""
+    places = [files[0].parent, *files[0].parent.parents]
+    near = places[: places.index(folder) + 1] if folder in places else [folder]
+    # A folder of roles of the authors' repository has its questions one above it.
+    if folder.name in ("roles", "instructions"):
+        near += [folder.parent, *([folder.parent.parent] if folder.name == "instructions" else [])]
+    return [place / name for place in near for name in names if (place / name).is_file()]
+
+
+def _descriptions(folder: Path, files: list[Path]) -> dict[str, str]:
+    """Return the one-line descriptions of ``role_list.json``; none where there is no such file."""
+    found = _beside(folder, files, ROLE_LIST)
+    if not found:
+        return {}
+    path, value = found[0], read_json(found[0])
+    if isinstance(value, list):
+        entries = cast("list[object]", value)
+        if all(isinstance(entry, str) for entry in entries):
+            return {}
+        pairs = [
+            validate(ListedRole, entry, path=path, entry=f"entry {n}") for n, entry in enumerate(entries, 1)
+        ]
+        return {pair.name: pair.description for pair in pairs}
+    if isinstance(value, dict):
+        listed = cast("dict[str, object]", value)
+        wrong = next((name for name, text in listed.items() if not isinstance(text, str)), None)
+        if wrong is not None:
+            raise CorpusError(
+                f"{path}: the description of {wrong!r} is {short(listed[wrong])}",
+                hint='write {"role": "one line that says who it is", ...}',
+            )
+        return cast("dict[str, str]", listed)
+    raise CorpusError(f"{path}: holds {short(value)}", hint='write {"role": "one line", ...}')
 
 
 def _refuse_strays(folder: Path) -> None:
@@ -256,14 +304,16 @@ class _Named(ReleasedRole):
 def _load_released(folder: Path, files: list[Path]) -> Corpus:
     asked: list[tuple[Path, list[str]]] = []
     roles: list[tuple[RoleEntry, Path]] = []
+    described = _descriptions(folder, files)
     for path in files:
         data = validate(ReleasedRole, read_json(path), path=path)
         validate(_Named, data.model_dump() | {"name": path.stem}, path=path)
         prompts = tuple(item.pos for item in data.instruction)
-        roles.append((RoleEntry(path.stem, data.group or "", "", prompts, _filled(data.eval_prompt)), path))
+        description = data.description or described.get(path.stem, "")
+        entry = RoleEntry(path.stem, data.group or "", description, prompts, _filled(data.eval_prompt))
+        roles.append((entry, path))
         asked.append((path, data.questions))
-    places = dict.fromkeys((files[0].parent / "default.json", folder / "default.json"))
-    defaults = [place for place in places if place.is_file()]
+    defaults = _beside(folder, files, f"{DEFAULT_NAME}.json")
     if len(defaults) > 1:
         raise CorpusError(f"{folder}: has both {defaults[0]} and {defaults[1]}", hint="keep one default.json")
     if defaults:
@@ -275,20 +325,26 @@ def _load_released(folder: Path, files: list[Path]) -> Corpus:
     return Corpus(
         name=_folder_name(folder),
         roles=_by_name(roles),
-        questions=_released_questions(folder, asked),
+        questions=_released_questions(folder, files, asked),
         default_prompts=default_prompts,
         source=str(folder),
     )
 
 
-def _released_questions(folder: Path, asked: list[tuple[Path, list[str]]]) -> tuple[Question, ...]:
-    """Return the lines of ``questions.jsonl``, or the list that the role files agree on."""
-    path = folder / "questions.jsonl"
-    if path.is_file():
+def _released_questions(
+    folder: Path, files: list[Path], asked: list[tuple[Path, list[str]]]
+) -> tuple[Question, ...]:
+    """Return the lines of the file of questions, or the list that the role files agree on."""
+    places = _beside(folder, files, *_QUESTIONS)
+    if len(places) > 1:
+        raise CorpusError(f"{folder}: has both {places[0]} and {places[1]}", hint="keep one of them")
+    path = places[0] if places else folder / _QUESTIONS[0]
+    if places:
         found: list[Question] = []
         for line, item in read_jsonl(path):
             data = validate(ReleasedQuestion, item, path=path, entry=f"line {line}")
-            found.append(Question(str(data.id), data.area or "", data.question, data.kind or ""))
+            id = len(found) if data.id is None else data.id
+            found.append(Question(str(id), data.area or "", data.question, data.kind or ""))
         if not found:
             raise CorpusError(f"{path}: holds no questions", hint='add lines {"question": ..., "id": ...}')
         return _unique_ids(found, path)

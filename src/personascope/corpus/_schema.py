@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 
 from personascope.errors import CorpusError
 from personascope.store import problem_of, short
@@ -69,8 +77,12 @@ class CorpusData(_Strict):
     licence: Filled = ""
 
 
+def _prompt(value: object) -> object:
+    return {"pos": value} if isinstance(value, str) else value
+
+
 class ReleasedPrompt(_Strict):
-    """One instruction of a released role file."""
+    """One instruction of a released role file: ``{"pos": text}``, or the text alone."""
 
     pos: Filled
 
@@ -82,18 +94,28 @@ class ReleasedDefaultPrompt(_Strict):
 
 
 class ReleasedRole(_Strict):
-    """A released role file; the role's name is the file's. The group is an addition of ours."""
+    """A released role file; the role's name is the file's. Group and description are additions of ours."""
 
-    instruction: list[ReleasedPrompt] = Field(min_length=1)
+    instruction: list[Annotated[ReleasedPrompt, BeforeValidator(_prompt)]] = Field(min_length=1)
     questions: list[Filled] = []
     eval_prompt: JudgePrompt | None = None
     group: Name | None = None
+    description: str = ""
+
+
+class ListedRole(_Strict):
+    """An entry of a list of roles with their descriptions."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+
+    name: Filled = Field(validation_alias=AliasChoices("name", "role"))
+    description: str = ""
 
 
 class ReleasedDefault(_Strict):
     """The released file of the default condition."""
 
-    instruction: list[ReleasedDefaultPrompt] = Field(min_length=1)
+    instruction: list[Annotated[ReleasedDefaultPrompt, BeforeValidator(_prompt)]] = Field(min_length=1)
     questions: list[Filled] = []
     eval_prompt: JudgePrompt | None = None
 
@@ -102,7 +124,7 @@ class ReleasedQuestion(_Strict):
     """A line of the released questions. Kind and area are additions of ours."""
 
     question: Filled
-    id: int | Name
+    id: int | Name | None = None
     kind: Name | None = None
     area: Name | None = None
 

@@ -18,12 +18,13 @@ from torch import Tensor
 from personascope.errors import InteropError, StoreError
 from personascope.interop._capping import CappingConfig, CappingVector, Ceiling
 from personascope.interop._folder import new_folder
+from personascope.interop._open import RELEASED_JSON
 from personascope.interop._steering import axis_plan
 from personascope.interventions import Plan, PlanModel
 from personascope.store import Record, file_sha256, read_record, write_bytes, write_record
 
 FORMAT = 1
-RELEASED_JSON, RELEASED_TENSORS = "released.json", "released.safetensors"
+RELEASED_TENSORS = "released.safetensors"
 _AGAIN = "import it again from where it came from"
 _TURNED = -0.2
 """A cosine below this is no rounding: at early layers the axis can be short against bfloat16's steps."""

@@ -12,28 +12,11 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from personascope.errors import StoreError, UsageError
-from personascope.interop._released import RELEASED_JSON, Released
+from personascope.interop._released import Released
 from personascope.space import DIMENSIONS, Finding, MapModel, PersonaMap, Quantiles, SpaceStats, Verdict
 
 _LACKS = "an imported release has no {}: they come from the responses behind a map"
 _MAKE = "map the model with personascope map"
-
-
-def is_release(folder: Path | str) -> bool:
-    """Whether a folder is what ``personascope import`` wrote."""
-    return (Path(folder) / RELEASED_JSON).is_file()
-
-
-def open_map(folder: Path | str) -> PersonaMap:
-    """Open a map, or an imported release in its place.
-
-    Raises:
-        StoreError: If there is neither, or it is damaged.
-        InteropError: If the release does not fit together.
-    """
-    if is_release(folder):
-        return ReleasedMap(Path(folder), Released.load(folder))
-    return PersonaMap.open(folder)
 
 
 class ReleasedMap(PersonaMap):

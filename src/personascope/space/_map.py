@@ -216,6 +216,11 @@ class PersonaMap:
         return None if record is None else record.made(self._tensors.get("checks.correlations"))
 
     @property
+    def lacking(self) -> str:
+        """What an imported release in the place of a map lacks, for people; empty for a map."""
+        return ""
+
+    @property
     def design(self) -> str:
         """By which design the map was made."""
         return FIRST_DESIGN if self.checks is None else self.checks.design

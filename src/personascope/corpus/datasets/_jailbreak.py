@@ -107,8 +107,8 @@ def load_jailbreak_set(
     Args:
         source: None for the built-in mild set of 120 pairs; a .csv, .json, .jsonl, .ndjson or .parquet
             file; or ``hub:owner/name`` with ``:split`` behind it if wanted.
-        personas: Whom to cross questions with: a YAML file (see `load_personas`), or personas; None for
-            the built-in five.
+        personas: Whom to cross questions with: a YAML file (see `load_personas`), "builtin", or personas;
+            None for the built-in five, and for the published files alone.
         limit: Pairs at most, taken from the balanced order; None for all.
 
     Raises:
@@ -142,7 +142,7 @@ def load_jailbreak_set(
     if not with_persona:
         raise CorpusError(
             f"{source}: the system prompt is empty in all {len(read.rows)} rows",
-            hint="fill it in, or leave the column out and name personas to cross the questions with",
+            hint="fill it in, or leave the column out and cross the questions with --personas builtin",
         )
     alone = [row for row in read.rows if not row.system_prompt]
     # Personas take turns within a category, and categories take turns, so that a limit keeps the mixture.
@@ -315,12 +315,12 @@ class _Reader:
         if "system_prompt" in found and self._personas_named:
             raise UsageError(
                 f"{self._source}: has system prompts of its own (column {found['system_prompt']!r})",
-                hint="leave personas out, or remove that column to cross the questions with them",
+                hint="leave --personas out, or remove that column to cross the questions with them",
             )
         published = any(names <= set(plain) for names in _PUBLISHED)
         if "system_prompt" not in found and self._personas_named is False and not published:
             raise CorpusError(
                 f"{self._source}: has the columns {', '.join(columns)}, and none is the system prompt",
-                hint="name it system_prompt, or name personas to cross the questions with",
+                hint="name it system_prompt, or cross the questions with personas by --personas builtin",
             )
         return found

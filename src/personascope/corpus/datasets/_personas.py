@@ -10,7 +10,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from personascope.corpus._schema import Filled, Name
-from personascope.corpus.datasets._data import DATA, read_form, refuse_repeats
+from personascope.corpus.datasets._data import BUILTIN, DATA, read_form, refuse_repeats
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +54,13 @@ def load_personas(path: str | Path | None = None) -> tuple[Persona, ...]:
     """Return personas.
 
     Args:
-        path: A YAML file ``personas: [{name, system_prompt}, ...]``; None for the built-in five, which
-            are mild: they go along with what is unkind or against a rule.
+        path: A YAML file ``personas: [{name, system_prompt}, ...]``; None or "builtin" for the built-in
+            five, which are mild: they go along with what is unkind or against a rule.
 
     Raises:
         CorpusError: The file cannot be read or is malformed.
     """
-    if path is None:
+    if path is None or path == BUILTIN:
         found, file = builtin_data().personas, DATA / "jailbreak.yaml"
     else:
         file = Path(path)

@@ -1,0 +1,30 @@
+"""Opening a map, or an imported release in its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from personascope.space import PersonaMap
+
+RELEASED_JSON = "released.json"
+
+
+def is_release(folder: Path | str) -> bool:
+    """Whether a folder is what ``personascope import`` wrote."""
+    return (Path(folder) / RELEASED_JSON).is_file()
+
+
+def open_map(folder: Path | str) -> PersonaMap:
+    """Open a map, or an imported release in its place.
+
+    Raises:
+        StoreError: If there is neither, or it is damaged.
+        InteropError: If the release does not fit together.
+    """
+    if not is_release(folder):
+        return PersonaMap.open(folder)
+    # A release's tensors are PyTorch's, and a map is opened without it.
+    from personascope.interop._released import Released
+    from personascope.interop._released_map import ReleasedMap
+
+    return ReleasedMap(Path(folder), Released.load(folder))
