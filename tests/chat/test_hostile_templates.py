@@ -20,7 +20,8 @@ HOSTILE = [
     _DOUBLED.replace("BODY", "{% set y %}{{ ns.x }}{{ ns.x }}{% endset %}{% set ns.x = y %}"),
     "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
     "{% for i in range(99999) %}{% for j in range(99999) %}" + "a" * 99 + "{% endfor %}{% endfor %}",
-    "{% filter upper %}{% for i in range(99999) %}{% for j in range(99999) %}a{% endfor %}{% endfor %}{% endfilter %}",
+    "{% filter upper %}{% for i in range(99999) %}{% for j in range(99999) %}a{% endfor %}{% endfor %}"
+    "{% endfilter %}",
     '{{ "%2000000000d" % 1 }}',
     '{{ "%2000000000d" | format(1) }}',
     '{{ "{:2000000000}".format(1) }}',
@@ -43,7 +44,7 @@ def test_a_template_without_end_is_stopped(template: str) -> None:
     tokenizer = tiny_tokenizer.__wrapped__("chatml")
     tokenizer.chat_template = template
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-    with pytest.raises(ChatError, match="was stopped|has 2,097,152 characters") as caught:
+    with pytest.raises(ChatError, match=r"was stopped|has 2,097,152 characters") as caught:
         ChatFormat(tokenizer, model_name="org/evil")
     assert "org/evil" in caught.value.message
     assert len(caught.value.message) < 1000

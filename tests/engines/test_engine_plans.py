@@ -77,6 +77,8 @@ def thirty_two(loaded: LoadedModel, *, capture: bool = False) -> list[Request]:
             capture=Capture() if capture else None,
             probes=(Probe("p", 1, direction(loaded, 99).astype(np.float32)),) if number % 5 == 0 else (),
             seed=2,
+            # A random model writes the marks of thinking anywhere: all that it wrote is read.
+            tokens="response",
         )
         for number, place in enumerate(order)
     ]
@@ -236,7 +238,10 @@ def test_plain_requests_beside_plans_equal_the_model_never_touched_bit_for_bit(
     seen = dict(logits.of)
     v = direction(loaded, 0)
     harmless = Plan(tuple(Cap(layer, v, floor=-1e9) for layer in range(loaded.n_layers)))
-    planned = [Request(r.id, r.prompt, r.sampling, harmless, r.capture, r.probes, r.seed) for r in requests]
+    planned = [
+        Request(r.id, r.prompt, r.sampling, harmless, r.capture, r.probes, r.seed, tokens="response")
+        for r in requests
+    ]
     after = logits.run(TransformersEngine(loaded, max_batch=8), planned)
     for request in requests:
         assert after[request.id].token_ids == before[request.id].token_ids

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -38,6 +40,8 @@ def requests(
                 sampling=Sampling(temperature=temperature, top_p=0.95, max_new_tokens=1 + (7 * i) % 23),
                 capture=capture or Capture(),
                 seed=seed,
+                # A random model writes the marks of thinking anywhere: all that it wrote is read.
+                tokens="response",
             )
         )
     return made
@@ -78,7 +82,7 @@ def test_pooled_means_equal_a_teacher_forced_pass(name: str) -> None:
         prompt = list(engine._chat().render(asked[completion.id].prompt))  # pyright: ignore
         assert completion.prompt_tokens == len(prompt)
         assert completion.token_count == len(completion.token_ids)
-        if completion.finish_reason == "length":
+        if completion.finish_reason == "length" and not completion.spans:
             assert completion.token_count == asked[completion.id].sampling.max_new_tokens
         if not completion.token_ids:
             assert completion.pooled is None
@@ -119,7 +123,7 @@ def test_probes_equal_the_dot_product_of_every_token() -> None:
         for i in range(2)
     )
     asked = [
-        Request(r.id, r.prompt, r.sampling, probes=probes[: i % 5], capture=Capture((1,)) if i % 2 else None)
+        replace(r, probes=probes[: i % 5], capture=Capture((1,)) if i % 2 else None)
         for i, r in enumerate(requests(15))
     ]
     engine = TransformersEngine(loaded, max_batch=4)

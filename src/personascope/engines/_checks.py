@@ -9,6 +9,7 @@ import numpy as np
 from personascope.chat import Conversation, Message
 from personascope.engines._capabilities import EngineKey, unsupported
 from personascope.engines._contract import Request
+from personascope.engines._parts import check_tokens
 from personascope.errors import EngineError, InterventionError
 from personascope.interventions import Plan
 from personascope.models import LoadedModel
@@ -47,6 +48,13 @@ def check_request(request: Request, loaded: ModelShape) -> None:
             f"{name} has temperature {sampling.temperature} and top_p {sampling.top_p}",
             hint="temperature must be 0 or more, top_p in (0, 1]",
         )
+    if sampling.max_thinking_tokens is not None and sampling.max_thinking_tokens < 1:
+        raise EngineError(
+            f"{name} allows {sampling.max_thinking_tokens} thinking tokens",
+            hint="give 1 or more; thinking is switched off in the chat options, where the template can",
+        )
+    talk = bool(request.prompt) and isinstance(request.prompt[0], Message)
+    check_tokens(request.tokens, len(request.prompt) if talk else 0)
     if not all(sampling.stop):
         raise EngineError(f"{name} has an empty text among its stop texts", hint="leave it out")
     layers = [probe.layer for probe in request.probes]

@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
 
-from personascope.chat import Conversation, Message
+from personascope.chat import Conversation, Message, ReplySpan
 from personascope.interventions import CapStats, Plan
 
 FinishReason = Literal["stop", "length", "alarm"]
@@ -36,10 +36,13 @@ class Sampling:
     Attributes:
         temperature: 0 means greedy.
         top_p: Nucleus mass in (0, 1].
-        max_new_tokens: Response tokens at most, the end-of-turn token not counted.
+        max_new_tokens: Response tokens at most, the end-of-turn token not counted; of a model that thinks
+            before it answers, tokens of the answer.
         min_new_tokens: End-of-turn tokens are not drawn before this many response tokens.
         stop: Texts before which the response ends. They are not part of it; where one begins inside a
             token, that token is not counted, though its first characters are in the text.
+        max_thinking_tokens: Tokens at most before a model that thinks begins its answer; None is four times
+            ``max_new_tokens``. A response that is still thinking then ends without an answer.
     """
 
     temperature: float = 0.7
@@ -47,6 +50,7 @@ class Sampling:
     max_new_tokens: int = 512
     min_new_tokens: int = 0
     stop: tuple[str, ...] = ()
+    max_thinking_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,8 @@ class Request:
         watch: Called with the projections of every token; may end the response or switch a plan on.
         logprobs: Also return the log-probability of every response token under the model as it ran, at
             temperature 1 and without the nucleus: what ``score`` would say of the same tokens.
+        tokens: Which tokens are pooled and projected: "answer", "thinking", "tool_calls", "response" (all
+            that the model wrote), "prompt", "all", or "turn:N" for message N of the prompt.
     """
 
     id: str
@@ -105,6 +111,7 @@ class Request:
     seed: int = 0
     watch: Watch | None = None
     logprobs: bool = False
+    tokens: str = "answer"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,20 +135,23 @@ class Completion:
 
     Attributes:
         id: The request's id.
-        text: The response, special tokens removed.
+        text: The answer, special tokens removed: what the model says, without its reasoning and tool calls.
         token_ids: The response's tokens, without the end-of-turn token.
         finish_reason: "stop" for an end-of-turn token, "length" for the limit, "alarm" where the
             request's watch ended the response.
         prompt_tokens: Number of tokens of the rendered prompt.
-        pooled: Mean residual stream over the response's tokens, [layers, d] float32 in the order
-            of ``Capture.layers``; None if nothing was captured or the response is empty.
-        token_count: Number of tokens in that mean (all of ``token_ids``: the last sampled token
-            is fed once more so that it counts too).
-        projections: Probe name -> projection of each response token, [tokens] float32.
+        pooled: Mean residual stream over the tokens that the request selects, [layers, d] float32 in the
+            order of ``Capture.layers``; None if nothing was captured or there is no such token.
+        token_count: Number of tokens in that mean (the last sampled token is fed once more so that it
+            counts too).
+        projections: Probe name -> projection of each of those tokens, [tokens] float32.
         plan_digest: Digest of the plan that was applied, None for a plain run.
         telemetry: What the plan did, None for a plain run.
         gate: The plan that the request's watch switched on, None if it did not.
         logprobs: Natural log-probability of each response token, [tokens] float32; None if not asked for.
+        spans: The parts of the response, in ``token_ids``; empty for a model whose responses have no parts.
+        reasoning: The text of its reasoning.
+        tool_calls: The text of its tool calls.
     """
 
     id: str
@@ -156,6 +166,15 @@ class Completion:
     telemetry: CapStats | None = None
     gate: Gate | None = None
     logprobs: Float32[np.ndarray, "tokens"] | None = None
+    spans: tuple[ReplySpan, ...] = ()
+    reasoning: str = ""
+    tool_calls: str = ""
+
+    @property
+    def left_thinking(self) -> bool:
+        """Whether the model got to an answer or a tool call; False if it ended while it was thinking."""
+        parts = {span.part for span in self.spans}
+        return "thinking" not in parts or bool(parts - {"thinking"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -220,7 +239,8 @@ class EngineInfo:
     """What a map must remember of the engine and model that it came from.
 
     ``context`` is the number of tokens, prompt and response together, that it reads at most; None where
-    it does not say.
+    it does not say. ``chat_options`` are those of the chat template that were asked for, empty for the
+    defaults, and ``chat_date`` the date that the template writes, "" for one that writes none.
     """
 
     engine: str
@@ -232,16 +252,25 @@ class EngineInfo:
     chat_digest: str
     versions: Mapping[str, str] = field(default_factory=dict)
     context: int | None = None
+    chat_options: Mapping[str, Any] = field(default_factory=dict)
+    chat_date: str = ""
 
     @property
-    def identity(self) -> dict[str, str]:
+    def identity(self) -> dict[str, Any]:
         """What must be the same for a run to be taken up again: model, revision, dtype, chat format."""
-        return {
+        given = {
             "id": self.model_id,
             "revision": self.model_revision,
             "dtype": self.dtype,
             "chat": self.chat_digest,
         }
+        return given | self.chat_record
+
+    @property
+    def chat_record(self) -> dict[str, Any]:
+        """What a run's identity says of the chat template beside its digest; empty for most models."""
+        options = {"chat_options": dict(self.chat_options)} if self.chat_options else {}
+        return options | ({"chat_date": self.chat_date} if self.chat_date else {})
 
 
 @runtime_checkable
@@ -268,11 +297,14 @@ class Engine(Protocol):
         capture: Capture | None = None,
         probes: tuple[Probe, ...] = (),
         plan: Plan | None = None,
+        tokens: str = "answer",
     ) -> list[TurnActivations]:
         """Pool the activations of every turn of a conversation that already exists.
 
-        With a plan, what precedes the last assistant turn's content is the prompt, and the rest the
-        response.
+        With a plan, what precedes the last assistant turn is the prompt, and the rest the response.
+        ``tokens`` says which tokens of each turn are read: what it says ("answer"), the reasoning before it
+        ("thinking"), both ("response", "all"), the turns that are not the model's ("prompt"), or one of them
+        ("turn:N").
         """
         ...
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
-from personascope.chat import ChatFormat, Conversation, Message, TranscriptFormat
+from personascope.chat import ChatFormat, ChatOptions, Conversation, Message, TranscriptFormat
 from personascope.engines._contract import Request
 from personascope.errors import ChatError
 
@@ -53,6 +53,28 @@ class Texts(Generic[Files]):
                 hint="use an instruct model, or pass token ids",
             )
         return self.chat
+
+    def _chat_with(self, options: ChatOptions) -> ChatFormat | TranscriptFormat:
+        """Return the chat format with other options; a transcript has none."""
+        chat = self._chat()
+        if isinstance(chat, ChatFormat):
+            return chat.with_options(options)
+        if options.record:
+            raise ChatError(
+                f"{self.files.model_id} is read as a plain transcript, which has no options",
+                hint="leave --thinking and --template-arg out",
+            )
+        return chat
+
+    def _chat_info(self) -> dict[str, Any]:
+        """Return what an engine's info says of the chat template beside its digest."""
+        if not isinstance(self.chat, ChatFormat):
+            return {}
+        today = self.chat.today
+        return {
+            "chat_options": self.chat.options.record,
+            "chat_date": "" if today is None else today.isoformat(),
+        }
 
     def _transcript_chat(self) -> TranscriptFormat:
         return ChatFormat.transcript(self.files.tokenizer, model_name=self.files.model_id)

@@ -1,6 +1,6 @@
 from ._flat import FlatCounters, PackedPlans, Segment
 from ._fused import add_rows, compile_loops, keep_llvmlite_readable
-from ._ops import Ablate, Cap, Op, Steer, unit_direction
+from ._ops import REPLY_PARTS, Ablate, Cap, Op, Steer, unit_direction
 from ._plan import Plan, PlanModel
 from ._program import BatchedPlans, PlanTable
 from ._tally import CapCounts, Counters
@@ -11,10 +11,13 @@ from ._token_spans import (
     acts_on_prompt,
     acts_on_response,
     overlap,
+    plan_for_part,
+    reply_parts,
     tokens_acted_on,
 )
 
 __all__ = [
+    "REPLY_PARTS",
     "Ablate",
     "BatchedPlans",
     "Cap",
@@ -37,6 +40,8 @@ __all__ = [
     "compile_loops",
     "keep_llvmlite_readable",
     "overlap",
+    "plan_for_part",
+    "reply_parts",
     "tokens_acted_on",
     "unit_direction",
 ]

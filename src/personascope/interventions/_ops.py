@@ -17,7 +17,10 @@ from jaxtyping import Float32
 from personascope.errors import InterventionError
 
 _UNIT = 1e-6
-_WHERE = re.compile(r"all|prompt|response|turn:[0-9]{1,9}")
+REPLY_PARTS = ("thinking", "answer", "tool_calls")
+"""Parts of a response that an operation may be bound to."""
+
+_WHERE = re.compile(rf"all|prompt|response|{'|'.join(REPLY_PARTS)}|turn:[0-9]{{1,9}}")
 _MAX_LAYER = 1 << 31
 
 DTYPE_MAX = {
@@ -37,8 +40,9 @@ class Steer:
         direction: Any length but zero; kept at length 1, float32 [d].
         strength: Fraction of ``norm``; negative moves away from where the direction points.
         norm: Mean norm of the residual stream at the layer; None makes ``strength`` a raw length.
-        where: Which tokens: "all", "prompt", "response", or "turn:N", from the first token of
-            message N (0-based, the system message counted) on.
+        where: Which tokens: "all", "prompt", "response", a part of the response ("thinking", "answer",
+            "tool_calls"), or "turn:N", from the first token of message N (0-based, the system message
+            counted) on.
 
     Raises:
         InterventionError: If a value is malformed or not finite.
@@ -187,7 +191,7 @@ def _check(op: Op) -> None:
     if not isinstance(op.where, str) or not _WHERE.fullmatch(op.where):
         raise InterventionError(
             f"{name} acts on {shown(op.where)}",
-            hint="give all, prompt, response or turn:N, N a message's index",
+            hint=f"give all, prompt, response, {', '.join(REPLY_PARTS)} or turn:N, N a message's index",
         )
     object.__setattr__(op, "layer", int(op.layer))
     object.__setattr__(op, "direction", unit_direction(op.direction, name))

@@ -304,6 +304,9 @@ def _sentences(ops: tuple[Op, ...]) -> Iterator[str]:
             "all": "at every token",
             "prompt": "at the prompt's tokens",
             "response": "at the response's tokens",
+            "thinking": "at the tokens of the response's reasoning",
+            "answer": "at the tokens of the response's answer",
+            "tool_calls": "at the tokens of the response's tool calls",
         }.get(op.where, f"from message {turn_of(op.where)} on")
         if isinstance(op, Steer):
             unit = f" ({op.strength:+g} of the norm {op.norm:.4g})" if op.norm is not None else ""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from personascope.interventions._ops import turn_of
+from personascope.errors import InterventionError
+from personascope.interventions._ops import REPLY_PARTS, turn_of
 from personascope.interventions._plan import Plan
 
 END = 1 << 60
@@ -25,7 +27,17 @@ class TokenSpans:
     turns: tuple[int, ...] = ()
 
     def bounds(self, where: str) -> tuple[int, int]:
-        """Return the first position on which an operation acts, and the one after the last."""
+        """Return the first position on which an operation acts, and the one after the last.
+
+        Raises:
+            InterventionError: If it acts on a part of the response, which positions alone do not tell; see
+                `plan_for_part`.
+        """
+        if where in REPLY_PARTS:
+            raise InterventionError(
+                f"an operation acts on {where!r}, and the parts of the response are not told apart here",
+                hint="run it through the transformers engine on a conversation, or act on the response",
+            )
         if where == "prompt":
             return 0, self.prompt
         if where == "response":
@@ -36,12 +48,37 @@ class TokenSpans:
 
 def acts_on_prompt(plan: Plan) -> bool:
     """Return whether some operation acts on tokens of the prompt."""
-    return any(op.where != "response" for op in plan.ops)
+    return any(op.where not in ("response", *REPLY_PARTS) for op in plan.ops)
 
 
 def acts_on_response(plan: Plan) -> bool:
     """Return whether some operation acts on tokens of the response."""
     return any(op.where != "prompt" for op in plan.ops)
+
+
+def reply_parts(plan: Plan) -> tuple[str, ...]:
+    """Return the parts of the response that operations of a plan are bound to."""
+    return tuple(part for part in REPLY_PARTS if any(op.where == part for op in plan.ops))
+
+
+@functools.lru_cache(maxsize=256)
+def plan_for_part(plan: Plan, part: str) -> Plan | None:
+    """Return what a plan does to tokens of one part of a response; None for nothing.
+
+    Operations bound to that part act on the response, those bound to another one are left out.
+
+    Args:
+        plan: The plan; one that is bound to no part is returned as it is.
+        part: "thinking", "answer", "tool_calls", "" for the marks between them, or "prompt".
+    """
+    if not reply_parts(plan):
+        return plan
+    ops = tuple(
+        replace(op, where="response") if op.where == part else op
+        for op in plan.ops
+        if op.where not in REPLY_PARTS or op.where == part
+    )
+    return Plan(ops, plan.model, plan.name) if ops else None
 
 
 def acting_spans(plan: Plan, extent: TokenSpans) -> tuple[tuple[int, int], ...]:

@@ -34,6 +34,7 @@ class StepReader:
         self.rows: list[Row] = []
         self._probes: dict[int, tuple[tuple[Probe, ...], Tensor]] = {}
         self._step: dict[int, Tensor] = {}
+        self._counted: Tensor | None = None
 
     def set_rows(self, rows: list[Row]) -> None:
         """Note which rows run, and stack the directions that they probe."""
@@ -47,6 +48,11 @@ class StepReader:
             for layer, probes in by_layer.items()
         }
 
+    def begin_step(self) -> None:
+        """Note which rows' newest tokens are among those that their requests read."""
+        counted = [row.counted for row in self.rows]
+        self._counted = None if all(counted) else torch.tensor(counted)
+
     def __call__(self, layer: int, hidden: Tensor) -> None:
         """Read the residual stream of one layer, [rows, 1, d]."""
         sums = self.sums.get(layer)
@@ -54,7 +60,10 @@ class StepReader:
             sums = torch.zeros(self.slots, self.d_model, dtype=torch.float32, device=hidden.device)
             self.sums[layer] = sums
         stream = hidden[:, -1].float()
-        sums[: stream.shape[0]] += stream
+        if self._counted is None:
+            sums[: stream.shape[0]] += stream
+        else:
+            sums[: stream.shape[0]] += torch.where(self._counted.to(stream.device)[:, None], stream, 0.0)
         if layer in self._probes:
             directions = self._probes[layer][1].to(stream.device)
             self._step[layer] = stream @ directions.T

@@ -19,35 +19,35 @@ import numpy as np
 import torch
 
 import personascope
-from personascope.chat import ChatFormat, Conversation, TranscriptFormat
+from personascope.chat import ChatFormat, ChatOptions, Conversation, TranscriptFormat
 from personascope.engines._checks import check_request
 from personascope.engines._contract import (
     Capture,
     Completion,
     EngineInfo,
     FinishReason,
-    Gate,
     Probe,
     Request,
     Scored,
     ScoreRequest,
     TurnActivations,
 )
+from personascope.engines._parts import check_reply_parts
 from personascope.engines._sampling import draw
-from personascope.engines._stop import before_stop_string
 from personascope.engines._texts import Texts
 from personascope.engines._transformers._attention import use_grouped_attention
 from personascope.engines._transformers._cache import SlotCache, keeps_keys_alone
 from personascope.engines._transformers._capture import StepReader, layers_wanted
+from personascope.engines._transformers._complete import RowFinisher
 from personascope.engines._transformers._follow import Follower
-from personascope.engines._transformers._observe import observe_turns, pool_span
+from personascope.engines._transformers._observe import observe_turns
 from personascope.engines._transformers._prefill import Entry, entry_of, plan_table, prefill
 from personascope.engines._transformers._rows import Queued, Row, new_row
 from personascope.engines._transformers._score import score_batches
 from personascope.engines._transformers._taps import ForwardHooks, StopForward
 from personascope.engines._transformers._watch import ask_watches
 from personascope.errors import EngineError
-from personascope.interventions import BatchedPlans, Counters, Plan, PlanTable, TokenSpans, acts_on_response
+from personascope.interventions import BatchedPlans, Counters, Plan, PlanTable, TokenSpans, plan_for_part
 from personascope.models import LoadedModel
 
 log = logging.getLogger(__name__)
@@ -105,6 +105,7 @@ class TransformersEngine(Texts[LoadedModel]):
             | {name: version(name) for name in ("torch", "transformers")}
             | {"python": platform.python_version()},
             context=_context(loaded),
+            **self._chat_info(),
         )
 
     def with_transcript(self) -> TransformersEngine:
@@ -114,6 +115,21 @@ class TransformersEngine(Texts[LoadedModel]):
             max_batch=self.max_batch,
             prefill_tokens=self.prefill_tokens,
             chat=self._transcript_chat(),
+        )
+
+    def with_chat(self, options: ChatOptions) -> TransformersEngine:
+        """Return an engine on the same model whose chat template is rendered with other options.
+
+        Raises:
+            ChatError: If the model has no chat template, or that has no such variable.
+        """
+        chat = self._chat_with(options)
+        return (
+            self
+            if chat is self.chat
+            else TransformersEngine(
+                self.loaded, max_batch=self.max_batch, prefill_tokens=self.prefill_tokens, chat=chat
+            )
         )
 
     def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
@@ -160,13 +176,16 @@ class TransformersEngine(Texts[LoadedModel]):
         capture: Capture | None = None,
         probes: tuple[Probe, ...] = (),
         plan: Plan | None = None,
+        tokens: str = "answer",
     ) -> list[TurnActivations]:
         """Pool the activations of every turn of an existing conversation, without the LM head.
 
         The means cover the content tokens of each turn: for a response those that ``run`` counts.
-        To a plan, the last assistant turn's content is the response and what precedes it the prompt.
+        To a plan, the last assistant turn is the response, its reasoning with it, and what precedes it the
+        prompt.
 
         Raises:
+            UsageError: If there is no such selection of tokens.
             EngineError: If a layer does not exist, a probe has another width, or the plan cannot act on
                 this model or conversation.
             ChatError: If the conversation cannot be rendered.
@@ -176,7 +195,7 @@ class TransformersEngine(Texts[LoadedModel]):
         rendered = self._chat().render_with_spans(conversation, add_generation_prompt=False)
         with torch.inference_mode():
             return observe_turns(
-                self.loaded.stack, self._taps, self.loaded.device, rendered, capture, probes, plan
+                self.loaded.stack, self._taps, self.loaded.device, rendered, capture, probes, plan, tokens
             )
 
     def follow(self, *, capture: Capture | None = None, probes: tuple[Probe, ...] = ()) -> Follower:
@@ -217,10 +236,13 @@ class TransformersEngine(Texts[LoadedModel]):
         check_request(request, self.loaded)
         prompt = request.prompt
         if isinstance(prompt[0], int):
+            check_reply_parts(f"request {request.id!r}", request.plan, request.tokens, None)
             return Queued(request, tuple(prompt), TokenSpans(len(prompt)))  # pyright: ignore[reportArgumentType]
         rendered = self._chat().render_with_spans(prompt, add_generation_prompt=True)  # pyright: ignore[reportArgumentType]
-        turns = tuple(span.start for span in rendered.spans)
-        return Queued(request, rendered.token_ids, TokenSpans(len(rendered.token_ids), turns))
+        check_reply_parts(f"request {request.id!r}", request.plan, request.tokens, rendered.reply)
+        extent = TokenSpans(len(rendered.token_ids), tuple(span.start for span in rendered.spans))
+        turns = tuple((span.start, span.end) for span in rendered.spans)
+        return Queued(request, rendered.token_ids, extent, turns, rendered.reply)
 
 
 class _Batch:
@@ -238,6 +260,7 @@ class _Batch:
         self.counters = Counters(limit)
         self.table: PlanTable | None = None
         self.editor: BatchedPlans | None = None
+        self.finish = RowFinisher(self.loaded, engine._taps, self.reader, self.counters)
         self.eos = torch.tensor(sorted(self.loaded.eos_token_ids), device=self.loaded.device)
 
     def run(self, waiting: deque[Queued], source: Iterator[Request]) -> Iterator[Completion]:
@@ -255,7 +278,6 @@ class _Batch:
                     waiting.extend(sorted(ahead, key=lambda queued: queued.prompt))
             if not self.rows:
                 continue
-            taps.reader, taps.editor, taps.last = self.reader, self.editor, self._last_layer()
             with torch.inference_mode():
                 done = self._step()
             taps.reader = taps.editor = taps.last = None
@@ -266,7 +288,9 @@ class _Batch:
         self.engine._taps.reader = None
         by_entry: dict[Entry, list[Queued]] = {}
         for queued in self.entering:
-            entry = entry_of(queued.prompt, queued.request.plan, queued.extent)
+            plan = queued.request.plan
+            of_prompt = None if plan is None else plan_for_part(plan, "prompt")
+            entry = entry_of(queued.prompt, of_prompt, queued.extent)
             by_entry.setdefault(entry, []).append(queued)
         done: list[Completion] = []
         engine = self.engine
@@ -289,7 +313,7 @@ class _Batch:
             if alive:
                 self.cache.admit(part.cache, [spans[index] for index in alive])
                 for index in alive:
-                    rows[index].tokens.append(tokens[index])
+                    rows[index].take(tokens[index])
                     self.reader.clear(len(self.rows))
                     self.counters.clear(len(self.rows))
                     self.rows.append(rows[index])
@@ -301,10 +325,14 @@ class _Batch:
     def _step(self) -> list[Completion]:
         """Feed every row's newest token; draw the next one or end the row."""
         device = self.loaded.device
+        self._parts_changed()
+        self.reader.begin_step()
         self.cache.prepare_step()
         ids = torch.tensor([[row.tokens[-1]] for row in self.rows], device=device)
         places = torch.tensor([[row.position] for row in self.rows], device=device)
         state: torch.Tensor | None = None
+        taps = self.engine._taps
+        taps.reader, taps.editor, taps.last = self.reader, self.editor, self._last_layer()
         with suppress(StopForward):
             state = self.stack.backbone(
                 input_ids=ids,
@@ -336,7 +364,7 @@ class _Batch:
                 if token in self.loaded.eos_token_ids:
                     ended.append((index, "stop"))
                     continue
-                row.tokens.append(token)
+                row.take(token)
                 if self._stop_string(row):
                     ended.append((index, "stop"))
                 elif row.full and not row.watched:
@@ -352,6 +380,16 @@ class _Batch:
             self._rows_changed()
         return done
 
+    def _parts_changed(self) -> None:
+        """Let other operations act where a row's next token is of another part of its response."""
+        changed = False
+        for place, row in enumerate(self.rows):
+            if row.acting is not None and row.plan is not row.ran:
+                row.fold(self.counters, place)
+                changed = True
+        if changed:
+            self._rows_changed()
+
     def _last_layer(self) -> int | None:
         """Return where the next step may break off: nobody draws from a pass of last tokens alone."""
         if not all(row.full for row in self.rows):
@@ -364,6 +402,8 @@ class _Batch:
         requests = [row.queued.request for row in self.rows]
         self.engine._taps.layers = layers_wanted(requests, self.stack.n_layers)
         plans = [row.plan for row in self.rows]
+        for row, plan in zip(self.rows, plans, strict=True):
+            row.ran = plan
         wanted = {plan.digest for plan in plans if plan is not None}
         if not wanted:
             self.editor = None
@@ -398,60 +438,10 @@ class _Batch:
         return tokens.tolist()
 
     def _stop_string(self, row: Row) -> bool:
-        stops = self.engine._stops(row.queued.request)
-        if not stops:
-            return False
-        text = self.loaded.tokenizer.decode(row.tokens)
-        return any(stop in text for stop in stops)
+        return self.finish.stops(row, self.engine._stops(row.queued.request))
 
     def _completion(self, row: Row, reason: FinishReason, place: int | None) -> Completion:
-        request = row.queued.request
-        tokens = list(row.tokens)
-        text = str(self.loaded.tokenizer.decode(tokens, skip_special_tokens=True))
-        projections = row.projections
-        pooled = None
-        if reason == "stop" and self._stop_string(row):
-            # Part of the stop string was fed before it could be known: the mean is made anew.
-            text, tokens = before_stop_string(self.loaded.tokenizer, tokens, self.engine._stops(request))
-            projections = projections[: len(tokens)]
-            if request.capture is not None and tokens:
-                pooled = pool_span(
-                    self.stack,
-                    self.engine._taps,
-                    self.loaded.device,
-                    row,
-                    tuple(tokens),
-                )
-        elif request.capture is not None and tokens and place is not None:
-            layers = request.capture.layers or tuple(range(self.stack.n_layers))
-            pooled = self.reader.mean(place, list(layers), len(tokens))
-        plan = request.plan
-        tally = row.tally
-        gate: Gate | None = None
-        if row.plan is not None and place is not None:
-            newest = self.counters.tally(place, row.fed - row.gate_from)
-            if row.gate is not None:
-                gate = Gate(row.gate_from, row.gate.digest, newest.telemetry(row.plan))
-            if plan is not None and acts_on_response(plan):
-                tally = tally + newest
-        return Completion(
-            id=request.id,
-            text=text,
-            token_ids=tuple(tokens),
-            finish_reason=reason,
-            prompt_tokens=len(row.queued.prompt),
-            pooled=pooled,
-            token_count=len(tokens),
-            projections={
-                probe.name: np.array([step[number] for step in projections], dtype=np.float32)
-                for number, probe in enumerate(request.probes)
-            },
-            plan_digest=None if plan is None else plan.digest,
-            telemetry=None if plan is None else tally.telemetry(plan),
-            gate=gate,
-            # A token that ended the response was drawn too, and is not part of it.
-            logprobs=np.array(row.logprobs[: len(tokens)], np.float32) if request.logprobs else None,
-        )
+        return self.finish(row, reason, place, self.engine._stops(row.queued.request))
 
 
 def _context(loaded: LoadedModel) -> int | None:

@@ -13,10 +13,10 @@ from transformers.cache_utils import DynamicCache
 
 from personascope.chat import Rendered, TurnSpan
 from personascope.engines._contract import Capture, Probe, TurnActivations
+from personascope.engines._parts import turn_spans
 from personascope.engines._transformers._prefill import plan_table
-from personascope.engines._transformers._rows import Row
 from personascope.engines._transformers._taps import ForwardHooks, StopForward
-from personascope.interventions import BatchedPlans, Counters, Plan, TokenSpans
+from personascope.interventions import BatchedPlans, Counters, Plan, TokenSpans, plan_for_part, reply_parts
 from personascope.models import LayerStack
 
 CHUNK = 1024
@@ -156,35 +156,55 @@ def observe_turns(
     capture: Capture | None,
     probes: tuple[Probe, ...],
     plan: Plan | None,
+    tokens: str = "answer",
 ) -> list[TurnActivations]:
     """Pool each turn of a rendered conversation (see ``TransformersEngine.observe``)."""
-    reader = SpanReader.of(rendered.spans, stack.n_layers, capture, probes)
-    part = Part(rendered.token_ids, 0, plan)
+    spans = turn_spans(rendered, tokens)
+    reader = SpanReader.of(spans, stack.n_layers, capture, probes)
+    parts = parts_of(rendered.token_ids, _reply_parts(rendered), plan)
     with taps.attached():
-        read_parts(stack, taps, device, [part], reader, extent_of(rendered), DynamicCache())
-    return reader.turns(rendered.spans)
+        read_parts(stack, taps, device, parts, reader, extent_of(rendered), DynamicCache())
+    return reader.turns(spans)
+
+
+def parts_of(
+    ids: tuple[int, ...], parts: Sequence[tuple[int, str]], plan: Plan | None, start: int = 0
+) -> list[Part]:
+    """Cut a sequence where what a plan does changes.
+
+    Args:
+        ids: The sequence.
+        parts: First token of each part, and the part as `plan_for_part` names it; the first one begins at
+            ``start``.
+        plan: The plan.
+        start: First token that is wanted.
+    """
+    if plan is None or not reply_parts(plan):
+        return [Part(ids[start:], start, plan)]
+    ends = [*(begin for begin, _ in parts[1:]), len(ids)]
+    return [
+        Part(ids[begin:end], begin, plan_for_part(plan, part))
+        for (begin, part), end in zip(parts, ends, strict=True)
+        if begin < end
+    ]
+
+
+def _reply_parts(rendered: Rendered) -> list[tuple[int, str]]:
+    """Return where the parts of an existing conversation begin: its last reply is the response."""
+    replies = [span for span in rendered.spans if span.role == "assistant"]
+    if not replies:
+        return [(0, "prompt")]
+    last = replies[-1]
+    thoughts = [s for s in rendered.thinking if s.index == last.index and s.end > s.start]
+    thinking = [(place, part) for s in thoughts for place, part in ((s.start, "thinking"), (s.end, ""))]
+    return [(0, "prompt"), *thinking, (last.start, "answer"), (last.end, "")]
 
 
 def extent_of(rendered: Rendered) -> TokenSpans:
     """Return where the parts of an existing conversation lie: its last reply is the response."""
-    replies = [span.start for span in rendered.spans if span.role == "assistant"]
-    return TokenSpans(
-        replies[-1] if replies else len(rendered.token_ids), tuple(span.start for span in rendered.spans)
-    )
-
-
-def pool_span(
-    stack: LayerStack, taps: ForwardHooks, device: torch.device, row: Row, response: tuple[int, ...]
-) -> np.ndarray:
-    """Return the means over a response by feeding it once more, [layers, d]; the hooks must be set."""
-    request, prompt = row.queued.request, row.queued.prompt
-    assert request.capture is not None
-    span = TurnSpan(0, "assistant", len(prompt), len(prompt) + len(response))
-    reader = SpanReader.of([span], stack.n_layers, request.capture, ())
-    ids = prompt + response
-    cut = len(ids) if row.gate is None else min(len(ids), len(prompt) + row.gate_from)
-    parts = [Part(ids[:cut], 0, request.plan), Part(ids[cut:], cut, row.plan)]
-    read_parts(stack, taps, device, parts, reader, row.queued.extent, DynamicCache())
-    pooled = reader.turns([span])[0].pooled
-    assert pooled is not None
-    return pooled
+    replies = [span for span in rendered.spans if span.role == "assistant"]
+    begin = len(rendered.token_ids)
+    if replies:
+        begins = [span.start for span in rendered.thinking if span.index == replies[-1].index]
+        begin = min([replies[-1].start, *(start for start in begins if start)])
+    return TokenSpans(begin, tuple(span.start for span in rendered.spans))

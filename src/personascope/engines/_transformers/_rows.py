@@ -6,9 +6,22 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from personascope.chat import ReplyFormat, ReplyReader
 from personascope.engines._contract import Request, request_seed
+from personascope.engines._parts import thinking_limit
 from personascope.engines._sampling import uniforms
-from personascope.interventions import CapCounts, Plan, TokenSpans, acts_on_response
+from personascope.interventions import (
+    CapCounts,
+    Counters,
+    Plan,
+    TokenSpans,
+    acts_on_response,
+    plan_for_part,
+    reply_parts,
+)
+
+MARK_TOKENS = 256
+"""Random numbers kept for the marks between the parts of a response."""
 
 
 @dataclass(slots=True, eq=False)
@@ -19,11 +32,15 @@ class Queued:
         request: The request.
         prompt: Its tokens.
         extent: Where the parts of the prompt lie.
+        turns: Tokens of each message's content, if the prompt is a conversation.
+        reply: How the parts of the response are told apart; None for one that is all answer.
     """
 
     request: Request
     prompt: tuple[int, ...]
     extent: TokenSpans
+    turns: tuple[tuple[int, int], ...] = ()
+    reply: ReplyFormat | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -33,37 +50,95 @@ class Row:
     Attributes:
         queued: The request and its prompt.
         uniform: Its random numbers, one a token.
+        reader: Tells the parts of the response apart; None for one that is all answer.
         tokens: Response tokens drawn so far, the end-of-turn token never among them.
+        parts: The part of each of them, as it was known when the token was drawn; empty without a reader.
         fed: How many of them have passed through the model (and so are in the sums).
         projections: For each token fed, the projections on the request's probes.
-        tally: What the plan did to the prompt, and to the response before the gate.
+        tally: What the plan did to the prompt, and to the response before ``since``.
         gate: The plan that the request's watch switched on, if it did.
         gate_from: Number of the first response token on which it acts.
+        gate_tally: What both plans did from the gate on, before ``since``.
+        since: Number of the response token from which on the counters of the row's slot count.
+        ran: What acted on the tokens that those counters counted.
+        shown: Tokens that the request's watch has seen.
         logprobs: Log-probability of each token drawn, if the request asks for them.
     """
 
     queued: Queued
     uniform: np.ndarray
+    reader: ReplyReader | None = None
     tokens: list[int] = field(default_factory=list)
+    parts: list[str] = field(default_factory=list)
     fed: int = 0
     projections: list[list[float]] = field(default_factory=list)
     tally: CapCounts = field(default_factory=CapCounts)
     gate: Plan | None = None
     gate_from: int = 0
+    gate_tally: CapCounts = field(default_factory=CapCounts)
+    since: int = 0
+    ran: Plan | None = None
+    shown: int = 0
     logprobs: list[float] = field(default_factory=list)
     _both: Plan | None = None
 
     @property
-    def plan(self) -> Plan | None:
-        """What acts on the tokens that are fed next: the plan, if it acts on the response, and the gate's."""
+    def acting(self) -> Plan | None:
+        """What acts on the response: the plan, if it does, and the gate's."""
         if self.gate is not None:
             return self._both
         plan = self.queued.request.plan
         return plan if plan is not None and acts_on_response(plan) else None
 
+    @property
+    def plan(self) -> Plan | None:
+        """What acts on the token that is fed next."""
+        plan = self.acting
+        if plan is None or not reply_parts(plan):
+            return plan
+        return plan_for_part(plan, self.part)
+
+    @property
+    def part(self) -> str:
+        """The part of the token that is fed next."""
+        return self.parts[min(self.fed, len(self.parts) - 1)] if self.parts else "answer"
+
+    @property
+    def counted(self) -> bool:
+        """Whether the token that is fed next is one of those that the request reads."""
+        return self.queued.request.tokens in ("response", self.part)
+
+    def counted_at(self, place: int) -> bool:
+        """Whether a response token was taken for one of those that the request reads when it was fed."""
+        return self.queued.request.tokens in ("response", self.parts[place] if self.parts else "answer")
+
+    @property
+    def just_counted(self) -> bool:
+        """Whether the token that was fed last is one of those that the request reads, as far as is known."""
+        return self.counted_at(self.fed - 1)
+
+    def take(self, token: int) -> None:
+        """Take a token that was drawn."""
+        self.tokens.append(token)
+        if self.reader is not None:
+            self.parts.append(self.reader.feed(token))
+
+    def newest(self, counters: Counters, place: int) -> CapCounts:
+        """Return what the counters of the row's slot hold."""
+        return counters.tally(place, 0 if self.ran is None else self.fed - self.since)
+
+    def fold(self, counters: Counters, place: int) -> None:
+        """Take what the counters of the row's slot hold, and begin them at zero."""
+        newest = self.newest(counters, place)
+        counters.clear(place)
+        if self.gate is not None:
+            self.gate_tally = self.gate_tally + newest
+        self.tally = self.tally + newest
+        self.since = self.fed
+
     def open_gate(self, gate: Plan) -> None:
         """Let a plan act from the next token on, after the request's own."""
-        plan = self.plan
+        plan = self.acting
         self.gate, self.gate_from = gate, self.fed
         # What acts on the prompt alone has nothing to do any more.
         self._both = gate if plan is None else plan + gate
@@ -76,7 +151,16 @@ class Row:
     @property
     def full(self) -> bool:
         """Whether the token limit is reached: what is left is to feed the last token."""
-        return len(self.tokens) >= self.queued.request.sampling.max_new_tokens
+        sampling = self.queued.request.sampling
+        reader = self.reader
+        if reader is None:
+            return len(self.tokens) >= sampling.max_new_tokens
+        answering = reader.part in ("answer", "tool_calls")
+        return (
+            reader.answer_tokens >= sampling.max_new_tokens
+            or (not answering and reader.thinking_tokens >= thinking_limit(sampling))
+            or len(self.tokens) >= len(self.uniform)
+        )
 
     @property
     def watched(self) -> bool:
@@ -89,4 +173,10 @@ def new_row(queued: Queued, tally: CapCounts) -> Row:
     """Begin a response; its random numbers depend on the run's seed and the request's id alone."""
     request = queued.request
     seed = request_seed(request.seed, request.id)
-    return Row(queued, uniforms(seed, request.sampling.max_new_tokens), tally=tally)
+    longest = request.sampling.max_new_tokens
+    reader = None
+    if queued.reply is not None:
+        reader = queued.reply.reader()
+        # Marks, and the white space beside them, are neither of the thinking nor of the answer.
+        longest = 2 * (longest + thinking_limit(request.sampling)) + MARK_TOKENS
+    return Row(queued, uniforms(seed, longest), reader, tally=tally)

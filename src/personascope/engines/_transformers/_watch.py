@@ -22,20 +22,18 @@ def ask_watches(
     gated: set[int] = set()
     for place, row in enumerate(rows):
         request = row.queued.request
-        if request.watch is None:
+        if request.watch is None or not row.just_counted:
             continue
         values = dict(zip((probe.name for probe in request.probes), row.projections[-1], strict=True))
-        wish = request.watch(row.fed - 1, values)
+        wish = request.watch(row.shown, values)
+        row.shown += 1
         if wish is None:
             continue
         if wish == "stop":
             stopped.add(place)
             continue
         _check_gate(row, wish, model)
-        before = row.plan
-        if before is not None:
-            row.tally += counters.tally(place, row.fed - row.gate_from)
-        counters.clear(place)
+        row.fold(counters, place)
         row.open_gate(wish)
         gated.add(place)
     return frozenset(stopped), frozenset(gated)

@@ -1,0 +1,149 @@
+"""Which tokens of a reply, or of a conversation, are pooled and projected."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from personascope.chat import PARTS, Rendered, ReplyFormat, ReplySpan, TurnSpan
+from personascope.engines._contract import Request, Sampling
+from personascope.errors import EngineError, UsageError
+from personascope.interventions import Plan, reply_parts
+
+SELECTIONS = ("answer", "response", *(part for part in PARTS if part != "answer"), "all", "prompt")
+"""Selections of tokens by name; beside them "turn:N"."""
+
+THINKING_TOKENS = 4
+"""Tokens of reasoning at most, as a multiple of those of the answer, where no number is given."""
+
+_TURN = re.compile(r"turn:(\d{1,9})")
+
+Span = tuple[int, int]
+
+
+def check_tokens(tokens: str, messages: int | None = None) -> None:
+    """Raise on a selection of tokens that there is not.
+
+    Args:
+        tokens: The selection.
+        messages: Number of messages of the conversation, where it is known.
+
+    Raises:
+        UsageError: Naming the selection.
+    """
+    turn = _TURN.fullmatch(tokens)
+    if turn is None and tokens not in SELECTIONS:
+        raise UsageError(
+            f"there is no selection of tokens {tokens!r}",
+            hint=f"give one of {', '.join(SELECTIONS)}, or turn:N, N a message's index",
+        )
+    if turn is not None and messages is not None and int(turn[1]) >= messages:
+        raise UsageError(
+            f"the selection {tokens} names a message of a conversation of {messages}",
+            hint=f"messages are counted from 0: name one up to turn:{messages - 1}",
+        )
+
+
+def sampling_record(sampling: Sampling) -> dict[str, Any]:
+    """Return a sampling as JSON values; what is at its default since it was added is left out."""
+    values = asdict(sampling)
+    return {key: value for key, value in values.items() if key != "max_thinking_tokens" or value is not None}
+
+
+def thinking_limit(sampling: Sampling) -> int:
+    """Return how many tokens of reasoning a reply may have before its answer."""
+    given = sampling.max_thinking_tokens
+    return THINKING_TOKENS * sampling.max_new_tokens if given is None else given
+
+
+def turn_spans(rendered: Rendered, tokens: str) -> list[TurnSpan]:
+    """Return the selected tokens of every message of a conversation, one span a message; empty for none.
+
+    Args:
+        rendered: The conversation.
+        tokens: "answer" for what each message says; "thinking" for the reasoning before it; "response" or
+            "all" for both, from the first token of the one to the last of the other; "prompt" for the
+            messages that are not the model's; "turn:N" for one message.
+
+    Raises:
+        UsageError: If there is no such selection, or it names a message that is not there.
+    """
+    check_tokens(tokens, len(rendered.spans))
+    if tokens == "tool_calls":
+        raise UsageError(
+            "tool calls of a conversation that exists are not told apart",
+            hint="select them in replies that are generated, or take tokens='answer'",
+        )
+    thoughts = {span.index: span for span in rendered.thinking if span.end > span.start}
+    chosen: list[TurnSpan] = []
+    for span in rendered.spans:
+        thought = thoughts.get(span.index)
+        taken = span
+        if tokens == "thinking":
+            taken = thought or replace(span, end=span.start)
+        elif tokens in ("response", "all") and thought is not None:
+            taken = replace(span, start=thought.start, end=max(thought.end, span.end))
+        elif (tokens == "prompt" and span.role == "assistant") or (
+            tokens.startswith("turn:") and span.index != int(tokens.removeprefix("turn:"))
+        ):
+            taken = replace(span, end=span.start)
+        chosen.append(taken)
+    return chosen
+
+
+def reply_spans(spans: Sequence[ReplySpan] | None, length: int, tokens: str) -> list[Span]:
+    """Return the selected tokens of a reply, counted from its first one.
+
+    Args:
+        spans: Its parts; None for a reply that is all answer.
+        length: Its tokens.
+        tokens: "response" or a part of it.
+    """
+    if tokens == "response" or (spans is None and tokens == "answer"):
+        return [(0, length)] if length else []
+    return [(span.start, span.end) for span in spans or () if span.part == tokens]
+
+
+def reply_text(reply: ReplyFormat, tokens: Sequence[int], spans: Sequence[ReplySpan], part: str) -> str:
+    """Return the text of one part of a reply."""
+    return "".join(reply.decode(tokens[span.start : span.end]) for span in spans if span.part == part)
+
+
+def check_reply_parts(name: str, plan: Plan | None, tokens: str, reply: ReplyFormat | None) -> None:
+    """Raise where a plan or a selection names a part that a model's replies do not have.
+
+    Raises:
+        EngineError: Naming the part.
+    """
+    wanted = set(reply_parts(plan)) if plan is not None else set()
+    wanted |= {tokens} & set(PARTS)
+    marks = None if reply is None else reply.marks
+    if marks is None or not marks.thinks:
+        for part in sorted(wanted & ({"thinking"} if marks is not None else {"thinking", "tool_calls"})):
+            raise EngineError(
+                f"{name} asks for the {part.replace('_', ' ')} of a reply, and replies here have none",
+                hint="act on or read the answer; raw token ids have no parts either",
+            )
+
+
+def refuse_parts(request: Request, engine: str) -> None:
+    """Raise on a plan or a selection of tokens that needs an engine that reads replies token by token.
+
+    Raises:
+        EngineError: If the request has one.
+    """
+    parts = () if request.plan is None else reply_parts(request.plan)
+    if parts:
+        raise EngineError(
+            f"request {request.id!r} has a plan that acts on the {parts[0]} alone, which {engine} cannot "
+            "tell while it generates",
+            hint="use the transformers engine, or act on the response",
+        )
+    if request.tokens in ("all", "prompt") or request.tokens.startswith("turn:"):
+        raise EngineError(
+            f"request {request.id!r} reads the tokens {request.tokens!r}, which {engine} does not do while "
+            "it generates",
+            hint="use the transformers engine, or observe the conversation",
+        )
