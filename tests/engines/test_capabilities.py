@@ -92,7 +92,7 @@ def test_what_the_table_denies_is_refused() -> None:
 def test_an_option_that_an_engine_has_not_is_wrong_usage(engine: Any, option: str) -> None:
     if support(engine, _OPTIONS[option]).level == "no":
         with pytest.raises(UsageError, match=f"{option}='x' asks for .* does not have"):
-            load_local("no-such-model", engine=engine, **{option: "x"})
+            load_local("no-such-model", engine=engine, **{option: "x"})  # pyright: ignore[reportArgumentType]
 
 
 def test_an_unknown_option_of_loading_is_wrong_usage() -> None:

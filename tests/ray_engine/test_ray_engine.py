@@ -49,14 +49,14 @@ def test_both_workers_take_part(spread, monkeypatch):
     from personascope.engines._ray._pool import Pool
 
     seen: dict[int, int] = {}
-    answer = Pool.reply
+    answer = Pool.result_of
 
     def reply(self, hand, actor, ref):
         got = answer(self, hand, actor, ref)
         seen[got.pid] = seen.get(got.pid, 0) + len(got.results)
         return got
 
-    monkeypatch.setattr(Pool, "reply", reply)
+    monkeypatch.setattr(Pool, "result_of", reply)
     assert len(by_id(spread.run(requests(80)))) == 80
     assert len(seen) == 2 and min(seen.values()) >= 20
 

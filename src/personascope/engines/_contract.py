@@ -115,18 +115,22 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Gate:
+class TriggeredPlan:
     """A plan that a watch switched on inside a response.
 
     Attributes:
         token: Number of the first response token on which it acts.
-        plan_digest: Its digest.
-        telemetry: What it did (together with the request's own plan, if there is one) from there on.
+        plan_digest: Digest of the plan.
+        telemetry: Counts of what it did from there on, together with the request's own plan, if there is one.
     """
 
     token: int
     plan_digest: str
     telemetry: CapStats
+
+
+Gate = TriggeredPlan
+"""`TriggeredPlan` under its earlier name."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,7 +168,7 @@ class Completion:
     projections: Mapping[str, Float32[np.ndarray, "tokens"]] = field(default_factory=dict)
     plan_digest: str | None = None
     telemetry: CapStats | None = None
-    gate: Gate | None = None
+    gate: TriggeredPlan | None = None
     logprobs: Float32[np.ndarray, "tokens"] | None = None
     spans: tuple[ReplySpan, ...] = ()
     reasoning: str = ""
@@ -349,6 +353,7 @@ __all__ = [
     "Sampling",
     "ScoreRequest",
     "Scored",
+    "TriggeredPlan",
     "TurnActivations",
     "Watch",
     "request_seed",

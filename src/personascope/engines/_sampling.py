@@ -32,7 +32,7 @@ def draw(
     Args:
         logits: Any float dtype.
         temperature: 0 for the most likely token.
-        top_p: In (0, 1].
+        top_p: Nucleus mass in (0, 1].
         uniform: One number in [0, 1) for each row.
 
     Returns:

@@ -15,7 +15,7 @@ from transformers.generation.stopping_criteria import StoppingCriteria, Stopping
 from transformers.generation.streamers import BaseStreamer
 
 from personascope.dynamics.monitor._monitor import Monitor, units_of
-from personascope.engines import Gate
+from personascope.engines import TriggeredPlan
 from personascope.errors import DynamicsError
 from personascope.interventions import BatchedPlans, Counters, Plan, PlanTable, unit_direction
 from personascope.models import LayerStack, LoadedModel, block_output, layer_stack, replace_block_output
@@ -143,12 +143,12 @@ class DriftStreamer(BaseStreamer):
         return StoppingCriteriaList([self._criteria])
 
     @property
-    def gate(self) -> Gate | None:
+    def gate(self) -> TriggeredPlan | None:
         """The plan that was switched on in the newest reply, and what it did so far; None if none was."""
         if self._gate is None:
             return None
         plan, token, counters = self._gate
-        return Gate(token, plan.digest, counters.tally(0, self._acted).telemetry(plan))
+        return TriggeredPlan(token, plan.digest, counters.tally(0, self._acted).telemetry(plan))
 
     def put(self, value: Tensor) -> None:
         """Take the prompt, then one token after another, from ``generate``.

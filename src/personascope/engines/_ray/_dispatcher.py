@@ -44,7 +44,7 @@ class Dispatcher:
         Args:
             pool: The workers.
             method: "run" or "score".
-            requests: What to do.
+            requests: Requests that are generated or scored.
             transcript: Whether conversations are written as a transcript.
             max_batch: Requests that a worker runs side by side; it holds twice as many at most.
         """

@@ -51,7 +51,7 @@ class RayEngine(Texts[ModelFiles]):
         Args:
             name: Model, as ``personascope.models.resolve`` takes it; every node must find it.
             engine: The engine inside the workers, "transformers" or "vllm".
-            workers: How many.
+            workers: Number of workers.
             address: Ray cluster: "auto" for the one that this machine belongs to, "host:port", or
                 "ray://host:10001". None starts Ray on this machine, for as long as the engine is open.
             gpus_per_worker: GPUs of a worker; by default one where there are GPUs (with vLLM's

@@ -50,7 +50,7 @@ class WorkerHandle:
     Attributes:
         number: 0-based place.
         actor: Ray's handle of the present actor.
-        pid: Its process, once it has answered; else 0.
+        pid: Id of the worker's process, once it has answered; else 0.
         deaths: Actors that died here since the last result.
     """
 

@@ -37,7 +37,7 @@ class EngineSpec:
         threads: Threads of the worker's arithmetic.
         folder: Folder in which a relative path to a model begins.
         turn: Requests that a session may bring in before others that wait have the engine.
-        expected: What the engine must be, if an earlier one is replaced.
+        expected: Identity that the engine must have, if an earlier one is replaced.
     """
 
     name: str

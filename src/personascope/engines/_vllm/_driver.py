@@ -23,7 +23,7 @@ class Driver:
 
     Attributes:
         llm: The ``vllm.LLM``; it lives until it is closed, also when nobody else holds it.
-        engine: Its engine.
+        engine: The ``LLMEngine`` inside of it.
     """
 
     def __init__(self, llm: Any, scratch: tempfile.TemporaryDirectory[str]) -> None:

@@ -76,7 +76,7 @@ class VLLMEngine(Texts[ModelFiles]):
         """Start vLLM.
 
         Args:
-            files: From ``personascope.models.open_files``.
+            files: Files of the model, from ``personascope.models.open_files``.
             dtype: Dtype of the weights.
             max_batch: Sequences that run side by side, at most.
             layers: Layers that may be edited or read; None for all.

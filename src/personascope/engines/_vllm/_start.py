@@ -15,7 +15,7 @@ from personascope.interventions import keep_llvmlite_readable
 
 # Compiling takes a minute and its cache cannot be loaded again on a CPU.
 CPU_SETTINGS: dict[str, Any] = {"enforce_eager": True, "kv_cache_memory_bytes": 2 << 30, "block_size": 32}
-"""How vLLM is started on a CPU, if nothing else is said; prefixes of 32 tokens are kept, not of 128."""
+"""Arguments of vLLM on a CPU, unless others are given; prefixes of 32 tokens are kept, not of 128."""
 
 
 def plugin_options(config: PluginConfig, *, asynchronous: bool, draws: bool) -> dict[str, Any]:

@@ -21,7 +21,7 @@ class InFlightRequest:
     Attributes:
         request: The request as it was given.
         prompt: Tokens of its rendered prompt.
-        spec: What the plugin is asked; None for a plain request.
+        spec: Spec for the plugin; None for a plain request.
     """
 
     request: Request
@@ -94,7 +94,7 @@ class SpecBuilder:
             spans: Positions of each turn that is read, [start, stop).
             response: Position at which the last reply begins.
             turns: Position of the first content token of each message.
-            capture: What is pooled, or None.
+            capture: Layers that are pooled, or None.
             probes: Directions on which tokens are projected.
             plan: Plan that acts, or None.
         """
@@ -131,7 +131,7 @@ def sampling_params(
 
     Args:
         request: The request.
-        spec: Its spec, or None.
+        spec: Spec of the request, or None.
         eos: Tokens that end a response.
         stops: Texts that end the response.
         draws: Whether our logits processor draws the tokens, rather than vLLM's sampler.
@@ -170,7 +170,7 @@ def prefill_params(spec: Spec | None, *, logprobs: bool = False) -> Any:
     """Return vLLM's parameters for tokens that exist: they pass once, and one more is drawn and ignored.
 
     Args:
-        spec: What the plugin is asked, or None.
+        spec: Spec for the plugin, or None.
         logprobs: Return the log-probabilities of the tokens; else all tokens pass the model, also those
             whose keys and values are in the prefix cache.
     """

@@ -1,4 +1,4 @@
-"""Which vLLM is installed, and what is said if none is."""
+"""The version of vLLM that is installed, and the error if none is."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class Reading:
         sums: [spans, layers, d] float32, or None.
         norms: Sums of the tokens' norms, [spans, layers], or None.
         projections: For each span [tokens, probes] float32.
-        cap_counts: What the plan did.
+        cap_counts: Counts of where the plan acted and its caps fired.
     """
 
     plan: str | None
@@ -61,9 +61,9 @@ class _Part:
     """What one worker sends of a request.
 
     Attributes:
-        reading: Of the layers that it holds.
+        reading: Results at the layers that the worker holds.
         columns: Probes that lie at one of them.
-        stage: Its stage of the pipeline.
+        stage: Stage of the pipeline that the worker is.
         hit: Positions on which a cap fired at one of its layers; None if there is one stage.
     """
 

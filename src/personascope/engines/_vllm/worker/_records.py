@@ -29,10 +29,10 @@ class RequestRecord:
     """A request that is under way.
 
     Attributes:
-        spec: What the request asks of the plugin.
-        parts: Where prompt, response and turns lie in its sequence.
-        plan: Its plan, or None.
-        probes: Its probes, or None.
+        spec: Spec of the request.
+        parts: Places of prompt, response and turns in the sequence.
+        plan: Plan of the request, or None.
+        probes: Probes of the request, or None.
         spans: Positions that are read, [start, stop) each.
         slots: Slot in which each span is summed, if it is pooled.
         count_slot: Slot in which its plan's counts are kept; 0 without a plan.

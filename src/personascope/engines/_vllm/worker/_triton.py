@@ -82,7 +82,7 @@ def run_layer(
     Args:
         hidden: [tokens, d].
         residual: [tokens, d], or None where hidden is the stream.
-        step: What the tokens are about.
+        step: Buffers that say what each token of the step is part of.
         layer: The layer's tables.
         greatest: Greatest move of each slot, [slots] float32.
         any_fired: Tokens on which a cap fired at some layer, [tokens] int32.
