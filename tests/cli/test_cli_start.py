@@ -123,6 +123,12 @@ def test_help_lists_every_command() -> None:
         (["steer", "RUN", "--plan", "nowhere"], "nowhere"),
         (["plan", "steer", "RUN", "0.2", "--anyway", "--out", "p", "--layer", "99"], "99"),
         (["simulate", "RUN", "--auditor", "nobody"], "nobody"),
+        (["simulate", "RUN", "--auditor", "openai:m@http://h/v1?key=x"], "credentials"),
+        (
+            ["simulate", "RUN", "--auditor", "openai:m@http://h/v1", "--auditor-header", "a=NO_SUCH"],
+            "not set",
+        ),
+        (["simulate", "RUN", "--auditor", "self", "--auditor-header", "a=B"], "takes headers"),
         (["simulate", "RUN", "--domains", "cooking"], "cooking"),
         (["simulate", "RUN", "--plan", "nowhere"], "nowhere"),
         (["simulate", "RUN", "--monitor", "nowhere.json"], "nowhere.json"),

@@ -234,6 +234,14 @@ def test_an_auditor_whose_server_shows_a_login_page_stops_at_the_first_call() ->
         assert server.calls == 1
 
 
+def test_a_server_that_never_answers_is_waited_for_once_and_not_by_every_conversation() -> None:
+    with serving(lambda *_: Answer("{}", delay=0.5)) as server:
+        auditor = OpenAIAuditor("m", server.url, timeout=0.1, attempts=1)
+        answers = auditor.answer([ASKED] * 50)
+        assert answers == [AuditorFailure("timeout: no answer within 0.1 s")] * 50
+        assert server.calls == 1
+
+
 def test_an_auditor_learns_what_its_server_takes() -> None:
     def script(_number, body):
         if "max_tokens" in body:

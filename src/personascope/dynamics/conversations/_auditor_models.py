@@ -154,9 +154,13 @@ class OpenAIAuditor:
         self._retries = Retries(attempts)
         self._min_turns = min_turns
         self._temperature = temperature
+        self._down: AuditorFailure | None = None
 
     def answer(self, asked: Sequence[UserTurnRequest]) -> list[Answer]:
         """Return the next message of each conversation, many calls at once.
+
+        Where the server has never answered, and does not for the first conversation, none of the others waits
+        for it in vain: all get the same `AuditorFailure`.
 
         Raises:
             DynamicsError: If the server refuses the key or does not know the model.
@@ -166,6 +170,7 @@ class OpenAIAuditor:
             return thread.submit(asyncio.run, self._answers(asked)).result()
 
     async def _answers(self, asked: Sequence[UserTurnRequest]) -> list[Answer]:
+        self._down = None
         self._model.open()
         try:
             return await asyncio.gather(*(self._one(one) for one in asked))
@@ -178,6 +183,8 @@ class OpenAIAuditor:
         messages = auditor_conversation(asked, self._min_turns)
         try:
             async with self._model.turn():
+                if self._down is not None:
+                    return self._down
                 reply = await self._retries.start()(
                     self._model.chat,
                     messages,
@@ -186,5 +193,8 @@ class OpenAIAuditor:
                     more={"seed": asked.seed},
                 )
         except CallError as failure:
-            return AuditorFailure(f"{failure.kind}: {failure}"[:300])
+            failed = AuditorFailure(f"{failure.kind}: {failure}"[:300])
+            if failure.again and not self._model.working:
+                self._down = failed
+            return failed
         return read_message(reply.text, asked, self._min_turns)

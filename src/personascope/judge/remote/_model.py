@@ -53,6 +53,11 @@ class ChatModel:
         if client is not None:
             await client.aclose()
 
+    @property
+    def working(self) -> bool:
+        """Whether the model has ever answered."""
+        return self._working
+
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[None]:
         """Hold one of the places for calls; until a first call has succeeded, there is one place alone.
