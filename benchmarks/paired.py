@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import platform
 import random
+import shutil
 import statistics
+import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +34,32 @@ def machine() -> str:
             line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line
         ]
         name = names[0] if names else name
+    packages = ["torch", "transformers"]
     if torch.cuda.is_available():
-        name += f", {torch.cuda.get_device_name()}"
-    versions = ", ".join(f"{package} {version(package)}" for package in ("torch", "transformers"))
+        name += f", {_gpu()}"
+        packages.append("triton")
+    versions = ", ".join(f"{package} {_version(package)}" for package in packages)
     return f"{name}, {torch.get_num_threads()} threads, Python {platform.python_version()}, {versions}"
+
+
+def _gpu() -> str:
+    """Return the first GPU, its memory, and its driver."""
+    found = torch.cuda.get_device_properties(0)
+    asked = shutil.which("nvidia-smi")
+    drivers = ""
+    if asked:
+        query = [asked, "--query-gpu=driver_version", "--format=csv,noheader"]
+        drivers = subprocess.run(query, capture_output=True, text=True, check=False).stdout
+    driver = drivers.splitlines()[0] if drivers else "unknown"
+    return f"{found.name} ({found.total_memory / 2**30:.0f} GiB, driver {driver}, CUDA {torch.version.cuda})"
+
+
+def _version(package: str) -> str:
+    """Return a package's version; some builds of it have a distribution of another name."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def interleave(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
