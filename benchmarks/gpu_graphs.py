@@ -295,8 +295,16 @@ def _cost(worker: Worker, stack: Stack, runtimes: Mapping[str, Runtime], batch: 
         cost(f"batch {batch}: {what}", middle, *interval(taken, way, BASE), WAYS.get(way))
     host = max(statistics.median(under_way.host) for under_way in requests.values())
     tell(Row(f"batch {batch}: work of the host around a step, slowest way", f"{1e6 * host:.0f} microseconds"))
+    pooled = requests[POOLED]
+    torch.cuda.synchronize()
+    begun = time.perf_counter()
+    pooled.end()
+    admit, end = (1e3 * spent / batch for spent in (pooled.host[0], time.perf_counter() - begun))
+    what = f"batch {batch}: work of the host for a request whose layers are all pooled"
+    tell(Row(what, f"{admit:.2f} ms to admit it, {end:.2f} ms to end and fetch it"))
     for under_way in requests.values():
-        under_way.end()
+        if under_way is not pooled:
+            under_way.end()
 
 
 def interleave_replays(ways: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, list[float]]:
