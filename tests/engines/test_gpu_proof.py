@@ -30,11 +30,43 @@ def test_without_triton_its_sections_are_skipped_by_name():
     assert rows["the whole section"] == ["Triton is not installed", "", "skipped"]
 
 
-@pytest.mark.parametrize(("verdict", "code"), [("passed", 0), ("not met", 0), ("failed", 1), ("error", 1)])
-def test_a_check_that_fails_is_the_exit_code(monkeypatch, verdict, code):
+@pytest.fixture
+def script(monkeypatch):
     monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
     import gpu_transformers
-    from proof import Row
 
-    monkeypatch.setattr(gpu_transformers, "run_section", lambda *_: ([Row("x", "y", "z", verdict)], 1.0))
-    assert gpu_transformers.prove(["engine"], small=True) == code
+    return gpu_transformers
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("passed", 0), ("not met", 0), ("failed", 1), ("error", 1)])
+def test_a_check_that_fails_is_the_exit_code(script, monkeypatch, verdict, code):
+    row = script.Row("x", "y", "z", verdict)
+    monkeypatch.setattr(script, "run_section", lambda *_: ([row], 1.0))
+    assert script.prove(["engine"], small=True) == code
+
+
+def test_only_a_whole_run_on_a_gpu_writes_the_page(script, monkeypatch):
+    from proof import START
+
+    pages: list[str] = []
+    given: list[tuple[str, float, float]] = []
+
+    def run_section(_script, name, seconds, left, environment):
+        given.append((name, seconds, left))
+        assert "TRITON_INTERPRET" not in environment
+        return [script.Row(name, "y", "z", "met")], 1.0
+
+    monkeypatch.setattr(script, "run_section", run_section)
+    monkeypatch.setattr(script, "write_page", lambda _script, _title, body: pages.append(body))
+    monkeypatch.setattr(script.importlib.util, "find_spec", lambda _name: True)
+    assert script.prove(["engine"], small=False) == 0
+    assert pages == []
+    assert script.prove(list(script.SECTIONS), small=False) == 0
+    assert [name for name, _, _ in given[1:]] == ["kernel", "graphs", "engine"]
+    # All of them fit, however slow each is.
+    assert sum(seconds + START for _, seconds, _ in given[1:]) <= script.TOTAL
+    (page,) = pages
+    assert page.startswith("Rows: 3 met. ")
+    assert [line for line in page.splitlines() if line.startswith("## ")] == [
+        f"## {section.title}" for section in script.SECTIONS.values()
+    ]
