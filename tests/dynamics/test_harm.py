@@ -381,7 +381,9 @@ def test_the_command_prints_writes_and_draws(found, tmp_path, monkeypatch) -> No
     engine, judge = FakeEngine(found), YesJudge()
     monkeypatch.setattr(_evaluate_harm, "open_engine", lambda *_, **__: (found, engine))
     monkeypatch.setattr(_evaluate_harm, "load_corpus", lambda _: corpus())
-    monkeypatch.setattr(_evaluate_harm, "open_judge", lambda name: None if name == "none" else judge)
+    monkeypatch.setattr(
+        _evaluate_harm, "open_judge", lambda name, *_, **__: None if name == "none" else judge
+    )
     args = ["evaluate", "harm", str(tmp_path / "run"), "--roles", "12", "--questions", "4", "--draws", "5"]
     silent = personascope(*args, "--judge", "none")
     assert silent.code == 0, silent.err

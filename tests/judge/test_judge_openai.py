@@ -76,7 +76,9 @@ def test_three_in_ten_calls_go_wrong_and_nothing_is_lost(tmp_path: Path) -> None
         verdicts, stats, fatal = judged(server, items, **options)
         assert fatal is None
         time.sleep(0.2)  # a call that was given up may still be on its way to the count
-        assert server.calls == stats.calls == sum(v.calls for v in verdicts.values())
+        assert stats.calls == sum(v.calls for v in verdicts.values())
+        # On a busy machine a call can run out of time before the server has read it.
+        assert server.calls <= stats.calls <= server.calls + stats.errors["timeout"]
         assert server.most_at_once > 1
         for n in range(300):
             verdict = verdicts[f"i{n}"]
@@ -91,7 +93,7 @@ def test_three_in_ten_calls_go_wrong_and_nothing_is_lost(tmp_path: Path) -> None
 
         before = server.calls
         again, stats, _ = judged(server, items, **options)
-        assert stats.calls == server.calls - before == sum(v.calls for v in again.values())
+        assert stats.calls == sum(v.calls for v in again.values()) >= server.calls - before
         assert stats.cached == scored
         if scored == 300:
             assert stats.calls == 0
