@@ -18,7 +18,7 @@ from paired import interleave_steps, interval, ratio, shares, table, whole, writ
 from personascope.corpus.datasets import load_chats
 from personascope.dynamics.monitor import Monitor
 from personascope.engines import Completion, Probe, Request, Sampling, load_engine
-from personascope.engines._transformers import _engine
+from personascope.engines._transformers import _batch
 from personascope.engines._transformers._capture import StepReader
 from personascope.mapping import MAP
 from personascope.space import PersonaMap
@@ -60,9 +60,9 @@ def main(run: Path, monitor: Path, repeats: int) -> None:
 
     plain, again, watched = way(0), way(1), way(2, watched=True)
     assert tokens(plain()) == tokens(again()) == tokens(watched())
-    step = _engine._Batch._step
+    step = _batch.Batch._step
     # Each step yields, so that the ways can take turns.
-    _engine._Batch._step = lambda batch: [*step(batch), None]  # pyright: ignore
+    _batch.Batch._step = lambda batch: [*step(batch), None]  # pyright: ignore
     seconds = interleave_steps(
         {"plain generation": plain, "plain, once more": again, "watched by a monitor": watched}, repeats
     )

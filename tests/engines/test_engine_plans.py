@@ -19,7 +19,7 @@ from personascope.engines import (
     ScoreRequest,
     TransformersEngine,
 )
-from personascope.engines._transformers import _engine
+from personascope.engines._transformers import _batch
 from personascope.errors import EngineError
 from personascope.interventions import Ablate, Cap, Plan, PlanModel, Steer, TokenSpans, tokens_acted_on
 from personascope.models import LoadedModel, block_output, replace_block_output
@@ -89,14 +89,14 @@ class Logits:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.of: dict[str, list[torch.Tensor]] = defaultdict(list)
-        draw = _engine._Batch._draw
+        draw = _batch.Batch._draw
 
         def spy(batch, rows, logits):
             for row, values in zip(rows, logits, strict=True):
                 self.of[row.queued.request.id].append(values.float().clone())
             return draw(batch, rows, logits)
 
-        patch.setattr(_engine._Batch, "_draw", spy)
+        patch.setattr(_batch.Batch, "_draw", spy)
 
     def run(self, engine: TransformersEngine, requests: Sequence[Request]) -> dict[str, Completion]:
         self.of.clear()
@@ -256,7 +256,7 @@ def test_memory_that_runs_out_starts_rows_and_their_telemetry_anew(monkeypatch: 
     loaded = load_tiny("llama")
     requests = thirty_two(loaded)
     wanted = {c.id: c for c in TransformersEngine(loaded, max_batch=32).run(requests)}
-    step = _engine._Batch._step
+    step = _batch.Batch._step
     calls = iter(range(10**6))
 
     def failing(batch):
@@ -264,7 +264,7 @@ def test_memory_that_runs_out_starts_rows_and_their_telemetry_anew(monkeypatch: 
             raise torch.OutOfMemoryError("too much")
         return step(batch)
 
-    monkeypatch.setattr(_engine._Batch, "_step", failing)
+    monkeypatch.setattr(_batch.Batch, "_step", failing)
     done = {c.id: c for c in TransformersEngine(loaded, max_batch=32).run(requests)}
     assert done.keys() == wanted.keys()
     for id, completion in done.items():

@@ -18,7 +18,7 @@ from ._contract import (
 from ._load import LocalEngine, load_engine
 from ._local import native_dtype
 from ._ray import RayEngine
-from ._transformers import TransformersEngine
+from ._transformers import OperationCheck, TransformersEngine, verify_model
 from ._vllm import PlanStore, ProbeSet, serve_command
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "EngineInfo",
     "Gate",
     "LocalEngine",
+    "OperationCheck",
     "PlanStore",
     "Probe",
     "ProbeSet",
@@ -46,4 +47,5 @@ __all__ = [
     "native_dtype",
     "request_seed",
     "serve_command",
+    "verify_model",
 ]

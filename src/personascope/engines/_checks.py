@@ -84,6 +84,49 @@ def check_request(request: Request, loaded: ModelShape) -> None:
         raise EngineError(f"{name} has an empty prompt", hint="pass at least one message or token id")
 
 
+def check_length(request_id: str, n_tokens: int, context: int | None, *, room: int = 0) -> None:
+    """Raise on tokens that do not fit a model's context.
+
+    Args:
+        request_id: The request's.
+        n_tokens: Its tokens.
+        context: Tokens that the model reads at most; None if it does not say.
+        room: Tokens of a response that must fit besides.
+
+    Raises:
+        EngineError: Naming the request, its length and the context.
+    """
+    if context is not None and n_tokens + room > context:
+        raise EngineError(
+            f"request {request_id!r} has {n_tokens} tokens, and the model reads {context}",
+            hint="shorten the conversation, or use a model with a longer context",
+        )
+
+
+def check_characters(
+    request_id: str, conversation: Conversation, context: int | None, longest_token: int
+) -> None:
+    """Raise on a conversation that no tokenizer could fit into the context, before it is tokenized.
+
+    Args:
+        request_id: The request's.
+        conversation: Its messages.
+        context: Tokens that the model reads at most; None if it does not say.
+        longest_token: Characters of the vocabulary's longest token.
+
+    Raises:
+        EngineError: Naming the request, its characters and the context.
+    """
+    if context is None:
+        return
+    characters = sum(len(message.content) for message in conversation)
+    if characters > context * longest_token:
+        raise EngineError(
+            f"request {request_id!r} has {characters:,} characters, and the model reads {context} tokens",
+            hint="shorten the conversation, or use a model with a longer context",
+        )
+
+
 def check_plan(name: str, plan: Plan, prompt: Conversation | tuple[int, ...], loaded: ModelShape) -> None:
     """Raise on a plan that cannot act on this model, or on this prompt.
 

@@ -1,4 +1,5 @@
 from ._cache import cache_root
+from ._call import BackboneCall
 from ._convert import check_conversion
 from ._files import ModelFiles, open_files
 from ._load import LoadedModel, load
@@ -8,6 +9,7 @@ from ._steered import steered
 
 __all__ = [
     "EMBEDDED",
+    "BackboneCall",
     "LayerStack",
     "LoadedModel",
     "ModelFiles",

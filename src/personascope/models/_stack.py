@@ -19,8 +19,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.cache_utils import Cache
 
 from personascope.errors import ModelError
+from personascope.models._call import BackboneCall, CallShape
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,9 +30,8 @@ class LayerStack:
     """The decoder blocks of a model with what feeds them and what reads them.
 
     Attributes:
-        backbone: Called with ``input_ids`` or ``inputs_embeds``, ``attention_mask``,
-            ``position_ids``, ``past_key_values`` and ``use_cache``; its result has
-            ``last_hidden_state`` [batch, tokens, d], after the final norm.
+        backbone: The model below the head; its result has ``last_hidden_state`` [batch, tokens, d], after
+            the final norm. `forward` calls it.
         blocks: The decoder blocks; the residual stream after ``blocks[l]`` is layer l, 0-based, that
             is ``hidden_states[l + 1]`` of Transformers for every block but the last, whose
             ``hidden_states`` entry Transformers takes after the final norm.
@@ -39,6 +40,7 @@ class LayerStack:
         d_model: Width of the residual stream.
         path: Dotted name of the block list in the model.
         head_is_plain: Whether the logits are ``lm_head(last_hidden_state)`` and nothing more.
+        call: The arguments that the backbone takes.
     """
 
     backbone: nn.Module
@@ -48,7 +50,33 @@ class LayerStack:
     d_model: int
     path: str
     head_is_plain: bool
+    call: CallShape
     _replay: Callable[[Tensor], Tensor]
+
+    def forward(
+        self,
+        ids: Tensor,
+        *,
+        cache: Cache | None = None,
+        mask: Tensor | None = None,
+        positions: Tensor | None = None,
+    ) -> Tensor:
+        """Pass tokens through the backbone.
+
+        Args:
+            ids: [batch, tokens].
+            cache: Memory of the tokens before, which takes these in; None to keep none.
+            mask: Which of the earlier and new tokens count, [batch, all tokens]; None for all.
+            positions: Position of each new token, [batch, tokens]; None to let the model count.
+
+        Returns:
+            The state after the final norm, [batch, tokens, d].
+
+        Raises:
+            ModelError: If this backbone takes no such argument.
+        """
+        arguments = self.call.arguments(cache=cache, mask=mask, positions=positions)
+        return self.backbone(input_ids=ids, **arguments).last_hidden_state
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return the model's own logits for a state after the final norm.
@@ -66,9 +94,9 @@ def block_output(output: Any) -> Tensor:
     """Return the residual stream [batch, tokens, d] from what a decoder block returned.
 
     Raises:
-        ModelError: If that is neither a tensor nor a tuple that starts with one.
+        ModelError: If that is neither a tensor nor a tuple or list that starts with one.
     """
-    hidden = output[0] if isinstance(output, tuple) and output else output
+    hidden = output[0] if isinstance(output, tuple | list) and output else output
     if not isinstance(hidden, Tensor):
         raise ModelError(
             f"a decoder block returned {type(output).__name__}, not a tensor or a tuple that starts with one",
@@ -80,7 +108,9 @@ def block_output(output: Any) -> Tensor:
 def replace_block_output(output: Any, hidden: Tensor) -> Any:
     """Return a decoder block's output with its residual stream replaced, in the form it had."""
     block_output(output)
-    return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+    if isinstance(output, tuple):
+        return (hidden, *output[1:])
+    return [hidden, *output[1:]] if isinstance(output, list) else hidden
 
 
 @dataclass(slots=True)
@@ -88,7 +118,7 @@ class _Candidate:
     path: str
     blocks: nn.ModuleList
     calls: list[int] = field(default_factory=list)
-    widths: set[int] = field(default_factory=set)
+    shapes: set[tuple[int, ...]] = field(default_factory=set)
 
 
 def layer_stack(model: PreTrainedModel) -> LayerStack:
@@ -96,40 +126,39 @@ def layer_stack(model: PreTrainedModel) -> LayerStack:
 
     Args:
         model: Any causal model of Transformers, multimodal ones included (their text decoder is
-            found). It is run once, without gradients.
+            found). It is run six times on two or three tokens, without gradients.
 
     Raises:
-        ModelError: If the model is an encoder-decoder, has no output embedding, if no single list of
-            blocks runs once and in order, or if its logits cannot be computed from the last hidden
-            state of any module around them.
+        ModelError: If the model is an encoder-decoder, has no output embedding, cannot run on token ids
+            alone or gives values that are not finite; if no single list of blocks runs once and in order,
+            or a block hands on several streams instead of one; if a later token changes what the model says
+            of an earlier one, or it does not count positions from 0; or if its logits cannot be computed
+            from the last hidden state of any module around the blocks.
     """
     name = type(model).__name__
     config = model.config.get_text_config(decoder=True)
-    n_layers, d_model = int(config.num_hidden_layers), int(config.hidden_size)
+    sizes = [getattr(config, key, None) for key in ("num_hidden_layers", "hidden_size", "vocab_size")]
     lm_head = cast("nn.Module | None", model.get_output_embeddings())
-    if getattr(model.config, "is_encoder_decoder", False) or lm_head is None:
+    if getattr(model.config, "is_encoder_decoder", False) or lm_head is None or None in sizes:
         raise ModelError(
             f"{name} is not a decoder with a language-model head", hint="use a causal language model"
         )
+    n_layers, d_model, vocabulary = (int(size) for size in sizes if size is not None)
     candidates = [
         _Candidate(path, module)
         for path, module in model.named_modules()
         if isinstance(module, nn.ModuleList) and len(module) == n_layers
     ]
     states: dict[nn.Module, Any] = {}
-    with torch.inference_mode(), _watch(model, candidates, states):
-        logits = model(input_ids=_two_tokens(model), use_cache=False).logits
-    ran = [c for c in candidates if c.calls == list(range(n_layers)) and c.widths == {d_model}]
-    # A list inside a block of the stack is no stack of its own.
-    ran = [c for c in ran if not any(c.path.startswith(f"{other.path}.") for other in ran)]
-    if len(ran) != 1:
-        found = ", ".join(candidate.path for candidate in ran) or "none"
-        raise ModelError(
-            f"{name}: expected one list of {n_layers} blocks of width {d_model}, run in order; found {found}",
-            hint="use a decoder-only model of Transformers; report the model's name if it is one",
-        )
-    path = ran[0].path
-    owner = next((owner for owner in _enclosing(path) if model.get_submodule(owner) in states), None)
+    device = next(model.get_input_embeddings().parameters()).device
+    ids = torch.tensor([[vocabulary // 3, vocabulary // 2]], device=device)
+    with torch.inference_mode(), _watch(model, candidates, states), _named_failure(name):
+        logits = model(input_ids=ids, **CallShape.of(model).arguments()).logits
+    _check_finite(name, model, logits)
+    path, blocks = _only_stack(name, candidates, n_layers, d_model)
+    owners = (owner for owner in _enclosing(path) if model.get_submodule(owner) in states)
+    # What takes states instead of tokens (an encoder inside its model) is no backbone.
+    owner = next((owner for owner in owners if CallShape.of(model.get_submodule(owner)).ids), None)
     if owner is None:
         raise ModelError(
             f"{name}: no module around {path} returns a last hidden state",
@@ -138,31 +167,122 @@ def layer_stack(model: PreTrainedModel) -> LayerStack:
     backbone = model.get_submodule(owner)
     output = states[backbone]
     replay = _replayer(model, owner, type(output))
-    with torch.inference_mode():
+    with torch.inference_mode(), _named_failure(name):
         plain = torch.equal(lm_head(output.last_hidden_state).float(), logits.float())
         if not plain and not _close(replay(output.last_hidden_state), logits):
             raise ModelError(
                 f"{name}: its logits cannot be computed from the last hidden state of {owner}",
                 hint="report the model's name: it does more than its head between that state and the logits",
             )
+        _check_causal(name, backbone, ids, vocabulary)
+        _check_positions(name, backbone, ids)
     return LayerStack(
         backbone=backbone,
-        blocks=tuple(ran[0].blocks),
+        blocks=tuple(blocks),
         lm_head=lm_head,
         n_layers=n_layers,
         d_model=d_model,
         path=path,
         head_is_plain=plain,
+        call=CallShape.of(backbone),
         _replay=replay,
     )
 
 
-def _two_tokens(model: PreTrainedModel) -> Tensor:
-    """Return two ordinary token ids [1, 2] on the device of the input embedding."""
-    embedding = model.get_input_embeddings()
-    vocabulary = int(model.config.get_text_config(decoder=True).vocab_size)
-    ids = [vocabulary // 3, vocabulary // 2]
-    return torch.tensor([ids], device=next(embedding.parameters()).device)
+def _only_stack(
+    name: str, candidates: list[_Candidate], n_layers: int, d_model: int
+) -> tuple[str, nn.ModuleList]:
+    """Return the one list of blocks that ran once, in order, each giving one stream [1, 2, d]."""
+    ran = [c for c in candidates if c.calls == list(range(n_layers))]
+    # A list inside a block of the stack is no stack of its own.
+    ran = [c for c in ran if not any(c.path.startswith(f"{other.path}.") for other in ran)]
+    fits = [c for c in ran if c.shapes == {(1, 2, d_model)}]
+    if len(fits) == 1:
+        return fits[0].path, fits[0].blocks
+    several = next((c for c in ran if any(len(shape) > 3 for shape in c.shapes)), None)
+    if several is not None:
+        shape = next(shape for shape in several.shapes if len(shape) > 3)
+        raise ModelError(
+            f"{name}: the blocks of {several.path} hand on several residual streams "
+            f"({list(shape)} for two tokens), and directions and plans are of one",
+            hint="use a model whose blocks return [batch, tokens, width]",
+        )
+    found = ", ".join(candidate.path for candidate in fits) or "none"
+    raise ModelError(
+        f"{name}: expected one list of {n_layers} blocks of width {d_model}, run in order; found {found}",
+        hint="use a decoder-only model of Transformers; report the model's name if it is one",
+    )
+
+
+@contextmanager
+def _named_failure(name: str) -> Generator[None]:
+    """Turn whatever a model raises on its first tokens into an error that names it."""
+    try:
+        yield
+    except (ModelError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        text = str(error).strip().split("\n")[0]
+        raise ModelError(
+            f"{name} cannot run on token ids alone: {type(error).__name__}: {text}",
+            hint="use a causal language model that needs no other input",
+        ) from error
+
+
+def _check_finite(name: str, model: PreTrainedModel, logits: Tensor) -> None:
+    """Refuse a model that gives NaN or infinity, and say whose fault it is: a weight's or the dtype's."""
+    if torch.isfinite(logits.amax(-1)).all():
+        return
+    bad = next((key for key, weight in model.named_parameters() if not is_finite(weight)), None)
+    if bad is not None:
+        raise ModelError(
+            f"{name}: the weight {bad} holds NaN or infinity",
+            hint="fetch the model again, or ask who trained it",
+        )
+    dtype = str(logits.dtype).removeprefix("torch.")
+    raise ModelError(
+        f"{name}: two tokens give logits that are not finite in {dtype}",
+        hint="load it with --dtype bfloat16 or float32: many models overflow in float16",
+    )
+
+
+def is_finite(weight: Tensor) -> bool:
+    """Return whether a weight holds neither NaN nor infinity; quantised ones are not looked at."""
+    if weight.is_meta or not weight.is_floating_point() or weight.dtype.itemsize < 2 or not weight.numel():
+        return True
+    # NaN passes through both ends, and nothing of the weight's size is made.
+    low, high = torch.aminmax(weight.detach())
+    return bool(torch.isfinite(low) & torch.isfinite(high))
+
+
+def _check_causal(name: str, backbone: nn.Module, ids: Tensor, vocabulary: int) -> None:
+    """Refuse a model whose state of a token depends on the tokens after it (an encoder, say)."""
+    call = CallShape.of(backbone).arguments()
+    states = [
+        backbone(input_ids=torch.cat([ids, ids.new_tensor([[last]])], 1), **call).last_hidden_state[:, :2]
+        for last in (vocabulary // 5, vocabulary // 4)
+    ]
+    difference = (states[0] - states[1]).float().norm()
+    if difference > 0.02 * states[0].float().norm():
+        raise ModelError(
+            f"{name} is not causal: another third token changes its state after the first two",
+            hint="use a decoder; an encoder with a language-model head reads both ways",
+        )
+
+
+def _check_positions(name: str, backbone: nn.Module, ids: Tensor) -> None:
+    """Refuse a model that counts positions in another way by itself than ``generate`` does for it."""
+    call = CallShape.of(backbone)
+    if not call.positions:
+        return
+    counted = torch.arange(ids.shape[1], device=ids.device)[None]
+    own = backbone(input_ids=ids, **call.arguments()).last_hidden_state
+    given = backbone(input_ids=ids, **call.arguments(positions=counted)).last_hidden_state
+    if (own - given).float().norm() > 0.02 * own.float().norm():
+        raise ModelError(
+            f"{name} does not count positions from 0, as generate counts them: one text has two states",
+            hint="use a decoder; the encoders of the RoBERTa kind begin after their padding index",
+        )
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
@@ -182,9 +302,12 @@ def _watch(model: nn.Module, candidates: list[_Candidate], states: dict[nn.Modul
 
     def watch_block(candidate: _Candidate, index: int) -> Callable[..., None]:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            first: Any = output[0] if isinstance(output, tuple) and output else output
+            parts = output if isinstance(output, tuple | list) and output else (output,)
+            shapes = [tuple(part.shape) if isinstance(part, Tensor) else () for part in parts]
+            # A reversible block returns its two streams side by side.
+            streams = shapes.count(shapes[0])
             candidate.calls.append(index)
-            candidate.widths.add(first.shape[-1] if isinstance(first, Tensor) and first.ndim else 0)
+            candidate.shapes.add(shapes[0] if streams == 1 or not shapes[0] else (streams, *shapes[0]))
 
         return hook
 
@@ -219,8 +342,9 @@ class _StandIn(nn.Module):
         except AttributeError:
             return getattr(self.__dict__["_original"][0], name)
 
-    def forward(self, *_args: Any, inputs_embeds: Tensor, **_kwargs: Any) -> Any:
-        return self._output_type(last_hidden_state=inputs_embeds)
+    def forward(self, *args: Any, **options: Any) -> Any:
+        call = BackboneCall.of(self._original[0], args, options)
+        return self._output_type(last_hidden_state=call.tokens)
 
 
 def _replayer(model: nn.Module, owner: str, output_type: type) -> Callable[[Tensor], Tensor]:
@@ -236,9 +360,10 @@ def _replayer(model: nn.Module, owner: str, output_type: type) -> Callable[[Tens
         node._modules[part] = child
         node = child
     node._modules[last] = _StandIn(model.get_submodule(owner), output_type)
+    shape = CallShape.of(model)
 
     def replay(hidden: Tensor) -> Tensor:
-        return root(inputs_embeds=hidden, use_cache=False).logits
+        return root(inputs_embeds=hidden, **shape.arguments()).logits
 
     return replay
 

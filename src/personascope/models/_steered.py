@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from personascope.errors import InterventionError
+from personascope.errors import InterventionError, ModelError
 from personascope.interventions import (
     BatchedPlans,
     CapCounts,
@@ -21,6 +21,7 @@ from personascope.interventions import (
     TokenSpans,
     tokens_acted_on,
 )
+from personascope.models._call import BackboneCall
 from personascope.models._stack import LayerStack, block_output, layer_stack, replace_block_output
 
 if TYPE_CHECKING:
@@ -42,28 +43,29 @@ class Steered:
         self._extents: list[TokenSpans] = []
         self._fed: list[int] = []
         self._tallies: list[CapCounts] = []
+        self._whole: tuple[Tensor, Tensor] | None = None
 
     @property
     def telemetry(self) -> list[CapStats]:
         """One for each row of the newest call; empty before the first."""
         return [tally.telemetry(self.plan) for tally in self._tallies]
 
-    def begin(self, ids: Tensor, mask: Tensor | None, past: int) -> None:
+    def begin(self, call: BackboneCall) -> None:
         """Prepare for a forward pass.
 
-        Args:
-            ids: [rows, tokens] or, for embeddings, [rows, tokens, d].
-            mask: The 2-D attention mask over past and new tokens, or None.
-            past: Tokens in the cache, padding included.
+        Raises:
+            InterventionError: If a sequence goes on with another number of rows.
         """
-        rows, width = ids.shape[:2]
+        rows, width = call.tokens.shape[:2]
         counted = torch.ones(rows, width, dtype=torch.bool)
-        if mask is not None and mask.ndim == 2:
-            counted = mask[:, -width:].bool().cpu()
-        if past == 0:
+        if call.mask is not None:
+            counted = call.mask[:, -width:].bool().cpu()
+        if call.past == 0:
             self._fed = [0] * rows
             self._tallies = [CapCounts()] * rows
-            self._extents = [TokenSpans(int(count)) for count in counted.sum(-1)]
+            if not self._repeats(call, counted):
+                self._extents = [TokenSpans(int(count)) for count in counted.sum(-1)]
+            self._whole = (call.tokens, counted) if call.cache is None else None
         if len(self._fed) != rows:
             raise InterventionError(
                 f"a sequence of {len(self._fed)} rows goes on with {rows}",
@@ -75,6 +77,21 @@ class Steered:
         self._counters = Counters(rows)
         self._pass = BatchedPlans(self._table, [self.plan] * rows, self._counters, self._extents)
         self._pass.at(places, counted)
+
+    def _repeats(self, call: BackboneCall, counted: Tensor) -> bool:
+        """Return whether a call without a cache feeds the last one's tokens again, and one more.
+
+        So ``generate`` calls a model that keeps no cache: what follows the first call is the response.
+        """
+        if call.cache is not None or self._whole is None:
+            return False
+        tokens, mask = self._whole
+        width = tokens.shape[1]
+        return (
+            call.tokens.shape[:2] == (tokens.shape[0], width + 1)
+            and torch.equal(call.tokens[:, :width], tokens)
+            and torch.equal(counted[:, :width], mask)
+        )
 
     def edit(self, layer: int, hidden: Tensor) -> Tensor:
         """Return a layer's residual stream [rows, tokens, d] under the plan."""
@@ -101,7 +118,8 @@ def steered(model: PreTrainedModel | LoadedModel, plan: Plan) -> Iterator[Steere
     """Apply a plan to every forward pass of a model while the block lasts.
 
     A forward pass without a cache, or with an empty one, begins a prompt; what follows with a filled
-    cache (as in ``model.generate``) is the response. Padding is told by the attention mask.
+    cache (as in ``model.generate``) is the response. Without a cache, what follows is a pass over the same
+    tokens and one more. Padding is told by the attention mask.
 
     Args:
         model: A causal model of Transformers, or a `LoadedModel`. Nothing of it is changed for good.
@@ -142,18 +160,12 @@ def steered(model: PreTrainedModel | LoadedModel, plan: Plan) -> Iterator[Steere
 
 
 def _begin(state: Steered) -> Any:
-    def hook(_module: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> None:
-        ids = options.get("input_ids", inputs[0] if inputs else None)
-        if ids is None:
-            ids = options.get("inputs_embeds")
-        if not isinstance(ids, Tensor):
-            raise InterventionError(
-                "the steered model was called without input_ids or inputs_embeds", hint="pass one of them"
-            )
-        cache = options.get("past_key_values")
-        past = 0 if cache is None else int(cache.get_seq_length())
-        mask = options.get("attention_mask")
-        state.begin(ids, mask if isinstance(mask, Tensor) else None, past)
+    def hook(module: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> None:
+        try:
+            call = BackboneCall.of(module, inputs, options)
+        except ModelError as error:
+            raise InterventionError(f"the steered model: {error.message}", hint=error.hint) from error
+        state.begin(call)
 
     return hook
 

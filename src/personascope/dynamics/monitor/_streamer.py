@@ -18,7 +18,14 @@ from personascope.dynamics.monitor._monitor import Monitor, units_of
 from personascope.engines import TriggeredPlan
 from personascope.errors import DynamicsError
 from personascope.interventions import BatchedPlans, Counters, Plan, PlanTable, unit_direction
-from personascope.models import LayerStack, LoadedModel, block_output, layer_stack, replace_block_output
+from personascope.models import (
+    BackboneCall,
+    LayerStack,
+    LoadedModel,
+    block_output,
+    layer_stack,
+    replace_block_output,
+)
 from personascope.space import PersonaMap
 
 
@@ -117,6 +124,7 @@ class DriftStreamer(BaseStreamer):
         self._gate: tuple[Plan, int, Counters] | None = None
         self._pass: BatchedPlans | None = None
         self._acted = 0
+        self._fed = 0
 
     def __enter__(self) -> Self:
         """Set the hooks: one before the backbone, one after the monitor's block."""
@@ -209,16 +217,15 @@ class DriftStreamer(BaseStreamer):
                 assert self.monitor.gate is not None
                 self._switch_on(self.monitor.gate, state.token + 1)
 
-    def _begin_pass(self, _module: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> None:
+    def _begin_pass(self, module: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> None:
         self._responding = False
         if self._prompt is None:
             return
-        ids = options.get("input_ids", inputs[0] if inputs else None)
-        ids = options.get("inputs_embeds") if ids is None else ids
-        cache = options.get("past_key_values")
-        past = 0 if cache is None else int(cache.get_seq_length())
-        width = 0 if ids is None else int(ids.shape[1])
-        if past + width <= self._prompt:
+        call = BackboneCall.of(module, inputs, options)
+        width = int(call.tokens.shape[1])
+        # A cache of recurrent states does not count: what was fed since generate began is counted here.
+        self._fed = (self._fed if call.past is None else call.past) + width
+        if self._fed <= self._prompt:
             return
         if width != 1:
             raise DynamicsError(

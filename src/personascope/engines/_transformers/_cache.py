@@ -9,40 +9,19 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
-
-from personascope.errors import EngineError
 
 GROWTH = 64
 
 
-def keys_values(cache: Cache, index: int) -> tuple[Tensor, Tensor]:
+def keys_values(cache: Cache, index: int) -> tuple[Tensor, Tensor] | None:
     """Return the keys and values of one layer, [rows, key heads, tokens, head width] each.
 
-    Raises:
-        EngineError: If the layer has none: its state is a recurrence, which cannot be cut by token.
+    None if the layer keeps none of its own: it reads those of an earlier layer.
     """
     layer = cache.layers[index] if index < len(cache.layers) else None
     keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
-    if keys is None or values is None:
-        raise EngineError(
-            f"layer {index} keeps {'nothing' if layer is None else type(layer).__name__} in the cache, "
-            "not keys and values",
-            hint="this engine runs models whose every layer is attention",
-        )
-    return keys, values
-
-
-def keeps_keys_alone(model: PreTrainedModel) -> bool:
-    """Return whether all that a model remembers of earlier tokens is each layer's own keys and values."""
-    config = model.config.get_text_config(decoder=True)
-    kinds = set(getattr(config, "layer_types", None) or ())
-    return (
-        not getattr(model, "_is_stateful", False)
-        and kinds <= {"full_attention", "sliding_attention", "chunked_attention"}
-        and not getattr(config, "num_kv_shared_layers", 0)
-    )
+    return None if keys is None or values is None else (keys, values)
 
 
 class Columns:
@@ -106,9 +85,10 @@ class SlotLayer(CacheLayerMixin):
         assert self.values is not None
         return self.values
 
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Return key length and offset for the mask."""
-        return self.get_seq_length() + query_length, 0
+    def get_mask_sizes(self, query_length: int | Tensor) -> tuple[int, int]:
+        """Return key length and offset for the mask; the first releases of Transformers 5 pass positions."""
+        new = query_length.shape[0] if isinstance(query_length, Tensor) else query_length
+        return self.get_seq_length() + new, 0
 
     def get_seq_length(self) -> int:
         """Return the columns in use."""
@@ -163,7 +143,10 @@ class SlotCache(Cache):
             at.start = at.end = 0
         self._make_room(before=longest, after=1)
         for index, layer in enumerate(self.slots):
-            keys, values = keys_values(prefilled, index)
+            pair = keys_values(prefilled, index)
+            if pair is None:
+                continue
+            keys, values = pair
             if not layer.is_initialized:
                 layer.lazy_initialization(keys, values)
             for place, (row, start, stop) in enumerate(source, start=at.rows):
@@ -188,7 +171,7 @@ class SlotCache(Cache):
         last = at.rows - 1
         if row != last:
             begin = self.starts[last]
-            for layer in self.slots:
+            for layer in filter(lambda slot: slot.is_initialized, self.slots):
                 layer.k[row, :, begin : at.end] = layer.k[last, :, begin : at.end]
                 layer.v[row, :, begin : at.end] = layer.v[last, :, begin : at.end]
             self.starts[row] = self.starts[last]

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from transformers.cache_utils import DynamicCache
 
 from personascope.chat import ReplySpan, TurnSpan
 from personascope.engines._contract import Completion, FinishReason, Gate
 from personascope.engines._parts import Span, reply_spans, reply_text
 from personascope.engines._stop import before_stop_string
 from personascope.engines._transformers._capture import StepReader
+from personascope.engines._transformers._choice import ModelMemory
 from personascope.engines._transformers._observe import Part, SpanReader, parts_of, read_parts
 from personascope.engines._transformers._rows import Row
 from personascope.engines._transformers._taps import ForwardHooks
@@ -27,12 +27,14 @@ class RowFinisher:
     Attributes:
         loaded: The model.
         taps: Hooks on its blocks; they must be set.
+        memory: What the model keeps of earlier tokens.
         reader: Holds the rows' sums.
         counters: Holds the rows' counts.
     """
 
     loaded: LoadedModel
     taps: ForwardHooks
+    memory: ModelMemory
     reader: StepReader
     counters: Counters
 
@@ -169,7 +171,7 @@ class RowFinisher:
             [Part(part.ids, part.start, part.plan) for part in parts if part.ids],
             reader,
             row.queued.extent,
-            DynamicCache(),
+            self.memory,
         )
         turns = reader.turns(spans)
         counts = [turn.token_count for turn in turns]

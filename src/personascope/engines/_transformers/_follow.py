@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from transformers.cache_utils import DynamicCache
 
 from personascope.chat import Conversation, Message
-from personascope.engines._checks import check_request
 from personascope.engines._contract import Capture, Probe, Request, TurnActivations
+from personascope.engines._transformers._finite import check_turns
 from personascope.engines._transformers._observe import Part, SpanReader, read_parts
 from personascope.interventions import TokenSpans
 
@@ -20,9 +19,10 @@ if TYPE_CHECKING:
 class Follower:
     """Pools the messages of one conversation as they come, and keeps its keys and values between them.
 
-    What is read equals ``observe`` of the whole conversation up to the rounding of the dtype. Where the
-    template writes the end of what was read in another way once a message follows (one that drops the marks
-    of reasoning from earlier replies, say), the part that changed is read again.
+    A model that keeps more than keys and values is given the whole conversation at every read, of which only
+    the new messages are pooled. What is read equals ``observe`` of the whole conversation up to the rounding
+    of the dtype. Where the template writes the end of what was read in another way once a message follows
+    (one that drops the marks of reasoning from earlier replies, say), the part that changed is read again.
 
     Attributes:
         tokens_fed: Tokens that passed through the model so far.
@@ -35,7 +35,8 @@ class Follower:
         self._engine = engine
         self._capture = capture
         self._probes = probes
-        self._cache = DynamicCache()
+        self._memory = engine._memory
+        self._cache = self._memory.reading_cache(1)
         self._ids: tuple[int, ...] = ()
         self._conversation: Conversation = ()
         self._turns: list[TurnActivations] = []
@@ -62,8 +63,7 @@ class Follower:
         """
         engine = self._engine
         request = Request("follow", conversation, capture=self._capture, probes=self._probes)
-        check_request(request, engine.loaded)
-        rendered = engine._chat().render_with_spans(conversation, add_generation_prompt=False)
+        rendered = engine._render(request)
         fed = _shared(rendered.token_ids, self._ids)
         known = 0
         if conversation[: len(self._conversation)] == self._conversation:
@@ -74,8 +74,10 @@ class Follower:
         elif known < len(rendered.spans):
             # A message of which a part was read would be read in two: its first token is where it begins.
             fed = min(fed, rendered.spans[known].start)
-        if not fed:
+        if not known:
             self._forget()
+        if self._cache is None:
+            fed = 0
         elif fed < len(self._ids):
             self._cache.crop(fed - len(self._ids))
         spans = rendered.spans[known:]
@@ -90,6 +92,7 @@ class Follower:
                     [part],
                     reader,
                     TokenSpans(0),
+                    self._memory,
                     self._cache,
                 )
         except BaseException:
@@ -99,11 +102,13 @@ class Follower:
         self.tokens_fed += len(part.ids)
         self._ids, self._conversation = rendered.token_ids, conversation
         new = reader.turns(spans)
+        check_turns(request, new, engine.loaded.dtype)
         self._turns = [*self._turns[:known], *new]
         return new
 
     def _forget(self) -> None:
-        self._cache, self._ids, self._conversation, self._turns = DynamicCache(), (), (), []
+        self._cache = self._memory.reading_cache(1)
+        self._ids, self._conversation, self._turns = (), (), []
 
 
 def _shared(a: tuple[int, ...], b: tuple[int, ...]) -> int:

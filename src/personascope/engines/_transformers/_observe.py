@@ -14,6 +14,7 @@ from transformers.cache_utils import DynamicCache
 from personascope.chat import Rendered, TurnSpan
 from personascope.engines._contract import Capture, Probe, TurnActivations
 from personascope.engines._parts import turn_spans
+from personascope.engines._transformers._choice import ModelMemory
 from personascope.engines._transformers._prefill import plan_table
 from personascope.engines._transformers._taps import ForwardHooks, StopForward
 from personascope.interventions import BatchedPlans, Counters, Plan, TokenSpans, plan_for_part, reply_parts
@@ -121,12 +122,26 @@ def read_parts(
     parts: Sequence[Part],
     reader: SpanReader,
     extent: TokenSpans,
-    cache: DynamicCache,
+    memory: ModelMemory,
+    cache: DynamicCache | None = None,
 ) -> None:
     """Feed parts of a sequence that follow what is in the cache; the hooks must be set.
 
-    A pass ends with the highest layer that is read: the blocks above it do not run.
+    A pass ends with the highest layer that is read: the blocks above it do not run. What begins a sequence
+    passes in chunks if the model keeps keys and values alone, else at once; what follows it, token by token.
+
+    Args:
+        stack: The model's blocks.
+        taps: Its hooks.
+        device: Where tokens go.
+        parts: The tokens.
+        reader: What reads them.
+        extent: Where the parts lie for a plan.
+        memory: What the model keeps of earlier tokens.
+        cache: What came before, of keys and values alone; None if nothing did.
     """
+    if cache is None:
+        cache = memory.reading_cache(len(parts))
     # A reader and an editor of a run that is under way get their place back.
     before = taps.reader, taps.layers, taps.editor
     taps.reader, taps.layers = reader, reader.layers | {probe.layer for probe in reader.probes}
@@ -136,13 +151,16 @@ def read_parts(
             table = plan_table([part.plan], response_only=False)
             editor = None if table is None else BatchedPlans(table, [part.plan], Counters(1), [extent])
             taps.editor = editor
-            for offset in range(0, len(part.ids), CHUNK):
+            width = CHUNK if memory.keys else len(part.ids) if part.start == 0 else 1
+            for offset in range(0, len(part.ids), width):
                 reader.offset = part.start + offset
-                ids = torch.tensor([part.ids[offset : offset + CHUNK]], device=device)
+                ids = torch.tensor([part.ids[offset : offset + width]], device=device)
                 if editor is not None:
                     editor.at(torch.arange(reader.offset, reader.offset + ids.shape[1])[None], None)
                 with suppress(StopForward):
-                    stack.backbone(input_ids=ids, past_key_values=cache, use_cache=True)
+                    places = torch.arange(reader.offset, reader.offset + ids.shape[1], device=device)[None]
+                    counted = memory.positions and cache is not None
+                    stack.forward(ids, cache=cache, positions=places if counted else None)
     finally:
         taps.reader, taps.layers, taps.editor = before
         taps.last = None
@@ -156,6 +174,7 @@ def observe_turns(
     capture: Capture | None,
     probes: tuple[Probe, ...],
     plan: Plan | None,
+    memory: ModelMemory,
     tokens: str = "answer",
 ) -> list[TurnActivations]:
     """Pool each turn of a rendered conversation (see ``TransformersEngine.observe``)."""
@@ -163,7 +182,7 @@ def observe_turns(
     reader = SpanReader.of(spans, stack.n_layers, capture, probes)
     parts = parts_of(rendered.token_ids, _reply_parts(rendered), plan)
     with taps.attached():
-        read_parts(stack, taps, device, parts, reader, extent_of(rendered), DynamicCache())
+        read_parts(stack, taps, device, parts, reader, extent_of(rendered), memory)
     return reader.turns(spans)
 
 

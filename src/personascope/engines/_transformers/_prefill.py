@@ -6,7 +6,7 @@ do the same to them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -67,7 +67,7 @@ class Prefilled:
 
     Attributes:
         prompts: Distinct entries, in the order of the rows.
-        cache: Their keys and values.
+        cache: What the model keeps of them; None where it keeps nothing.
         spans: For each entry, (row, first column, end column) in the cache.
         hidden: State after the final norm of each prompt's last token, [prompts, d].
         tallies: What the plans did to each entry, all of its tokens counted.
@@ -76,7 +76,7 @@ class Prefilled:
     """
 
     prompts: list[Entry]
-    cache: DynamicCache
+    cache: DynamicCache | None
     spans: list[tuple[int, int, int]]
     hidden: Tensor
     tallies: list[CapCounts]
@@ -181,12 +181,24 @@ class PromptBatches:
         device: torch.device,
         *,
         keep_states: bool = False,
+        new_cache: Callable[[], DynamicCache | None] = DynamicCache,
     ) -> None:
+        """Prepare to pass entries.
+
+        Args:
+            stack: The model's blocks.
+            taps: The hooks, set.
+            budget: Padded tokens of one forward pass, at most.
+            device: Where tokens go.
+            keep_states: Also return the state of every token.
+            new_cache: Makes what a pass keeps its tokens in. Prefixes need keys and values alone.
+        """
         self.stack = stack
         self.taps = taps
         self.budget = budget
         self.device = device
         self.keep_states = keep_states
+        self.new_cache = new_cache
 
     def __call__(
         self, members: Sequence[tuple[Entry, Entry | None]], prefixes: Prefilled | None
@@ -200,9 +212,10 @@ class PromptBatches:
         heads = [len(prefix.ids) if prefix else 0 for _, prefix in part]
         suffixes = [entry.ids[head:] for (entry, _), head in zip(part, heads, strict=True)]
         before, width = max(heads), max(map(len, suffixes))
-        cache = DynamicCache()
+        cache = self.new_cache()
         mask = None
         if prefixes is not None:
+            assert cache is not None and prefixes.cache is not None
             rows = [prefixes.spans[known[prefix]] for _, prefix in part if prefix is not None]
             _expand(cache, prefixes.cache, rows, before)
             columns = torch.arange(before + width)
@@ -212,13 +225,9 @@ class PromptBatches:
         places = torch.arange(width)[None, :] + torch.tensor(heads)[:, None]
         counters = self._edit([entry for entry, _ in part], places, [len(suffix) for suffix in suffixes])
         try:
-            output = self.stack.backbone(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=places.to(self.device),
-                past_key_values=cache,
-                use_cache=True,
-            )
+            # Without a prefix the model counts the positions itself, by whatever rule it has.
+            positions = None if prefixes is None else places.to(self.device)
+            state = self.stack.forward(ids, cache=cache, mask=mask, positions=positions)
         finally:
             self.taps.editor = None
         counters.finish()
@@ -232,7 +241,6 @@ class PromptBatches:
                 tally = prefixes.tallies[known[prefix]] + tally
             tallies.append(tally)
         ends = torch.tensor([len(suffix) - 1 for suffix in suffixes])
-        state = output.last_hidden_state
         hidden = state[torch.arange(len(part), device=state.device), ends.to(state.device)]
         spans = [
             (row, before - head, before + len(suffix))
@@ -261,6 +269,8 @@ def plan_table(plans: Sequence[Plan | None], *, response_only: bool) -> PlanTabl
 def _expand(cache: DynamicCache, source: DynamicCache, rows: list[tuple[int, int, int]], width: int) -> None:
     for index in range(len(source.layers)):
         old = keys_values(source, index)
+        if old is None:
+            continue
         new = tuple(part.new_zeros(len(rows), part.shape[1], width, part.shape[3]) for part in old)
         for place, (row, start, stop) in enumerate(rows):
             for into, part in zip(new, old, strict=True):

@@ -34,6 +34,7 @@ class Queued:
         extent: Where the parts of the prompt lie.
         turns: Tokens of each message's content, if the prompt is a conversation.
         reply: How the parts of the response are told apart; None for one that is all answer.
+        context: Tokens, prompt and response together, that the model reads at most; None if it does not say.
     """
 
     request: Request
@@ -41,6 +42,18 @@ class Queued:
     extent: TokenSpans
     turns: tuple[tuple[int, int], ...] = ()
     reply: ReplyFormat | None = None
+    context: int | None = None
+
+    @property
+    def room(self) -> int | None:
+        """Tokens that the context leaves to the response; None if the model does not say."""
+        return None if self.context is None else self.context - len(self.prompt)
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of a response that is all answer, at most: what was asked for, as far as the context goes."""
+        asked = self.request.sampling.max_new_tokens
+        return asked if self.room is None else min(asked, self.room)
 
 
 @dataclass(slots=True, eq=False)
@@ -151,15 +164,15 @@ class Row:
     @property
     def full(self) -> bool:
         """Whether the token limit is reached: what is left is to feed the last token."""
-        sampling = self.queued.request.sampling
+        sampling, room = self.queued.request.sampling, self.queued.room
         reader = self.reader
         if reader is None:
-            return len(self.tokens) >= sampling.max_new_tokens
+            return len(self.tokens) >= self.queued.max_tokens
         answering = reader.part in ("answer", "tool_calls")
         return (
             reader.answer_tokens >= sampling.max_new_tokens
             or (not answering and reader.thinking_tokens >= thinking_limit(sampling))
-            or len(self.tokens) >= len(self.uniform)
+            or len(self.tokens) >= (len(self.uniform) if room is None else min(len(self.uniform), room))
         )
 
     @property

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from personascope.engines._contract import Scored, ScoreRequest
+from personascope.engines._transformers._finite import Failures
 from personascope.engines._transformers._prefill import MIN_SHARED, Entry, PromptBatches, plan_table
 from personascope.engines._transformers._rows import Queued
 from personascope.engines._transformers._taps import ForwardHooks
@@ -27,6 +28,7 @@ def score_batches(
     items: Sequence[Item],
     budget: int,
     device: torch.device,
+    failures: Failures,
     *,
     shares: bool = False,
 ) -> Iterator[Scored]:
@@ -38,6 +40,7 @@ def score_batches(
         items: Requests and their rendered prompts.
         budget: Padded tokens of one forward pass, at most.
         device: Where tokens go.
+        failures: Takes the requests whose log-probabilities are not finite; nothing is yielded for them.
         shares: Pass a prompt that several requests without a plan have in common through the model once,
             and only the continuations after it. The model's cache must be keys and values alone.
     """
@@ -52,18 +55,27 @@ def score_batches(
     common = [group for group in by_prompt.values() if len(group) > 1]
     alone += [group[0] for group in by_prompt.values() if len(group) == 1]
     for group in common:
-        yield from _score_after(stack, taps, group, budget, device)
+        yield from _finite(group, _score_after(stack, taps, group, budget, device), failures)
     part: list[Item] = []
     width = 0
     for item in sorted(alone, key=lambda item: -_length(item)):
         # Longest first: the width is the first one's.
         width = width if part else _length(item)
         if part and width * (len(part) + 1) > budget:
-            yield from _score(stack, taps, part, device)
+            yield from _finite(part, _score(stack, taps, part, device), failures)
             part, width = [], _length(item)
         part.append(item)
     if part:
-        yield from _score(stack, taps, part, device)
+        yield from _finite(part, _score(stack, taps, part, device), failures)
+
+
+def _finite(items: list[Item], scored: list[Scored], failures: Failures) -> Iterator[Scored]:
+    by_id = {request.id: request for request, _ in items}
+    for one in scored:
+        if np.isfinite(one.logprobs).all():
+            yield one
+        else:
+            failures.add(by_id[one.id])
 
 
 @torch.inference_mode()
@@ -121,7 +133,7 @@ def _score(stack: LayerStack, taps: ForwardHooks, part: list[Item], device: torc
             taps.editor = BatchedPlans(table, plans, counters, [queued.extent for _, queued in part])
             places = torch.arange(width).expand(len(rows), width)
             taps.editor.at(places, places < torch.tensor([[len(row)] for row in rows]))
-        state = stack.backbone(input_ids=ids, use_cache=False).last_hidden_state
+        state = stack.forward(ids)
     finally:
         taps.reader, taps.editor = before
     counters.finish()

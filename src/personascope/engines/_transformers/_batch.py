@@ -1,0 +1,270 @@
+"""Rows that run side by side: their steps, their ends, and what is made of them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import numpy as np
+import torch
+
+from personascope.engines._contract import Completion, FinishReason, Request
+from personascope.engines._sampling import draw
+from personascope.engines._transformers._capture import StepReader, layers_wanted
+from personascope.engines._transformers._choice import ModelMemory
+from personascope.engines._transformers._complete import RowFinisher
+from personascope.engines._transformers._finite import Failures, finite_rows
+from personascope.engines._transformers._prefill import Entry, Prefilled, entry_of, plan_table
+from personascope.engines._transformers._rows import Queued, Row, new_row
+from personascope.engines._transformers._taps import ForwardHooks, StopForward
+from personascope.engines._transformers._watch import ask_watches
+from personascope.interventions import BatchedPlans, Counters, PlanTable, plan_for_part
+from personascope.models import LoadedModel
+
+
+class Batch:
+    """Rows that run side by side until the queue is empty (or memory is).
+
+    Attributes:
+        rows: The rows that run.
+        entering: Requests that were taken out of the queue and have no row yet.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        taps: ForwardHooks,
+        memory: ModelMemory,
+        stops: Callable[[Request], tuple[str, ...]],
+        failures: Failures,
+        *,
+        limit: int,
+        budget: int,
+    ) -> None:
+        """Begin without rows.
+
+        Args:
+            loaded: The model.
+            taps: Its hooks, set.
+            memory: What it keeps of earlier tokens.
+            stops: Returns the texts that end the response to a request.
+            failures: Takes the requests whose values are not finite.
+            limit: Rows at most.
+            budget: Prompt tokens of one forward pass, at most.
+        """
+        self.loaded = loaded
+        self.stack = loaded.stack
+        self.taps = taps
+        self.stops = stops
+        self.failures = failures
+        self.limit = limit
+        self.rows: list[Row] = []
+        self.entering: list[Queued] = []
+        self.memory = memory.start(self.stack, taps, budget, loaded.device, limit)
+        self.reader = StepReader(limit, self.stack.d_model)
+        self.counters = Counters(limit)
+        self.table: PlanTable | None = None
+        self.editor: BatchedPlans | None = None
+        self.finish = RowFinisher(loaded, taps, memory, self.reader, self.counters)
+        self.eos = torch.tensor(sorted(self.loaded.eos_token_ids), device=self.loaded.device)
+
+    def run(self, waiting: deque[Queued], refill: Callable[[], None]) -> Iterator[Completion]:
+        """Run what is in the queue; ``refill`` puts more into it where the source has more."""
+        while self.rows or waiting:
+            free = self.limit - len(self.rows)
+            # Prompts are taken in by the quarter batch: a pass with few rows costs nearly as much.
+            if waiting and (not self.rows or free >= max(1, self.limit // 4)):
+                self.entering = self.memory.choose(waiting, free, len(self.rows))
+                if self.entering:
+                    with torch.inference_mode():
+                        done = self._admit()
+                    yield from done
+                    refill()
+            if not self.rows:
+                continue
+            self._parts_changed()
+            taps = self.taps
+            taps.reader, taps.editor, taps.last = self.reader, self.editor, self._last_layer()
+            with torch.inference_mode():
+                done = self._step()
+            taps.reader = taps.editor = taps.last = None
+            yield from done
+
+    def _admit(self) -> list[Completion]:
+        """Pass the entering prompts through the model, draw their first tokens, start their rows."""
+        self.taps.reader = None
+        by_entry: dict[Entry, list[Queued]] = {}
+        for queued in self.entering:
+            plan = queued.request.plan
+            of_prompt = None if plan is None else plan_for_part(plan, "prompt")
+            entry = entry_of(queued.prompt, of_prompt, queued.extent)
+            by_entry.setdefault(entry, []).append(queued)
+        done: list[Completion] = []
+        for part in self.memory.prefill(list(by_entry)):
+            rows = [
+                (new_row(queued, part.tallies[number]), number)
+                for number, entry in enumerate(part.prompts)
+                for queued in by_entry[entry]
+            ]
+            done += self._start(part, rows)
+            started = {id(row.queued) for row, _ in rows}
+            self.entering = [queued for queued in self.entering if id(queued) not in started]
+        self._rows_changed()
+        return done
+
+    def _start(self, part: Prefilled, rows: list[tuple[Row, int]]) -> list[Completion]:
+        """Draw the first tokens of rows, given with the number of their prompt; start those that go on."""
+        logits = self.stack.logits(part.hidden[:, None])[:, 0]
+        logits = logits[torch.tensor([number for _, number in rows], device=logits.device)]
+        tokens, finite = self._draw([row for row, _ in rows], logits)
+        alive: list[tuple[Row, int]] = []
+        done: list[Completion] = []
+        for (row, number), token, is_finite in zip(rows, tokens, finite, strict=True):
+            if not is_finite:
+                self.failures.add(row.queued.request)
+            elif token in self.loaded.eos_token_ids:
+                done += self._completion(row, "stop", None)
+            else:
+                row.take(token)
+                alive.append((row, number))
+        if alive:
+            new = [row for row, _ in alive]
+            self.memory.admit(part, [number for _, number in alive], new)
+            for row in new:
+                self.reader.clear(len(self.rows))
+                self.counters.clear(len(self.rows))
+                self.rows.append(row)
+        return done
+
+    def _step(self) -> list[Completion]:
+        """Feed every row's newest token; draw the next one or end the row."""
+        state: torch.Tensor | None = None
+        with suppress(StopForward):
+            state = self.memory.step(self.rows)
+        self.memory.finish_step()
+        self.reader.finish_step()
+        self.counters.finish()
+        for row in self.rows:
+            row.fed += 1
+        stopped, gated = ask_watches(self.rows, self.counters, self.loaded)
+        ended: list[tuple[int, FinishReason | None]] = [
+            (index, "alarm" if index in stopped else "length")
+            for index, row in enumerate(self.rows)
+            if row.full or index in stopped
+        ]
+        over = {index for index, _ in ended}
+        going = [index for index in range(len(self.rows)) if index not in over]
+        if going:
+            assert state is not None
+            if ended:
+                state = state[torch.tensor(going, device=state.device)]
+            logits = self.stack.logits(state[:, -1:])[:, 0]
+            drawn, finite = self._draw([self.rows[index] for index in going], logits)
+            for index, token, is_finite in zip(going, drawn, finite, strict=True):
+                row = self.rows[index]
+                if not is_finite:
+                    self.failures.add(row.queued.request)
+                    ended.append((index, None))
+                    continue
+                if token in self.loaded.eos_token_ids:
+                    ended.append((index, "stop"))
+                    continue
+                row.take(token)
+                if self._stop_string(row):
+                    ended.append((index, "stop"))
+                elif row.full and not row.watched:
+                    ended.append((index, "length"))
+        done = [
+            completion
+            for index, reason in ended
+            if reason is not None
+            for completion in self._completion(self.rows[index], reason, index)
+        ]
+        for index, _ in sorted(ended, key=lambda end: -end[0]):
+            last = self.memory.remove(index)
+            self.reader.move(last, index)
+            self.counters.move(last, index)
+            self.rows[index] = self.rows[last]
+            self.rows.pop()
+        if ended or gated:
+            self._rows_changed()
+        return done
+
+    def _parts_changed(self) -> None:
+        """Let other operations act where a row's next token is of another part of its response."""
+        if self.memory.whole:
+            return
+        changed = False
+        for place, row in enumerate(self.rows):
+            if row.acting is not None and row.plan is not row.ran:
+                row.fold(self.counters, place)
+                changed = True
+        if changed:
+            self._rows_changed()
+
+    def _last_layer(self) -> int | None:
+        """Return where the next step may break off: nobody draws from a pass of last tokens alone."""
+        if not all(row.full for row in self.rows):
+            return None
+        acting = frozenset[int]() if self.editor is None else self.editor.layers
+        return max(self.taps.layers | acting)
+
+    def _rows_changed(self) -> None:
+        self.reader.set_rows(self.rows)
+        requests = [row.queued.request for row in self.rows]
+        self.taps.layers = layers_wanted(requests, self.stack.n_layers)
+        whole = self.memory.whole
+        plans = [row.queued.request.plan if whole else row.plan for row in self.rows]
+        for row, plan in zip(self.rows, plans, strict=True):
+            row.ran = plan
+        wanted = {plan.digest for plan in plans if plan is not None}
+        if not wanted:
+            self.editor = None
+            return
+        # Plans whose rows ended stay in the table until another plan comes in.
+        if self.table is None or not wanted <= self.table.places.keys():
+            self.table = plan_table(plans, response_only=not whole)
+        assert self.table is not None
+        extents = [row.queued.extent for row in self.rows] if whole else None
+        self.editor = BatchedPlans(self.table, plans, self.counters, extents)
+
+    def _draw(self, rows: list[Row], logits: torch.Tensor) -> tuple[list[int], list[bool]]:
+        """Return each row's next token, and whether its logits were finite (else the token is of no use)."""
+        device = logits.device
+        finite = finite_rows(logits)
+        if not all(finite):
+            logits = torch.where(torch.tensor(finite, device=device)[:, None], logits, 0.0)
+        sampling = [row.queued.request.sampling for row in rows]
+        plain = logits
+        early = [i for i, row in enumerate(rows) if len(row.tokens) < sampling[i].min_new_tokens]
+        if early:
+            logits = logits.clone()
+            logits[torch.tensor(early, device=device)[:, None], self.eos.to(device)[None, :]] = -torch.inf
+        tokens = draw(
+            logits,
+            torch.tensor([s.temperature for s in sampling], device=device),
+            torch.tensor([s.top_p for s in sampling], device=device),
+            torch.tensor(np.array([row.uniform[len(row.tokens)] for row in rows]), device=device),
+        )
+        asked = [i for i, row in enumerate(rows) if row.queued.request.logprobs]
+        if asked:
+            places = torch.tensor(asked, device=device)
+            wanted = plain[places].float()
+            drawn = wanted.gather(-1, tokens[places][:, None])[:, 0] - wanted.logsumexp(-1)
+            for index, value in zip(asked, drawn.tolist(), strict=True):
+                rows[index].logprobs.append(value)
+        return tokens.tolist(), finite
+
+    def _stop_string(self, row: Row) -> bool:
+        return self.finish.stops(row, self.stops(row.queued.request))
+
+    def _completion(self, row: Row, reason: FinishReason, place: int | None) -> list[Completion]:
+        """Return what came of a row; nothing, and a failure more, if what was read of it is not finite."""
+        request = row.queued.request
+        completion = self.finish(row, reason, place, self.stops(request))
+        read = [*completion.projections.values(), completion.pooled]
+        if not all(values is None or np.isfinite(values).all() for values in read):
+            self.failures.add(request)
+            return []
+        return [completion]

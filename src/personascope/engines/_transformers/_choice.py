@@ -1,0 +1,128 @@
+"""Which memory a model's rows run in: found from the model's own cache, and tried."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from transformers import PreTrainedModel
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+from personascope.engines._transformers._memory import (
+    KeysMemory,
+    Memory,
+    NoMemory,
+    StateMemory,
+    UncountedStateMemory,
+)
+from personascope.engines._transformers._taps import ForwardHooks
+from personascope.engines._transformers._trial import fits
+from personascope.errors import EngineError
+from personascope.models import LayerStack
+
+log = logging.getLogger(__name__)
+
+AnyMemory = KeysMemory | StateMemory | NoMemory
+
+
+class ModelMemory:
+    """Which memory a model's rows run in.
+
+    The kinds that the model's own cache allows are tried on a few tokens, fastest first: the first that gives
+    the states of a plain pass is taken.
+
+    Attributes:
+        kind: The kind of memory.
+        keys: Whether all that the model keeps is each layer's keys and values, which can be cut by token.
+        keeps: Whether it keeps anything at all; if not, every step passes whole sequences.
+        positions: Whether positions, counted from 0, go with tokens that follow others.
+    """
+
+    def __init__(self, model: PreTrainedModel, stack: LayerStack, device: torch.device) -> None:
+        """Find out; the hooks of the engine need not be set."""
+        self._config = model.config.get_text_config(decoder=True)
+        possible = self._possible(model, stack)
+        self.kind: type[AnyMemory] = next(
+            (kind for kind in possible if self._fits(kind, stack, device)), NoMemory
+        )
+        if self.kind is NoMemory:
+            log.warning("%s has no cache to go on from: every token passes anew", type(model).__name__)
+        self.keys = self.kind is KeysMemory
+        self.keeps = self.kind is not NoMemory
+        self.positions = self.kind in (KeysMemory, StateMemory) and stack.call.positions
+
+    def _possible(self, model: PreTrainedModel, stack: LayerStack) -> list[type[AnyMemory]]:
+        """Return the kinds that the model's own cache allows, fastest first."""
+        supported = getattr(model, "_supports_default_dynamic_cache", lambda: True)
+        if stack.call.cache is None or not supported():
+            return []
+        try:
+            layers = self.new_cache().layers
+        except (KeyError, ValueError, AttributeError):  # An older Transformers, with a cache for each family.
+            return []
+        kinds: list[type[AnyMemory]] = []
+        plain = (DynamicLayer, DynamicSlidingWindowLayer)
+        recurrent = bool(getattr(model, "_is_stateful", False))
+        if all(type(layer) in plain or _is_empty(layer) for layer in layers) and not recurrent:
+            kinds += [KeysMemory] if stack.call.mask and stack.call.positions else []
+        if all(hasattr(layer, "reorder_cache") for layer in layers):
+            kinds += [StateMemory] if stack.call.positions else []
+            kinds += [UncountedStateMemory]
+        return kinds
+
+    def new_cache(self) -> DynamicCache:
+        """Return an empty cache of the form that the model's layers need."""
+        return DynamicCache(config=self._config)
+
+    def reading_cache(self, n_parts: int) -> DynamicCache | None:
+        """Return what a sequence that is read in parts is kept in; None if nothing need be kept of it.
+
+        Raises:
+            EngineError: If there are several parts, and the model keeps nothing between them.
+        """
+        if self.keys:
+            # Without the config no layer drops what leaves its window: the end can be cut off again.
+            return DynamicCache()
+        if n_parts == 1:
+            return None
+        if self.kind is NoMemory:
+            raise EngineError(
+                "this model keeps nothing of earlier tokens that could be gone on from",
+                hint="act with one plan on the whole response: a watch can only stop it",
+            )
+        return self.new_cache()
+
+    def start(
+        self, stack: LayerStack, taps: ForwardHooks, budget: int, device: torch.device, slots: int
+    ) -> Memory:
+        """Return a memory without rows, for ``slots`` of them at most."""
+        return self._start(self.kind, stack, taps, budget, device, slots)
+
+    def _start(
+        self,
+        kind: type[AnyMemory],
+        stack: LayerStack,
+        taps: ForwardHooks,
+        budget: int,
+        device: torch.device,
+        slots: int,
+    ) -> AnyMemory:
+        if kind is KeysMemory:
+            return KeysMemory(stack, taps, budget, device, slots)
+        new_cache = _no_cache if kind is NoMemory else self.new_cache
+        return kind(stack, taps, budget, device, new_cache)  # pyright: ignore[reportArgumentType]
+
+    def _fits(self, kind: type[AnyMemory], stack: LayerStack, device: torch.device) -> bool:
+        def start(n_rows: int) -> Memory:
+            return self._start(kind, stack, ForwardHooks(()), 1 << 20, device, n_rows)
+
+        return fits(start, stack, self._config.vocab_size, device, together=kind is KeysMemory)
+
+
+def _no_cache() -> None:
+    return None
+
+
+def _is_empty(layer: object) -> bool:
+    """Return whether a layer of a cache keeps nothing, as one that reads an earlier layer's keys."""
+    return type(layer).__name__ == "DummyLayer"

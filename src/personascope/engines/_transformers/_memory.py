@@ -1,0 +1,208 @@
+"""What a model keeps of earlier tokens, and how running rows are held in it.
+
+Most models keep each layer's keys and values: rows of different lengths then share one buffer
+(`KeysMemory`). Models with recurrent layers, indexers or caches of their own keep what cannot be cut by
+token or shifted by column. Their rows run in groups of one length, unpadded: in the library's own cache if
+rows can be picked out of it (`StateMemory`), else by passing each row through the model anew at every step
+(`NoMemory`), which is slow and always right.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicCache
+
+from personascope.engines._transformers._cache import SlotCache
+from personascope.engines._transformers._prefill import Entry, Prefilled, PromptBatches, prefill
+from personascope.engines._transformers._rows import Queued, Row
+from personascope.engines._transformers._taps import ForwardHooks
+from personascope.models import LayerStack
+
+
+class Memory(Protocol):
+    """The rows that run, as the model sees them; row i of a pass is row i of the batch.
+
+    Attributes:
+        whole: Whether every pass holds whole sequences, the prompt included.
+    """
+
+    whole: bool
+
+    def choose(self, waiting: deque[Queued], free: int, running: int) -> list[Queued]:
+        """Take those out of the queue that can start now."""
+        ...
+
+    def prefill(self, entries: Sequence[Entry]) -> Iterator[Prefilled]:
+        """Pass prompts through the model."""
+        ...
+
+    def admit(self, part: Prefilled, entries: Sequence[int], rows: Sequence[Row]) -> None:
+        """Start rows, whose prompts are these of a prefilled part; ``rows`` are the new ones."""
+        ...
+
+    def step(self, rows: Sequence[Row]) -> Tensor:
+        """Feed each row's newest token; return the state after the final norm, [rows, 1, d]."""
+        ...
+
+    def finish_step(self) -> None:
+        """Count the tokens of the step, also of one that was broken off after its last layer."""
+        ...
+
+    def remove(self, index: int) -> int:
+        """End a row; the last one takes its place. Returns the place that the moved row had."""
+        ...
+
+
+class KeysMemory:
+    """Rows of any length in one buffer of keys and values a layer."""
+
+    whole = False
+
+    def __init__(
+        self, stack: LayerStack, taps: ForwardHooks, budget: int, device: torch.device, slots: int
+    ) -> None:
+        """Begin without rows."""
+        self.stack, self.taps, self.budget, self.device = stack, taps, budget, device
+        self.cache = SlotCache(stack.n_layers, slots)
+
+    def choose(self, waiting: deque[Queued], free: int, running: int) -> list[Queued]:
+        """Take as many as there is room for."""
+        del running
+        return [waiting.popleft() for _ in range(min(free, len(waiting)))]
+
+    def prefill(self, entries: Sequence[Entry]) -> Iterator[Prefilled]:
+        """Pass prompts, and prefixes that they share, through the model."""
+        return prefill(self.stack, self.taps, entries, self.budget, self.device)
+
+    def admit(self, part: Prefilled, entries: Sequence[int], rows: Sequence[Row]) -> None:
+        """Copy the prompts' keys and values into the buffer."""
+        del rows
+        assert part.cache is not None
+        self.cache.admit(part.cache, [part.spans[entry] for entry in entries])
+
+    def step(self, rows: Sequence[Row]) -> Tensor:
+        """Feed each row's newest token behind its own columns."""
+        self.cache.prepare_step()
+        ids = torch.tensor([[row.tokens[-1]] for row in rows], device=self.device)
+        places = torch.tensor([[row.position] for row in rows], device=self.device)
+        return self.stack.forward(ids, cache=self.cache, mask=self.cache.mask(self.device), positions=places)
+
+    def finish_step(self) -> None:
+        """Count the column that was written."""
+        self.cache.advance()
+
+    def remove(self, index: int) -> int:
+        """Free the row's place in the buffer."""
+        return self.cache.remove(index)
+
+
+class _OneLength:
+    """Rows that all have as many tokens as each other, so that nothing is padded."""
+
+    def __init__(
+        self,
+        stack: LayerStack,
+        taps: ForwardHooks,
+        budget: int,
+        device: torch.device,
+        new_cache: Callable[[], DynamicCache | None],
+    ) -> None:
+        self.stack, self.taps, self.budget, self.device = stack, taps, budget, device
+        self.new_cache = new_cache
+
+    def choose(self, waiting: deque[Queued], free: int, running: int) -> list[Queued]:
+        """Take a group of one length, the commonest, once the last group has ended."""
+        if running or not waiting:
+            return []
+        lengths: dict[int, int] = {}
+        for queued in waiting:
+            lengths[len(queued.prompt)] = lengths.get(len(queued.prompt), 0) + 1
+        length = max(lengths, key=lambda n: lengths[n])
+        most = max(1, min(free, self.budget // length))
+        chosen: list[Queued] = []
+        left: list[Queued] = []
+        for queued in waiting:
+            here = len(chosen) < most and len(queued.prompt) == length
+            (chosen if here else left).append(queued)
+        waiting.clear()
+        waiting.extend(left)
+        return chosen
+
+    def prefill(self, entries: Sequence[Entry]) -> Iterator[Prefilled]:
+        """Pass prompts of one length through the model together."""
+        batches = PromptBatches(self.stack, self.taps, 1 << 62, self.device, new_cache=self.new_cache)
+        return batches([(entry, None) for entry in entries], None)
+
+
+class StateMemory(_OneLength):
+    """Rows of one length in the library's own cache, of whatever its layers keep."""
+
+    whole = False
+    positions = True
+
+    def admit(self, part: Prefilled, entries: Sequence[int], rows: Sequence[Row]) -> None:
+        """Keep the cache of the prompts, a copy for each row."""
+        del rows
+        assert part.cache is not None
+        self.cache = part.cache
+        self._order = list(entries)
+        self._chosen = self._order != list(range(len(part.prompts)))
+
+    def step(self, rows: Sequence[Row]) -> Tensor:
+        """Feed each row's newest token to its own state."""
+        if self._chosen:
+            self.cache.reorder_cache(torch.tensor(self._order, device=self.device))
+            self._order, self._chosen = list(range(len(rows))), False
+        ids = torch.tensor([[row.tokens[-1]] for row in rows], device=self.device)
+        places = torch.tensor([[row.position] for row in rows], device=self.device)
+        return self.stack.forward(ids, cache=self.cache, positions=places if self.positions else None)
+
+    def finish_step(self) -> None:
+        """Do nothing: the cache counts by itself."""
+
+    def remove(self, index: int) -> int:
+        """Pick the row out of the cache, at the next step."""
+        self._order[index] = self._order[-1]
+        self._order.pop()
+        self._chosen = True
+        return len(self._order)
+
+
+class NoMemory(_OneLength):
+    """Rows of one length that pass through the model whole at every step."""
+
+    whole = True
+
+    def admit(self, part: Prefilled, entries: Sequence[int], rows: Sequence[Row]) -> None:
+        """Note how many rows there are."""
+        del part, entries
+        self._rows = len(rows)
+
+    def step(self, rows: Sequence[Row]) -> Tensor:
+        """Pass each row's prompt and response through the model."""
+        ids = torch.tensor([[*row.queued.prompt, *row.tokens] for row in rows], device=self.device)
+        if self.taps.editor is not None:
+            places = torch.arange(ids.shape[1]).expand(ids.shape)
+            # What was fed before is counted already.
+            self.taps.editor.at(places, places == ids.shape[1] - 1)
+        return self.stack.forward(ids)[:, -1:]
+
+    def finish_step(self) -> None:
+        """Do nothing: nothing is kept."""
+
+    def remove(self, index: int) -> int:
+        """Forget the row."""
+        del index
+        self._rows -= 1
+        return self._rows
+
+
+class UncountedStateMemory(StateMemory):
+    """The same for a model that counts positions by itself, and not from 0."""
+
+    positions = False
