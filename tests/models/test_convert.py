@@ -12,6 +12,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from personascope.errors import ModelError
 from personascope.models import _convert, cache_root, check_conversion, load, resolve
@@ -317,3 +318,93 @@ def test_the_cache_is_where_it_is_said_to_be(tmp_path: Path, monkeypatch: pytest
     assert cache_root(tmp_path) == tmp_path
     monkeypatch.delenv("PERSONASCOPE_CACHE")
     assert cache_root().name == "personascope"
+
+
+def split(
+    whole: Path, folder: Path, *, drop: str = "", extra: str = "", rope: np.ndarray | None = None
+) -> Path:
+    """Write a GGUF file again, in two parts as llama.cpp names them, or with another set of tensors."""
+    reader = gguf.GGUFReader(whole)
+    parts = 1 if drop or extra or rope is not None else 2
+    folder.mkdir()
+    limit = -(-len(reader.tensors) // parts) if parts > 1 else 0
+    writer = gguf.GGUFWriter(folder / "tiny.gguf", "llama", split_max_tensors=limit)
+    for key, field in reader.fields.items():
+        if key.startswith("GGUF.") or key == "general.architecture":
+            continue
+        kind = field.types[0]
+        part = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
+        writer.add_key_value(key, field.contents(), kind, part)
+    for tensor in reader.tensors:
+        if tensor.name != drop:
+            writer.add_tensor(tensor.name, np.array(tensor.data))
+    if extra:
+        writer.add_tensor(extra, np.ones((48, 7), np.float32))
+    if rope is not None:
+        writer.add_tensor("rope_freqs.weight", rope.astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return sorted(folder.glob("*.gguf"))[0]
+
+
+def test_a_model_in_parts_is_read_whole_from_any_of_them(tiny_gguf: Path, tmp_path: Path) -> None:
+    first = split(tiny_gguf, tmp_path / "parts")
+    parts = sorted(first.parent.iterdir())
+    assert [part.name for part in parts] == ["tiny-00001-of-00002.gguf", "tiny-00002-of-00002.gguf"]
+    for part in parts:
+        assert resolve(str(part)).paths == tuple(parts)
+    loaded = load(resolve(str(parts[1]), cache_dir=tmp_path / "cache"), dtype="float32", device="cpu")
+    reference = tiny_models()["llama"]()
+    for parameter in reference.parameters():
+        parameter.data = parameter.data.bfloat16().float()
+    ids = torch.tensor([[5, 9, 11, 40]])
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded.model(input_ids=ids).logits, reference(input_ids=ids).logits)
+    parts[1].unlink()
+    with pytest.raises(ModelError, match=r"one of 2 parts, and tiny-00002-of-00002\.gguf is not beside it"):
+        resolve(str(first))
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"drop": "blk.2.ffn_up.weight"}, r"lack 1 tensors of the model, among them model\.layers\.2\.mlp"),
+        ({"extra": "blk.2.strange.weight"}, "numbers, and Transformers made a model of"),
+        ({"rope": np.linspace(1, 3, 6)}, "scales its rotary frequencies by factors"),
+    ],
+)
+def test_a_file_that_is_not_read_whole_is_refused_and_not_cached(
+    change: dict, text: str, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    file = split(tiny_gguf, tmp_path / "other", **change)
+    for _ in range(2):
+        with pytest.raises(ModelError, match=text):
+            load(resolve(str(file), cache_dir=tmp_path / "cache"), device="cpu")
+    assert not list((tmp_path / "cache" / "gguf").iterdir())
+
+
+def test_the_rotary_factors_of_llama_3_are_kept(tiny_gguf: Path, tmp_path: Path) -> None:
+    head_dim = 12
+    config = transformers.LlamaConfig(
+        hidden_size=48,
+        num_attention_heads=4,
+        head_dim=head_dim,
+        max_position_embeddings=131072,
+        rope_parameters={
+            "rope_type": "llama3",
+            "rope_theta": 10000.0,
+            "factor": 32.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        },
+    )
+    scaled, _ = transformers.modeling_rope_utils.ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")
+    plain = 10000.0 ** (-np.arange(0, head_dim, 2) / head_dim)
+    file = split(tiny_gguf, tmp_path / "scaled", rope=plain / scaled.numpy())
+    loaded = load(resolve(str(file), cache_dir=tmp_path / "cache"), device="cpu", dtype="float32")
+    rope = loaded.model.config.rope_parameters
+    assert (rope["rope_type"], rope["factor"]) == ("llama3", 32.0)
+    torch.testing.assert_close(loaded.model.model.rotary_emb.inv_freq, scaled)

@@ -74,6 +74,11 @@ def sampled_fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def adapter_fingerprint(folder: Path) -> str:
+    """Return a hex digest of an adapter: of its config and its weights, which are small."""
+    return file_sha256([folder / "adapter_config.json", *sorted(folder.glob("*.safetensors"))])
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a small file so that a reader sees all of it or none.
 

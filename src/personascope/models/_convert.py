@@ -19,10 +19,13 @@ from typing import Any
 
 import torch
 import transformers
+from torch import nn
 
 from personascope.errors import ModelError
 from personascope.models._cache import cache_root, file_sha256, remembered_sha256
+from personascope.models._gguf import MAGIC, GgufHead, count_numbers, join_parts, read_head, rope_scaling
 from personascope.models._quiet import quiet_transformers
+from personascope.models._read import check_cover
 
 log = logging.getLogger(__name__)
 
@@ -119,12 +122,17 @@ def _convert(paths: Sequence[Path], target: Path) -> None:
     file = paths[0]
     if len(paths) > 1:
         file = target.parent / "assembled.gguf"
-        with file.open("wb") as whole:
-            for part in paths:
-                with part.open("rb") as piece:
-                    shutil.copyfileobj(piece, whole, 1 << 20)
+        _assemble(paths, file)
+    head = read_head(file)
     place: dict[str, Any] = {"gguf_file": file.name}
-    model: Any = transformers.AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.bfloat16, **place)
+    model: Any
+    model, info = transformers.AutoModelForCausalLM.from_pretrained(
+        file.parent, dtype=torch.bfloat16, output_loading_info=True, **place
+    )
+    # What is missing would be made up, and what has no place left out, with a warning at most.
+    check_cover(paths[0].name, [*info["missing_keys"], *info["mismatched_keys"]])
+    _check_numbers(paths[0], head, model)
+    _scale_rope(file, head, model.config)
     # The weights are plain now; with these left on, saving refuses, and loading would de-quantize again.
     config: Any = model.config
     for owner, name in ((model, "hf_quantizer"), (model, "is_quantized"), (config, "quantization_config")):
@@ -135,6 +143,46 @@ def _convert(paths: Sequence[Path], target: Path) -> None:
     if _starts_with_bos(file):
         tokenizer.add_bos_token = True
     tokenizer.save_pretrained(target)
+
+
+def _assemble(paths: Sequence[Path], target: Path) -> None:
+    """Write several files as one: parts of the format's own, or a file that was cut anywhere."""
+    with paths[1].open("rb") as second:
+        cut_anywhere = second.read(4) != MAGIC
+    if not cut_anywhere:
+        join_parts(paths, target)
+        return
+    with target.open("wb") as whole:
+        for part in paths:
+            with part.open("rb") as piece:
+                shutil.copyfileobj(piece, whole, 1 << 20)
+
+
+def _check_numbers(file: Path, head: GgufHead, model: nn.Module) -> None:
+    """Raise if the file holds more numbers than the model that was made of it.
+
+    Raises:
+        ModelError: Naming both counts.
+    """
+    in_file = count_numbers(head)
+    # A tied head is counted once by either.
+    in_model = sum({weight.data_ptr(): weight.numel() for weight in model.state_dict().values()}.values())
+    if in_file > in_model:
+        raise ModelError(
+            f"{file.name} holds {in_file:,} numbers, and Transformers made a model of {in_model:,} of them",
+            hint="this Transformers does not know all tensors of the file; use the model's safetensors",
+        )
+
+
+def _scale_rope(file: Path, head: GgufHead, config: Any) -> None:
+    """Write the rotary scaling that the file has as factors into the config."""
+    rope = dict(getattr(config, "rope_parameters", None) or {})
+    base = float(rope.get("rope_theta") or getattr(config, "rope_theta", None) or 10000.0)
+    heads = getattr(config, "num_attention_heads", 1)
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    scaling = rope_scaling(file, head, base, int(head_dim))
+    if scaling is not None:
+        config.rope_parameters = rope | {"rope_theta": base} | scaling
 
 
 def _starts_with_bos(file: Path) -> bool:

@@ -8,8 +8,10 @@ import transformers
 from transformers import PreTrainedTokenizerBase
 
 from personascope.chat import ChatFormat, TranscriptFormat
-from personascope.models._load import end_tokens, load_error, located
+from personascope.errors import ModelError
+from personascope.models._load import end_tokens, located
 from personascope.models._quiet import quiet_transformers
+from personascope.models._read import loading, read_tokenizer
 from personascope.models._source import ModelSource, resolve
 
 
@@ -52,18 +54,20 @@ def open_files(source: ModelSource | str, *, trust_remote_code: bool = False) ->
     if isinstance(source, str):
         source = resolve(source)
     source, place, common = located(source, trust_remote_code=trust_remote_code)
-    try:
-        with quiet_transformers():
-            config = transformers.AutoConfig.from_pretrained(place, **common)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(place, **common)
-            try:
-                generation = transformers.GenerationConfig.from_pretrained(
-                    place, **{k: v for k, v in common.items() if k != "trust_remote_code"}
-                )
-            except OSError:
-                generation = None  # The file is optional, and adds end tokens alone.
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise load_error(source.name, error, trust_remote_code) from error
+    if source.kind == "adapter":
+        raise ModelError(
+            f"{source.name} is an adapter, which this engine cannot put on its model",
+            hint="take --engine transformers, or merge the adapter into its base and save that",
+        )
+    with loading(source.name, trust_remote_code), quiet_transformers():
+        config = transformers.AutoConfig.from_pretrained(place, **common)
+        tokenizer = read_tokenizer(place, common)
+        try:
+            generation = transformers.GenerationConfig.from_pretrained(
+                place, **{k: v for k, v in common.items() if k != "trust_remote_code"}
+            )
+        except OSError:
+            generation = None  # The file is optional, and adds end tokens alone.
     chat = ChatFormat(tokenizer, model_name=source.name) if tokenizer.chat_template else None
     text = config.get_text_config(decoder=True)
     return ModelFiles(

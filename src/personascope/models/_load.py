@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
-import transformers
-from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from personascope.chat import ChatFormat, TranscriptFormat
-from personascope.errors import ModelError, UsageError
+from personascope.errors import UsageError
 from personascope.interventions import Plan
+from personascope.models._adapter import adapter_base, merged, tokenizer_place
 from personascope.models._convert import convert_gguf
 from personascope.models._quiet import quiet_transformers
+from personascope.models._read import check_device, check_weights, loading, read_model, read_tokenizer
 from personascope.models._source import ModelSource, resolve
 from personascope.models._stack import LayerStack, layer_stack
 from personascope.models._steered import Steered, steered
@@ -93,8 +93,9 @@ def load(
         reconvert: Convert a GGUF file anew instead of taking it from the cache.
 
     Raises:
-        UsageError: If there is no such dtype, or both a device and a device map are given.
-        ModelError: If the model cannot be found, read or taken apart.
+        UsageError: If there is no such dtype or device, or both a device and a device map are given.
+        ModelError: If the model cannot be found, read or taken apart, or its weights lack tensors of the
+            model, hold tensors that it has no place for, or are not finite.
         ChatError: If it has a chat template that cannot be understood.
     """
     if dtype not in get_args(DtypeName):
@@ -106,17 +107,19 @@ def load(
     source, place, common = located(source, trust_remote_code=trust_remote_code, reconvert=reconvert)
     if device is None and device_map is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device is not None:
+        check_device(device)
     options: dict[str, Any] = {"dtype": getattr(torch, dtype), "device_map": device_map}
     if attn_implementation is not None:
         options["attn_implementation"] = attn_implementation
-    try:
-        with quiet_transformers():
-            model = _read_model(place, common, options)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(place, **common)
+    with loading(source.name, trust_remote_code), quiet_transformers():
+        model = read_model(place, common, options)
+        if source.kind == "adapter":
+            model = merged(model, source)
+        tokenizer = read_tokenizer(tokenizer_place(source, place), common)
         if device is not None:
             model.to(device)  # type: ignore[reportArgumentType]
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        raise load_error(source.name, error, trust_remote_code) from error
+    check_weights(source.name, model)
     return assemble(model, tokenizer, source=source)
 
 
@@ -143,11 +146,18 @@ def assemble(
         source=source,
         model_id=source.name,
         revision=source.revision or "",
-        dtype=str(next(iter(stack.blocks[0].parameters())).dtype).removeprefix("torch."),
+        dtype=_dtype_name(stack, model),
         n_layers=stack.n_layers,
         d_model=stack.d_model,
         eos_token_ids=end_tokens(model.generation_config, model.config, tokenizer, chat),
     )
+
+
+def _dtype_name(stack: LayerStack, model: PreTrainedModel) -> str:
+    """Return the dtype that the blocks compute in: of quantised weights, that of what is left of them."""
+    kinds = (weight.dtype for weight in stack.blocks[0].parameters())
+    wide = (kind for kind in kinds if kind.is_floating_point and kind.itemsize > 1)
+    return str(next(wide, model.dtype)).removeprefix("torch.")
 
 
 def end_tokens(
@@ -180,52 +190,18 @@ def located(
     Raises:
         ModelError: If a GGUF file cannot be converted.
     """
+    if source.kind == "adapter":
+        base, place, common = located(
+            adapter_base(source), trust_remote_code=trust_remote_code, reconvert=reconvert
+        )
+        return replace(source, revision=f"{source.revision}+{base.revision}"), place, common
     folder = source.paths[0]
     if source.kind == "gguf":
         folder, revision = convert_gguf(source.paths, cache_dir=source.cache_dir, reconvert=reconvert)
-        source = ModelSource(source.name, source.kind, source.paths, revision, source.cache_dir)
+        source = replace(source, revision=revision)
     # A hub id goes to Transformers as it is: only the config has been fetched so far.
     place = source.name if source.kind == "hub" else str(folder)
     common: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     if source.kind == "hub":
         common |= {"revision": source.revision, "cache_dir": source.cache_dir}
     return source, place, common
-
-
-def _read_model(place: str, common: dict[str, Any], options: dict[str, Any]) -> PreTrainedModel:
-    config = transformers.AutoConfig.from_pretrained(place, **common)
-    auto: Any = transformers.AutoModelForCausalLM
-    remote = common["trust_remote_code"] and hasattr(config, "auto_map")
-    if not remote and type(config) not in auto._model_mapping:
-        auto = transformers.AutoModelForImageTextToText
-    # Weights in another format than safetensors would be unpickled.
-    model, info = auto.from_pretrained(
-        place, config=config, use_safetensors=True, output_loading_info=True, **common, **options
-    )
-    # Transformers makes up what is missing and only warns.
-    absent = sorted(map(str, {*info["missing_keys"], *info["mismatched_keys"]}))
-    if absent:
-        raise ModelError(
-            f"the weights in {place} lack {len(absent)} tensors of the model, among them {absent[0]}",
-            hint="fetch the model again; its files are incomplete or of another model than its config.json",
-        )
-    return model
-
-
-def load_error(name: str, error: Exception, trusted: bool) -> ModelError:
-    """Say why a model cannot be loaded."""
-    text = str(error).strip().split("\n")[0]
-    if isinstance(error, OSError) and "safetensors" in text:
-        return ModelError(
-            f"{name} has no whole set of safetensors weights: {text}",
-            hint="fetch it again, or convert its weights to safetensors (others are never unpickled)",
-        )
-    if "trust_remote_code" in str(error) and not trusted:
-        return ModelError(
-            f"{name} brings its own code, which was not run",
-            hint="read that code, then load with trust_remote_code=True",
-        )
-    return ModelError(
-        f"{name} cannot be loaded: {type(error).__name__}: {text}",
-        hint="check that its files are whole, and that this Transformers knows its architecture",
-    )

@@ -12,9 +12,10 @@ import huggingface_hub
 from huggingface_hub import errors as hub_errors
 
 from personascope.errors import ModelError
-from personascope.models._cache import sampled_fingerprint
+from personascope.models._cache import adapter_fingerprint, sampled_fingerprint
+from personascope.models._gguf import parts_of
 
-SourceKind = Literal["hub", "folder", "gguf"]
+SourceKind = Literal["hub", "folder", "gguf", "adapter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,8 @@ class ModelSource:
     Attributes:
         name: The name as it was given.
         kind: "hub" for a repository in Hugging Face's own cache, "folder" for a local folder with a
-            config.json, "gguf" for one GGUF file (or the parts of one).
+            config.json, "gguf" for one GGUF file (or the parts of one), "adapter" for a folder with an
+            adapter_config.json.
         paths: The folder; or the GGUF file, as one path or as its parts in order.
         revision: Git commit of a hub repository, fingerprint of a folder, None for a GGUF file (its
             SHA-256 is found when it is loaded).
@@ -82,6 +84,8 @@ def resolve(name: str, *, revision: str | None = None, cache_dir: Path | None = 
     if name in EMBEDDED:
         return ModelSource(name, "gguf", _embedded_files(name), cache_dir=cache_dir)
     if path.is_dir():
+        if (path / "adapter_config.json").is_file():
+            return ModelSource(name, "adapter", (path,), adapter_fingerprint(path), cache_dir)
         if not (path / "config.json").is_file():
             raise ModelError(f"{path} has no config.json", hint="name the folder with the model's files")
         fingerprint = sampled_fingerprint(path)
@@ -89,7 +93,7 @@ def resolve(name: str, *, revision: str | None = None, cache_dir: Path | None = 
     if path.suffix.lower() == ".gguf":
         if not path.is_file():
             raise ModelError(f"there is no file {path}", hint="check the path of the GGUF file")
-        return ModelSource(name, "gguf", (path,), cache_dir=cache_dir)
+        return ModelSource(name, "gguf", parts_of(path), cache_dir=cache_dir)
     if not _REPOSITORY.fullmatch(name):
         raise ModelError(
             f"there is no model {name!r}",
