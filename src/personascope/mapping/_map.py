@@ -17,6 +17,7 @@ from personascope.judge import Judge
 from personascope.mapping._adjust import LengthAdjusted
 from personascope.mapping._design import Design
 from personascope.mapping._length import find_length, probes, stored_length
+from personascope.mapping._model_check import check_model, record_check
 from personascope.mapping._plan import ProfileChanges, plan_run, resolve_profile
 from personascope.mapping._profile import Profile
 from personascope.mapping._publish import publish
@@ -92,12 +93,16 @@ def run_map(
     Raises:
         UsageError: If the profile does not exist or does not fit the corpus.
         StoreError: If the folder holds another run or cannot be written.
-        EngineError: If the engine fails, or returns something else than was asked for.
+        EngineError: If the engine fails, or returns something else than was asked for, or reads this model in
+            another way than the model's own library (docs/models.md).
         SpaceError: If the run is complete and there is too little in it for a map.
     """
     out = Path(out)
     profile = resolve_profile(profile, **changes)
     with shown(progress) as tell:
+        if tell is not None:
+            tell(Progress("check the model"))
+        checked = check_model(engine, out, restart=restart)
         length = None if restart else stored_length(out, profile)
         if length is not None:
             profile = replace(profile, max_new_tokens=length)
@@ -105,6 +110,7 @@ def run_map(
             tell(Progress("find the length of responses"))
         design = design_run(engine, corpus, profile, seed=seed, model_name=model_name, probe=length is None)
         with open_run(engine, design, out, judge, restart=restart, command=command) as folder:
+            record_check(folder.path, checked)
             collected = collect_rollouts(
                 engine, design, folder, judge, progress=tell, max_pending=max_pending
             )
