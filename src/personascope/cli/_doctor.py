@@ -1,4 +1,4 @@
-"""``personascope doctor``: what is installed, what each engine can do, and whether the caches are whole."""
+"""``personascope doctor``: what is installed and what each engine can do, or whether a model runs as it should."""
 
 from __future__ import annotations
 
@@ -9,16 +9,29 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from personascope.cli._console import out, say
+from personascope.cli._options import DTYPE, TRUST, DtypeName
 from personascope.errors import PersonascopeError
 
 PACKAGES = ("personascope", "torch", "transformers", "safetensors", "pyarrow", "gguf", "plotly")
 
 
-def doctor() -> None:
-    """Check the installation, the hardware and the converted models; exit code 1 if something is broken."""
+def doctor(
+    model: str = typer.Option(
+        None, help="Check instead that this model runs here as its own library runs it; under a minute."
+    ),
+    dtype: DtypeName = DTYPE,
+    device: str = typer.Option(None, help="cpu, cuda, cuda:1, ...; the first GPU if there is one."),
+    transcript: bool = typer.Option(False, help="Check a base model with plain transcripts."),
+    trust_remote_code: bool = TRUST,
+) -> None:
+    """Check the installation, or with --model one model; exit code 1 if something is broken."""
+    if model is not None:
+        _check_model(model, dtype, device, transcript, trust_remote_code)
+        return
     say("looking at the installation and the converted models")
     import torch
 
@@ -63,4 +76,25 @@ def doctor() -> None:
         engines.add_row(row.title, *(row.support[name].level for name in ENGINE_TITLES))
     out.print(engines)
     if broken:
+        raise typer.Exit(1)
+
+
+def _check_model(
+    name: str, dtype: DtypeName, device: str | None, transcript: bool, trust_remote_code: bool
+) -> None:
+    from personascope.engines import TransformersEngine, load_engine, verify_model
+
+    say(f"loading {name}")
+    engine = load_engine(
+        name, dtype=dtype, device=device, transcript=transcript, trust_remote_code=trust_remote_code
+    )
+    assert isinstance(engine, TransformersEngine)
+    say("comparing every operation with the model's own library")
+    table = Table("operation", "outcome", "seen")
+    checks = verify_model(engine)
+    for check in checks:
+        colour = "green" if check.outcome == "SUPPORTED" else "red"
+        table.add_row(check.operation, f"[{colour}]{check.outcome}[/]", escape(check.detail))
+    out.print(table)
+    if any(check.outcome != "SUPPORTED" for check in checks):
         raise typer.Exit(1)

@@ -56,12 +56,12 @@ class RowFinisher:
         """
         request = row.queued.request
         tokens = list(row.tokens)
-        cut = reason == "stop" and self.stops(row, stops)
-        if cut:
+        cut: tuple[str, list[int]] | None = None
+        if reason == "stop" and self.stops(row, stops):
             # What comes before the answer is not searched for texts that end it.
             head = len(tokens) - len(_answer_so_far(row))
-            answer = before_stop_string(self.loaded.tokenizer, tokens[head:], stops)
-            tokens = tokens[:head] + answer[1]
+            cut = before_stop_string(self.loaded.tokenizer, tokens[head:], stops)
+            tokens = tokens[:head] + cut[1]
         spans: tuple[ReplySpan, ...] | None = None
         text = str(self.loaded.tokenizer.decode(tokens, skip_special_tokens=True))
         reasoning = calls = ""
@@ -75,10 +75,10 @@ class RowFinisher:
                 reasoning, text, calls = (
                     reply_text(reply, tokens, spans, part) for part in ("thinking", "answer", "tool_calls")
                 )
-        if cut:
-            text = answer[0]
+        if cut is not None:
+            text = cut[0]
         chosen = self._chosen(row, spans, len(tokens))
-        pooled, projections = self._read(row, tokens, chosen, place, anew=cut)
+        pooled, projections = self._read(row, tokens, chosen, place, anew=cut is not None)
         plan = request.plan
         tally = row.tally
         gate: Gate | None = None

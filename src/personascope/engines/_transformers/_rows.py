@@ -51,7 +51,7 @@ class Queued:
 
     @property
     def max_tokens(self) -> int:
-        """Tokens of a response that is all answer, at most: what was asked for, as far as the context goes."""
+        """Tokens of a response that is all answer: what was asked for, as far as the context goes."""
         asked = self.request.sampling.max_new_tokens
         return asked if self.room is None else min(asked, self.room)
 
