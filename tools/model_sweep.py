@@ -1,0 +1,165 @@
+"""Check every causal-LM class of the installed Transformers, tiny and random, against Transformers itself.
+
+    python tools/model_sweep.py                     all classes, and docs/models.md anew
+    python tools/model_sweep.py qwen3_5_text mamba  these model types, printed alone
+
+Each class is built from its own config, shrunk (tests/tiny_configs.py), and checked as
+``personascope doctor --model`` checks a user's model, in a process of its own. Exit code 1 if anything is
+SILENTLY_WRONG or a CRASH.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
+
+PAGE = ROOT / "docs" / "models.md"
+SECONDS = 300
+# Classes whose text comes out of, or goes into, something else than a text decoder of their own.
+NO_TEXT_DECODER = {
+    "blt": "reads bytes in patches of its own",
+    "gemma4_assistant": "drafts for another model, whose states it reads",
+    "gemma4_unified_assistant": "drafts for another model, whose states it reads",
+    "moshi": "speaks audio",
+    "musicgen": "makes audio",
+    "musicgen_melody": "makes audio",
+    "muse_glimmer_assistant": "drafts for another model, whose states it reads",
+    "trocr": "the decoder of an image reader",
+    "whisper": "the decoder of a speech recognizer",
+}
+
+
+def check(model_type: str) -> dict[str, object]:
+    """Check one class in this process; return its outcomes by operation."""
+    import torch
+    import transformers
+
+    from personascope.engines import TransformersEngine, verify_model
+    from personascope.errors import PersonascopeError
+    from personascope.models._load import assemble
+    from personascope.models._source import ModelSource
+    from tiny import tiny_tokenizer
+    from tiny_configs import tiny_of
+
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    try:
+        model = tiny_of(model_type)
+    except Exception as error:
+        return {"not built": f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"}
+    try:
+        source = ModelSource(model_type, "folder", (Path("tiny"),), revision="tiny")
+        loaded = assemble(model, tiny_tokenizer("chatml"), source=source)
+    except PersonascopeError as error:
+        return {"refused": error.message}
+    checks = verify_model(TransformersEngine(loaded))
+    return {"checks": {check.operation: (check.outcome, check.detail) for check in checks}}
+
+
+def in_a_process(model_type: str) -> dict[str, object]:
+    """Check one class in a process of its own: whatever happens there is an outcome."""
+    command = [sys.executable, __file__, "--one", model_type]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return {"crash": f"not done in {SECONDS} s"}
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        errors = done.stderr.strip().splitlines()
+        return {"crash": errors[-1] if errors else f"exit code {done.returncode}"}
+    return json.loads(lines[-1])
+
+
+def outcome(result: dict[str, object], operation: str) -> str:
+    """Return the outcome of one operation of a class."""
+    if "checks" in result:
+        return result["checks"][operation][0]  # type: ignore[index]
+    return "CRASH" if "crash" in result else "ERROR"
+
+
+def page(classes: dict[str, str], results: dict[str, dict[str, object]]) -> str:
+    """Write docs/models.md."""
+    import transformers
+
+    from personascope.engines._transformers import OPERATIONS
+
+    decoders = [t for t in classes if t not in NO_TEXT_DECODER]
+    whole = [t for t in decoders if all(outcome(results[t], o) == "SUPPORTED" for o in OPERATIONS)]
+    counts = Counter(outcome(results[t], o) for t in classes for o in OPERATIONS)
+    share = len(whole) / len(decoders)
+    lines = [
+        "# Models",
+        "",
+        "Made by `python tools/model_sweep.py`. Do not edit.",
+        "",
+        f"These are the {len(classes)} causal-LM classes of Transformers {transformers.__version__}.",
+        "Each is built tiny, with random weights, from its own config, in float32.",
+        "A real model has other widths and weights; `personascope doctor --model NAME` compares the same",
+        "on it.",
+        "",
+        "- SUPPORTED: equal to Transformers itself to a relative 1e-3. The greedy text is held against",
+        "  `generate`, pooled means against `hidden_states`, scores against the log-softmax of the logits,",
+        "  steered and capped responses against an edit by a plain hook, a batch against each request alone.",
+        "- ERROR: refused by name, with the reason in the last column.",
+        "- SILENTLY_WRONG: differs. CRASH: fails in another way.",
+        "",
+        f"{len(whole)} of the {len(decoders)} classes with a text decoder of their own are SUPPORTED in",
+        f"every operation ({share:.0%}).",
+        f"SILENTLY_WRONG: {counts['SILENTLY_WRONG']}. CRASH: {counts['CRASH']}.",
+        "",
+        "| class | model type | " + " | ".join(OPERATIONS) + " | reason |",
+        "|---|---|" + "---|" * len(OPERATIONS) + "---|",
+    ]
+    for model_type, name in sorted(classes.items(), key=lambda item: item[1].lower()):
+        result = results[model_type]
+        cells = [outcome(result, operation) for operation in OPERATIONS]
+        lines.append(f"| {name} | {model_type} | {' | '.join(cells)} | {_reason(model_type, result)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _reason(model_type: str, result: dict[str, object]) -> str:
+    if model_type in NO_TEXT_DECODER:
+        return NO_TEXT_DECODER[model_type]
+    if "checks" in result:
+        bad = [detail for kind, detail in result["checks"].values() if kind != "SUPPORTED"]  # type: ignore[attr-defined]
+        text = bad[0] if bad else ""
+    else:
+        text = str(next(iter(result.values())))
+    return text.replace("|", "\\|")[:160]
+
+
+def main(asked: list[str]) -> int:
+    """Check the classes asked for, or all of them; return the exit code."""
+    from tiny_configs import causal_classes
+
+    classes = causal_classes()
+    chosen = asked or list(classes)
+    results: dict[str, dict[str, object]] = {}
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for model_type, result in zip(chosen, pool.map(in_a_process, chosen), strict=True):
+            results[model_type] = result
+            print(model_type, json.dumps(result)[:400], flush=True)
+    if not asked:
+        PAGE.write_text(page(classes, results))
+    bad = [
+        t
+        for t, result in results.items()
+        if "crash" in result
+        or any(kind in ("SILENTLY_WRONG", "CRASH") for kind, _ in result.get("checks", {}).values())  # type: ignore[attr-defined]
+    ]
+    print(f"{len(results)} classes, SILENTLY_WRONG or CRASH: {', '.join(bad) or 'none'}")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--one"]:
+        print(json.dumps(check(sys.argv[2])))
+    else:
+        sys.exit(main(sys.argv[1:]))
