@@ -11,13 +11,17 @@ name in most families. What does not fit is in ``OVERRIDES``, one line a family.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 import transformers
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+)
 
 WIDTH = 64
 VOCAB = 512
@@ -177,14 +181,29 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     },
     "zamba2": {"layers_block_type": ["linear_attention", "linear_attention", "hybrid", "hybrid"]},
     "zaya": {"num_experts_per_tok": 1},
+    # Three kinds of position share the frequencies, of which there are half as many as head widths.
+    **{
+        f"{name}_text": {"rope_parameters": ROPE | {"mrope_section": [2, 3, 3]}}
+        for name in ("qwen2_vl", "qwen2_5_vl", "qwen2_5_omni", "glm4v", "glm4v_moe", "glm_ocr")
+    },
 }
 """What a family needs besides: {model type: {field: value}}."""
 
 
 def causal_classes() -> dict[str, str]:
     """Return {model type: name of its causal-LM class}, each class once."""
+    return _classes(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+
+
+def image_text_classes() -> dict[str, str]:
+    """Return the same of the classes that put images before a text decoder."""
+    causal = set(causal_classes().values())
+    return {t: c for t, c in _classes(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES).items() if c not in causal}
+
+
+def _classes(mapping: Mapping[str, str]) -> dict[str, str]:
     types: dict[str, str] = {}
-    for model_type, name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items():
+    for model_type, name in mapping.items():
         own = getattr(getattr(transformers, name), "config_class", None)
         # Of several types with one class, its own: the others wrap that one's config.
         if name not in types or getattr(own, "model_type", None) == model_type:
@@ -212,7 +231,7 @@ def _shrunk(cls: type[PreTrainedConfig], model_type: str) -> PreTrainedConfig:
 
 def tiny_of(model_type: str, *, decoder: bool = True) -> PreTrainedModel:
     """Return a seeded model of a type in float32, its weights large enough for every part to matter."""
-    cls: Any = getattr(transformers, causal_classes()[model_type])
+    cls: Any = getattr(transformers, (image_text_classes() | causal_classes())[model_type])
     config = tiny_config(model_type)
     if not isinstance(config, cls.config_class):
         config = config.get_text_config(decoder=True)

@@ -1,10 +1,10 @@
-"""Check every causal-LM class of the installed Transformers, tiny and random, against Transformers itself.
+"""Check every class of the installed Transformers that writes text, tiny and random, against Transformers.
 
     python tools/model_sweep.py                     all classes, and docs/models.md anew
     python tools/model_sweep.py qwen3_5_text mamba  these model types, printed alone
 
 Each class is built from its own config, shrunk (tests/tiny_configs.py), and checked as
-``personascope doctor --model`` checks a user's model, in a process of its own. Exit code 1 if anything is
+``personascope doctor --model`` checks a user's model, beside this process. Exit code 1 if anything is
 SILENTLY_WRONG or a CRASH.
 """
 
@@ -14,6 +14,8 @@ import concurrent.futures
 import json
 import subprocess
 import sys
+import tempfile
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -21,7 +23,9 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
 PAGE = ROOT / "docs" / "models.md"
-SECONDS = 300
+SECONDS = 60
+CHUNK = 12
+MARK = "RESULT "
 # Classes whose text comes out of, or goes into, something else than a text decoder of their own.
 NO_TEXT_DECODER = {
     "blt": "reads bytes in patches of its own",
@@ -63,18 +67,27 @@ def check(model_type: str) -> dict[str, object]:
     return {"checks": {check.operation: (check.outcome, check.detail) for check in checks}}
 
 
-def in_a_process(model_type: str) -> dict[str, object]:
-    """Check one class in a process of its own: whatever happens there is an outcome."""
-    command = [sys.executable, __file__, "--one", model_type]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        return {"crash": f"not done in {SECONDS} s"}
-    lines = done.stdout.strip().splitlines()
-    if done.returncode or not lines:
-        errors = done.stderr.strip().splitlines()
-        return {"crash": errors[-1] if errors else f"exit code {done.returncode}"}
-    return json.loads(lines[-1])
+def in_a_process(model_types: list[str]) -> dict[str, dict[str, object]]:
+    """Check classes in a process of their own; whatever ends it is the outcome of the one that it was at."""
+    results: dict[str, dict[str, object]] = {}
+    while left := [model_type for model_type in model_types if model_type not in results]:
+        command = [sys.executable, __file__, "--in-process", *left]
+        with tempfile.TemporaryFile("w+") as errors:
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+            assert process.stdout is not None
+            clock = threading.Timer(SECONDS * len(left), process.kill)
+            clock.start()
+            for line in process.stdout:
+                if line.startswith(MARK):
+                    results |= json.loads(line.removeprefix(MARK))
+            code = process.wait()
+            clock.cancel()
+            errors.seek(0)
+            last = errors.read().strip().splitlines()[-1:] or [""]
+        left = [model_type for model_type in model_types if model_type not in results]
+        if left:
+            results[left[0]] = {"crash": f"exit code {code} {last[0]}"}
+    return results
 
 
 def outcome(result: dict[str, object], operation: str) -> str:
@@ -84,7 +97,7 @@ def outcome(result: dict[str, object], operation: str) -> str:
     return "CRASH" if "crash" in result else "ERROR"
 
 
-def page(classes: dict[str, str], results: dict[str, dict[str, object]]) -> str:
+def page(classes: dict[str, str], wrappers: dict[str, str], results: dict[str, dict[str, object]]) -> str:
     """Write docs/models.md."""
     import transformers
 
@@ -92,14 +105,16 @@ def page(classes: dict[str, str], results: dict[str, dict[str, object]]) -> str:
 
     decoders = [t for t in classes if t not in NO_TEXT_DECODER]
     whole = [t for t in decoders if all(outcome(results[t], o) == "SUPPORTED" for o in OPERATIONS)]
-    counts = Counter(outcome(results[t], o) for t in classes for o in OPERATIONS)
+    counts = Counter(outcome(results[t], o) for t in [*classes, *wrappers] for o in OPERATIONS)
     share = len(whole) / len(decoders)
     lines = [
         "# Models",
         "",
         "Made by `python tools/model_sweep.py`. Do not edit.",
         "",
-        f"These are the {len(classes)} causal-LM classes of Transformers {transformers.__version__}.",
+        f"These are the {len(classes)} causal-LM classes of Transformers {transformers.__version__}, and the "
+        f"{len(wrappers)} that put images",
+        "before a text decoder.",
         "Each is built tiny, with random weights, from its own config, in float32.",
         "A real model has other widths and weights; `personascope doctor --model NAME` compares the same",
         "on it.",
@@ -110,10 +125,27 @@ def page(classes: dict[str, str], results: dict[str, dict[str, object]]) -> str:
         "- ERROR: refused by name, with the reason in the last column.",
         "- SILENTLY_WRONG: differs. CRASH: fails in another way.",
         "",
-        f"{len(whole)} of the {len(decoders)} classes with a text decoder of their own are SUPPORTED in",
-        f"every operation ({share:.0%}).",
+        f"{len(whole)} of the {len(decoders)} causal-LM classes with a text decoder of their own are",
+        f"SUPPORTED in every operation ({share:.0%}).",
         f"SILENTLY_WRONG: {counts['SILENTLY_WRONG']}. CRASH: {counts['CRASH']}.",
         "",
+        "## Causal language models",
+        "",
+        *_table(classes, results),
+        "",
+        "## Models that put images before a text decoder",
+        "",
+        "Their text decoder is what is mapped and steered, on text alone.",
+        "",
+        *_table(wrappers, results),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(classes: dict[str, str], results: dict[str, dict[str, object]]) -> list[str]:
+    from personascope.engines._transformers import OPERATIONS
+
+    lines = [
         "| class | model type | " + " | ".join(OPERATIONS) + " | reason |",
         "|---|---|" + "---|" * len(OPERATIONS) + "---|",
     ]
@@ -121,7 +153,7 @@ def page(classes: dict[str, str], results: dict[str, dict[str, object]]) -> str:
         result = results[model_type]
         cells = [outcome(result, operation) for operation in OPERATIONS]
         lines.append(f"| {name} | {model_type} | {' | '.join(cells)} | {_reason(model_type, result)} |")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _reason(model_type: str, result: dict[str, object]) -> str:
@@ -137,17 +169,19 @@ def _reason(model_type: str, result: dict[str, object]) -> str:
 
 def main(asked: list[str]) -> int:
     """Check the classes asked for, or all of them; return the exit code."""
-    from tiny_configs import causal_classes
+    from tiny_configs import causal_classes, image_text_classes
 
-    classes = causal_classes()
-    chosen = asked or list(classes)
+    classes, wrappers = causal_classes(), image_text_classes()
+    chosen = asked or [*classes, *wrappers]
     results: dict[str, dict[str, object]] = {}
+    chunks = [chosen[start : start + CHUNK] for start in range(0, len(chosen), CHUNK)]
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for model_type, result in zip(chosen, pool.map(in_a_process, chosen), strict=True):
-            results[model_type] = result
-            print(model_type, json.dumps(result)[:400], flush=True)
+        for part in pool.map(in_a_process, chunks):
+            results |= part
+            for model_type, result in part.items():
+                print(model_type, json.dumps(result)[:400], flush=True)
     if not asked:
-        PAGE.write_text(page(classes, results))
+        PAGE.write_text(page(classes, wrappers, results))
     bad = [
         t
         for t, result in results.items()
@@ -159,7 +193,8 @@ def main(asked: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--one"]:
-        print(json.dumps(check(sys.argv[2])))
+    if sys.argv[1:2] == ["--in-process"]:
+        for one in sys.argv[2:]:
+            print(MARK + json.dumps({one: check(one)}), flush=True)
     else:
         sys.exit(main(sys.argv[1:]))

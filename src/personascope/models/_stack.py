@@ -207,7 +207,7 @@ def _only_stack(
             f"({list(shape)} for two tokens), and directions and plans are of one",
             hint="use a model whose blocks return [batch, tokens, width]",
         )
-    found = ", ".join(candidate.path for candidate in fits) or "none"
+    found = ", ".join(f"{c.path} giving {sorted(c.shapes)}" for c in fits or ran) or "none"
     raise ModelError(
         f"{name}: expected one list of {n_layers} blocks of width {d_model}, run in order; found {found}",
         hint="use a decoder-only model of Transformers; report the model's name if it is one",
