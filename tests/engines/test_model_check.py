@@ -10,12 +10,11 @@ import pytest
 import torch
 
 from personascope.chat import Message
-from personascope.engines import Capture, Request, Sampling, TransformersEngine, verify_model
-from personascope.engines._transformers._choice import ModelMemory
+from personascope.engines import Capture, Probe, Request, Sampling, TransformersEngine, verify_model
 from personascope.engines._transformers._memory import KeysMemory, NoMemory, StateMemory
 from personascope.errors import EngineError, ModelError
 from personascope.interventions import Plan, Steer
-from personascope.models import LoadedModel
+from personascope.models import LoadedModel, block_output, replace_block_output
 from personascope.models._load import assemble
 from personascope.models._source import ModelSource
 from tiny import load_tiny, tiny_tokenizer
@@ -127,14 +126,48 @@ def test_rows_of_a_recurrent_model_are_the_same_in_any_batch(model_type: str) ->
             np.testing.assert_allclose(mine.pooled, alone.pooled, rtol=1e-3, atol=1e-4)
 
 
-def test_a_watch_that_switches_a_plan_on_needs_a_memory() -> None:
+def test_a_watch_switches_a_plan_on_where_the_model_keeps_the_tokens_before_it() -> None:
+    text = tuple(range(40, 46))
+
+    def asked(model: LoadedModel, *, stop: tuple[str, ...] = ()) -> Request:
+        push = Plan((Steer(1, np.ones(model.d_model), 6.0),))
+        probe = Probe("p", 1, np.ones(model.d_model, np.float32))
+        sampling = Sampling(temperature=0.0, max_new_tokens=9, stop=stop)
+        return Request(
+            "w",
+            text,
+            sampling,
+            probes=(probe,),
+            capture=Capture(),
+            watch=lambda token, _: push if token == 2 else None,
+        )
+
     model = loaded("qwen3_5_text")
-    memory = ModelMemory(model.model, model.stack, model.device)
-    assert memory.reading_cache(1) is None
-    assert memory.reading_cache(2) is not None
+    engine = TransformersEngine(model)
+    gated = next(engine.run([asked(model)]))
+    assert gated.gate is not None and gated.gate.token == 3
+    # A stop text that begins in the middle makes the mean anew, under both plans in turn.
+    whole = model.tokenizer.decode(list(gated.token_ids))
+    cut = next(engine.run([asked(model, stop=(whole[-2:],))]))
+    assert 3 < len(cut.token_ids) < 9
+    push = Plan((Steer(1, np.ones(model.d_model), 6.0),))
+    ids = torch.tensor([[*text, *cut.token_ids]])
+    seen: list[torch.Tensor] = []
+
+    def act(_module: object, _inputs: object, output: object) -> object:
+        hidden = block_output(output).clone()
+        hidden[0, len(text) + 3 :] += torch.from_numpy(push.ops[0].direction * np.float32(6.0))
+        seen.append(hidden[0, len(text) :].mean(0))
+        return replace_block_output(output, hidden)
+
+    handle = model.stack.blocks[1].register_forward_hook(act)
+    with torch.inference_mode():
+        model.model(input_ids=ids, use_cache=False)
+    handle.remove()
+    np.testing.assert_allclose(cut.pooled[1], seen[0].numpy(), rtol=1e-3, atol=1e-3)  # pyright: ignore
     forgets = loaded("openai-gpt")
-    with pytest.raises(EngineError, match="keeps nothing"):
-        ModelMemory(forgets.model, forgets.stack, forgets.device).reading_cache(2)
+    with pytest.raises(EngineError, match="keeps nothing of the tokens before it"):
+        next(TransformersEngine(forgets).run([asked(forgets)]))
 
 
 def test_a_prompt_longer_than_the_context_is_refused_before_it_runs() -> None:
@@ -172,7 +205,8 @@ def test_a_response_ends_where_the_context_does() -> None:
 
 def test_values_that_are_not_finite_fail_their_request_and_no_other() -> None:
     model = load_tiny("llama", dtype=torch.float16)
-    push = Plan((Steer(1, np.ones(model.d_model), 1e9),))
+    # Each may act in float16; together they leave it.
+    push = Plan((Steer(1, np.eye(model.d_model)[0], 6e4), Steer(1, np.eye(model.d_model)[0], 5e4)))
     asked = [
         Request(f"r{i}", tuple(range(40, 50 + i)), Sampling(max_new_tokens=6), capture=Capture())
         for i in range(4)

@@ -216,8 +216,8 @@ def test_what_a_watch_may_not_do_is_refused() -> None:
     with pytest.raises(ZeroDivisionError):
         one(engine, request(loaded, watch=lambda *_: 1 // 0))
     assert one(engine, request(loaded)).finish_reason == "length"
-    with pytest.raises(EngineError, match="cannot call"):
-        refuse_watch(request(loaded, watch=Script({})), "vLLM")
+    with pytest.raises(EngineError, match="which the vllm engine does not have"):
+        refuse_watch(request(loaded, watch=Script({})), "vllm")
 
 
 def test_the_last_token_passes_only_the_layers_that_are_read_or_acted_on() -> None:

@@ -19,6 +19,7 @@ from personascope.engines._transformers._prefill import Entry, Prefilled, entry_
 from personascope.engines._transformers._rows import Queued, Row, new_row
 from personascope.engines._transformers._taps import ForwardHooks, StopForward
 from personascope.engines._transformers._watch import ask_watches
+from personascope.errors import EngineError
 from personascope.interventions import BatchedPlans, Counters, PlanTable, plan_for_part
 from personascope.models import LoadedModel
 
@@ -148,6 +149,11 @@ class Batch:
         for row in self.rows:
             row.fed += 1
         stopped, gated = ask_watches(self.rows, self.counters, self.loaded)
+        if gated and self.memory.whole:
+            raise EngineError(
+                f"a watch switched a plan on; {self.loaded.model_id} keeps nothing of the tokens before it",
+                hint="give the request its plan from the start: a watch can only stop this model",
+            )
         ended: list[tuple[int, FinishReason | None]] = [
             (index, "alarm" if index in stopped else "length")
             for index, row in enumerate(self.rows)

@@ -17,7 +17,6 @@ from personascope.engines._transformers._memory import (
 )
 from personascope.engines._transformers._taps import ForwardHooks
 from personascope.engines._transformers._trial import fits
-from personascope.errors import EngineError
 from personascope.models import LayerStack
 
 log = logging.getLogger(__name__)
@@ -75,22 +74,11 @@ class ModelMemory:
         return DynamicCache(config=self._config)
 
     def reading_cache(self, n_parts: int) -> DynamicCache | None:
-        """Return what a sequence that is read in parts is kept in; None if nothing need be kept of it.
-
-        Raises:
-            EngineError: If there are several parts, and the model keeps nothing between them.
-        """
+        """Return what a sequence that is read in parts is kept in; None if nothing need be kept of it."""
         if self.keys:
             # Without the config no layer drops what leaves its window: the end can be cut off again.
             return DynamicCache()
-        if n_parts == 1:
-            return None
-        if self.kind is NoMemory:
-            raise EngineError(
-                "this model keeps nothing of earlier tokens that could be gone on from",
-                hint="act with one plan on the whole response: a watch can only stop it",
-            )
-        return self.new_cache()
+        return None if n_parts == 1 else self.new_cache()
 
     def start(
         self, stack: LayerStack, taps: ForwardHooks, budget: int, device: torch.device, slots: int

@@ -50,7 +50,8 @@ def fits(
         together: Try rows of several lengths.
     """
     prompts = [
-        tuple(vocabulary // 3 + offset for offset in prompt) for prompt in (_MIXED if together else _EQUAL)
+        tuple((vocabulary // 3 + offset) % vocabulary for offset in prompt)
+        for prompt in (_MIXED if together else _EQUAL)
     ]
     try:
         memory = start(len(prompts))
@@ -69,6 +70,8 @@ def fits(
             for row in rows:
                 row.tokens.append(vocabulary // 4)
                 row.fed += 1
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # a model may raise anything on a cache that is not its own
         log.debug("a memory does not fit the model: %s: %s", type(error).__name__, error)
         return False
