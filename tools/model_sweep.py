@@ -1,6 +1,7 @@
 """Check every class of the installed Transformers that writes text, tiny and random, against Transformers.
 
     python tools/model_sweep.py                     all classes, and docs/models.md anew
+    python tools/model_sweep.py --continue          the same, where a run was cut short
     python tools/model_sweep.py qwen3_5_text mamba  these model types, printed alone
 
 Each class is built from its own config, shrunk (tests/tiny_configs.py), and checked as
@@ -23,6 +24,7 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
 PAGE = ROOT / "docs" / "models.md"
+RESULTS = ROOT / "build" / "model_sweep.json"
 SECONDS = 60
 CHUNK = 12
 MARK = "RESULT "
@@ -94,7 +96,7 @@ def outcome(result: dict[str, object], operation: str) -> str:
     """Return the outcome of one operation of a class."""
     if "checks" in result:
         return result["checks"][operation][0]  # type: ignore[index]
-    return "CRASH" if "crash" in result else "ERROR"
+    return "CRASH" if "crash" in result else "ERROR" if "refused" in result else "NOT_BUILT"
 
 
 def page(classes: dict[str, str], wrappers: dict[str, str], results: dict[str, dict[str, object]]) -> str:
@@ -124,6 +126,7 @@ def page(classes: dict[str, str], wrappers: dict[str, str], results: dict[str, d
         "  steered and capped responses against an edit by a plain hook, a batch against each request alone.",
         "- ERROR: refused by name, with the reason in the last column.",
         "- SILENTLY_WRONG: differs. CRASH: fails in another way.",
+        "- NOT_BUILT: no tiny model of the class could be made, which says nothing about a real one.",
         "",
         f"{len(whole)} of the {len(decoders)} causal-LM classes with a text decoder of their own are",
         f"SUPPORTED in every operation ({share:.0%}).",
@@ -172,12 +175,16 @@ def main(asked: list[str]) -> int:
     from tiny_configs import causal_classes, image_text_classes
 
     classes, wrappers = causal_classes(), image_text_classes()
-    chosen = asked or [*classes, *wrappers]
-    results: dict[str, dict[str, object]] = {}
+    resumed = asked == ["--continue"]
+    asked = [] if resumed else asked
+    results: dict[str, dict[str, object]] = json.loads(RESULTS.read_text()) if resumed else {}
+    chosen = [t for t in asked or [*classes, *wrappers] if t not in results]
     chunks = [chosen[start : start + CHUNK] for start in range(0, len(chosen), CHUNK)]
+    RESULTS.parent.mkdir(exist_ok=True)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         for part in pool.map(in_a_process, chunks):
             results |= part
+            RESULTS.write_text(json.dumps(results))
             for model_type, result in part.items():
                 print(model_type, json.dumps(result)[:400], flush=True)
     if not asked:

@@ -33,7 +33,7 @@ KINDS = {
     "granitemoehybrid": StateMemory,
     "lfm2": StateMemory,
     "falcon_h1": StateMemory,
-    "recurrent_gemma": StateMemory,
+    "recurrent_gemma": NoMemory,
     "mamba": StateMemory,
     "bamba": StateMemory,
     "nemotron_h": StateMemory,

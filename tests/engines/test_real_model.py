@@ -8,10 +8,8 @@ import torch
 
 from personascope.chat import Message
 from personascope.engines import Capture, Completion, Request, Sampling, TransformersEngine
-from personascope.errors import EngineError, ModelError
+from personascope.errors import ModelError
 from personascope.models import load, resolve
-from personascope.models._load import assemble
-from personascope.models._source import ModelSource
 
 pytestmark = pytest.mark.real
 QUESTIONS = [
@@ -108,25 +106,3 @@ def test_bfloat16_means_equal_a_float32_teacher_forced_pass() -> None:
             longer.append(float(error))
     # Processors round in ways of their own: on one with AMX a single response comes to 1.01e-2.
     assert np.median(longer) <= 1e-2 and max(longer) <= 1.2e-2
-
-
-def test_a_model_without_attention_is_refused() -> None:
-    """Layers that keep no keys and values have no place in the cache: never silently wrong."""
-    import transformers
-
-    from tiny import tiny_tokenizer
-
-    tokenizer = tiny_tokenizer("chatml")
-    config = transformers.MambaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, state_size=4
-    )
-    model = transformers.MambaForCausalLM(config).eval()
-    with pytest.raises(EngineError, match="keys and values"):
-        engine = TransformersEngine(
-            assemble(model, tokenizer, source=ModelSource("tiny/mamba", "folder", ()))
-        )
-        list(
-            engine.run(
-                [Request("r", (Message("user", "Hi."),), Sampling(max_new_tokens=3), capture=Capture())]
-            )
-        )

@@ -256,7 +256,7 @@ def test_a_full_disk_leaves_nothing_behind(
 
 
 def test_a_file_that_is_no_gguf_is_named(fake: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"model\.gguf cannot be converted"):
+    with pytest.raises(ModelError, match=r"model\.gguf is no whole GGUF file"):
         convert_gguf([fake], cache_dir=tmp_path / "cache")
     assert not list((tmp_path / "cache" / "gguf").iterdir())
 

@@ -120,10 +120,14 @@ class BackboneCall:
         """Number of tokens before these, padding included; None if the cache holds some and counts none."""
         if self.cache is None:
             return 0
-        try:
+        layers = getattr(self.cache, "layers", None)
+        if layers is None:
             return int(self.cache.get_seq_length())
-        except ValueError:  # All of its layers are recurrences.
-            return None if self.cache.has_previous_state() else 0
+        # The first layer alone says nothing where it is a recurrence that the model keeps elsewhere.
+        counts = [int(layer.get_seq_length()) for layer in layers if hasattr(layer, "get_seq_length")]
+        if counts or not layers:
+            return max(counts, default=0)
+        return None if self.cache.has_previous_state() else 0
 
 
 def _names(module: nn.Module) -> list[str]:
