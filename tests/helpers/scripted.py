@@ -14,7 +14,7 @@ import torch
 import transformers
 
 from personascope.engines import Request
-from personascope.engines._transformers import _engine
+from personascope.engines._transformers import _batch
 from templates import Family
 from tiny import family_tokenizer
 
@@ -65,7 +65,7 @@ def save_family(family: Family, folder: Path, *, eos: Sequence[str] = ()) -> Pat
 
 def script_replies(patch: pytest.MonkeyPatch, reply: Callable[[Request], Sequence[int]]) -> None:
     """Let every reply of the Transformers engine be what ``reply`` says, its last token the end."""
-    whole, draw = _engine._Batch._draw, _engine.draw
+    whole, draw = _batch.Batch._draw, _batch.draw
     wanted: list[int] = []
 
     def drawing(batch, rows, logits):  # type: ignore[no-untyped-def]
@@ -79,5 +79,5 @@ def script_replies(patch: pytest.MonkeyPatch, reply: Callable[[Request], Sequenc
         assert len(wanted) == len(draw(logits, *args))
         return torch.tensor(wanted, device=logits.device)
 
-    patch.setattr(_engine._Batch, "_draw", drawing)
-    patch.setattr(_engine, "draw", drawn)
+    patch.setattr(_batch.Batch, "_draw", drawing)
+    patch.setattr(_batch, "draw", drawn)

@@ -84,7 +84,8 @@ class Batch:
                     refill()
             if not self.rows:
                 continue
-            self._parts_changed()
+            with torch.inference_mode():
+                self._parts_changed()
             taps = self.taps
             taps.reader, taps.editor, taps.last = self.reader, self.editor, self._last_layer()
             with torch.inference_mode():
@@ -141,6 +142,7 @@ class Batch:
     def _step(self) -> list[Completion]:
         """Feed every row's newest token; draw the next one or end the row."""
         state: torch.Tensor | None = None
+        self.reader.begin_step()
         with suppress(StopForward):
             state = self.memory.step(self.rows)
         self.memory.finish_step()
