@@ -25,8 +25,9 @@ def plans() -> list[Plan]:
     ]
 
 
+@pytest.mark.parametrize("use_cache", [True, False])
 @pytest.mark.parametrize("number", range(3))
-def test_generate_under_a_plan_equals_the_engine(number: int) -> None:
+def test_generate_under_a_plan_equals_the_engine(number: int, use_cache: bool) -> None:
     loaded, plan = load_tiny("llama"), plans()[number]
     engine = TransformersEngine(load_tiny("llama"))
     sampling = Sampling(temperature=0, max_new_tokens=9, min_new_tokens=9)
@@ -44,6 +45,7 @@ def test_generate_under_a_plan_equals_the_engine(number: int) -> None:
             min_new_tokens=9,
             do_sample=False,
             pad_token_id=0,
+            use_cache=use_cache,
         )
     for row in range(len(PROMPTS)):
         mine = wanted[str(row)]
