@@ -67,7 +67,9 @@ COMMANDS = {
     "export": Entry("_interop:export", _FILES, "Write a map or a plan in a form that other programs read."),
     "corpus": Entry("_corpus:corpus_app", _FILES, "Check a corpus, or look at one."),
     "doctor": Entry(
-        "_doctor:doctor", _FILES, "Check the installation, or with --model whether a model runs as it should."
+        "_doctor:doctor",
+        _FILES,
+        "Check the installation, or with --model whether a model runs as it should; exit code 1 if not.",
     ),
 }
 

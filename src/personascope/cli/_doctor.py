@@ -28,7 +28,7 @@ def doctor(
     transcript: bool = typer.Option(False, help="Check a base model with plain transcripts."),
     trust_remote_code: bool = TRUST,
 ) -> None:
-    """Check the installation, or with --model one model; exit code 1 if something is broken."""
+    """Check the installation, or with --model whether a model runs as it should; exit code 1 if not."""
     if model is not None:
         _check_model(model, dtype, device, transcript, trust_remote_code)
         return

@@ -127,7 +127,8 @@ def _resolve_hub(name: str, revision: str | None, cache_dir: Path | None) -> Mod
         ) from error
     except hub_errors.EntryNotFoundError as error:
         raise ModelError(
-            f"{name}{at} has no config.json", hint="name a repository in Transformers' format"
+            f"{name}{at} has no config.json",
+            hint="name a repository in Transformers' format; fetch an adapter's files, and name their folder",
         ) from error
     except (OSError, ValueError, hub_errors.HfHubHTTPError) as error:
         raise ModelError(f"{name}{at} cannot be fetched: {error}", hint="try again when online") from error
