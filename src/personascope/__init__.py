@@ -1,7 +1,8 @@
 """personascope: map the persona space of language models and find their Assistant Axis.
 
 The names below are what a notebook begins with; each is imported when it is used. Everything else is in the
-rooms: `personascope.dynamics.monitor`, `personascope.evals`, `personascope.report` and their like.
+rooms: `personascope.api` does what the commands do; `personascope.dynamics.monitor`, `personascope.evals`,
+`personascope.report` and their like are below it.
 """
 
 from personascope._lazy import attach

@@ -1,3 +1,4 @@
+from .api import MappedModel
 from .calibration import calibrate
 from .corpus import load_corpus
 from .directions import norms_for, steering_plan
@@ -15,6 +16,7 @@ __version__: str
 __all__ = [
     "Ablate",
     "Cap",
+    "MappedModel",
     "PersonaMap",
     "Plan",
     "Request",

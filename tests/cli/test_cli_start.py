@@ -13,9 +13,13 @@ import pytest
 from cli_case import save_model, write_corpus
 
 from helpers.cli import personascope, personascope_process
-from personascope import engines
+from personascope import api, engines
 from personascope.cli import _options
 from personascope.cli._app import COMMANDS, load_command
+from personascope.corpus.dialogues import DOMAINS
+from personascope.dynamics.conversations import AUDITORS
+from personascope.dynamics.harm import PlanOn
+from personascope.dynamics.monitor import ASSISTANT_LIKE
 from personascope.engines._names import ENGINES
 from personascope.interventions import Plan, Steer
 from personascope.mapping import PROFILES, Vectors
@@ -70,7 +74,7 @@ def test_the_package_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "room", ["calibration", "corpus", "dynamics", "engines", "evals", "interop", "judge"]
+    "room", ["api", "calibration", "corpus", "dynamics", "engines", "evals", "interop", "judge"]
 )
 def test_every_name_that_a_room_hands_on_exists(room: str) -> None:
     module = __import__(f"personascope.{room}", fromlist=["__all__"])
@@ -87,6 +91,11 @@ def test_choices_are_those_that_exist() -> None:
     assert get_args(_options.EngineName) == ENGINES
     assert set(get_args(_options.ProfileName)) == set(PROFILES)
     assert get_args(_options.VectorsName) == get_args(Vectors)
+    assert get_args(_options.PlanOnName) == get_args(PlanOn)
+    assert _options.DOMAINS.split(",") == list(DOMAINS)
+    assert _options.ASSISTANT_LIKE.split(",") == list(ASSISTANT_LIKE)
+    assert _options.AUDITORS == AUDITORS
+    assert _options.numbers(_options.STRENGTHS.default, "strengths") == list(api.STRENGTHS)
     assert "<quick|standard|paper>" in personascope("map", "--help").out
 
 

@@ -12,6 +12,9 @@ import pytest
 from harm_case import D, FakeEngine, YesJudge, corpus, save_map
 
 from helpers.cli import personascope
+from personascope import judge as judges
+from personascope.api import MappedModel, RunLayout, _inputs
+from personascope.cli import _evaluate_harm
 from personascope.corpus.datasets import load_harmful_questions
 from personascope.directions import spread_roles
 from personascope.dynamics.harm import harm_design, harm_result, read_harm, run_harm
@@ -376,14 +379,12 @@ def test_a_tiny_model_answers_twice_and_a_plan_may_act_on_the_second_reply_alone
 
 
 def test_the_command_prints_writes_and_draws(found, tmp_path, monkeypatch) -> None:
-    from personascope.cli import _evaluate_harm
-
     engine, judge = FakeEngine(found), YesJudge()
-    monkeypatch.setattr(_evaluate_harm, "open_engine", lambda *_, **__: (found, engine))
-    monkeypatch.setattr(_evaluate_harm, "load_corpus", lambda _: corpus())
-    monkeypatch.setattr(
-        _evaluate_harm, "open_judge", lambda name, *_, **__: None if name == "none" else judge
-    )
+    mapped = MappedModel(RunLayout(tmp_path / "run"), found, "fake", {})
+    monkeypatch.setattr(MappedModel, "engine", engine)
+    monkeypatch.setattr(_evaluate_harm, "open_run", lambda *_, **__: mapped)
+    monkeypatch.setattr(_inputs, "load_corpus", lambda _: corpus())
+    monkeypatch.setattr(judges, "parse_judge", lambda name, *_, **__: None if name == "none" else judge)
     args = ["evaluate", "harm", str(tmp_path / "run"), "--roles", "12", "--questions", "4", "--draws", "5"]
     silent = personascope(*args, "--judge", "none")
     assert silent.code == 0, silent.err

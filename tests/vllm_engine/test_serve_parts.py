@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from interop.map_case import save_map
-from personascope.cli._serve import map_axis
+from personascope.api import axis_probes
 from personascope.engines import PlanStore
 from personascope.errors import EngineError
 from personascope.interventions import Plan, PlanModel, Steer
@@ -199,9 +199,9 @@ def test_the_command_names_all_that_the_server_needs(tmp_path):
 def test_the_axis_of_a_map_becomes_a_probe(tmp_path):
     found = save_map(tmp_path / "run")
     files: Any = SimpleNamespace(model_id="moved", revision="abc", n_layers=4, d_model=24)
-    probes = map_axis(tmp_path / "run", files)
+    probes = axis_probes(found, files)
     assert (probes.names, probes.layers) == (("axis",), (found.middle_layer,))
     assert np.array_equal(probes.directions[0], found.unit_axis(found.middle_layer))
     files.revision = "abd"
     with pytest.raises(EngineError, match="is of some/model"):
-        map_axis(tmp_path / "run", files)
+        axis_probes(found, files)

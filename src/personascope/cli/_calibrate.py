@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
-from rich.table import Table as Grid
 
-from personascope import report
-from personascope.calibration import PLAN, RESULT, Sample, SweepSettings, calibrate, parse_window
-from personascope.cli._console import PARTLY, err, out, this_command
-from personascope.cli._engine import JudgeChoice, open_engine, run_folder
-from personascope.cli._judging import print_judging
+from personascope import api
+from personascope.cli._console import PARTLY, err, out
+from personascope.cli._judging import choose_judge, print_judging
 from personascope.cli._options import (
     ADDRESS,
     ANYWAY,
@@ -40,15 +35,10 @@ from personascope.cli._options import (
     names,
     numbers,
 )
-from personascope.cli._verdict import open_found_map
-from personascope.corpus import load_corpus
-from personascope.corpus.datasets import load_jailbreak_set
-from personascope.errors import UsageError
-from personascope.judge import harm_warning
+from personascope.cli._run import open_run
 
 if TYPE_CHECKING:
     from personascope.calibration import Calibration
-    from personascope.judge import Judge
 
 
 def calibrate_model(
@@ -91,39 +81,26 @@ def calibrate_model(
     anyway: bool = ANYWAY,
 ) -> None:
     """Sweep caps over layers and floors; recommend one (section 5 of the paper)."""
-    make_judge = _judge_maker(
-        JudgeChoice.read(
-            judge,
-            fallback_judge,
-            headers=judge_header,
-            fallback_headers=fallback_header,
-            price=judge_price,
-            fallback_price=fallback_price,
-            max_cost=max_cost,
-        )
-    )
-    persona_map = open_found_map(run, anyway=anyway)
-    bands = (
-        None
-        if windows is None
-        else tuple(parse_window(band, persona_map.n_layers) for band in names(windows))
+    chosen = choose_judge(
+        judge,
+        fallback_judge,
+        headers=judge_header,
+        fallback_headers=fallback_header,
+        price=judge_price,
+        fallback_price=fallback_price,
+        max_cost=max_cost,
     )
     floors = tuple(numbers(axis_percentiles, "axis-percentiles"))
-    texts, attacks = load_corpus(corpus), None
-    if dataset or personas:
-        attacks = load_jailbreak_set(dataset or None, personas=personas)
-    sample = Sample.open(run_folder(run))
-    _, engine = open_engine(
-        persona_map,
+    mapped = open_run(
+        run,
         model=model,
-        kind=engine_kind,
+        engine=engine_kind,
         dtype=dtype,
         max_batch=max_batch,
         workers=workers,
         address=address,
     )
-    settings = SweepSettings(
-        windows=bands,
+    settings = api.SweepSettings(
         axis_percentiles=floors,
         draws=draws,
         roles=roles,
@@ -132,29 +109,27 @@ def calibrate_model(
         questions=questions,
         max_capability_loss=max_capability_loss,
     )
-    folder = out_folder or run_folder(run) / "calibration"
-    result = calibrate(
-        engine,
-        sample,
-        texts,
-        out=folder,
-        judge=make_judge,
-        settings=settings,
-        jailbreaks=attacks,
+    found = api.calibrate(
+        mapped,
+        settings,
+        windows=None if windows is None else names(windows),
+        dataset=dataset,
+        personas=personas,
+        corpus=corpus,
+        judge=chosen,
+        out=out_folder,
         seed=seed,
         restart=restart,
-        command=this_command(),
+        anyway=anyway,
     )
+    result = found.calibration
     _print_calibration(result)
-    figure = folder / "pareto.png"
-    report.save_calibration_figure(figure, result)
-    out.print(f"cells in {folder / RESULT}, figure in {figure}")
-    if result.jailbreak.caveats:
-        err.print(f"[yellow]warning:[/] {harm_warning()}", soft_wrap=True)
-    scorer = make_judge()
-    print_judging(scorer.name, scorer.stats)
-    if result.plan is not None:
-        out.print(f"[bold]recommended:[/] {result.recommended} ({result.why}); plan in {folder / PLAN}")
+    out.print(f"cells in {found.cells}, figure in {found.figure}")
+    if found.warning:
+        err.print(f"[yellow]warning:[/] {found.warning}", soft_wrap=True)
+    print_judging(found.judge.name, found.judge.stats)
+    if found.plan is not None:
+        out.print(f"[bold]recommended:[/] {result.recommended} ({result.why}); plan in {found.plan}")
     else:
         out.print(f"[bold]no cap is recommended:[/] {result.why}")
     if result.partial:
@@ -162,22 +137,11 @@ def calibrate_model(
         raise typer.Exit(PARTLY)
 
 
-def _judge_maker(choice: JudgeChoice) -> Callable[[], Judge]:
-    if choice.spec.strip() == "none":
-        raise UsageError("a sweep needs a judge", hint="give --judge rules, openai:... or local:...")
-
-    @cache
-    def make() -> Judge:
-        judge = choice.open()
-        assert judge is not None
-        return judge
-
-    return make
-
-
 def _print_calibration(result: Calibration) -> None:
+    from rich.table import Table
+
     caveats = dict.fromkeys(result.jailbreak.caveats.values())
-    grid = Grid(
+    grid = Table(
         title="caps, each less no plan; * on the Pareto front"
         + "".join(f"\n[yellow](harmful by the {caveat})[/]" for caveat in caveats)
     )

@@ -42,8 +42,8 @@ def this_command() -> str:
 
 
 def say(text: str) -> None:
-    """Say on standard error what is being done, before it takes its time."""
-    err.print(f"{text} ...", style="dim", markup=False, soft_wrap=True)
+    """Say on standard error what is being done, before it takes its time, and what is left out."""
+    err.print(text, style="dim", markup=False, soft_wrap=True)
 
 
 def print_error(error: PersonascopeError) -> None:

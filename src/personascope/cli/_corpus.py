@@ -6,7 +6,6 @@ from collections import Counter
 from pathlib import Path
 
 import typer
-from rich.table import Table
 
 from personascope.cli._console import out
 from personascope.corpus import check_corpus, load_corpus
@@ -62,6 +61,8 @@ def show(
     groups: dict[str, list[str]] = {}
     for entry in corpus.roles:
         groups.setdefault(entry.group, []).append(entry.name)
+    from rich.table import Table
+
     table = Table("group", "n", "roles")
     for group, names in sorted(groups.items()):
         table.add_row(group, str(len(names)), ", ".join(names))

@@ -7,34 +7,14 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from personascope import report
+from personascope import api
 from personascope.cli._console import PARTLY, err, out, say
-from personascope.corpus.dialogues import load_cases
-from personascope.dynamics import read_drift
-from personascope.dynamics.causes import find_causes
-from personascope.dynamics.conversations import CASES
-from personascope.dynamics.trajectories import compare_replays, contrasts, trajectories
-from personascope.judge import Embedder
-from personascope.report import (
-    Brief,
-    ClusterData,
-    PredictionData,
-    ReplayData,
-    TrajectoryData,
-    write_cases_page,
-)
-from personascope.store import write_json
 
 if TYPE_CHECKING:
-    from personascope.dynamics import DriftRun
     from personascope.dynamics.causes import Causes
     from personascope.dynamics.trajectories import Contrast, Replays, Trajectories
     from personascope.stats import Interval
-
-
-RESULTS = "results.json"
 
 
 def drift(
@@ -49,70 +29,37 @@ def drift(
     seed: int = typer.Option(0, help="Random seed of folds, shuffles and bootstrap draws."),
 ) -> None:
     """Analyse conversations: where each domain goes, and which messages do it."""
-    say(f"reading {talks}")
-    run = read_drift(talks)
-    at = run.layer if layer is None else layer
-    title = f"{run.manifest['identity']['model']['id']}, layer {at}"
     if against is not None:
-        _side_by_side(run, read_drift(against), at, title, seed)
+        _side_by_side(api.compare_with_replay(talks, against, layer=layer, seed=seed, tell=say), against)
         return
-    record: dict[str, object] = {"layer": at}
-    found = trajectories(run, layer=at, seed=seed)
-    _print_trajectories(found)
-    record["trajectories"] = found.record()
-    report.trajectory_figure(
-        talks / "trajectories.png", TrajectoryData.of(found, f"Positions of replies: {title}")
+    found = api.drift(
+        talks, layer=layer, causes=causes, embedding=embedding, shuffles=shuffles, seed=seed, tell=say
     )
-    if len(found.domains) > 1:
-        differences = contrasts(run, layer=at, seed=seed)
-        _print_contrasts(differences)
-        record["contrasts"] = [one.record() for one in differences]
-    if causes:
-        say("embedding the user's messages, and regressing positions on them")
-        encoder = Embedder() if embedding is None else Embedder(embedding)
-        why = find_causes(run, encoder, layer=at, shuffles=shuffles, seed=seed)
-        _print_causes(why)
-        record["causes"] = why.record(rows=False)
-        name = f"{title}, messages by {why.embedding.rpartition('/')[2]}"
-        shown = [why.prediction("position"), why.prediction("change")]
-        report.prediction_figure(
-            talks / "prediction.png", PredictionData.of(shown, f"Held-out prediction: {name}")
-        )
-        report.cluster_figure(
-            talks / "clusters.png", ClusterData.of(why.clusters, f"Kinds of messages: {name}")
-        )
-    write_json(talks / RESULTS, record)
-    out.print(f"figures and {RESULTS} in {talks}")
-    left = [dialogue for dialogue in run.dialogues if dialogue.ended is None]
-    if left:
+    _print_trajectories(found.trajectories)
+    if found.contrasts:
+        _print_contrasts(found.contrasts)
+    if found.causes is not None:
+        _print_causes(found.causes)
+    out.print(f"figures and {found.results.name} in {talks}")
+    if found.unfinished:
         err.print(
-            f"[yellow]partly done:[/] {len(left)} of {len(run.dialogues)} conversations are not over; their "
-            "exchanges so far were counted",
+            f"[yellow]partly done:[/] {found.unfinished} of {len(found.run.dialogues)} conversations are not "
+            "over; their exchanges so far were counted",
             soft_wrap=True,
         )
         raise typer.Exit(PARTLY)
 
 
-def _side_by_side(run: DriftRun, other: DriftRun, layer: int, title: str, seed: int) -> None:
-    few = len(run.dialogues) <= 6
-    found = compare_replays(run, other, by="dialogue" if few else "domain", layer=layer, seed=seed)
+def _side_by_side(found: Replays, folder: Path) -> None:
     _print_replays(found)
-    folder = other.path
-    write_json(folder / "replay.json", found.record())
-    report.replay_figure(folder / "replay.png", ReplayData.of(found, f"The same user turns again: {title}"))
-    write_cases(folder / "replay.html", run, other)
     out.print(f"replay.json, replay.png and replay.html in {folder}")
     for id in found.missing:
         err.print(f"[yellow]in one run alone:[/] {escape(id)}")
 
 
-def write_cases(path: Path, plain: DriftRun, again: DriftRun) -> None:
-    """Write a run and its replay side by side; what is known of the case studies stands above them."""
-    briefs = {f"{CASES}/{case.id}": Brief(case.title, case.brief) for case in load_cases()}
-    write_cases_page(path, plain, again, briefs)
-
-
 def _print_trajectories(found: Trajectories) -> None:
+    from rich.table import Table
+
     table = Table(title=f"Mean position at layer {found.layer}: 0 is the mean role, 1 the default Assistant")
     for name in ("domain", "exchange", "n", "position", "95%"):
         table.add_column(name, justify="left" if name == "domain" else "right")
@@ -126,6 +73,8 @@ def _print_trajectories(found: Trajectories) -> None:
 
 
 def _print_contrasts(found: tuple[Contrast, ...]) -> None:
+    from rich.table import Table
+
     table = Table(title="Differences between domains; null: shuffled labels of whole topics, middle 95%")
     for name in ("domains", "measure", "difference", "95%", "null", "p", "n", "paired p"):
         table.add_column(name, justify="left" if name in ("domains", "measure") else "right")
@@ -146,6 +95,8 @@ def _print_contrasts(found: tuple[Contrast, ...]) -> None:
 
 
 def _print_causes(found: Causes) -> None:
+    from rich.table import Table
+
     table = Table(title=f"R2 of ridge regression on the user's messages ({found.embedding})")
     for name in ("target", "held out by", "held-out R2", "95%", "shuffled", "beyond domain", "in sample"):
         table.add_column(name, justify="left" if name in ("target", "held out by") else "right")
@@ -177,6 +128,8 @@ def _print_causes(found: Causes) -> None:
 
 
 def _print_replays(found: Replays) -> None:
+    from rich.table import Table
+
     table = Table(title=f"Positions at layer {found.layer}, plain and replayed")
     for name in ("conversations", "exchange", "n", "plain", "replayed", "difference", "95%", "capped"):
         table.add_column(name, justify="left" if name == "conversations" else "right")

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
-from rich.table import Table as Grid
 
-from personascope.cli._conditions import Comparison, evaluation_folder
+from personascope import api
 from personascope.cli._console import PARTLY, err, out
-from personascope.cli._engine import open_engine
 from personascope.cli._options import (
     ADDRESS,
     BATCH,
@@ -25,12 +23,11 @@ from personascope.cli._options import (
     EngineName,
     names,
 )
-from personascope.evals import PLAIN, RESULTS
-from personascope.stats import paired_difference
-from personascope.store import write_json
+from personascope.cli._run import open_run
 
 if TYPE_CHECKING:
-    from personascope.evals.harness import Capability, CapabilityTask
+    from personascope.api import CapabilityEvaluation
+    from personascope.stats import Difference
 
 
 def capability(
@@ -50,61 +47,51 @@ def capability(
     address: str = ADDRESS,
 ) -> None:
     """Capability: tasks of lm-evaluation-harness without a plan, with plans, and with their controls."""
-    from personascope.evals.harness import DEFAULT_TASKS
-    from personascope.evals.harness import capability as run_tasks
-
-    wanted = Comparison.read("", plans, draws)
-    _, engine = open_engine(
+    acting = api.load_plans(plans or ())
+    mapped = open_run(
         run,
         model=model,
-        kind=engine_kind,
+        engine=engine_kind,
         dtype=dtype,
         max_batch=max_batch,
         workers=workers,
         address=address,
     )
-    chosen = [PLAIN, *wanted.with_controls(run)]
-    todo = DEFAULT_TASKS if tasks is None else names(tasks)
-    found: dict[str, Capability] = {c.name: run_tasks(engine, c.plan, todo, limit=limit) for c in chosen}
-    grid = Grid("condition", "task", "metric", "value", "documents", "less no plan", "95%", "p", "fired")
-    for name, results in found.items():
-        for task in results.tasks:
-            metric = task.headline
-            grid.add_row(
-                name,
-                task.name,
-                f"{metric.name} ({metric.filter})",
-                f"{metric.value:.4f}",
-                str(task.documents),
-                *_against(task, found["plain"]),
-                _fired(results),
-            )
-    out.print(grid)
-    folder = evaluation_folder(run, out_folder, "capability")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / RESULTS, {name: results.record() for name, results in found.items()})
-    out.print(f"results in {folder / RESULTS}")
-    failed = {task: why for results in found.values() for task, why in results.failed.items()}
-    for task, why in failed.items():
+    found = api.capability(
+        mapped,
+        acting,
+        tasks=None if tasks is None else names(tasks),
+        draws=draws,
+        limit=limit,
+        out=out_folder,
+    )
+    _print_rows(found)
+    out.print(f"results in {found.results}")
+    for task, why in found.failed.items():
         err.print(f"[yellow]not run:[/] {task} {why}", soft_wrap=True)
-    if failed:
+    if found.failed:
         raise typer.Exit(PARTLY)
 
 
-def _fired(results: Capability) -> str:
-    """Return the share of generated tokens on which caps fired; "" where none is known."""
-    share = results.firing.get("firing_share")
-    return "" if share is None else f"{share:.0%}"
+def _print_rows(found: CapabilityEvaluation) -> None:
+    from rich.table import Table
+
+    grid = Table("condition", "task", "metric", "value", "documents", "less no plan", "95%", "p", "fired")
+    for row in found.rows:
+        metric, fired = row.task.headline, row.firing_share
+        grid.add_row(
+            row.condition,
+            row.task.name,
+            f"{metric.name} ({metric.filter})",
+            f"{metric.value:.4f}",
+            str(row.task.documents),
+            *_difference(row.against_plain),
+            "" if fired is None else f"{fired:.0%}",
+        )
+    out.print(grid)
 
 
-def _against(task: CapabilityTask, plain: Capability) -> tuple[str, str, str]:
-    """Return a task's difference from no plan on the same documents, its interval, and the p-value."""
-    other = next((t for t in plain.tasks if t.name == task.name), None)
-    if other is None or other is task or not task.headline.per_document:
+def _difference(found: Difference | None) -> tuple[str, str, str]:
+    if found is None:
         return "", "", ""
-    common = sorted(task.headline.per_document.keys() & other.headline.per_document.keys())
-    found = paired_difference(
-        [task.headline.per_document[key] for key in common],
-        [other.headline.per_document[key] for key in common],
-    )
     return f"{found.estimate:+.4f}", f"{found.low:+.4f} to {found.high:+.4f}", f"{found.p_value:.4f}"

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from personascope import engines, report
-from personascope.cli._conditions import Comparison, evaluation_folder
-from personascope.cli._console import PARTLY, err, out, say, this_command
-from personascope.cli._engine import open_engine, open_judge, open_map
-from personascope.cli._judging import print_judging
+from personascope import api
+from personascope.cli._console import PARTLY, err, out
+from personascope.cli._judging import choose_judge, print_judging
 from personascope.cli._options import (
     ADDRESS,
     BATCH,
@@ -39,27 +36,13 @@ from personascope.cli._options import (
     WORKERS,
     DtypeName,
     EngineName,
+    numbers,
 )
+from personascope.cli._run import open_run
 from personascope.cli._tables import print_table
-from personascope.corpus import load_corpus
-from personascope.corpus.datasets import load_chats, load_jailbreak_set
-from personascope.directions import nearest_roles, plan_model
-from personascope.evals import (
-    RESULTS,
-    evaluation_table,
-    jailbreak_trials,
-    opening_trials,
-    ordinary_trials,
-    run_evaluation,
-    susceptibility_trials,
-)
-from personascope.interventions import PlanModel
-from personascope.store import write_json
 
 if TYPE_CHECKING:
-    from personascope.engines import LocalEngine
-    from personascope.evals import Condition, Trials
-    from personascope.judge import Judge
+    from personascope.api import Comparison, Evaluation
 
 
 def susceptibility(
@@ -89,8 +72,8 @@ def susceptibility(
     restart: bool = RESTART,
 ) -> None:
     """Role susceptibility: who the model says it is when it plays a role (section 3.2 of the paper)."""
-    wanted = Comparison.read(strengths, plans, draws, layer, seed)
-    scorer = open_judge(
+    compare = _comparison(strengths, plans, draws, layer)
+    chosen = choose_judge(
         judge,
         fallback_judge,
         headers=judge_header,
@@ -99,20 +82,28 @@ def susceptibility(
         fallback_price=fallback_price,
         max_cost=max_cost,
     )
-    persona_map = open_map(run)
-    trials = susceptibility_trials(load_corpus(corpus), nearest_roles(persona_map, roles), prompts=prompts)
-    _, engine = open_engine(
-        persona_map,
+    mapped = open_run(
+        run,
         model=model,
-        kind=engine_kind,
+        engine=engine_kind,
         dtype=dtype,
         max_batch=max_batch,
         workers=workers,
         address=address,
-        layer=layer,
     )
-    conditions = wanted.conditions(persona_map, engine, run)
-    _evaluate(engine, trials, conditions, run, out_folder, scorer, seed, restart)
+    _print(
+        api.susceptibility(
+            mapped,
+            compare,
+            roles=roles,
+            prompts=prompts,
+            corpus=corpus,
+            judge=chosen,
+            out=out_folder,
+            seed=seed,
+            restart=restart,
+        )
+    )
 
 
 def jailbreak(
@@ -144,8 +135,8 @@ def jailbreak(
     restart: bool = RESTART,
 ) -> None:
     """Persona jailbreaks: how often a persona gets what it should not."""
-    wanted = Comparison.read(strengths, plans, draws, layer, seed)
-    scorer = open_judge(
+    compare = _comparison(strengths, plans, draws, layer)
+    chosen = choose_judge(
         judge,
         fallback_judge,
         headers=judge_header,
@@ -154,20 +145,28 @@ def jailbreak(
         fallback_price=fallback_price,
         max_cost=max_cost,
     )
-    chosen = load_jailbreak_set(dataset or None, personas=personas, limit=limit)
-    trials = jailbreak_trials(chosen)
-    persona_map, engine = open_engine(
+    mapped = open_run(
         run,
         model=model,
-        kind=engine_kind,
+        engine=engine_kind,
         dtype=dtype,
         max_batch=max_batch,
         workers=workers,
         address=address,
-        layer=layer,
     )
-    conditions = wanted.conditions(persona_map, engine, run)
-    _evaluate(engine, trials, conditions, run, out_folder, scorer, seed, restart)
+    _print(
+        api.jailbreak(
+            mapped,
+            compare,
+            dataset=dataset,
+            personas=personas,
+            limit=limit,
+            judge=chosen,
+            out=out_folder,
+            seed=seed,
+            restart=restart,
+        )
+    )
 
 
 def pretrained(
@@ -198,8 +197,8 @@ def pretrained(
     restart: bool = RESTART,
 ) -> None:
     """Pre-trained models: what a base model says of itself, steered with an axis (section 3.2)."""
-    wanted = Comparison.read(strengths, plans, draws, layer, seed)
-    scorer = open_judge(
+    compare = _comparison(strengths, plans, draws, layer)
+    chosen = choose_judge(
         judge,
         fallback_judge,
         headers=judge_header,
@@ -208,33 +207,27 @@ def pretrained(
         fallback_price=fallback_price,
         max_cost=max_cost,
     )
-    persona_map, engine = open_engine(
+    mapped = open_run(
         run,
         model=model,
-        kind=engine_kind,
+        engine=engine_kind,
         dtype=dtype,
         max_batch=max_batch,
         workers=workers,
         address=address,
-        layer=layer,
     )
-    target = plan_model(persona_map)
-    if base is not None:
-        if isinstance(engine, engines.RayEngine):
-            # Its workers' memory is the next ones'.
-            engine.close()
-        say(f"loading {base}")
-        engine = engines.load_engine(
-            base, engine=engine_kind, dtype=dtype, max_batch=max_batch, workers=workers, address=address
+    _print(
+        api.pretrained(
+            mapped,
+            compare,
+            base=base,
+            samples=samples,
+            judge=chosen,
+            out=out_folder,
+            seed=seed,
+            restart=restart,
         )
-        if engine.chat is None:
-            # The unit of strengths is measured on chats, which a base model needs as a transcript.
-            engine = engine.with_transcript()
-        info = engine.info
-        target = PlanModel(info.model_id, info.model_revision, info.n_layers, info.d_model)
-    trials = opening_trials(engine, samples=samples)
-    conditions = wanted.conditions(persona_map, engine, run, target=target)
-    _evaluate(engine, trials, conditions, run, out_folder, scorer, seed, restart)
+    )
 
 
 def coherence(
@@ -258,60 +251,38 @@ def coherence(
     restart: bool = RESTART,
 ) -> None:
     """Coherence of answers to ordinary questions: repetition, script and language, perplexity."""
-    wanted = Comparison.read(strengths, plans, draws, layer, seed)
-    trials = ordinary_trials(load_chats(chats, limit=limit).chats)
-    persona_map, engine = open_engine(
+    compare = _comparison(strengths, plans, draws, layer)
+    mapped = open_run(
         run,
         model=model,
-        kind=engine_kind,
+        engine=engine_kind,
         dtype=dtype,
         max_batch=max_batch,
         workers=workers,
         address=address,
-        layer=layer,
     )
-    conditions = wanted.conditions(persona_map, engine, run)
-    _evaluate(engine, trials, conditions, run, out_folder, None, seed, restart)
+    _print(
+        api.coherence(mapped, compare, chats=chats, limit=limit, out=out_folder, seed=seed, restart=restart)
+    )
 
 
-def _evaluate(
-    engine: LocalEngine,
-    trials: Trials,
-    conditions: Sequence[Condition],
-    run: Path,
-    out_folder: Path | None,
-    judge: Judge | None,
-    seed: int,
-    restart: bool,
-) -> None:
-    for problem in trials.problems:
-        err.print(f"[yellow]left out:[/] {problem}", soft_wrap=True)
-    folder = evaluation_folder(run, out_folder, trials.name)
-    done = run_evaluation(
-        engine,
-        trials,
-        conditions,
-        out=folder,
-        judge=judge,
-        seed=seed,
-        restart=restart,
-        command=this_command(),
-    )
-    table = evaluation_table(folder, seed=seed)
-    write_json(folder / RESULTS, table.as_dict())
-    print_table(table)
-    out.print(f"{done.responses} responses in {folder}; results in {folder / RESULTS}")
-    if judge is not None and done.judge is not None:
-        print_judging(judge.name, done.judge)
-    if trials.rubrics and done.unscored == done.responses:
+def _comparison(strengths: str, plans: list[Path] | None, draws: int, layer: int | None) -> Comparison:
+    steps = tuple(numbers(strengths, "strengths"))
+    return api.Comparison(steps, api.load_plans(plans or ()), draws, layer)
+
+
+def _print(found: Evaluation) -> None:
+    run = found.run
+    print_table(found.table)
+    out.print(f"{run.responses} responses in {run.path}; results in {found.results}")
+    if found.judge is not None and run.judge is not None:
+        print_judging(found.judge.name, run.judge)
+    if found.figure is None:
         out.print("nothing is labelled yet: give the same command a judge to label them and draw the figure")
     else:
-        title = f"{trials.name}: {engine.info.model_id}"
-        out.print(
-            f"figure in {report.save_evaluation_figure(folder / f'{trials.name}.png', table, title=title)}"
-        )
-    if done.partial and judge is not None:
+        out.print(f"figure in {found.figure}")
+    if found.partial:
         err.print(
-            f"[yellow]partly done:[/] {done.unscored} responses have no label; run the same command again"
+            f"[yellow]partly done:[/] {run.unscored} responses have no label; run the same command again"
         )
         raise typer.Exit(PARTLY)

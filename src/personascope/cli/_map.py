@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from personascope import engines, mapping
+from personascope import api
 from personascope.cli._console import PARTLY, err, out, say, this_command
-from personascope.cli._engine import open_judge
-from personascope.cli._judging import print_judging
+from personascope.cli._judging import choose_judge, print_judging
 from personascope.cli._options import (
     ADDRESS,
     BATCH,
@@ -34,13 +33,10 @@ from personascope.cli._options import (
     names,
 )
 from personascope.cli._show import print_map
-from personascope.corpus import load_corpus
 from personascope.errors import UsageError
-from personascope.models import EMBEDDED
-from personascope.space import PersonaMap
 
 if TYPE_CHECKING:
-    from personascope.mapping import ProfileChanges, RunEstimate
+    from personascope.mapping import RunEstimate
 
 
 def map_model(
@@ -93,30 +89,8 @@ def map_model(
     dry_run: bool = typer.Option(False, help="Print what it would take, and stop."),
 ) -> None:
     """Role-play the corpus with a model and write its persona map; the same command resumes a run."""
-    if judge is None:
-        if model not in EMBEDDED:
-            raise UsageError(
-                f"no judge was named for {model}",
-                hint="add --judge openai:MODEL@BASE_URL, --judge local:MODEL, --judge rules or --judge none",
-            )
-        judge = "rules"
-    changes: ProfileChanges = {
-        "roles": roles,
-        "prompts": prompts,
-        "questions": questions,
-        "kinds": None if kinds is None else names(kinds),
-        "default_samples": default_samples,
-        "max_new_tokens": max_new_tokens,
-        # A length that was asked for is not probed.
-        "longest": max_new_tokens,
-        "role_information": role_information,
-        "keep": None if keep is None else _keep(keep),
-    }
-    texts = load_corpus(corpus)
-    # Whatever the corpus cannot give is said before a model is loaded.
-    mapping.build_design(texts, mapping.resolve_profile(profile, **changes), seed, Path(model).name)
-    scorer = open_judge(
-        judge,
+    chosen = choose_judge(
+        api.default_judge(model) if judge is None else judge,
         fallback_judge,
         headers=judge_header,
         fallback_headers=fallback_header,
@@ -124,51 +98,61 @@ def map_model(
         fallback_price=fallback_price,
         max_cost=max_cost,
     )
-    say(f"loading {model}")
-    engine = engines.load_engine(
+    prepared = api.prepare_map(
         model,
-        engine=engine_kind,
-        dtype=dtype,
-        device=device,
-        device_map=device_map,
-        max_batch=max_batch,
-        transcript=transcript,
-        trust_remote_code=trust_remote_code,
-        workers=workers,
-        address=address,
+        profile,
+        corpus=corpus,
+        judge=chosen,
+        seed=seed,
+        loading={
+            "engine": engine_kind,
+            "dtype": dtype,
+            "device": device,
+            "device_map": device_map,
+            "max_batch": max_batch,
+            "transcript": transcript,
+            "trust_remote_code": trust_remote_code,
+            "workers": workers,
+            "address": address,
+        },
+        tell=say,
+        roles=roles,
+        prompts=prompts,
+        questions=questions,
+        kinds=None if kinds is None else names(kinds),
+        default_samples=default_samples,
+        max_new_tokens=max_new_tokens,
+        # A length that was asked for is not probed.
+        longest=max_new_tokens,
+        role_information=role_information,
+        keep=None if keep is None else _keep(keep),
     )
     if dry_run:
-        say("probing how long responses are")
-        design = mapping.design_run(engine, texts, mapping.resolve_profile(profile, **changes), seed=seed)
-        out.print(f"length            {design.profile.max_new_tokens} tokens at most")
-        _print_estimate(mapping.estimate(engine, design, judge=scorer))
+        say("probing how long responses are ...")
+        longest, estimate = prepared.estimate()
+        out.print(f"length            {longest} tokens at most")
+        _print_estimate(estimate)
         return
-    folder = out_folder or Path("runs") / Path(model).name
+    layout = prepared.layout if out_folder is None else api.RunLayout(out_folder)
     begun = time.monotonic()
-    result = mapping.run_map(
-        engine,
-        texts,
-        profile,
-        out=folder,
-        judge=scorer,
-        restart=restart,
-        command=this_command(),
-        seed=seed,
+    result = prepared.run(
+        out=layout.folder,
         vectors=vectors,
         adjust_length=adjust_length,
-        **changes,
+        restart=restart,
+        command=this_command(),
     )
     got = result.collected
     seconds = time.monotonic() - begun
     scores = ", ".join(f"{score}: {count}" for score, count in sorted(got.scores.items()))
     out.print(
-        f"{got.rollouts} of {got.total} responses in {folder} ({seconds:.0f} s); scores {scores or 'none'}; "
-        f"{got.empty} empty, {got.unscored} unscored"
+        f"{got.rollouts} of {got.total} responses in {layout.folder} ({seconds:.0f} s); "
+        f"scores {scores or 'none'}; {got.empty} empty, {got.unscored} unscored"
     )
-    if scorer is not None and got.judge is not None:
-        print_judging(scorer.name, got.judge)
+    if prepared.judge is not None and got.judge is not None:
+        print_judging(prepared.judge.name, got.judge)
     if result.space is not None:
-        print_map(PersonaMap.open(folder / mapping.MAP), ends=10, layers=False, scores=False)
+        print_map(api.PersonaMap.open(layout.map), ends=10, layers=False, scores=False)
     if got.partial:
         err.print(f"[yellow]partly done:[/] {got.problem}; run the same command again to go on")
         raise typer.Exit(PARTLY)

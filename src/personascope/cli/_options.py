@@ -12,6 +12,12 @@ EngineName = Literal["auto", "transformers", "vllm"]
 ProfileName = Literal["quick", "standard", "paper"]
 VectorsName = Literal["played", "rubric"]
 DtypeName = Literal["auto", "bfloat16", "float32", "float16"]
+PlanOnName = Literal["both", "second"]
+"""Choices and built-in names of other rooms, said here so that a command's help loads none of them."""
+
+DOMAINS = "coding,writing,therapy,philosophy"
+ASSISTANT_LIKE = "coding,writing"
+AUDITORS = "scripted, self, local:MODEL, openai:MODEL@BASE_URL"
 
 RUN = typer.Argument(..., help="Run folder of the model's map.")
 RUN_KEPT = typer.Argument(..., help="Run folder of a map that kept responses (the default).")

@@ -12,21 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.table import Table
 
-from personascope import directions
-from personascope.cli._console import PARTLY, err, out, this_command
-from personascope.cli._engine import open_engine, open_map
+from personascope import api
+from personascope.cli._console import PARTLY, err, out
 from personascope.cli._options import DTYPE, LAYER, MODEL, RESTART, DtypeName
-from personascope.dynamics import projection
+from personascope.cli._run import open_run
 from personascope.errors import UsageError
-from personascope.interop import Transcript, TranscriptSource
-from personascope.interventions import Plan
 from personascope.text import escape_controls, escape_controls_in_json
 
 if TYPE_CHECKING:
     from personascope.dynamics.projection import Counted, Projected
-    from personascope.interop import Unreadable
 
 
 _LISTED = 20
@@ -76,77 +71,35 @@ def project(
         raise UsageError(
             f"--tokens has no place in --format {form}", hint="take --format json or jsonl, or --out FOLDER"
         )
-    if restart and out_folder is None:
-        raise UsageError("--restart goes with --out", hint="name the run folder by --out")
-    opened = TranscriptSource.open(source)
-    applied = None if plan is None else Plan.load(plan)
-    # A source without a conversation is refused before the model is loaded.
-    _must_hold_some(opened, limit)
-    persona_map = open_map(map_folder)
-    at = persona_map.middle_layer if layer is None else layer
-    persona_map.unit_axis(at)
-    probes = directions.parse_probes(persona_map, probe or (), at)
-    _, engine = open_engine(persona_map, model=model, dtype=dtype)
-    counted = projection.Counted(opened.name, at)
-    entries: Iterator[Projected]
-    if out_folder is None:
-        projector = projection.Projector(
-            engine, persona_map, layer=at, probes=probes, tokens=tokens, max_tokens=max_tokens, plan=applied
-        )
-        names = [named.name for named in projector.probes]
-        read = enumerate(opened.read(limit=limit))
-        entries = (projector.project(entry, number) for number, entry in read)
-    else:
-        run = projection.run_projection(
-            engine,
-            persona_map,
-            opened,
-            out=out_folder,
-            layer=at,
-            probes=probes,
-            tokens=tokens,
-            limit=limit,
-            max_tokens=max_tokens,
-            plan=applied,
-            restart=restart,
-            command=this_command(),
-        )
-        names, entries = list(run.probes), iter(run)
-    _write(entries, counted, form, names, tokens=tokens)
+    found = api.project(
+        open_run(map_folder, model=model, dtype=dtype),
+        source,
+        probes=probe or (),
+        layer=layer,
+        tokens=tokens,
+        limit=limit,
+        max_tokens=max_tokens,
+        plan=plan,
+        out=out_folder,
+        restart=restart,
+    )
+    _write(iter(found), found.counted, form, list(found.probes), tokens=tokens)
     if out_folder is not None:
         err.print(f"written to {out_folder}", markup=False, soft_wrap=True)
-    if counted.wrong:
-        _say_problems(counted)
+    if found.counted.wrong:
+        _say_problems(found.counted)
         raise typer.Exit(PARTLY)
-
-
-def _must_hold_some(opened: TranscriptSource, limit: int | None) -> None:
-    """Raise if nothing in a source is a conversation.
-
-    Raises:
-        UsageError: With the first reason.
-    """
-    problems = 0
-    first: Unreadable | None = None
-    for entry in opened.read(limit=limit):
-        if isinstance(entry, Transcript):
-            return
-        first = first or entry
-        problems += 1
-    more = f" ({problems - 1} more entries are none either)" if problems > 1 else ""
-    what = f"{first.where}: {first.reason}" if first else f"{opened.name} is empty"
-    raise UsageError(
-        f"{what}{more}", hint='give [{"role": "user", "content": "..."}, ...], one conversation or many'
-    )
 
 
 def _write(
     entries: Iterator[Projected], counted: Counted, form: Form, names: list[str], *, tokens: bool
 ) -> None:
-    """Write projected entries as they come, and count them."""
+    """Write projected entries as they come."""
+    from personascope.dynamics import projection
+
     head = list(islice(entries, 2))
     alone = len(head) == 1 and head[0].status == "projected"
-    passing = _counting(chain(head, entries), counted)
+    passing = chain(head, entries)
     if form is Form.CSV:
         left_out = _CSV_ENTRY if alone else ()
         columns = [column for column in projection.table_columns(names) if column not in left_out]
@@ -190,13 +143,9 @@ class _Cells:
         return sys.stdout.write(escape_controls(text) if sys.stdout.isatty() else text)
 
 
-def _counting(entries: Iterator[Projected], counted: Counted) -> Iterator[Projected]:
-    for entry in entries:
-        counted.add(entry)
-        yield entry
-
-
 def _as_json(entry: Projected, layer: int, *, tokens: bool) -> dict[str, Any]:
+    from personascope.dynamics import projection
+
     said = {"id": entry.id, "where": entry.where, "status": entry.status, "reason": entry.reason}
     turns = [
         projection.turn_row(turn) | (projection.token_values(turn) if tokens else {}) for turn in entry.turns
@@ -207,6 +156,10 @@ def _as_json(entry: Projected, layer: int, *, tokens: bool) -> dict[str, Any]:
 
 def _print_turns(entry: Projected, names: list[str], layer: int) -> None:
     """Print one conversation, a line a turn."""
+    from rich.table import Table
+
+    from personascope.dynamics import projection
+
     table = Table(title=f"Projection at layer {layer}; position 0 is the mean role, 1 the default Assistant")
     skipped = ("number", "id", "where", "status", "reason", "mended")
     columns = [column for column in projection.table_columns(names) if column not in skipped]
@@ -244,6 +197,8 @@ def _print_summary(counted: Counted) -> None:
             f"{mean['estimate']:+.3f}{limits} (0 is the mean role, 1 the default Assistant)",
             markup=False,
         )
+    from rich.table import Table
+
     table = Table(title=f"The {len(counted.lowest)} lowest replies")
     for name in ("conversation", "turn", "position", "percentile", "text"):
         table.add_column(name, justify="left" if name in ("conversation", "text") else "right")

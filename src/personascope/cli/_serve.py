@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
-from personascope import engines, models
+from personascope import api
 from personascope.cli._console import err, say
 from personascope.cli._options import ANYWAY, DTYPE, TRUST, DtypeName
-from personascope.cli._verdict import open_found_map
-from personascope.engines import PlanStore, Probe, ProbeSet
-from personascope.errors import EngineError
-from personascope.interventions import Plan
-from personascope.models import cache_root
+from personascope.cli._run import open_run
 from personascope.text import escape_controls
-
-if TYPE_CHECKING:
-    from personascope.models import ModelFiles
 
 
 def serve(
@@ -42,53 +34,28 @@ def serve(
     anyway: bool = ANYWAY,
 ) -> None:
     """Serve a model by vLLM; every request may name a plan and probes by digest (docs/serving.md)."""
-    plans = [Plan.load(folder) for folder in plan or ()]
-    say(f"reading {model}")
-    files = models.open_files(model, trust_remote_code=trust_remote_code)
-    kept = PlanStore((plan_store or cache_root() / "spool").resolve())
-    command = engines.serve_command(
-        files,
-        store=str(kept.folder),
-        dtype=engines.native_dtype() if dtype == "auto" else dtype,
+    plans = [api.open_plan(folder) for folder in plan or ()]
+    serving = api.prepare_server(
+        model,
+        plans=plans,
+        mapped=None if map_folder is None else open_run(map_folder),
+        anyway=anyway,
         host=host,
         port=port,
         api_key=api_key,
+        plan_store=plan_store,
+        dtype=dtype,
         allow_upload=allow_upload,
-        extra=[*(("--trust-remote-code",) if trust_remote_code else ()), *(extra or ())],
+        trust_remote_code=trust_remote_code,
+        extra=extra or (),
+        tell=say,
     )
-    for value in plans:
-        value.check_model(
-            model_id=files.model_id, revision=files.revision, n_layers=files.n_layers, d_model=files.d_model
-        )
-    probes = None if map_folder is None else map_axis(map_folder, files, anyway=anyway)
-    for value in plans:
-        err.print(f"plan {kept.put(value)} {value.name}", soft_wrap=True, markup=False)
-    if probes is not None:
+    for digest, value in serving.plans.items():
+        err.print(f"plan {digest} {value.name}", soft_wrap=True, markup=False)
+    for digest, probes in serving.probes.items():
         names = ", ".join(probes.names)
-        err.print(
-            f"probes {kept.put(probes)} {names}, layer {probes.layers[0]}", soft_wrap=True, markup=False
-        )
+        err.print(f"probes {digest} {names}, layer {probes.layers[0]}", soft_wrap=True, markup=False)
     if print_command:
-        typer.echo(escape_controls(str(command)))
+        typer.echo(escape_controls(str(serving.command)))
         return
-    command.execute()
-
-
-def map_axis(folder: Path, files: ModelFiles, *, anyway: bool = False) -> ProbeSet:
-    """Return the unit axis of a map at its middle layer as a probe.
-
-    Raises:
-        EngineError: If the map is of another model.
-        SpaceError: If the map found no axis, and the user did not say to go on.
-    """
-    persona_map = open_found_map(folder, anyway=anyway)
-    mine = persona_map.model
-    if (mine.revision, mine.n_layers, mine.d_model) != (files.revision, files.n_layers, files.d_model):
-        raise EngineError(
-            f"the map in {folder} is of {mine.id} ({mine.revision[:12]}), "
-            f"this is {files.model_id} ({files.revision[:12]})",
-            hint="serve the model that the map was made with, or map this one",
-        )
-    return ProbeSet.of(
-        (Probe("axis", persona_map.middle_layer, persona_map.unit_axis(persona_map.middle_layer)),)
-    )
+    serving.command.execute()

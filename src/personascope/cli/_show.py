@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import typer
-from rich import box
 from rich.markup import escape
-from rich.table import Table
 
+from personascope import api
 from personascope.cli._console import out, say
-from personascope.cli._engine import PLAYED, REPLAYED, open_map, run_folder
 from personascope.cli._judging import judged_by
 from personascope.cli._verdict import print_verdict
-from personascope.dynamics import read_drift
-from personascope.errors import UsageError
-from personascope.space import PersonaMap
+
+if TYPE_CHECKING:
+    import numpy as np
+    from rich.table import Table
+
+    from personascope.space import PersonaMap
 
 SHORT = {"not found": "no", "unknown": "-"}
 """How a grade is written in the table of layers."""
@@ -31,7 +32,7 @@ def show(
     scores: bool = typer.Option(False, help="Also print every role's counts by score."),
 ) -> None:
     """Print a map: its verdict, its figures by layer, and its roles from the Assistant's end to the other."""
-    persona_map = open_map(folder)
+    persona_map = api.open_map(folder, say)
     if persona_map.lacking:
         print_release(persona_map, ends=ends)
     else:
@@ -49,13 +50,14 @@ def print_release(persona_map: PersonaMap, *, ends: int) -> None:
         return
     raw = persona_map.stats.projections[middle]
     places = persona_map.to_units(raw, middle)
-    known = not np.isnan(places).all()
+    # Without both ends of the scale every position is NaN, which equals nothing.
+    known = bool((places == places).any())
     table = _table(
         f"Roles at layer {middle}, from the Assistant's end"
         + (" (0: mean role, 1: default)" if known else ", raw projections"),
         "rank", "role", "position" if known else "projection", "cosine",
     )  # fmt: skip
-    order = np.argsort(-raw, kind="stable")
+    order = (-raw).argsort(kind="stable")
     for rank, index in _both_ends(order, ends):
         if index is None:
             table.add_row("...", f"{len(order) - 2 * ends} more")
@@ -120,6 +122,9 @@ def _print_left_out(persona_map: PersonaMap) -> None:
 
 def _table(title: str, *columns: str) -> Table:
     """Return an empty table that fits 80 columns."""
+    from rich import box
+    from rich.table import Table
+
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
         table.add_column(name, justify="left" if name == "role" else "right", no_wrap=True)
@@ -152,7 +157,7 @@ def _layers(persona_map: PersonaMap) -> Table:
 def _roles(persona_map: PersonaMap, ends: int) -> Table:
     stats, middle = persona_map.stats, persona_map.middle_layer
     known = {} if persona_map.checks is None else persona_map.checks.roles
-    order = np.argsort(-stats.projections[middle])
+    order = (-stats.projections[middle]).argsort()
     table = _table(
         f"Roles at layer {middle}, from the Assistant's end (0: mean role, 1: default)",
         "rank", "role", "position", "95%", "cosine", *("played", "nats") if known else ("fully", "some"),
@@ -180,7 +185,7 @@ def _roles(persona_map: PersonaMap, ends: int) -> Table:
 
 
 def _or_dash(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.2f}"
+    return "-" if value != value else f"{value:.2f}"
 
 
 def _scores(persona_map: PersonaMap) -> Table:
@@ -200,21 +205,7 @@ def report(
 
     Case studies that were played and replayed get a page beside it, both versions next to each other.
     """
-    from personascope.cli._drift import write_cases
-    from personascope.report import write_report
-
-    target = out_file or folder / "report.html"
-    persona_map = open_map(folder)
-    if persona_map.lacking:
-        raise UsageError(
-            f"{folder} is an imported release: a report shows components and intervals, which it has not",
-            hint="personascope show prints its roles along the axis",
-        )
-    say("reading the map and its responses")
-    write_report(persona_map, folder if (folder / "units").is_dir() else None, target)
-    out.print(f"report: {target}")
-    plain, again = (run_folder(folder) / "drift" / name for name in (PLAYED, REPLAYED))
-    if plain.is_dir() and again.is_dir():
-        beside = target.with_name(f"{target.stem}_cases{target.suffix}")
-        write_cases(beside, read_drift(plain), read_drift(again))
-        out.print(f"case studies: {beside}")
+    pages = api.write_pages(folder, out=out_file, tell=say)
+    out.print(f"report: {pages.report}")
+    if pages.cases is not None:
+        out.print(f"case studies: {pages.cases}")

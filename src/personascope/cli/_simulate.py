@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from personascope import directions
-from personascope.cli._console import PARTLY, err, out, this_command
-from personascope.cli._engine import PLAYED, open_engine, open_map, read_headers, run_folder
+from personascope import api
+from personascope.cli._console import PARTLY, err, out
 from personascope.cli._options import (
     ADDRESS,
     AUDITOR_HEADER,
+    AUDITORS,
     BATCH,
+    DOMAINS,
     DTYPE,
     MODEL,
     RESTART,
@@ -26,18 +26,10 @@ from personascope.cli._options import (
     EngineName,
     names,
 )
-from personascope.corpus import load_corpus
-from personascope.corpus.dialogues import DOMAINS, load_cases, load_domains
-from personascope.dynamics import conversations, read_drift
-from personascope.dynamics.conversations import AUDITORS, case_scenarios, sample_scenarios, switched_scenarios
-from personascope.dynamics.monitor import Monitor
-from personascope.engines import Sampling
-from personascope.errors import UsageError
-from personascope.interventions import Plan
+from personascope.cli._run import open_run
 
 if TYPE_CHECKING:
-    from personascope.dynamics.conversations import Simulation
-
+    from personascope.api import Conversations
 
 PLAN = typer.Option(None, help="Plan under which the model replies; none if not given.")
 MONITOR = typer.Option(None, help="Drift monitor (monitor.json) that follows every conversation.")
@@ -60,7 +52,7 @@ def simulate_talks(
         None, "--out", help="Folder of the conversations; <run>/drift/simulated."
     ),
     domains: str = typer.Option(
-        ",".join(DOMAINS), help="Domains with commas: built-in names, or YAML files of the same form."
+        DOMAINS, help="Domains with commas: built-in names, or YAML files of the same form."
     ),
     cases: bool = typer.Option(False, "--cases", help="Play the case studies instead of the domains."),
     switch_at: int = typer.Option(
@@ -93,49 +85,37 @@ def simulate_talks(
     restart: bool = RESTART,
 ) -> None:
     """Let an auditor talk with the model, and read where each reply lies on the axis (section 4)."""
-    follower = _monitor(monitor, gate, stop_at_alarm)
-    scenarios = (
-        case_scenarios(load_cases()) if cases else sample_scenarios(load_domains(names(domains)), per_domain)
-    )
-    if switch_at is not None:
-        scenarios = switched_scenarios(scenarios, load_corpus(), switch_at, seed=seed)
-    if cases:
-        turns = max(turns, max(len(scenario.messages) for scenario in scenarios))
-    headers = read_headers(auditor_header)
-    conversations.check_auditor(auditor, headers)
-    acting = None if plan is None else Plan.load(plan)
-    persona_map = open_map(run)
-    at = persona_map.middle_layer if layer is None else layer
-    persona_map.unit_axis(at)
-    also = directions.parse_probes(persona_map, probes or (), at)
-    _, engine = open_engine(
-        persona_map,
+    follower = api.open_monitor(monitor, gate=gate, stop=stop_at_alarm)
+    mapped = open_run(
+        run,
         model=model,
-        kind=_kind(engine_kind, follower),
+        engine=engine_kind,
         dtype=dtype,
         max_batch=max_batch,
         workers=workers,
         address=address,
     )
-    done = conversations.simulate(
-        engine,
-        persona_map,
-        scenarios,
-        conversations.parse_auditor(
-            auditor, target=engine, min_turns=min_turns, max_batch=max_batch, headers=headers
-        ),
-        out=_folder(run, out_folder, PLAYED if cases else "simulated"),
+    done = api.simulate(
+        mapped,
+        domains=names(domains),
+        cases=cases,
+        switch_at=switch_at,
+        per_domain=per_domain,
         turns=turns,
-        layer=at,
-        probes=also,
-        plan=acting,
+        min_turns=min_turns,
+        auditor=auditor,
+        auditor_headers=api.read_headers(auditor_header or ()),
+        plan=plan,
         monitor=follower,
-        sampling=Sampling(temperature=temperature, max_new_tokens=max_new_tokens),
+        layer=layer,
+        probes=probes or (),
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        out=out_folder,
         seed=seed,
         restart=restart,
-        command=this_command(),
     )
-    _tell(done)
+    _print(done)
 
 
 def replay_talks(
@@ -158,78 +138,44 @@ def replay_talks(
     restart: bool = RESTART,
 ) -> None:
     """Say the same messages again under another plan, or under none."""
-    follower = _monitor(monitor, gate, stop_at_alarm)
-    before = read_drift(source)
-    acting = None if plan is None else Plan.load(plan)
-    persona_map = open_map(run)
-    also = directions.parse_probes(persona_map, probes or (), before.layer)
-    _, engine = open_engine(
-        persona_map,
+    follower = api.open_monitor(monitor, gate=gate, stop=stop_at_alarm)
+    mapped = open_run(
+        run,
         model=model,
-        kind=_kind(engine_kind, follower),
+        engine=engine_kind,
         dtype=dtype,
         max_batch=max_batch,
         workers=workers,
         address=address,
     )
-    done = conversations.replay(
-        engine,
-        persona_map,
-        before,
-        out=_folder(run, out_folder, f"{source.name}_replayed"),
-        probes=also,
-        plan=acting,
+    done = api.replay(
+        mapped,
+        source,
+        plan=plan,
         monitor=follower,
+        probes=probes or (),
+        out=out_folder,
         restart=restart,
-        command=this_command(),
     )
-    _tell(done)
+    _print(done)
 
 
-def _monitor(path: Path | None, gate: Path | None, stop: bool) -> Monitor | None:
-    if path is None:
-        if gate is not None or stop:
-            raise UsageError(
-                "an alarm is to act, and there is no monitor to raise it",
-                hint="add --monitor FILE; `personascope monitor` makes one",
-            )
-        return None
-    if gate is not None and stop:
-        raise UsageError("--gate and --stop-at-alarm were both given", hint="an alarm does one of them")
-    return Monitor.load(path, on_alarm="stop" if stop else None if gate is None else Plan.load(gate))
+def _print(found: Conversations) -> None:
+    from rich.table import Table
 
-
-def _kind(kind: str, monitor: Monitor | None) -> str:
-    """Return the engine: a monitor of tokens is asked between two tokens, which Transformers alone can do."""
-    return (
-        "transformers" if kind == "auto" and monitor is not None and monitor.rule.level == "token" else kind
-    )
-
-
-def _folder(run: Path, given: Path | None, name: str) -> Path:
-    return given or run_folder(run) / "drift" / name
-
-
-def _tell(done: Simulation) -> None:
-    run = read_drift(done.path)
+    run, done = found.run, found.simulation
     table = Table(title=f"Positions at layer {run.layer}: 0 is the mean role, 1 the default Assistant")
     for name in ("domain", "conversations", "exchanges", "first reply", "last reply", "alarms", "capped"):
         table.add_column(name, justify="left" if name == "domain" else "right")
-    for domain in dict.fromkeys(dialogue.domain for dialogue in run.dialogues):
-        talks = [d for d in run.dialogues if d.domain == domain and d.exchanges]
-        every = [exchange for talk in talks for exchange in talk.exchanges]
-        first = [float(run.positions(talk)[0]) for talk in talks]
-        last = [float(run.positions(talk)[-1]) for talk in talks]
-        passed = sum(exchange.prompt_tokens + exchange.token_count for exchange in every)
-        capped = sum(exchange.capped_tokens for exchange in every)
+    for one in found.domains:
         table.add_row(
-            domain,
-            str(len(talks)),
-            str(len(every)),
-            _mean(first),
-            _mean(last),
-            str(sum(exchange.alarm is not None for exchange in every)),
-            f"{capped / passed:.1%}" if passed and any(e.plan for e in every) else "",
+            one.domain,
+            str(one.conversations),
+            str(one.exchanges),
+            _position(one.first),
+            _position(one.last),
+            str(one.alarms),
+            "" if one.capped is None else f"{one.capped:.1%}",
         )
     out.print(table)
     out.print(f"{done.finished} of {done.dialogues} conversations are over, in {done.path}")
@@ -240,6 +186,5 @@ def _tell(done: Simulation) -> None:
         raise typer.Exit(PARTLY)
 
 
-def _mean(values: list[float]) -> str:
-    known = [value for value in values if value == value]
-    return f"{sum(known) / len(known):+.2f}" if known else "-"
+def _position(value: float) -> str:
+    return "-" if value != value else f"{value:+.2f}"

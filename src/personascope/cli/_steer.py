@@ -6,33 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
-from rich.table import Table
 
-from personascope.calibration import (
-    Sample,
-    axis_percentile_of_released,
-    cap_plan,
-    default_windows,
-    parse_window,
-    random_control,
-)
-from personascope.chat import Message
-from personascope.cli._console import err, out, say
-from personascope.cli._engine import open_engine, open_map, run_folder
+from personascope import api
+from personascope.cli._console import err, out
 from personascope.cli._options import ANYWAY, DTYPE, LAYER, MODEL, SEED, DtypeName, numbers
-from personascope.cli._verdict import open_found_map
-from personascope.corpus.datasets import load_chats
-from personascope.directions import norms_for, random_unit, steering_plan
-from personascope.engines import Request, Sampling
-from personascope.errors import UsageError
-from personascope.evals import PLAIN, Condition
-from personascope.interventions import Plan
+from personascope.cli._run import open_run
 
 if TYPE_CHECKING:
-    from personascope.calibration import Window
-    from personascope.chat import Conversation
-    from personascope.engines import Completion
-
+    from personascope.api import Answer
+    from personascope.interventions import Plan
 
 plan_app = typer.Typer(help="Make a plan, or say what one does.", no_args_is_help=True)
 
@@ -58,42 +40,39 @@ def steer(
 ) -> None:
     """Answer one question at several strengths along the Assistant Axis, side by side."""
     wanted = numbers(strengths, "strengths")
-    given = None if plan is None else Plan.load(plan)
-    persona_map = open_map(run) if given is not None else open_found_map(run, anyway=anyway)
-    _, engine = open_engine(persona_map, model=model, dtype=dtype, layer=layer)
-    conditions: list[Condition]
-    if given is not None:
-        conditions = [PLAIN, Condition("plan", "plan", given)]
-    else:
-        measured = norms_for(engine, run_folder(run))
-        conditions = []
-        for strength in wanted:
-            what = steering_plan(persona_map, strength, measured.mean, layer=layer) if strength else None
-            conditions.append(Condition(f"{strength:+g}" if strength else "0", "axis", what, strength))
-            if random and strength:
-                direction = random_unit(persona_map.d_model, 0)
-                other = steering_plan(persona_map, strength, measured.mean, layer=layer, direction=direction)
-                conditions.append(Condition(f"{strength:+g} random", "random", other, strength))
-    talk: Conversation = (Message("user", question),)
-    if system:
-        talk = (Message("system", system), *talk)
-    say(f"answering under {len(conditions)} conditions")
-    sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens)
-    done: dict[str, Completion] = {
-        c.id: c for c in engine.run(Request(c.name, talk, sampling, plan=c.plan) for c in conditions)
-    }
+    acting = None if plan is None else api.open_plan(plan)
+    mapped = open_run(run, model=model, dtype=dtype)
+    _print_answers(
+        "strength" if acting is None else "plan",
+        api.steer(
+            mapped,
+            question,
+            system=system,
+            strengths=wanted,
+            plan=acting,
+            random=random,
+            layer=layer,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            anyway=anyway,
+        ),
+    )
+
+
+def _print_answers(heading: str, answers: tuple[Answer, ...]) -> None:
+    from rich.table import Table
+
     table = Table(show_lines=True)
-    table.add_column("strength" if plan is None else "plan", justify="right")
+    table.add_column(heading, justify="right")
     table.add_column("answer", overflow="fold")
-    for condition in conditions:
-        completion = done[condition.name]
-        telemetry = completion.telemetry
+    for answer in answers:
+        telemetry = answer.completion.telemetry
         share = (
             f"\n[dim]caps fired on {telemetry.firing_share:.0%} of the tokens[/]"
             if telemetry and telemetry.fired
             else ""
         )
-        table.add_row(condition.name, completion.text.replace("[", "\\[") + share)
+        table.add_row(answer.name, answer.completion.text.replace("[", "\\[") + share)
     out.print(table)
 
 
@@ -108,11 +87,7 @@ def norms(
     dtype: DtypeName = DTYPE,
 ) -> None:
     """Measure the unit of strengths: the mean norm of the residual stream over ordinary chats."""
-    chosen = load_chats(chats, limit=limit)
-    for problem in chosen.problems:
-        err.print(f"[yellow]left out:[/] {problem}", markup=True)
-    _, engine = open_engine(run, model=model, dtype=dtype)
-    measured = norms_for(engine, run_folder(run), chats=chosen.chats, source=chosen.source)
+    measured = api.measure_norms(open_run(run, model=model, dtype=dtype), chats, limit=limit)
     for problem in measured.skipped:
         err.print(f"[yellow]left out:[/] {problem}")
     out.print(f"{measured.chats} chats of {measured.source}, {measured.tokens:,} tokens")
@@ -133,10 +108,8 @@ def plan_steer(
     anyway: bool = ANYWAY,
 ) -> None:
     """Make a plan that steers along the axis."""
-    persona_map = open_found_map(run, anyway=anyway)
-    _, engine = open_engine(persona_map, model=model, dtype=dtype, layer=layer)
-    measured = norms_for(engine, run_folder(run))
-    _write(steering_plan(persona_map, strength, measured.mean, layer=layer), out_folder)
+    mapped = open_run(run, model=model, dtype=dtype)
+    _write(api.make_steering_plan(mapped, strength, layer=layer, anyway=anyway), out_folder)
 
 
 @plan_app.command("cap")
@@ -162,18 +135,16 @@ def plan_cap(
     anyway: bool = ANYWAY,
 ) -> None:
     """Make a plan that holds the projection on the axis at or above a floor."""
-    if sum(floor is not None for floor in (axis_percentile, released_percentile, mean_plus_sd)) != 1:
-        raise UsageError(
-            "one floor is needed",
-            hint="give --axis-percentile 75, or --released-percentile 25 (the same)",
-        )
-    if released_percentile is not None:
-        axis_percentile = axis_percentile_of_released(released_percentile)
-    open_found_map(run, anyway=anyway)
-    sample = Sample.open(run_folder(run))
-    n_layers = sample.persona_map.n_layers
-    window: Window = default_windows(n_layers)[-1] if layers is None else parse_window(layers, n_layers)
-    _write(cap_plan(sample, window, axis_percentile=axis_percentile, mean_plus_sd=mean_plus_sd), out_folder)
+    mapped = open_run(run)
+    plan = api.make_cap_plan(
+        mapped,
+        layers=layers,
+        axis_percentile=axis_percentile,
+        released_percentile=released_percentile,
+        mean_plus_sd=mean_plus_sd,
+        anyway=anyway,
+    )
+    _write(plan, out_folder)
 
 
 @plan_app.command("random")
@@ -185,12 +156,14 @@ def plan_random(
     seed: int = SEED,
 ) -> None:
     """Make the control of a plan: the same on a random direction, caps with floors that fire as often."""
-    _write(random_control(run_folder(run), Plan.load(plan), draw, seed=seed), out_folder)
+    _write(api.make_random_control(open_run(run), plan, draw=draw, seed=seed), out_folder)
 
 
 @plan_app.command("explain")
 def plan_explain(folder: Path = typer.Argument(..., help="Folder of a plan.")) -> None:
     """Say in words what a plan does where."""
+    from personascope.interventions import Plan
+
     out.print(Plan.load(folder).explain(), markup=False)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.table import Table as Grid
-
 from personascope.cli._console import out
 
 if TYPE_CHECKING:
@@ -15,6 +13,8 @@ if TYPE_CHECKING:
 
 def print_table(table: Table) -> None:
     """Print a table: shares with intervals, against no plan and against random directions."""
+    from rich.table import Table as Grid
+
     grid = Grid(title=table.name)
     for name in ("condition", "measure", "share", "95%", "n", "less no plan", "p", "less random", "95% "):
         grid.add_column(name, justify="left" if name in ("condition", "measure") else "right")
@@ -49,6 +49,8 @@ def print_table(table: Table) -> None:
 
 def print_harm(found: HarmResult) -> None:
     """Print the bins, the correlations beside random directions, and the fit."""
+    from rich.table import Table as Grid
+
     caveat = f"\n[yellow]({found.caveat})[/]" if found.caveat else ""
     grid = Grid(title=f"harmful second replies by position of the first, layer {found.layer}{caveat}")
     for name in ("position", "from", "to", "harmful", "95%", "n"):

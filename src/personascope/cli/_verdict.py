@@ -1,13 +1,13 @@
-"""Saying whether a map is one: at length where it is shown, on a line where it is used."""
+"""Saying at length whether a map is one."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from personascope.cli._console import err, out
-from personascope.cli._engine import open_map
-from personascope.errors import SpaceError
-from personascope.space import PersonaMap
+from personascope.cli._console import out
+
+if TYPE_CHECKING:
+    from personascope.space import PersonaMap
 
 GRADE_STYLE = {"found": "green", "weak": "yellow", "not found": "red", "unknown": "dim"}
 
@@ -39,21 +39,3 @@ def print_verdict(persona_map: PersonaMap) -> None:
             f"role information {checks.information:.2f} nats a token on average; "
             f"above {checks.threshold:.2f} (95% of the default's under neutral prompts) it played"
         )
-
-
-def open_found_map(folder: Path, *, anyway: bool) -> PersonaMap:
-    """Open a map for a command that acts along its axis, and say the verdict on stderr.
-
-    Raises:
-        StoreError: If there is no map in the folder.
-        SpaceError: If the map's verdict is that there is no axis, and the user did not say to go on.
-    """
-    persona_map = open_map(folder)
-    verdict = persona_map.verdict()
-    if verdict.axis.grade == "not found" and not anyway:
-        raise SpaceError(
-            f"the map in {persona_map.folder} found no axis: {'; '.join(verdict.axis.reasons)}",
-            hint="map with more (--profile standard), with another corpus, or add --anyway to go on",
-        )
-    err.print(f"verdict on the map: {verdict.headline}", markup=False)
-    return persona_map

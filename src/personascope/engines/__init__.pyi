@@ -19,7 +19,7 @@ from ._load import LocalEngine, load_engine
 from ._local import native_dtype
 from ._ray import RayEngine
 from ._transformers import OperationCheck, TransformersEngine, verify_model
-from ._vllm import PlanStore, ProbeSet, serve_command
+from ._vllm import PlanStore, ProbeSet, ServeCommand, serve_command
 
 __all__ = [
     "CAPABILITIES",
@@ -39,6 +39,7 @@ __all__ = [
     "Sampling",
     "ScoreRequest",
     "Scored",
+    "ServeCommand",
     "TransformersEngine",
     "TriggeredPlan",
     "TurnActivations",

@@ -1,8 +1,8 @@
 from ._basics import BasicsRows, run_basics
-from ._conditions import PLAIN, Condition, steering_conditions
+from ._conditions import PLAIN, Condition, check_strengths, steering_conditions
 from ._evaluations import RESULTS, evaluation_table, harm_caveats
 from ._rows import read_evaluation
-from ._run import run_evaluation
+from ._run import EvalRun, run_evaluation
 from ._tables import Result, Table, label_measure, make_table
 from ._trials import Trial, Trials, jailbreak_trials, opening_trials, ordinary_trials, susceptibility_trials
 
@@ -11,10 +11,12 @@ __all__ = [
     "RESULTS",
     "BasicsRows",
     "Condition",
+    "EvalRun",
     "Result",
     "Table",
     "Trial",
     "Trials",
+    "check_strengths",
     "evaluation_table",
     "harm_caveats",
     "jailbreak_trials",

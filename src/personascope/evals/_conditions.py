@@ -42,6 +42,19 @@ class Condition:
 PLAIN = Condition("plain", "plain", strength=0.0)
 
 
+def check_strengths(strengths: Sequence[float]) -> None:
+    """Refuse strengths that cannot be compared.
+
+    Raises:
+        UsageError: If one is given twice, or none but 0.
+    """
+    if len(set(strengths)) < len(strengths) or not any(strengths):
+        raise UsageError(
+            f"the strengths are {', '.join(f'{s:g}' for s in strengths)}",
+            hint="give each once, and one but 0",
+        )
+
+
 def steering_conditions(
     persona_map: PersonaMap,
     strengths: Sequence[float],
@@ -60,11 +73,7 @@ def steering_conditions(
     Raises:
         UsageError: If a strength is given twice, or none but 0.
     """
-    if len(set(strengths)) < len(strengths) or not any(strengths):
-        raise UsageError(
-            f"the strengths are {', '.join(f'{s:g}' for s in strengths)}",
-            hint="give each once, and one but 0",
-        )
+    check_strengths(strengths)
     conditions = [PLAIN]
     for strength in sorted(s for s in strengths if s):
         plan = steering_plan(persona_map, strength, norms, layer=layer, model=model)

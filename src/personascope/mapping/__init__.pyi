@@ -1,6 +1,6 @@
 from ._design import DEFAULT, build_design
 from ._estimate import RunEstimate, estimate, estimate_disk
-from ._map import design_run, run_map
+from ._map import MapResult, design_run, run_map
 from ._plan import ProfileChanges, plan_run, resolve_profile
 from ._profile import PROFILES, Profile
 from ._publish import MAP
@@ -11,6 +11,7 @@ __all__ = [
     "DEFAULT",
     "MAP",
     "PROFILES",
+    "MapResult",
     "Profile",
     "ProfileChanges",
     "RunEstimate",

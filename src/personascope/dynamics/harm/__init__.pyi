@@ -1,12 +1,13 @@
 from ._design import harm_design
 from ._result import HarmResult, harm_result
 from ._rows import read_harm
-from ._run import PlanOn, run_harm
+from ._run import HarmRun, PlanOn, run_harm
 from ._statistics import Correlation
 
 __all__ = [
     "Correlation",
     "HarmResult",
+    "HarmRun",
     "PlanOn",
     "harm_design",
     "harm_result",

@@ -1,5 +1,12 @@
 from ._baseline import MonitorBaseline
-from ._calibrate import ASSISTANT_LIKE, MonitorEvaluation, calibrate_monitor, evaluate_monitor, switched_of
+from ._calibrate import (
+    ASSISTANT_LIKE,
+    MonitorEvaluation,
+    MonitorReport,
+    calibrate_monitor,
+    evaluate_monitor,
+    switched_of,
+)
 from ._monitor import MONITOR_JSON, Monitor
 from ._rules import Cusum, Threshold
 from ._streamer import DriftStreamer
@@ -12,6 +19,7 @@ __all__ = [
     "Monitor",
     "MonitorBaseline",
     "MonitorEvaluation",
+    "MonitorReport",
     "Threshold",
     "calibrate_monitor",
     "evaluate_monitor",

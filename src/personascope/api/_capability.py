@@ -1,0 +1,108 @@
+"""Tasks of lm-evaluation-harness without a plan, with plans, and with their controls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from personascope.api._comparison import with_controls
+from personascope.api._layout import RESULTS
+from personascope.api._mapped_model import MappedModel
+from personascope.evals import PLAIN
+from personascope.interventions import Plan
+from personascope.stats import Difference, paired_difference
+from personascope.store import write_json
+
+if TYPE_CHECKING:
+    from personascope.evals.harness import Capability, CapabilityTask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CapabilityRow:
+    """A task under a condition.
+
+    Attributes:
+        condition: Name of the condition.
+        task: What came of it.
+        against_plain: Difference from no plan on the same documents; None for no plan itself, and for scores
+            that no document has.
+        firing_share: Share of generated tokens on which caps fired; None where there are none.
+    """
+
+    condition: str
+    task: CapabilityTask
+    against_plain: Difference | None
+    firing_share: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CapabilityEvaluation:
+    """What came of all tasks under all conditions.
+
+    Attributes:
+        conditions: Condition -> what the harness said.
+        results: File of the results.
+    """
+
+    conditions: Mapping[str, Capability]
+    results: Path
+
+    @property
+    def rows(self) -> tuple[CapabilityRow, ...]:
+        """Every task under every condition, beside no plan."""
+        plain = {task.name: task for task in self.conditions[PLAIN.name].tasks}
+        return tuple(
+            CapabilityRow(name, task, _against(task, plain.get(task.name)), found.firing.get("firing_share"))
+            for name, found in self.conditions.items()
+            for task in found.tasks
+        )
+
+    @property
+    def failed(self) -> Mapping[str, str]:
+        """Task -> why it was not run."""
+        return {task: why for found in self.conditions.values() for task, why in found.failed.items()}
+
+
+def capability(
+    mapped: MappedModel,
+    plans: Mapping[str, Plan] | None = None,
+    *,
+    tasks: Sequence[str] | None = None,
+    draws: int = 1,
+    limit: int | None = None,
+    out: Path | None = None,
+) -> CapabilityEvaluation:
+    """Run tasks of lm-evaluation-harness without a plan, with plans, and with their controls.
+
+    Args:
+        mapped: The mapped model.
+        plans: Name -> plan (`load_plans`).
+        tasks: Names of tasks; the paper's four if not given.
+        draws: Random directions beside every plan.
+        limit: Examples of each task at most.
+        out: Folder of the results; that of the run's layout if not given.
+
+    Raises:
+        EvaluationError: If the harness is not installed, or no task could be run.
+    """
+    from personascope.evals import harness
+
+    chosen = [PLAIN, *with_controls(mapped, plans or {}, draws)]
+    todo = harness.DEFAULT_TASKS if tasks is None else tasks
+    found = {c.name: harness.capability(mapped.engine, c.plan, todo, limit=limit) for c in chosen}
+    folder = out or mapped.layout.evaluation("capability")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / RESULTS, {name: one.record() for name, one in found.items()})
+    return CapabilityEvaluation(found, folder / RESULTS)
+
+
+def _against(task: CapabilityTask, plain: CapabilityTask | None) -> Difference | None:
+    if plain is None or plain is task or not task.headline.per_document:
+        return None
+    common = sorted(task.headline.per_document.keys() & plain.headline.per_document.keys())
+    return paired_difference(
+        [task.headline.per_document[key] for key in common],
+        [plain.headline.per_document[key] for key in common],
+    )

@@ -1,0 +1,252 @@
+"""Conversations with the model, and the same ones again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from personascope.api._inputs import as_plan
+from personascope.api._layout import replayed
+from personascope.api._mapped_model import MappedModel
+from personascope.corpus import load_corpus
+from personascope.corpus.dialogues import DOMAINS, load_cases, load_domains
+from personascope.directions import parse_probes
+from personascope.dynamics import DriftRun, conversations, read_drift
+from personascope.dynamics.conversations import (
+    Simulation,
+    case_scenarios,
+    sample_scenarios,
+    switched_scenarios,
+)
+from personascope.dynamics.monitor import Monitor
+from personascope.engines import Sampling
+from personascope.errors import UsageError
+from personascope.interventions import Plan
+
+if TYPE_CHECKING:
+    from personascope.engines import LocalEngine
+
+
+@dataclass(frozen=True, slots=True)
+class DomainSummary:
+    """Where the conversations of a domain begin and end.
+
+    Attributes:
+        domain: The domain.
+        conversations: Those with an exchange.
+        exchanges: All of theirs.
+        first: Mean position of their first replies; NaN where every one is empty.
+        last: Mean position of their last replies, likewise.
+        alarms: Exchanges in which a monitor raised an alarm.
+        capped: Share of the tokens on which caps fired; None without a plan.
+    """
+
+    domain: str
+    conversations: int
+    exchanges: int
+    first: float
+    last: float
+    alarms: int
+    capped: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Conversations:
+    """What came of a simulation or a replay.
+
+    Attributes:
+        simulation: How far it came.
+        run: The conversations.
+    """
+
+    simulation: Simulation
+    run: DriftRun
+
+    @property
+    def domains(self) -> tuple[DomainSummary, ...]:
+        """A summary of each domain."""
+        names = dict.fromkeys(dialogue.domain for dialogue in self.run.dialogues)
+        return tuple(_summary(self.run, name) for name in names)
+
+
+def simulate(
+    mapped: MappedModel,
+    *,
+    domains: Sequence[str] = DOMAINS,
+    cases: bool = False,
+    switch_at: int | None = None,
+    per_domain: int = 20,
+    turns: int = 15,
+    min_turns: int = 2,
+    auditor: str = "scripted",
+    auditor_headers: Mapping[str, str] | None = None,
+    plan: Plan | Path | str | None = None,
+    monitor: Monitor | None = None,
+    layer: int | None = None,
+    probes: Sequence[str] = (),
+    max_new_tokens: int = 256,
+    temperature: float = 0.7,
+    out: Path | None = None,
+    seed: int = 0,
+    restart: bool = False,
+) -> Conversations:
+    """Let an auditor talk with the model, and read where each reply lies on the axis (section 4).
+
+    Args:
+        mapped: The mapped model.
+        domains: Built-in names, or YAML files of the same form.
+        cases: Play the case studies instead.
+        switch_at: Exchange, from 0, in which the user asks the model to be a role of the corpus.
+        per_domain: Conversations of each domain.
+        turns: Exchanges of a conversation at most.
+        min_turns: Exchanges before which a model may not end a conversation.
+        auditor: Who plays the user (`AUDITORS`).
+        auditor_headers: Header -> environment variable with its value, for the auditor's server
+            (`read_headers`).
+        plan: Plan under which the model replies.
+        monitor: Drift monitor that follows every conversation (`open_monitor`).
+        layer: Layer at which positions are read; the map's middle layer if not given.
+        probes: Further directions (`parse_probes`).
+        max_new_tokens: Length of a reply at most.
+        temperature: Of the replies; 0 takes the most likely token.
+        out: Folder of the conversations; that of the run's layout if not given.
+        seed: Random seed.
+        restart: Forget the run that is in the folder.
+
+    Raises:
+        PersonascopeError: Before the model is loaded, if an argument does not fit; else as
+            `personascope.dynamics.conversations.simulate`.
+    """
+    scenarios = (
+        case_scenarios(load_cases()) if cases else sample_scenarios(load_domains(tuple(domains)), per_domain)
+    )
+    if switch_at is not None:
+        scenarios = switched_scenarios(scenarios, load_corpus(), switch_at, seed=seed)
+    if cases:
+        turns = max(turns, max(len(scenario.messages) for scenario in scenarios))
+    conversations.check_auditor(auditor, auditor_headers)
+    acting = as_plan(plan)
+    at = mapped.layer(layer)
+    also = parse_probes(mapped.persona_map, probes, at)
+    engine = _engine(mapped, monitor)
+    max_batch = int(mapped.loading["max_batch"])
+    done = conversations.simulate(
+        engine,
+        mapped.persona_map,
+        scenarios,
+        conversations.parse_auditor(
+            auditor, target=engine, min_turns=min_turns, max_batch=max_batch, headers=auditor_headers
+        ),
+        out=out or (mapped.layout.cases if cases else mapped.layout.conversations()),
+        turns=turns,
+        layer=at,
+        probes=also,
+        plan=acting,
+        monitor=monitor,
+        sampling=Sampling(temperature=temperature, max_new_tokens=max_new_tokens),
+        seed=seed,
+        progress=mapped.progress,
+        restart=restart,
+        command=mapped.command,
+    )
+    return Conversations(done, read_drift(done.path))
+
+
+def replay(
+    mapped: MappedModel,
+    source: Path | str,
+    *,
+    plan: Plan | Path | str | None = None,
+    monitor: Monitor | None = None,
+    probes: Sequence[str] = (),
+    out: Path | None = None,
+    restart: bool = False,
+) -> Conversations:
+    """Say the same messages again under another plan, or under none.
+
+    Args:
+        mapped: The mapped model.
+        source: Folder of the conversations.
+        plan: Plan under which the model replies.
+        monitor: Drift monitor that follows every conversation (`open_monitor`).
+        probes: Further directions (`parse_probes`).
+        out: Folder of the replay; that of the run's layout if not given.
+        restart: Forget the run that is in the folder.
+
+    Raises:
+        PersonascopeError: As `simulate`.
+    """
+    before = read_drift(Path(source))
+    acting = as_plan(plan)
+    also = parse_probes(mapped.persona_map, probes, before.layer)
+    done = conversations.replay(
+        _engine(mapped, monitor),
+        mapped.persona_map,
+        before,
+        out=out or mapped.layout.conversations(replayed(before.path)),
+        probes=also,
+        plan=acting,
+        monitor=monitor,
+        progress=mapped.progress,
+        restart=restart,
+        command=mapped.command,
+    )
+    return Conversations(done, read_drift(done.path))
+
+
+def open_monitor(
+    path: Path | str | None, *, gate: Plan | Path | str | None = None, stop: bool = False
+) -> Monitor | None:
+    """Read a drift monitor, and say what its alarm does.
+
+    Args:
+        path: The file, or its folder; None for no monitor.
+        gate: Plan that the alarm switches on.
+        stop: End the conversation at the alarm instead.
+
+    Raises:
+        UsageError: If an alarm is to act without a monitor, or to do both.
+        StoreError: If a file is missing or damaged.
+    """
+    if path is None:
+        if gate is not None or stop:
+            raise UsageError(
+                "an alarm is to act, and there is no monitor to raise it",
+                hint="add --monitor FILE; `personascope monitor` makes one",
+            )
+        return None
+    if gate is not None and stop:
+        raise UsageError("--gate and --stop-at-alarm were both given", hint="an alarm does one of them")
+    return Monitor.load(path, on_alarm="stop" if stop else as_plan(gate))
+
+
+def _engine(mapped: MappedModel, monitor: Monitor | None) -> LocalEngine:
+    """Return the engine: a monitor of tokens is asked between two of them."""
+    if monitor is not None and monitor.rule.level == "token":
+        return mapped.engine_between_tokens()
+    return mapped.engine
+
+
+def _summary(run: DriftRun, domain: str) -> DomainSummary:
+    talks = [one for one in run.dialogues if one.domain == domain and one.exchanges]
+    every = [exchange for talk in talks for exchange in talk.exchanges]
+    passed = sum(exchange.prompt_tokens + exchange.token_count for exchange in every)
+    planned = passed and any(exchange.plan for exchange in every)
+    return DomainSummary(
+        domain,
+        len(talks),
+        len(every),
+        _mean([float(run.positions(talk)[0]) for talk in talks]),
+        _mean([float(run.positions(talk)[-1]) for talk in talks]),
+        sum(exchange.alarm is not None for exchange in every),
+        sum(exchange.capped_tokens for exchange in every) / passed if planned else None,
+    )
+
+
+def _mean(values: list[float]) -> float:
+    known = np.array([value for value in values if not np.isnan(value)])
+    return float(known.mean()) if len(known) else float("nan")

@@ -1,0 +1,148 @@
+"""Conversations analysed: where each domain goes, which messages do it, and a replay beside its source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from personascope import report
+from personascope.api._inputs import Tell, quiet
+from personascope.api._layout import REPLAY, RESULTS
+from personascope.corpus.dialogues import load_cases
+from personascope.dynamics import DriftRun, read_drift
+from personascope.dynamics.causes import Causes, find_causes
+from personascope.dynamics.conversations import CASES
+from personascope.dynamics.trajectories import (
+    Contrast,
+    Replays,
+    Trajectories,
+    compare_replays,
+    contrasts,
+    trajectories,
+)
+from personascope.judge import Embedder
+from personascope.report import Brief, ClusterData, PredictionData, ReplayData, TrajectoryData
+from personascope.store import write_json
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DriftAnalysis:
+    """What the analysis of a run of conversations found.
+
+    Attributes:
+        run: The conversations.
+        layer: Layer of the positions.
+        trajectories: Mean position by domain and exchange.
+        contrasts: Differences between domains; empty for one domain.
+        causes: What in the user's messages moves the model; None if it was not searched for.
+        results: File of all of it; the figures lie beside it.
+    """
+
+    run: DriftRun
+    layer: int
+    trajectories: Trajectories
+    contrasts: tuple[Contrast, ...]
+    causes: Causes | None
+    results: Path
+
+    @property
+    def unfinished(self) -> int:
+        """Conversations that are not over; their exchanges so far were counted."""
+        return sum(dialogue.ended is None for dialogue in self.run.dialogues)
+
+
+def drift(
+    talks: Path | str,
+    *,
+    layer: int | None = None,
+    causes: bool = True,
+    embedding: str | None = None,
+    shuffles: int = 100,
+    seed: int = 0,
+    tell: Tell = quiet,
+) -> DriftAnalysis:
+    """Analyse conversations: where each domain goes, and which messages do it.
+
+    Args:
+        talks: Folder of simulated or replayed conversations; results and figures are written there.
+        layer: Layer of the positions; the run's if not given.
+        causes: Search the user's messages for what moves the model.
+        embedding: Embedding model; the judges' if not given.
+        shuffles: Times that the regressions are repeated on shuffled targets.
+        seed: Random seed of folds, shuffles and bootstrap draws.
+        tell: Called with a line before something takes its time.
+
+    Raises:
+        StoreError: If there are no conversations in the folder.
+        DynamicsError: If there are too few.
+    """
+    folder = Path(talks)
+    tell(f"reading {folder} ...")
+    run = read_drift(folder)
+    at = run.layer if layer is None else layer
+    title = _title(run, at)
+    found = trajectories(run, layer=at, seed=seed)
+    record: dict[str, object] = {"layer": at, "trajectories": found.record()}
+    positions = TrajectoryData.of(found, f"Positions of replies: {title}")
+    report.trajectory_figure(folder / "trajectories.png", positions)
+    differences: tuple[Contrast, ...] = ()
+    if len(found.domains) > 1:
+        differences = contrasts(run, layer=at, seed=seed)
+        record["contrasts"] = [one.record() for one in differences]
+    why = None
+    if causes:
+        tell("embedding the user's messages, and regressing positions on them ...")
+        encoder = Embedder() if embedding is None else Embedder(embedding)
+        why = find_causes(run, encoder, layer=at, shuffles=shuffles, seed=seed)
+        record["causes"] = why.record(rows=False)
+        _draw_causes(folder, why, title)
+    write_json(folder / RESULTS, record)
+    return DriftAnalysis(run, at, found, differences, why, folder / RESULTS)
+
+
+def compare_with_replay(
+    talks: Path | str, against: Path | str, *, layer: int | None = None, seed: int = 0, tell: Tell = quiet
+) -> Replays:
+    """Set a replay beside its source; figures, page and results are written into the replay's folder.
+
+    Args:
+        talks: Folder of the conversations.
+        against: Folder of a replay of them.
+        layer: Layer of the positions; the run's if not given.
+        seed: Random seed of the bootstrap.
+        tell: Called with a line before something takes its time.
+
+    Raises:
+        StoreError: If there are no conversations in a folder.
+        DynamicsError: If the second is no replay of the first.
+    """
+    tell(f"reading {talks} ...")
+    run, other = read_drift(Path(talks)), read_drift(Path(against))
+    at = run.layer if layer is None else layer
+    few = len(run.dialogues) <= 6
+    found = compare_replays(run, other, by="dialogue" if few else "domain", layer=at, seed=seed)
+    stem = other.path / REPLAY
+    write_json(stem.with_suffix(".json"), found.record())
+    same = ReplayData.of(found, f"The same user turns again: {_title(run, at)}")
+    report.replay_figure(stem.with_suffix(".png"), same)
+    write_cases(stem.with_suffix(".html"), run, other)
+    return found
+
+
+def write_cases(path: Path, plain: DriftRun, again: DriftRun) -> None:
+    """Write a run and its replay side by side; what is known of the case studies stands above them."""
+    briefs = {f"{CASES}/{case.id}": Brief(case.title, case.brief) for case in load_cases()}
+    report.write_cases_page(path, plain, again, briefs)
+
+
+def _title(run: DriftRun, layer: int) -> str:
+    return f"{run.manifest['identity']['model']['id']}, layer {layer}"
+
+
+def _draw_causes(folder: Path, why: Causes, title: str) -> None:
+    name = f"{title}, messages by {why.embedding.rpartition('/')[2]}"
+    shown = [why.prediction("position"), why.prediction("change")]
+    predictions = PredictionData.of(shown, f"Held-out prediction: {name}")
+    report.prediction_figure(folder / "prediction.png", predictions)
+    kinds = ClusterData.of(why.clusters, f"Kinds of messages: {name}")
+    report.cluster_figure(folder / "clusters.png", kinds)

@@ -1,0 +1,112 @@
+"""A drift monitor calibrated on Assistant-like conversations, and measured on others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from personascope.api._layout import RunLayout
+from personascope.api._mapped_model import MappedModel
+from personascope.dynamics import read_drift
+from personascope.dynamics.monitor import (
+    ASSISTANT_LIKE,
+    Monitor,
+    MonitorEvaluation,
+    MonitorReport,
+    calibrate_monitor,
+    evaluate_monitor,
+    switched_of,
+)
+from personascope.errors import UsageError
+from personascope.stats import json_values
+from personascope.store import write_json
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CalibratedMonitor:
+    """A monitor, and how it does.
+
+    Attributes:
+        monitor: The monitor.
+        report: What it was calibrated on, and its alarms on conversations that were held out.
+        path: File of the monitor.
+        report_path: File of the report.
+        switched: Rule -> alarms before and after the switch, in conversations that switch.
+    """
+
+    monitor: Monitor
+    report: MonitorReport
+    path: Path
+    report_path: Path
+    switched: Mapping[str, MonitorEvaluation] = field(default_factory=dict)
+
+
+def calibrate_drift_monitor(
+    mapped: MappedModel,
+    talks: Path | str,
+    *,
+    level: Literal["turn", "token"] = "token",
+    rule: Literal["cusum", "threshold"] = "cusum",
+    false_alarms: float = 0.05,
+    domains: Sequence[str] = ASSISTANT_LIKE,
+    switched: Path | str | None = None,
+    horizon: int | None = None,
+    out: Path | None = None,
+    seed: int = 0,
+    anyway: bool = False,
+) -> CalibratedMonitor:
+    """Calibrate a drift monitor on Assistant-like conversations, and measure it on others.
+
+    Args:
+        mapped: The mapped model, which is not loaded.
+        talks: Folder of simulated conversations, made without a plan.
+        level: What the monitor is fed: every token, or the mean of every reply.
+        rule: When the alarm is raised.
+        false_alarms: Share of Assistant-like conversations that may alarm.
+        domains: Domains that stay with the Assistant.
+        switched: Conversations that switch, on which the delay of the alarm is measured.
+        horizon: Tokens or turns within which the rate shall hold.
+        out: Folder of the two files; the run folder if not given.
+        seed: Random seed of the split of the conversations.
+        anyway: Go on where the map found no axis.
+
+    Raises:
+        SpaceError: If the map found no axis.
+        UsageError: If no conversation switches in the folder that is to have such.
+        DynamicsError: If there are too few conversations, or they are of another map.
+    """
+    mapped.require_axis(anyway=anyway)
+    mapped.tell(f"reading {talks} ...")
+    monitor, report = calibrate_monitor(
+        read_drift(Path(talks)),
+        domains=domains,
+        level=level,
+        rule=rule,
+        false_alarms=false_alarms,
+        seed=seed,
+        horizon=horizon,
+    )
+    monitor.check_map(mapped.persona_map)
+    record = report.record()
+    measured: dict[str, MonitorEvaluation] = {}
+    if switched is not None:
+        pairs = switched_of(read_drift(Path(switched)), level)
+        if not pairs:
+            raise UsageError(
+                f"{switched} holds no conversation that switches",
+                hint="make some with personascope simulate RUN --switch-at N",
+            )
+        measured = {name: evaluate_monitor(each, [], pairs) for name, each in report.rules.items()}
+        record["switched"] = {name: _record(found) for name, found in measured.items()}
+    layout = RunLayout(out or mapped.layout.folder)
+    layout.folder.mkdir(parents=True, exist_ok=True)
+    monitor.save(layout.monitor)
+    write_json(layout.monitor_report, record)
+    return CalibratedMonitor(monitor, report, layout.monitor, layout.monitor_report, measured)
+
+
+def _record(found: MonitorEvaluation) -> object:
+    shares = {key: asdict(getattr(found, key)) for key in ("early", "detected")}
+    return json_values(shares | {"delay": found.delay})

@@ -1,0 +1,115 @@
+"""The command that serves a model, with its plans and a map's axis where the server finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from personascope import engines, models
+from personascope.api._inputs import Tell, open_plan, quiet
+from personascope.api._mapped_model import MappedModel
+from personascope.engines import PlanStore, Probe, ProbeSet, ServeCommand
+from personascope.errors import EngineError
+from personascope.interventions import Plan
+from personascope.models import ModelFiles, cache_root
+from personascope.space import PersonaMap
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Serving:
+    """What a server is started with.
+
+    Attributes:
+        command: The command; ``execute`` becomes the server.
+        plans: Digest -> plan.
+        probes: Digest -> probes: the map's axis.
+    """
+
+    command: ServeCommand
+    plans: Mapping[str, Plan]
+    probes: Mapping[str, ProbeSet]
+
+
+def prepare_server(
+    model: str,
+    *,
+    plans: Sequence[Plan | Path | str] = (),
+    mapped: MappedModel | None = None,
+    anyway: bool = False,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    api_key: str | None = None,
+    plan_store: Path | None = None,
+    dtype: str = "auto",
+    allow_upload: bool = False,
+    trust_remote_code: bool = False,
+    extra: Sequence[str] = (),
+    tell: Tell = quiet,
+) -> Serving:
+    """Check plans and map against a model, keep them for its server, and return the command.
+
+    Args:
+        model: Hub id, local folder, GGUF file, or an embedded name.
+        plans: Plans that requests may name.
+        mapped: A map of the model; its axis is registered as a probe.
+        anyway: Go on where the map found no axis.
+        host: Address to listen at.
+        port: Port to listen at.
+        api_key: Key that clients must send.
+        plan_store: Folder that keeps plans and probes by digest; one in the cache if not given.
+        dtype: Type of the weights.
+        allow_upload: Take uploads of plans without a key.
+        trust_remote_code: Run code that comes with the model.
+        extra: More flags of vLLM.
+        tell: Called with a line before something takes its time.
+
+    Raises:
+        EngineError: If vLLM is not installed, or the map is of another model.
+        InterventionError: If a plan is of another model.
+        ModelError: If the model cannot be read.
+        SpaceError: If the map found no axis.
+    """
+    acting = [open_plan(plan) for plan in plans]
+    if mapped is not None:
+        mapped.require_axis(anyway=anyway)
+    tell(f"reading {model} ...")
+    files = models.open_files(model, trust_remote_code=trust_remote_code)
+    kept = PlanStore((plan_store or cache_root() / "spool").resolve())
+    command = engines.serve_command(
+        files,
+        store=str(kept.folder),
+        dtype=engines.native_dtype() if dtype == "auto" else dtype,
+        host=host,
+        port=port,
+        api_key=api_key,
+        allow_upload=allow_upload,
+        extra=[*(("--trust-remote-code",) if trust_remote_code else ()), *extra],
+    )
+    for value in acting:
+        value.check_model(
+            model_id=files.model_id, revision=files.revision, n_layers=files.n_layers, d_model=files.d_model
+        )
+    probes = () if mapped is None else (axis_probes(mapped.persona_map, files),)
+    return Serving(
+        command,
+        {kept.put(value): value for value in acting},
+        {kept.put(value): value for value in probes},
+    )
+
+
+def axis_probes(persona_map: PersonaMap, files: ModelFiles) -> ProbeSet:
+    """Return the unit axis of a map at its middle layer as a probe.
+
+    Raises:
+        EngineError: If the map is of another model.
+    """
+    mine = persona_map.model
+    if (mine.revision, mine.n_layers, mine.d_model) != (files.revision, files.n_layers, files.d_model):
+        raise EngineError(
+            f"the map in {persona_map.folder} is of {mine.id} ({mine.revision[:12]}), "
+            f"this is {files.model_id} ({files.revision[:12]})",
+            hint="serve the model that the map was made with, or map this one",
+        )
+    middle = persona_map.middle_layer
+    return ProbeSet.of((Probe("axis", middle, persona_map.unit_axis(middle)),))

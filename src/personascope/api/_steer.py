@@ -1,0 +1,191 @@
+"""Try a direction, make a plan, measure the unit of strengths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from personascope.api._inputs import as_plan, open_plan
+from personascope.api._mapped_model import MappedModel
+from personascope.calibration import (
+    Sample,
+    axis_percentile_of_released,
+    cap_plan,
+    default_windows,
+    parse_window,
+    random_control,
+)
+from personascope.chat import Conversation, Message
+from personascope.corpus.datasets import load_chats
+from personascope.directions import Norms, norms_for, random_unit, steering_plan
+from personascope.engines import Completion, Request, Sampling
+from personascope.errors import UsageError
+from personascope.evals import PLAIN, Condition
+from personascope.interventions import Plan
+
+STEER_STRENGTHS = (-0.4, -0.2, -0.1, 0.0, 0.1, 0.2)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """An answer under a condition.
+
+    Attributes:
+        name: The strength, or what else stands for the condition.
+        completion: The answer.
+    """
+
+    name: str
+    completion: Completion
+
+
+def steer(
+    mapped: MappedModel,
+    question: str = "Who are you?",
+    *,
+    system: str = "",
+    strengths: Sequence[float] = STEER_STRENGTHS,
+    plan: Plan | Path | str | None = None,
+    random: bool = False,
+    layer: int | None = None,
+    max_new_tokens: int = 48,
+    temperature: float = 0.0,
+    anyway: bool = False,
+) -> tuple[Answer, ...]:
+    """Answer one question at several strengths along the Assistant Axis, or without and with a plan.
+
+    Args:
+        mapped: The mapped model.
+        question: What the user says.
+        system: System prompt.
+        strengths: Fractions of the layer's norm; negative moves away from the Assistant.
+        plan: Compare no plan with this plan instead.
+        random: Also answer along a random direction of the same length.
+        layer: Layer that is steered; the map's middle layer if not given.
+        max_new_tokens: Length of an answer at most.
+        temperature: 0 takes the most likely token.
+        anyway: Go on where the map found no axis.
+
+    Raises:
+        SpaceError: If the map found no axis along which to steer.
+        UsageError: If the map has no such layer.
+    """
+    acting = as_plan(plan)
+    if acting is None:
+        mapped.require_axis(anyway=anyway)
+    mapped.layer(layer)
+    if acting is None:
+        conditions = _along_the_axis(mapped, strengths, random, layer)
+    else:
+        conditions = [PLAIN, Condition("plan", "plan", acting)]
+    talk: Conversation = (Message("user", question),)
+    if system:
+        talk = (Message("system", system), *talk)
+    sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens)
+    requests = [Request(c.name, talk, sampling, plan=c.plan) for c in conditions]
+    engine = mapped.engine
+    mapped.tell(f"answering under {len(conditions)} conditions ...")
+    done = {completion.id: completion for completion in engine.run(requests)}
+    return tuple(Answer(condition.name, done[condition.name]) for condition in conditions)
+
+
+def _along_the_axis(
+    mapped: MappedModel, strengths: Sequence[float], random: bool, layer: int | None
+) -> list[Condition]:
+    persona_map, norms = mapped.persona_map, mapped.norms()
+    conditions: list[Condition] = []
+    for strength in strengths:
+        plan = steering_plan(persona_map, strength, norms, layer=layer) if strength else None
+        conditions.append(Condition(f"{strength:+g}" if strength else "0", "axis", plan, strength))
+        if random and strength:
+            direction = random_unit(persona_map.d_model, 0)
+            plan = steering_plan(persona_map, strength, norms, layer=layer, direction=direction)
+            conditions.append(Condition(f"{strength:+g} random", "random", plan, strength))
+    return conditions
+
+
+def measure_norms(mapped: MappedModel, chats: str | None = None, *, limit: int = 10_000) -> Norms:
+    """Measure the unit of strengths, the mean norm over ordinary chats, and keep it in the run folder.
+
+    Args:
+        mapped: The mapped model.
+        chats: File or ``hub:owner/name[:split]`` of chats; the built-in ones if not given.
+        limit: Chats at most.
+
+    Raises:
+        EvaluationError: If no chat could be measured.
+    """
+    chosen = load_chats(chats, limit=limit)
+    for problem in chosen.problems:
+        mapped.tell(f"left out: {problem}")
+    return norms_for(
+        mapped.engine,
+        mapped.layout.folder,
+        chats=chosen.chats,
+        source=chosen.source,
+        progress=mapped.progress,
+    )
+
+
+def make_steering_plan(
+    mapped: MappedModel, strength: float, *, layer: int | None = None, anyway: bool = False
+) -> Plan:
+    """Return a plan that steers along the axis by a fraction of the layer's norm.
+
+    Raises:
+        SpaceError: If the map found no axis.
+        UsageError: If the map has no such layer.
+    """
+    mapped.require_axis(anyway=anyway)
+    mapped.layer(layer)
+    return steering_plan(mapped.persona_map, strength, mapped.norms(), layer=layer)
+
+
+def make_cap_plan(
+    mapped: MappedModel,
+    *,
+    layers: str | None = None,
+    axis_percentile: float | None = None,
+    released_percentile: float | None = None,
+    mean_plus_sd: float | None = None,
+    anyway: bool = False,
+) -> Plan:
+    """Return a plan that holds the projection on the axis at or above a floor; the model is not loaded.
+
+    Args:
+        mapped: The mapped model; its run kept responses (the default).
+        layers: Band of layers, end-exclusive, such as "14:22"; the last default band if not given.
+        axis_percentile: Floor: the percentile of role responses on the axis that lie below it.
+        released_percentile: The same in the authors' orientation (role - default).
+        mean_plus_sd: Floor: so many standard deviations from the mean of role responses on the axis.
+        anyway: Go on where the map found no axis.
+
+    Raises:
+        UsageError: If not exactly one floor is given, or the band is none of the map's.
+        SpaceError: If the map found no axis.
+        EvaluationError: If the run kept no response.
+    """
+    if sum(floor is not None for floor in (axis_percentile, released_percentile, mean_plus_sd)) != 1:
+        raise UsageError(
+            "one floor is needed",
+            hint="give --axis-percentile 75, or --released-percentile 25 (the same)",
+        )
+    if released_percentile is not None:
+        axis_percentile = axis_percentile_of_released(released_percentile)
+    mapped.require_axis(anyway=anyway)
+    n_layers = mapped.persona_map.n_layers
+    window = default_windows(n_layers)[-1] if layers is None else parse_window(layers, n_layers)
+    sample = Sample.open(mapped.layout.folder)
+    return cap_plan(sample, window, axis_percentile=axis_percentile, mean_plus_sd=mean_plus_sd)
+
+
+def make_random_control(
+    mapped: MappedModel, plan: Plan | Path | str, *, draw: int = 0, seed: int = 0
+) -> Plan:
+    """Return the control of a plan: the same on a random direction, caps with floors that fire as often.
+
+    Raises:
+        UsageError: If the plan has no such control, or no response was kept.
+    """
+    return random_control(mapped.layout.folder, open_plan(plan), draw, seed=seed)
