@@ -5,7 +5,8 @@ from ._experiment import is_experiment_id, parse_experiment_id
 from ._export import export_released
 from ._gguf import export_control_vector
 from ._import import PARTS
-from ._open import is_release, open_map
+from ._open import open_map
+from ._release_file import is_release
 from ._released import Released
 from ._released_map import ReleasedMap
 from ._source import import_source

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from personascope.interop._release_file import is_release
 from personascope.space import PersonaMap
-
-RELEASED_JSON = "released.json"
-
-
-def is_release(folder: Path | str) -> bool:
-    """Whether a folder is what ``personascope import`` wrote."""
-    return (Path(folder) / RELEASED_JSON).is_file()
 
 
 def open_map(folder: Path | str) -> PersonaMap:

@@ -18,7 +18,7 @@ from torch import Tensor
 from personascope.errors import InteropError, StoreError
 from personascope.interop._capping import CappingConfig, CappingVector, Ceiling
 from personascope.interop._folder import new_folder
-from personascope.interop._open import RELEASED_JSON
+from personascope.interop._release_file import RELEASED_JSON
 from personascope.interop._steering import axis_plan
 from personascope.interventions import Plan, PlanModel
 from personascope.store import Record, file_sha256, read_record, write_bytes, write_record

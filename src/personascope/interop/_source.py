@@ -7,8 +7,8 @@ from pathlib import Path
 
 from personascope.interop._capping import CappingConfig, capping_config, is_capping_config
 from personascope.interop._import import PARTS, Progress, axis_of, import_released
-from personascope.interop._open import RELEASED_JSON
 from personascope.interop._pt import read_pt
+from personascope.interop._release_file import RELEASED_JSON
 from personascope.interop._released import Released
 
 
