@@ -77,7 +77,7 @@ def test_a_map_folder_stands_for_its_run(place: Path) -> None:
 
 def test_an_engine_of_another_model_is_refused(place: Path) -> None:
     save_model(place / "other", "qwen3")
-    with pytest.raises(StoreError, match="of another model"):
+    with pytest.raises(StoreError, match="of the model"):
         opened(place, engine=engines.load_engine(str(place / "other"), dtype="float32"))
 
 

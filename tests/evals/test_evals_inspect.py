@@ -169,7 +169,7 @@ def test_the_roles_are_those_of_the_model_s_own_map(opened: Callable[..., Model]
         (log,) = eval(task, model=model, display="none", log_dir=str(tmp_path / "logs"), limit=1)
     assert log.status == "error"
     assert log.error is not None
-    assert "is of another model" in log.error.message
+    assert "is of the model" in log.error.message
 
 
 def test_jailbreaks_with_and_without_a_persona(opened: Callable[..., Model], tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from personascope.space import (
     Quantiles,
     RolePlay,
     build_space,
+    position,
     projection_quantiles,
 )
 from personascope.space import _save as save_module
@@ -102,7 +103,6 @@ def test_projection_and_units(folder, space):
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("model_id", "other", "'some/model' in the map, 'other' now"),
         ("revision", "zzz", "revision"),
         ("n_layers", 4, "number of layers"),
         ("d_model", 25, "width"),
@@ -114,6 +114,22 @@ def test_another_model_is_refused(folder, key, value, words):
     opened.check_model(**SAME)
     with pytest.raises(StoreError, match=words):
         opened.check_model(**(SAME | {key: value}))
+
+
+def test_the_same_files_under_another_name_are_the_same_model(folder):
+    opened = PersonaMap.open(folder)
+    opened.check_model(**(SAME | {"model_id": "elsewhere"}))
+    with pytest.raises(StoreError, match=r"is of the model 'some/model'.*another name"):
+        opened.check_model(**(SAME | {"model_id": "elsewhere", "revision": ""}))
+
+
+def test_positions_are_one_formula_everywhere(folder):
+    opened = PersonaMap.open(folder)
+    mean_role, default = opened.units(2)
+    assert opened.to_units(mean_role, 2) == 0.0 and opened.to_units(default, 2) == 1.0
+    assert position(mean_role + 0.25 * (default - mean_role), mean_role, default) == pytest.approx(0.25)
+    with pytest.raises(UsageError, match="layer 99"):
+        opened.units(99)
 
 
 @pytest.mark.parametrize("name", ["map.json", "map.safetensors"])

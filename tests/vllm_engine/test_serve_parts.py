@@ -203,5 +203,5 @@ def test_the_axis_of_a_map_becomes_a_probe(tmp_path):
     assert (probes.names, probes.layers) == (("axis",), (found.middle_layer,))
     assert np.array_equal(probes.directions[0], found.unit_axis(found.middle_layer))
     files.revision = "abd"
-    with pytest.raises(EngineError, match="is of some/model"):
+    with pytest.raises(EngineError, match="is of the model 'some/model'"):
         axis_probes(found, files)

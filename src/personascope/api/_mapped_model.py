@@ -15,6 +15,7 @@ from personascope.api._inputs import Tell, open_map, quiet
 from personascope.api._layout import RunLayout
 from personascope.directions import norms_for
 from personascope.errors import SpaceError, UsageError
+from personascope.identity import ModelIdentity
 from personascope.runs import ProgressCallback
 from personascope.space import MapModel, PersonaMap
 
@@ -149,6 +150,7 @@ class MappedModel:
             )
             return engine
         self.persona_map.check_model(
+            # It may lie under another name than when it was mapped, and a GGUF file has no revision.
             model_id=mine.id,
             revision=info.model_revision,
             n_layers=info.n_layers,
@@ -174,11 +176,15 @@ class MappedModel:
             engine: A base model that this map's axis steers, whose norms are kept apart; the mapped model if
                 not given.
         """
-        engine = engine or self.engine
-        own = engine.info.model_revision == self.persona_map.model.revision
-        folder = self.layout.folder if own else self.layout.base
-        folder.mkdir(exist_ok=True)
-        return norms_for(engine, folder, progress=self.progress).mean
+        if engine is None or self._is_mapped(engine):
+            return norms_for(engine or self.engine, self.layout.folder, progress=self.progress).mean
+        self.layout.base.mkdir(exist_ok=True)
+        return norms_for(engine, self.layout.base, progress=self.progress).mean
+
+    def _is_mapped(self, engine: LocalEngine) -> bool:
+        info = engine.info
+        given = ModelIdentity(info.model_id, info.model_revision, info.n_layers, info.d_model)
+        return not self.persona_map.model.identity.differences(given)
 
     def require_axis(self, *, anyway: bool = False) -> None:
         """Refuse a map that found no axis, and tell the verdict on any other.

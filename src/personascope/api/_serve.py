@@ -11,6 +11,7 @@ from personascope.api._inputs import Tell, open_plan, quiet
 from personascope.api._mapped_model import MappedModel
 from personascope.engines import PlanStore, Probe, ProbeSet, ServeCommand
 from personascope.errors import EngineError
+from personascope.identity import ModelIdentity
 from personascope.interventions import Plan
 from personascope.models import ModelFiles, cache_root
 from personascope.space import PersonaMap
@@ -104,12 +105,11 @@ def axis_probes(persona_map: PersonaMap, files: ModelFiles) -> ProbeSet:
     Raises:
         EngineError: If the map is of another model.
     """
-    mine = persona_map.model
-    if (mine.revision, mine.n_layers, mine.d_model) != (files.revision, files.n_layers, files.d_model):
-        raise EngineError(
-            f"the map in {persona_map.folder} is of {mine.id} ({mine.revision[:12]}), "
-            f"this is {files.model_id} ({files.revision[:12]})",
-            hint="serve the model that the map was made with, or map this one",
-        )
+    persona_map.model.identity.require_same(
+        ModelIdentity(files.model_id, files.revision, files.n_layers, files.d_model),
+        f"the map in {persona_map.folder}",
+        error=EngineError,
+        hint="serve the model that the map was made with, or map this one",
+    )
     middle = persona_map.middle_layer
     return ProbeSet.of((Probe("axis", middle, persona_map.unit_axis(middle)),))

@@ -10,6 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
+from personascope.space import position
+
 Ended = Literal["turns", "auditor", "context", "alarm"]
 """Why a dialogue is over: all exchanges made, the auditor ended it, the model's context is full, or a monitor
 stopped it."""
@@ -104,7 +106,7 @@ class DriftRun:
     def to_units(self, projection: Any, layer: int | None = None) -> Any:
         """Rescale raw projections at a layer (the run's by default): 0 is the mean role, 1 the default."""
         at = self.layer if layer is None else layer
-        return (projection - self.zero[at]) / (self.one[at] - self.zero[at])
+        return position(projection, self.zero[at], self.one[at])
 
     def positions(self, dialogue: Dialogue, layer: int | None = None) -> Float[np.ndarray, "turns"]:
         """Return the position of every reply in units of the map, NaN for empty replies."""

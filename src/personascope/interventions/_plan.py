@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from personascope.errors import InterventionError
+from personascope.identity import ModelIdentity
 from personascope.interventions._form import check_plan, read_plan, write_plan
 from personascope.interventions._ops import Ablate, Cap, Op, Steer, check_number, shown, turn_of
 
@@ -157,15 +158,13 @@ class Plan:
             InterventionError: Naming what differs.
         """
         if self.model is not None:
-            # The revision tells models apart; the same files may lie under another name.
-            known = bool(self.model.revision and revision)
-            same = self.model.revision == revision if known else self.model.id == model_id
-            if not same:
-                raise InterventionError(
-                    f"{self._title} is of the model {self.model.id!r} ({self.model.revision[:12]}), "
-                    f"this is {model_id!r} ({revision[:12]})",
-                    hint="make the plan from this model's map, or say plan.for_model(...) if you mean it",
-                )
+            # Of another shape a plan may still act where it fits: what matters is checked below.
+            ModelIdentity(self.model.id, self.model.revision).require_same(
+                ModelIdentity(model_id, revision),
+                self._title,
+                error=InterventionError,
+                hint="make the plan from this model's map, or say plan.for_model(...) if you mean it",
+            )
         self._check_shape(model_id, n_layers, d_model)
 
     def check_dtype(self, dtype: str) -> None:

@@ -1,6 +1,6 @@
 from ._build import build_space
 from ._checks import NUISANCES, MapChecks, RolePlay, correlate
-from ._map import PersonaMap
+from ._map import PersonaMap, position
 from ._meta import MapMeta, MapModel, Quantiles, projection_quantiles
 from ._record import DIMENSIONS
 from ._save import MAP
@@ -27,5 +27,6 @@ __all__ = [
     "Verdict",
     "build_space",
     "correlate",
+    "position",
     "projection_quantiles",
 ]

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from personascope.errors import StoreError, UsageError
+from personascope.identity import ModelIdentity
 from personascope.space._checks import MapChecks
 from personascope.space._meta import MapMeta, MapModel, Quantiles
 from personascope.space._record import MapRecord
@@ -309,8 +310,16 @@ class PersonaMap:
     def to_units(self, projection: Float[np.ndarray, "*batch"] | float, layer: int) -> Any:
         """Rescale projections at a layer: 0 is the mean role, 1 the default."""
         stats, layer = self.stats, self._layer(layer)
-        zero, one = stats.mean_projection[layer], stats.default_projection[layer]
-        return (projection - zero) / (one - zero)
+        return position(projection, stats.mean_projection[layer], stats.default_projection[layer])
+
+    def units(self, layer: int) -> tuple[float, float]:
+        """Return the raw projections of the mean role and of the default at a layer: positions 0 and 1.
+
+        Raises:
+            UsageError: The layer is not in the map.
+        """
+        stats, layer = self.stats, self._layer(layer)
+        return float(stats.mean_projection[layer]), float(stats.default_projection[layer])
 
     @cached_property
     def _role_quantiles(self) -> Float[np.ndarray, "L 9"]:
@@ -335,22 +344,19 @@ class PersonaMap:
     def check_model(
         self, *, model_id: str, revision: str, n_layers: int, d_model: int, chat_digest: str
     ) -> None:
-        """Refuse another model than the map's.
+        """Refuse another model than the map's; the same files under another name are the same model.
 
         Raises:
             StoreError: Something differs; every difference is named.
         """
-        mine = self.model
-        pairs = {
-            "model": (mine.id, model_id),
-            "revision": (mine.revision, revision),
-            "number of layers": (mine.n_layers, n_layers),
-            "width": (mine.d_model, d_model),
-            "chat template": (mine.chat_digest, chat_digest),
-        }
-        wrong = [f"{what}: {a!r} in the map, {b!r} now" for what, (a, b) in pairs.items() if a != b]
-        if wrong:
-            raise StoreError(
-                f"the map in {self.folder} is of another model ({'; '.join(wrong)})",
-                hint="Load the model that the map was made with, or make a map of this one.",
-            )
+        self.model.identity.require_same(
+            ModelIdentity(model_id, revision, n_layers, d_model, chat_digest),
+            f"the map in {self.folder}",
+            error=StoreError,
+            hint="Load the model that the map was made with, or make a map of this one.",
+        )
+
+
+def position(projection: Any, mean_role: float, default: float) -> Any:
+    """Rescale raw projections on the axis: 0 is the mean role's, 1 the default's (`PersonaMap.units`)."""
+    return (projection - mean_role) / (default - mean_role)

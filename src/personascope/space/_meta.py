@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from personascope.errors import SpaceError
+from personascope.identity import ModelIdentity
 from personascope.space._checks import MapChecks
 
 PERCENTILES: tuple[int, ...] = (1, 5, 10, 25, 50, 75, 90, 95, 99)
@@ -24,6 +25,11 @@ class MapModel:
     n_layers: int
     d_model: int
     chat_digest: str
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """What tells the model from another; its dtype does not."""
+        return ModelIdentity(self.id, self.revision, self.n_layers, self.d_model, self.chat_digest)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

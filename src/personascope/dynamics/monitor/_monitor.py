@@ -23,8 +23,9 @@ from personascope.dynamics.monitor._rules import Rule
 from personascope.dynamics.monitor._saved import FORMAT, read_monitor
 from personascope.engines import Watch
 from personascope.errors import DynamicsError, StoreError
+from personascope.identity import ModelIdentity
 from personascope.interventions import Plan
-from personascope.space import PersonaMap
+from personascope.space import PersonaMap, position
 from personascope.stats import slope
 from personascope.store import write_record
 
@@ -104,7 +105,7 @@ class Monitor:
             rule,
             layer=at,
             probe=probe,
-            units=units_of(persona_map, at),
+            units=persona_map.units(at),
             source=MonitorSource(persona_map.model.id, persona_map.model.revision, persona_map.digest),
             on_alarm=on_alarm,
             window=window,
@@ -213,8 +214,7 @@ class Monitor:
                 "the monitor was fed a raw projection and does not know the units of its map",
                 hint="make it with Monitor.for_map(rule, found), or with units=(zero, one)",
             )
-        zero, one = self.units
-        return (float(projection) - zero) / (one - zero)
+        return position(float(projection), *self.units)
 
     def watch(
         self,
@@ -245,8 +245,8 @@ class Monitor:
         name = self.probe if probe is None else probe
         rescale = self.to_position
         if isinstance(to_position, PersonaMap):
-            zero, one = units_of(to_position, self.layer)
-            rescale = lambda raw: (raw - zero) / (one - zero)  # noqa: E731
+            mean_role, default = to_position.units(self.layer)
+            rescale = lambda raw: position(raw, mean_role, default)  # noqa: E731
         elif to_position is not None:
             rescale = to_position
         elif self.units is None:
@@ -334,13 +334,12 @@ class Monitor:
         mine = self.source
         if mine is None:
             return
-        known = bool(mine.revision and revision)
-        if mine.revision != revision if known else mine.model != model_id:
-            raise DynamicsError(
-                f"the monitor is of the model {mine.model!r} ({mine.revision[:12]}), "
-                f"this is {model_id!r} ({revision[:12]})",
-                hint="calibrate one for this model, or say monitor.for_model(None) if you mean it",
-            )
+        ModelIdentity(mine.model, mine.revision).require_same(
+            ModelIdentity(model_id, revision),
+            "the monitor",
+            error=DynamicsError,
+            hint="calibrate one for this model, or say monitor.for_model(None) if you mean it",
+        )
 
     def check_map(self, persona_map: PersonaMap) -> None:
         """Refuse a map in whose units the rule was not made.
@@ -407,17 +406,6 @@ class Monitor:
             raise StoreError(
                 f"{file} is damaged: {error.message}", hint="calibrate and save the monitor again"
             ) from error
-
-
-def units_of(persona_map: PersonaMap, layer: int) -> tuple[float, float]:
-    """Return the raw projections of the mean role and of the default at a layer.
-
-    Raises:
-        UsageError: If the map has no such layer.
-    """
-    persona_map.unit_axis(layer)
-    stats = persona_map.stats
-    return float(stats.mean_projection[layer]), float(stats.default_projection[layer])
 
 
 def _file(path: Path | str) -> Path:

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from transformers.generation.stopping_criteria import StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
-from personascope.dynamics.monitor._monitor import Monitor, units_of
+from personascope.dynamics.monitor._monitor import Monitor
 from personascope.engines import TriggeredPlan
 from personascope.errors import DynamicsError
 from personascope.interventions import BatchedPlans, Counters, Plan, PlanTable, unit_direction
@@ -92,7 +92,7 @@ class DriftStreamer(BaseStreamer):
             )
         if persona_map is not None:
             monitor.check_map(persona_map)
-            direction, units = persona_map.unit_axis(layer), units_of(persona_map, layer)
+            direction, units = persona_map.unit_axis(layer), persona_map.units(layer)
         else:
             monitor.to_position(0.0)
             units = monitor.units
