@@ -12,24 +12,16 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+import numpy as np
 from paired import write_page
 
+from personascope.cli._app import COMMANDS
+from personascope.interventions import Plan, Steer
+
 REPEATS = 5
-HELP = (
-    "map",
-    "show",
-    "project",
-    "steer",
-    "evaluate",
-    "calibrate",
-    "serve",
-    "simulate",
-    "drift",
-    "monitor",
-    "doctor",
-)
 
 
 def seconds(argv: list[str], source: str | None) -> float:
@@ -43,12 +35,18 @@ def seconds(argv: list[str], source: str | None) -> float:
 
 def main(run: str, other: str | None) -> None:
     program = ["-m", "personascope"]
+    kept = tempfile.TemporaryDirectory()
+    plan = str(Path(kept.name) / "plan")
+    direction = np.random.default_rng(0).standard_normal(4096)
+    Plan(tuple(Steer(layer, direction, 0.2, 10.0) for layer in range(8))).save(plan)
     cases = {
         "import personascope": ["-c", "import personascope"],
         "--version": [*program, "--version"],
         "--help": [*program, "--help"],
-        **{f"{name} --help": [*program, name, "--help"] for name in HELP},
+        **{f"{name} --help": [*program, name, "--help"] for name in COMMANDS},
+        "evaluate susceptibility --help": [*program, "evaluate", "susceptibility", "--help"],
         "corpus check": [*program, "corpus", "check"],
+        "plan explain": [*program, "plan", "explain", plan],
         "show, no such folder": [*program, "show", "/nowhere"],
         "map, a wrong profile": [*program, "map", "x", "--profile", "huge"],
         "show of a map": [*program, "show", run],

@@ -55,6 +55,27 @@ def test_commands_that_need_no_model_import_neither_torch_nor_transformers(tmp_p
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+def test_a_help_loads_no_room() -> None:
+    # Of `runs` and `text` the console alone, which escapes control characters.
+    code = (
+        "import sys, json\n"
+        "from personascope.cli import run\n"
+        "for argv in json.loads(sys.argv[1]):\n"
+        "    run(argv)\n"
+        "    rooms = {name for name in sys.modules if name.startswith('personascope.')}\n"
+        "    allowed = {'api', 'cli', 'errors', '_lazy', 'runs', 'text'}\n"
+        "    rooms = {name.split('.')[1] for name in rooms} - allowed\n"
+        "    heavy = rooms | {'numpy', 'pyarrow', 'scipy', 'yaml'} & set(sys.modules)\n"
+        "    assert not heavy, (argv, heavy)\n"
+    )
+    helps = [argv for argv in LIGHT if "--help" in argv]
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(helps)],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def test_a_plan_is_explained_without_torch(tmp_path: Path) -> None:
     Plan((Steer(1, [1.0, 0.0], 2.0),)).save(tmp_path / "plan")
     code = (

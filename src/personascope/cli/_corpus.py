@@ -8,7 +8,6 @@ from pathlib import Path
 import typer
 
 from personascope.cli._console import out
-from personascope.corpus import check_corpus, load_corpus
 from personascope.errors import CorpusError
 
 corpus_app = typer.Typer(help="Check a corpus, or look at one.", no_args_is_help=True)
@@ -24,6 +23,8 @@ def check(
     ),
 ) -> None:
     """Check schema, counts, duplicates and near-duplicates; exit code 1 if there are errors."""
+    from personascope.corpus import check_corpus, load_corpus
+
     findings = check_corpus(folder, near=near)
     for finding in findings:
         colour = "red" if finding.level == "error" else "yellow"
@@ -51,6 +52,8 @@ def show(
     role: str = typer.Option(None, help="Print this role's prompts."),
 ) -> None:
     """List the roles by group, or print one."""
+    from personascope.corpus import load_corpus
+
     corpus = load_corpus(folder)
     if role:
         entry = corpus.role(role)

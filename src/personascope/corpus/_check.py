@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from rapidfuzz import fuzz, process
+from rapidfuzz import fuzz
 
 from personascope.corpus._load import load_corpus
 from personascope.corpus._types import PERSONAL, PROMPTS_PER_ROLE, QUESTION_COUNT, Corpus
@@ -21,8 +21,8 @@ _PLACEHOLDER = re.compile(r"\{[^{}]*\}")
 _PROMPT_WORDS = (3, 120)
 _QUESTION_WORDS = (3, 60)
 _DESCRIPTION_CHARS = 160
-# Rows of the similarity matrix held at once: 512 x 10,000 float32 is 20 MB.
-_ROWS = 128
+# Classes that characters are counted in.
+_CLASSES = 32
 
 
 @dataclass(frozen=True)
@@ -163,23 +163,30 @@ def _alike(
     kept = [(where, text) for where, text in kept if text]
     plain = [text for _, text in kept]
     ordered = [" ".join(sorted(text.split())) for text in plain]
-    for start in range(0, len(kept), _ROWS):
-        rows, later = slice(start, start + _ROWS), slice(start, None)
-        scores = np.maximum(
-            _similarity(plain[rows], plain[later], near), _similarity(ordered[rows], ordered[later], near)
+    least = near * 100 - 1e-4
+    for first, second in _candidates(plain, near):
+        score = max(
+            fuzz.ratio(plain[first], plain[second], score_cutoff=least),
+            fuzz.ratio(ordered[first], ordered[second], score_cutoff=least),
         )
-        for row, column in np.argwhere(scores >= near * 100 - 1e-4).tolist():
-            first, second = start + row, start + column
-            if second <= first:
-                continue
-            if plain[first] == plain[second]:
-                yield Finding(same, kept[second][0], f"says the same as {kept[first][0]}")
-            elif near < 1:
-                score = float(scores[row, column]) / 100
-                message = f"is {score:.2f} alike to {kept[first][0]} (near-duplicate from {near:g})"
-                yield Finding("warning", kept[second][0], message)
+        if plain[first] == plain[second]:
+            yield Finding(same, kept[second][0], f"says the same as {kept[first][0]}")
+        elif near < 1 and score >= least:
+            message = f"is {score / 100:.2f} alike to {kept[first][0]} (near-duplicate from {near:g})"
+            yield Finding("warning", kept[second][0], message)
 
 
-def _similarity(rows: list[str], columns: list[str], near: float) -> np.ndarray:
-    """Return the edit similarities [rows, columns] in 0..100, those below ``near`` as 0."""
-    return process.cdist(rows, columns, scorer=fuzz.ratio, score_cutoff=near * 100 - 1e-3, dtype=np.float32)
+def _candidates(texts: list[str], near: float) -> Iterator[tuple[int, int]]:
+    """Yield the pairs, in order, whose characters alone do not rule out that they are so similar.
+
+    Texts differ by as many insertions and deletions at least as their counts of characters do, whatever the
+    order; characters are counted in classes, which can only bring texts nearer.
+    """
+    codes = (np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4") for text in texts)
+    counts = np.array([np.bincount(code % _CLASSES, minlength=_CLASSES) for code in codes], np.int32)
+    lengths = counts.sum(axis=1) if len(texts) else counts
+    for first in range(len(texts) - 1):
+        apart = np.abs(counts[first + 1 :] - counts[first]).sum(axis=1)
+        allowed = (1 - near + 1e-5) * (lengths[first + 1 :] + lengths[first])
+        for place in np.flatnonzero(apart <= allowed).tolist():
+            yield first, first + 1 + place
