@@ -249,6 +249,8 @@ def with_checks(meta):
             perplexity=3.5,
             correlations=np.linspace(-1, 1, 3 * len(NUISANCES) * 4).reshape(3, len(NUISANCES), 4),
             n_roles=7,
+            length_adjusted=True,
+            judges={"rules": 5, "openai:m@http://h/v1": 3},
         ),
     )
 

@@ -48,6 +48,7 @@ class _ChecksRecord(Record):
     perplexity: float | None
     n_roles: int
     length_adjusted: bool = False
+    judges: dict[str, int] = Field(default_factory=dict[str, int])
 
     def made(self, correlations: np.ndarray) -> MapChecks:
         """Return the checks, with the correlations that stand among the tensors."""
