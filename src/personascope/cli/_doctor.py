@@ -1,4 +1,4 @@
-"""``personascope doctor``: what is installed and what each engine can do, or whether a model runs as it should."""
+"""``personascope doctor``: what is installed and what each engine can do, or how a model runs here."""
 
 from __future__ import annotations
 
