@@ -73,7 +73,8 @@ def start(command: str, log: Path, url: str) -> subprocess.Popen[bytes]:
     with log.open("wb") as out:
         process = subprocess.Popen(
             ["bash", "-c", f"exec env {command}"],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            # The printed command takes the key from the environment, and does not show it.
+            env={**os.environ, "OMP_NUM_THREADS": "1", "VLLM_API_KEY": KEY},
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -85,6 +85,7 @@ def prepare_server(
         port=port,
         api_key=api_key,
         allow_upload=allow_upload,
+        same_chat=mapped is not None,
         extra=[*(("--trust-remote-code",) if trust_remote_code else ()), *extra],
     )
     for value in acting:
@@ -103,7 +104,7 @@ def axis_probes(persona_map: PersonaMap, files: ModelFiles) -> ProbeSet:
     """Return the unit axis of a map at its middle layer as a probe.
 
     Raises:
-        EngineError: If the map is of another model.
+        EngineError: If the map is of another model, or was made with another chat template.
     """
     persona_map.model.identity.require_same(
         ModelIdentity(files.model_id, files.revision, files.n_layers, files.d_model),
@@ -111,5 +112,13 @@ def axis_probes(persona_map: PersonaMap, files: ModelFiles) -> ProbeSet:
         error=EngineError,
         hint="serve the model that the map was made with, or map this one",
     )
+    mine = persona_map.model.chat_digest
+    chat = files.chat.digest if files.chat else mine
+    if mine != chat:
+        raise EngineError(
+            f"the map in {persona_map.folder} was made with the chat template {mine[:12]}, "
+            f"{files.model_id} has {chat[:12]}",
+            hint="serve the files that the map was made with, or map this model anew",
+        )
     middle = persona_map.middle_layer
     return ProbeSet.of((Probe("axis", middle, persona_map.unit_axis(middle)),))

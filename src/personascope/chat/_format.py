@@ -158,6 +158,11 @@ class ChatFormat:
         """The date that the template writes; None for a template that writes none."""
         return self._template.today if self._template.writes_date else None
 
+    @property
+    def template_options(self) -> dict[str, Any]:
+        """Variables that the template is rendered with, beside the messages: thinking switched off."""
+        return dict(self._options)
+
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256, in hex, of the template, the special tokens and the options it is rendered with.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from typing import TYPE_CHECKING, cast
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, cast
 
 from personascope.chat._messages import Conversation
 from personascope.chat._spans import Rendered, TurnSpan
@@ -29,6 +31,7 @@ class TranscriptFormat:
 
     supports_system = True
     has_thinking_switch = False
+    template_options: Mapping[str, Any] = MappingProxyType({})
     stop_strings: tuple[str, ...] = ("\nUser:",)
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, model_name: str = "") -> None:
