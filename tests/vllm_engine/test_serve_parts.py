@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import shlex
@@ -19,62 +18,16 @@ import pytest
 from interop.map_case import save_map
 from personascope.api import axis_probes
 from personascope.engines import PlanStore
-from personascope.errors import EngineError
+from personascope.errors import EngineError, UsageError
 from personascope.interventions import Plan, PlanModel, Steer
-from tiny import save_tiny
+from tiny import save_tiny, tiny_tokenizer
 
 pytest.importorskip("vllm", reason="vLLM is not installed here; make test has an environment with it")
 
-from fastapi import FastAPI
-from fastapi.testclient import TestClient
+from fake_engine import CHAT, Engine, client
 
+from personascope.engines._vllm.server._command import serve_command
 from personascope.engines._vllm.server._inflight import InFlightRequest, InFlightRequests
-from personascope.engines._vllm.server._routes import PersonascopeEndpoint
-
-OURS = "personascope.engines._vllm._scheduler.PersonascopeScheduler"
-CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
-
-
-class Engine:
-    """What the plugin asks of vLLM's engine before a request runs."""
-
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        scheduler: Any = OURS,
-        worker: bool = True,
-        data: int = 1,
-        pipeline: int = 1,
-        **more: Any,
-    ):
-        self.worker = worker
-        self.output_processor = SimpleNamespace(process_outputs=lambda outputs: outputs)
-        self.vllm_config = SimpleNamespace(
-            additional_config={"personascope": {"spool": str(folder), **more}},
-            model_config=SimpleNamespace(hf_text_config=SimpleNamespace(num_hidden_layers=4, hidden_size=24)),
-            scheduler_config=SimpleNamespace(scheduler_cls=scheduler),
-            compilation_config=SimpleNamespace(cudagraph_mode=None),
-            parallel_config=SimpleNamespace(data_parallel_size=data, pipeline_parallel_size=pipeline),
-        )
-
-    async def collective_rpc(self, method: str, args: Any = ()) -> list[Any]:
-        del args
-        if not self.worker:
-            raise Exception(f"the worker has no attribute {method}")
-        return [{"requests": 0}]
-
-
-async def served_by(engine: Any, api_key: list[str] | None = None) -> TestClient:
-    endpoint = PersonascopeEndpoint()
-    app = FastAPI()
-    endpoint.attach_router(app)
-    await endpoint.init_state(engine, app.state, SimpleNamespace(api_key=api_key))
-    return TestClient(app)
-
-
-def client(engine: Any, api_key: list[str] | None = None) -> TestClient:
-    return asyncio.run(served_by(engine, api_key))
 
 
 @pytest.mark.parametrize(
@@ -99,23 +52,6 @@ def test_without_the_whole_plugin_the_field_is_refused(tmp_path, options, says):
             assert answer.status_code == 501
             assert says in answer.json()["error"]["message"]
     assert web.get("/v1/personascope/plans").status_code == 501
-
-
-def test_the_field_is_refused_where_another_route_would_not_hear_it():
-    endpoint, app = PersonascopeEndpoint(), FastAPI()
-    endpoint.attach_router(app)
-
-    @app.post("/v1/responses")
-    async def other(body: dict[str, Any]) -> dict[str, Any]:
-        return body
-
-    web = TestClient(app)
-    plain = {"input": "tell me of personascope", "vllm_xargs": {"other": "1"}}
-    assert web.post("/v1/responses", json=plain).json() == plain
-    for field in ({"personascope": None}, {"vllm_xargs": {"personascope": "{}"}}):
-        answer = web.post("/v1/responses", json=plain | field)
-        assert answer.status_code == 400
-        assert "/v1/responses would leave personascope unheard" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -180,7 +116,11 @@ def test_the_command_names_all_that_the_server_needs(tmp_path):
     assert ran.returncode == 0, ran.stderr
     assert plan.digest in ran.stderr
     words = shlex.split(ran.stdout)
-    assert words[:2] == ["VLLM_PLUGINS=personascope", "VLLM_API_KEY=a b"]
+    assert words[:2] == [
+        "VLLM_PLUGINS=personascope",
+        "VLLM_API_KEY=${VLLM_API_KEY:?the key that clients must send}",
+    ]
+    assert "a b" not in ran.stdout + ran.stderr
     assert words[2:5] == [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     given = dict(pairwise(words))
     assert given["--worker-cls"].endswith(".PersonascopeWorker")
@@ -198,10 +138,72 @@ def test_the_command_names_all_that_the_server_needs(tmp_path):
 
 def test_the_axis_of_a_map_becomes_a_probe(tmp_path):
     found = save_map(tmp_path / "run")
-    files: Any = SimpleNamespace(model_id="moved", revision="abc", n_layers=4, d_model=24)
+    chat = SimpleNamespace(digest=found.model.chat_digest)
+    files: Any = SimpleNamespace(model_id="moved", revision="abc", n_layers=4, d_model=24, chat=chat)
     probes = axis_probes(found, files)
     assert (probes.names, probes.layers) == (("axis",), (found.middle_layer,))
     assert np.array_equal(probes.directions[0], found.unit_axis(found.middle_layer))
+    chat.digest = "another template"
+    with pytest.raises(EngineError, match="with the chat template"):
+        axis_probes(found, files)
     files.revision = "abd"
     with pytest.raises(EngineError, match="is of the model 'some/model'"):
         axis_probes(found, files)
+
+
+def test_a_key_behind_the_dashes_is_taken_from_the_command_line():
+    from personascope.engines._vllm.server._command import _take
+
+    assert _take(["--seed", "1", "--api-key", "k1", "-tp", "2"], "--api-key") == (
+        ["--seed", "1", "-tp", "2"],
+        ["k1"],
+    )
+    assert _take(["--api_key=k1", "--seed", "1"], "--api-key") == (["--seed", "1"], ["k1"])
+    assert _take(["--api-key", "k1", "k2"], "--api-key") == ([], ["k1", "k2"])
+
+
+def thinking_files(folder: Path) -> Any:
+    from personascope.models import open_files
+
+    save_tiny("llama", folder)
+    tiny_tokenizer("qwen3").save_pretrained(folder)
+    return open_files(str(folder))
+
+
+def test_the_server_renders_with_the_engines_options(tmp_path):
+    files = thinking_files(tmp_path / "model")
+    assert files.chat.template_options == {"enable_thinking": False}
+
+    def command(*extra: str, same_chat: bool = False) -> dict[str, str]:
+        made = serve_command(files, store=str(tmp_path), dtype="float32", same_chat=same_chat, extra=extra)
+        assert sum(word == "--default-chat-template-kwargs" for word in made.argv) == 1
+        return dict(pairwise(made.argv))
+
+    name = "--default-chat-template-kwargs"
+    assert json.loads(command()[name]) == {"enable_thinking": False}
+    assert json.loads(command(name, '{"other": 1}')[name]) == {"enable_thinking": False, "other": 1}
+    # Without a map it is the operator's choice.
+    assert json.loads(command(f'{name}={{"enable_thinking": true}}')[name]) == {"enable_thinking": True}
+    assert json.loads(command(name, '{"enable_thinking": false}', same_chat=True)[name]) == {
+        "enable_thinking": False
+    }
+    for extra in (
+        (name, '{"enable_thinking": true}'),
+        (f'{name.replace("-", "_").replace("__", "--")}={{"enable_thinking": true}}',),
+        (name, '{"other": 1}'),
+        ("--chat-template", "x.jinja"),
+    ):
+        with pytest.raises(UsageError, match="renders conversations otherwise than the map"):
+            command(*extra, same_chat=True)
+    for extra in ((name, "{"), (name, "[1]"), (f"{name}.enable_thinking", "true")):
+        with pytest.raises(UsageError, match="default-chat-template-kwargs"):
+            command(*extra)
+
+
+def test_several_keys_are_refused(tmp_path):
+    files = thinking_files(tmp_path / "model")
+    with pytest.raises(UsageError, match="2 API keys"):
+        serve_command(files, store=str(tmp_path), dtype="float32", extra=["--api-key", "a", "b"])
+    made = serve_command(files, store=str(tmp_path), dtype="float32", extra=["--api-key", "secret-1"])
+    assert made.environment["VLLM_API_KEY"] == "secret-1"
+    assert "secret-1" not in str(made) and "secret-1" not in made.argv

@@ -22,9 +22,9 @@ class InFlightRequest:
     """One HTTP request with the plugin's field.
 
     Attributes:
-        spec: What the engine is asked.
-        plan: Its plan, or None.
-        probes: Its probes, or None.
+        spec: Spec that the engine gets.
+        plan: Plan of the request, or None.
+        probes: Probes of the request, or None.
         rows: For each sample, the projections of its response tokens so far.
         tokens: For each sample, the response tokens that were sent to the client.
         sent: For each sample, the projections that were sent to the client.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
@@ -22,14 +22,15 @@ from vllm.entrypoints.serve.utils.api_utils import validate_json_request
 
 from personascope.engines._capabilities import unsupported
 from personascope.engines._vllm.request._spec import FIELD
+from personascope.engines._vllm.server._errors import problem
+from personascope.engines._vllm.server._field import CHAT, TEXT, FieldGuard, read_field
 from personascope.engines._vllm.server._inflight import InFlightRequest
-from personascope.engines._vllm.server._state import Serving, open_serving, problem
-from personascope.engines._vllm.server._uploads import add_routes
+from personascope.engines._vllm.server._shutdown import ShuttingDownError
+from personascope.engines._vllm.server._state import Serving, open_serving
+from personascope.engines._vllm.server._store_routes import add_routes
 from personascope.errors import EngineError, PersonascopeError
 
 log = logging.getLogger(__name__)
-
-CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 
 
 class PersonascopeEndpoint:
@@ -62,15 +63,14 @@ class PersonascopeEndpoint:
                 response_model=None,
             )
         add_routes(app, self.serving)
-        app.add_middleware(Elsewhere)
+        app.add_middleware(FieldGuard)
 
     async def init_state(self, engine_client: Any, state: Any, args: Any) -> None:
         """Find out whether the worker and the scheduler are in the engine."""
-        del state
         if engine_client is None:
             return
         try:
-            self._serving = await open_serving(engine_client, args)
+            self._serving = await open_serving(engine_client, state, args)
         except EngineError as error:
             self._missing = f"{error.message}; {error.hint}"
             log.warning("requests with the field %s are refused: %s", FIELD, self._missing)
@@ -99,6 +99,8 @@ class PersonascopeEndpoint:
         try:
             in_flight = serving.admit(asked, request.n or 1)
             refuse_unfit(request, in_flight)
+        except ShuttingDownError as error:
+            return JSONResponse(problem(503, str(error)), 503)
         except PersonascopeError as error:
             return JSONResponse(problem(400, str(error)), 400)
         # The tokens are counted, to tell which of them a projection is of.
@@ -112,7 +114,8 @@ class PersonascopeEndpoint:
             response = await inner(request, raw)
             if isinstance(response, StreamingResponse):
                 chunks: Any = response.body_iterator
-                response.body_iterator = serving.stream(chunks, in_flight, tokens=tokens)
+                usage = bool(getattr(request.stream_options, "include_usage", False))
+                response.body_iterator = serving.stream(chunks, in_flight, tokens=tokens, usage=usage)
             return response
         return await _whole(serving, in_flight, inner, request, raw, tokens)
 
@@ -129,7 +132,7 @@ async def _whole(
     serving.requests.add(in_flight)
     done = False
     try:
-        response = await inner(request, raw)
+        response = await serving.shutdown.unless_stopped(inner(request, raw))
         if not isinstance(response, JSONResponse) or response.status_code != 200:
             # An error of vLLM's, or None: the client went away.
             return response
@@ -139,6 +142,8 @@ async def _whole(
     except Exception as error:
         if in_flight.problem:
             return JSONResponse(problem(400, in_flight.problem), 400)
+        if isinstance(error, ShuttingDownError):
+            return JSONResponse(problem(503, str(error)), 503)
         if isinstance(error, EngineError):
             return JSONResponse(problem(500, str(error)), 500)
         raise
@@ -149,37 +154,6 @@ async def _whole(
             serving.abandon(in_flight)
     headers = {name: text for name, text in response.headers.items() if name.lower() != "content-length"}
     return JSONResponse(value, headers=headers, background=response.background)
-
-
-def read_field(request: Any) -> Mapping[str, Any] | None:
-    """Return the value that a request carries, from ``vllm_xargs`` or from a field of its own.
-
-    Raises:
-        EngineError: If it is no object, or there are two.
-    """
-    own = (request.model_extra or {}).get(FIELD)
-    inside = (request.vllm_xargs or {}).get(FIELD)
-    if own is not None and inside is not None:
-        raise EngineError(
-            f"the request has {FIELD} twice, in vllm_xargs and beside it", hint="send it in one place"
-        )
-    value = own
-    if inside is not None:
-        try:
-            value = json.loads(inside)
-        except (TypeError, ValueError) as error:
-            raise EngineError(
-                f"the {FIELD} value in vllm_xargs is not JSON: {error}",
-                hint=f'vllm_xargs holds texts: {{"{FIELD}": "{{\\"plan\\": \\"DIGEST\\"}}"}}',
-            ) from error
-    elif FIELD not in (request.model_extra or {}):
-        return None
-    if not isinstance(value, Mapping):
-        raise EngineError(
-            f"the {FIELD} value of the request is a {type(value).__name__}, not an object",
-            hint='give an object such as {"plan": "DIGEST"}',
-        )
-    return value
 
 
 def refuse_unfit(request: Any, in_flight: InFlightRequest) -> None:
@@ -201,45 +175,3 @@ def refuse_unfit(request: Any, in_flight: InFlightRequest) -> None:
     for key, is_used in used.items():
         if is_used:
             raise unsupported("server", key, f"the request has the field {FIELD} and asks for")
-
-
-class Elsewhere:
-    """ASGI middleware: a route that would leave the plugin's field unheard refuses it."""
-
-    def __init__(self, app: Any) -> None:
-        """Stand before an application."""
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Read the body of a POST with JSON, and hand it on as it came."""
-        if scope["type"] != "http" or scope["method"] != "POST":
-            return await self.app(scope, receive, send)
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        kind = dict(scope["headers"]).get(b"content-type", b"").lower()
-        if path in (CHAT, TEXT) or path.startswith("/v1/personascope/") or b"json" not in kind:
-            return await self.app(scope, receive, send)
-        messages: list[Any] = []
-        while not messages or messages[-1].get("more_body"):
-            messages.append(await receive())
-        body = b"".join(message.get("body", b"") for message in messages)
-        if FIELD.encode() in body and _carries(body):
-            text = f"{path} would leave {FIELD} unheard\n  -> send the request to {CHAT} or {TEXT}"
-            return await JSONResponse(problem(400, text), 400)(scope, receive, send)
-        ahead = iter(messages)
-
-        async def replay() -> Any:
-            message = next(ahead, None)
-            return await receive() if message is None else message
-
-        return await self.app(scope, replay, send)
-
-
-def _carries(body: bytes) -> bool:
-    try:
-        value = json.loads(body)
-    except ValueError:
-        return False  # The route says so itself.
-    if not isinstance(value, dict):
-        return False
-    inside = value.get("vllm_xargs")
-    return FIELD in value or (isinstance(inside, dict) and FIELD in inside)

@@ -18,7 +18,9 @@ from personascope.engines._vllm._scheduler import PersonascopeAsyncScheduler, Pe
 from personascope.engines._vllm.request._plan_store import PlanStore
 from personascope.engines._vllm.request._results import read_results
 from personascope.engines._vllm.request._spec import FIELD
+from personascope.engines._vllm.server._errors import problem
 from personascope.engines._vllm.server._inflight import InFlightRequest, InFlightRequests
+from personascope.engines._vllm.server._shutdown import Shutdown, ShuttingDownError
 from personascope.errors import EngineError
 
 log = logging.getLogger(__name__)
@@ -30,12 +32,13 @@ FIELDS = ("plan", "probes", "pool")
 class Serving:
     """The plugin in one API server."""
 
-    def __init__(self, engine: Any, admission: AdmissionCheck, *, uploads: bool) -> None:
+    def __init__(self, engine: Any, admission: AdmissionCheck, state: Any, *, uploads: bool) -> None:
         """Listen to the engine's outputs.
 
         Args:
             engine: vLLM's ``AsyncLLM``.
             admission: Check of requests, plans and probes.
+            state: The application's state.
             uploads: Whether plans and probes may be uploaded.
         """
         self.engine = engine
@@ -44,6 +47,8 @@ class Serving:
         self.store = PlanStore(admission.config.store)
         self.requests = InFlightRequests()
         self.requests.listen(engine.output_processor)
+        self.shutdown = Shutdown()
+        self.shutdown.watch(engine, state, lambda: len(self.requests))
         self._tasks: set[asyncio.Task[None]] = set()
 
     def admit(self, asked: Mapping[str, Any], samples: int) -> InFlightRequest:
@@ -51,7 +56,9 @@ class Serving:
 
         Raises:
             EngineError: If it is malformed, or cannot be honoured.
+            ShuttingDownError: If the server is ending.
         """
+        self.shutdown.check()
         unknown = sorted(set(asked) - set(FIELDS))
         if unknown:
             raise EngineError(
@@ -96,7 +103,8 @@ class Serving:
         Raises:
             EngineError: If they are not what was asked.
         """
-        blobs = await self.engine.collective_rpc("personascope_fetch", args=(in_flight.keys,))
+        rpc = self.engine.collective_rpc("personascope_fetch", args=(in_flight.keys,))
+        blobs = await self.shutdown.unless_stopped(rpc)
         return in_flight.totals(read_results(blobs))
 
     def abandon(self, in_flight: InFlightRequest, stream: Any = None) -> None:
@@ -112,10 +120,13 @@ class Serving:
     async def _abandon(self, in_flight: InFlightRequest, stream: Any) -> None:
         if stream is not None and hasattr(stream, "aclose"):
             await stream.aclose()
+        if self.shutdown.begun:
+            # The engine goes, with all that it holds.
+            return
         await self.engine.collective_rpc("personascope_drop", args=(in_flight.keys,))
 
     async def stream(
-        self, chunks: AsyncIterator[Any], in_flight: InFlightRequest, *, tokens: bool
+        self, chunks: AsyncIterator[Any], in_flight: InFlightRequest, *, tokens: bool, usage: bool
     ) -> AsyncIterator[str]:
         """Add projections to a stream of events, and the totals before its end.
 
@@ -123,13 +134,14 @@ class Serving:
             chunks: vLLM's events.
             in_flight: The request that they answer.
             tokens: Whether the client asked for token ids; they are taken off otherwise.
+            usage: Whether the client asked for a chunk of usage, which has no choices.
         """
         # Not before: vLLM, too, begins with the request when its stream is first read.
         self.requests.add(in_flight)
         head: dict[str, Any] = {}
         ended = failed = False
         try:
-            async for chunk in chunks:
+            async for chunk in self.shutdown.stream_unless_stopped(chunks):
                 text = chunk if isinstance(chunk, str) else bytes(chunk).decode()
                 if text.startswith("data: {"):
                     value = json.loads(text[len("data: ") :])
@@ -143,14 +155,20 @@ class Serving:
                     text = event(value)
                 elif text.startswith("data: [DONE]") and not failed:
                     try:
-                        last = {**head, "choices": [], FIELD: await self.totals(in_flight)}
+                        totals = await self.totals(in_flight)
                         ended = True
+                        last = {**head, "choices": nothing_more(head, usage=usage), FIELD: totals}
+                    except ShuttingDownError as error:
+                        last = problem(503, str(error))
                     except Exception as error:
                         # Whatever went wrong, the client must not take the stream for whole.
                         log.exception("the results of a stream cannot be read")
                         last = problem(500, str(error))
                     yield event(last)
                 yield text
+        except ShuttingDownError as error:
+            yield event(problem(503, str(error)))
+            yield "data: [DONE]\n\n"
         finally:
             if ended:
                 self.requests.remove(in_flight)
@@ -187,20 +205,28 @@ def hide_tokens(value: dict[str, Any]) -> None:
                 part[name] = None
 
 
+def nothing_more(head: Mapping[str, Any], *, usage: bool) -> list[dict[str, Any]]:
+    """Return the choices of the chunk of totals.
+
+    A common loop reads ``choices[0]`` of every chunk: one choice that adds nothing is there, then. Who asks
+    for usage gets a chunk without choices from vLLM, too.
+
+    Args:
+        head: Fields that all chunks of the stream have in common.
+        usage: Whether the client asked for usage.
+    """
+    if usage:
+        return []
+    empty = {"delta": {"content": ""}} if head.get("object") == "chat.completion.chunk" else {"text": ""}
+    return [{"index": 0, **empty, "logprobs": None, "finish_reason": None}]
+
+
 def event(value: Any) -> str:
     """Return a server-sent event."""
     return f"data: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n\n"
 
 
-def problem(status: int, text: str) -> dict[str, Any]:
-    """Return an error in the form of vLLM's own."""
-    kinds = {400: "BadRequestError", 403: "PermissionDeniedError", 404: "NotFoundError"}
-    message = "; ".join(part.strip().removeprefix("-> ") for part in text.splitlines())
-    kind = kinds.get(status, "InternalServerError" if status >= 500 else "BadRequestError")
-    return {"error": {"message": message, "type": kind, "param": FIELD, "code": status}}
-
-
-async def open_serving(engine: Any, args: Any) -> Serving:
+async def open_serving(engine: Any, state: Any, args: Any) -> Serving:
     """Look whether the plugin is in the engine, and return what the routes share.
 
     Raises:
@@ -225,4 +251,4 @@ async def open_serving(engine: Any, args: Any) -> Serving:
         # vLLM passes on whatever the worker raised as a bare Exception.
         raise EngineError(f"the engine's worker is not personascope's: {error}", hint=hint) from error
     keys = getattr(args, "api_key", None) or [envs.VLLM_API_KEY]
-    return Serving(engine, admission, uploads=any(keys) or admission.config.allow_upload)
+    return Serving(engine, admission, state, uploads=any(keys) or admission.config.allow_upload)

@@ -1,0 +1,126 @@
+"""Ending the server: requests under way finish within vLLM's ``--shutdown-timeout``, or get an error.
+
+vLLM stops its engine first and then waits for its HTTP connections, without an end. A request that waits for
+a stopped engine would keep its client, and the server, for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+from personascope.errors import EngineError
+
+CUT_AFTER = 5
+"""Seconds after which connections that are still open are cut, once the engine has stopped."""
+
+_Value = TypeVar("_Value")
+
+
+class ShuttingDownError(EngineError):
+    """The server ends, and this request was not done before."""
+
+
+def _ending() -> ShuttingDownError:
+    return ShuttingDownError(
+        "the server is shutting down", hint="send the request again, to another server or later"
+    )
+
+
+class Shutdown:
+    """Whether the server is ending.
+
+    Attributes:
+        begun: Whether it was told to end: nothing new is taken.
+    """
+
+    def __init__(self) -> None:
+        """Begin with a server that runs; call it inside its event loop."""
+        self.begun = False
+        self._loop = asyncio.get_running_loop()
+        self._stopped = asyncio.Event()
+
+    def watch(self, engine: Any, state: Any, under_way: Callable[[], int]) -> None:
+        """Let an engine that is told to stop wait for the requests under way.
+
+        Args:
+            engine: vLLM's ``AsyncLLM``, whose ``shutdown`` the server calls in a thread.
+            state: The state of the application, which holds the HTTP server.
+            under_way: Returns the number of requests that are waited for.
+        """
+        inner: Callable[..., None] | None = getattr(engine, "shutdown", None)
+        if inner is None:
+            raise EngineError(f"{type(engine).__name__} has no shutdown", hint="install vllm==0.32.*")
+
+        def shutdown(timeout: float | None = None) -> None:
+            # vLLM stops its engine once more at the end, when nothing can come of waiting.
+            wait, self.begun = not self.begun and timeout, True
+            until = time.monotonic() + (wait or 0)
+            while under_way() and time.monotonic() < until:
+                time.sleep(0.05)
+            server = getattr(state, "server", None)
+            if server is not None and server.config.timeout_graceful_shutdown is None:
+                server.config.timeout_graceful_shutdown = CUT_AFTER
+            try:
+                inner(timeout=max(0.0, until - time.monotonic()) if wait else timeout)
+            finally:
+                if not self._loop.is_closed():
+                    self._loop.call_soon_threadsafe(self._stopped.set)
+
+        engine.shutdown = shutdown
+
+    def check(self) -> None:
+        """Raise if nothing new is taken.
+
+        Raises:
+            ShuttingDownError: If the server is ending.
+        """
+        if self.begun:
+            raise _ending()
+
+    async def unless_stopped(self, work: Awaitable[_Value]) -> _Value:
+        """Return what something comes to that needs the engine.
+
+        Raises:
+            ShuttingDownError: If the engine stops before.
+        """
+        stopped = asyncio.ensure_future(self._stopped.wait())
+        try:
+            return await _first(work, stopped)
+        finally:
+            stopped.cancel()
+
+    async def stream_unless_stopped(self, chunks: AsyncIterator[_Value]) -> AsyncIterator[_Value]:
+        """Yield what a stream yields.
+
+        Raises:
+            ShuttingDownError: If the engine stops before its end.
+        """
+        stopped = asyncio.ensure_future(self._stopped.wait())
+        end: Any = object()
+        try:
+            while (chunk := await _first(anext(chunks, end), stopped)) is not end:
+                yield chunk
+        finally:
+            stopped.cancel()
+
+
+async def _first(work: Awaitable[_Value], stopped: asyncio.Future[Any]) -> _Value:
+    """Return what something comes to, unless the engine has stopped before.
+
+    Raises:
+        ShuttingDownError: If it has.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise _ending()
+        return task.result()
+    finally:
+        if not task.done():
+            # Its end is waited for: a stream that still runs cannot be closed.
+            task.cancel()
+            await asyncio.wait({task})
