@@ -270,7 +270,7 @@ def test_a_field_that_would_go_unheard_is_refused(served, tmp_path):
         beams = {"personascope": {"plan": digest}, "use_beam_search": True}
         client.chat.completions.create(**chat, n=2, extra_body=beams)
     for value in ({"personascope": {"plan": digest}}, {"vllm_xargs": {"personascope": "{}"}}):
-        with pytest.raises(openai.BadRequestError, match="would leave personascope unheard"):
+        with pytest.raises(openai.BadRequestError, match=r"/v1/responses would leave .*personascope unheard"):
             client.responses.create(model=MODEL, input="Hi", extra_body=value)
     # Without the field that route is as it was.
     answer = served.http("POST", "/tokenize", json={"model": MODEL, "prompt": "Hi"})
@@ -290,7 +290,11 @@ def test_what_the_scheduler_refuses_is_an_error(served, tmp_path):
         served.upload(plan, tmp_path / f"gone{number}")
         told = served.http("GET", f"/v1/personascope/plans/{plan.digest}")
         assert "add +" in told.json()["explanation"]
-        # The front end has it in memory now, the scheduler not yet.
+        # Refused behind the plan's check: the front end has it in memory now, the scheduler not yet.
+        beams = {"personascope": {"plan": plan.digest}, "use_beam_search": True}
+        messages = [{"role": "user", "content": QUESTION}]
+        with pytest.raises(openai.BadRequestError, match="beam search"):
+            served.client().chat.completions.create(model=MODEL, messages=messages, n=2, extra_body=beams)
         (served.store / plan.digest / "plan.json").unlink()
         with pytest.raises(openai.APIError, match="is damaged") as caught:
             reply = ask(served, {"plan": plan.digest}, stream=stream)

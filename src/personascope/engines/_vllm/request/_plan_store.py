@@ -157,7 +157,9 @@ class PlanStore:
         try:
             plan = Plan.load(place)
         except (StoreError, InterventionError) as error:
-            raise _damaged("plan", digest, error.message) from error
+            # Clients read this, whom the server's folders do not concern.
+            why = error.message.replace(f"{self.folder}{os.sep}", "")
+            raise _damaged("plan", digest, why) from error
         if plan.digest != digest:
             raise _damaged("plan", digest, f"its digest is {plan.digest[:12]}")
         return plan
