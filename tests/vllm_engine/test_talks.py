@@ -64,5 +64,5 @@ def test_conversations_are_those_of_the_transformers_engine(vllm_engine, referen
 def test_a_watch_is_refused_by_name(vllm_engine) -> None:
     probe = Probe("axis", 3, np.ones(vllm_engine.info.d_model, np.float32))
     request = Request("r", (Message("user", "Hi."),), probes=(probe,), watch=lambda *_: None)
-    with pytest.raises(EngineError, match="vLLM cannot call"):
+    with pytest.raises(EngineError, match="which the vllm engine does not have"):
         list(vllm_engine.run([request]))
