@@ -42,7 +42,7 @@ def dynamic_runtime(
     d_model: int, device: torch.device, store: PlanStore, *, tokens: int, layers: Sequence[int]
 ) -> Runtime:
     """Return the flavour that touches only the tokens that are meant."""
-    return Runtime(d_model=d_model, tokens=tokens, device=device, spool=store, layers=layers)
+    return Runtime(d_model=d_model, tokens=tokens, device=device, store=store, layers=layers)
 
 
 def static_runtime(
@@ -50,7 +50,7 @@ def static_runtime(
 ) -> Runtime:
     """Return the flavour for CUDA graphs, whose layers run the kernel."""
     return StaticRuntime(
-        limits=Limits(), d_model=d_model, tokens=tokens, device=device, spool=store, layers=layers
+        limits=Limits(), d_model=d_model, tokens=tokens, device=device, store=store, layers=layers
     )
 
 
@@ -113,12 +113,12 @@ class Difference:
 
     def read(self, got: Reading, want: Reading) -> None:
         """Compare what was counted, summed and projected for a request."""
-        self.tokens &= (got.counts, got.tally.tokens) == (want.counts, want.tally.tokens)
-        self.off += abs(got.tally.capped - want.tally.capped)
-        for layer in got.tally.fired.keys() | want.tally.fired.keys():
-            fired = want.tally.fired.get(layer, 0)
+        self.tokens &= (got.counts, got.cap_counts.tokens) == (want.counts, want.tally.tokens)
+        self.off += abs(got.cap_counts.capped - want.tally.capped)
+        for layer in got.cap_counts.fired.keys() | want.tally.fired.keys():
+            fired = want.cap_counts.fired.get(layer, 0)
             self.fired += fired
-            self.off += abs(got.tally.fired.get(layer, 0) - fired)
+            self.off += abs(got.cap_counts.fired.get(layer, 0) - fired)
         for a, b in ((got.sums, want.sums), (got.norms, want.norms)):
             if a is not None and b is not None:
                 self.sums = max(self.sums, _gap(torch.from_numpy(a), torch.from_numpy(b)))

@@ -83,7 +83,7 @@ def test_the_kernel_compiles_for_gpus_that_are_not_here(monkeypatch, tmp_path, d
         d_model=d_model,
         tokens=4,
         device=torch.device("cpu"),
-        spool=PlanStore(tmp_path),
+        store=PlanStore(tmp_path),
         layers=(0,),
     )
     with torch.inference_mode():
