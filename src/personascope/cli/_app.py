@@ -6,6 +6,7 @@ command is a name and a sentence.
 
 from __future__ import annotations
 
+import errno
 import gc
 import importlib
 import logging
@@ -17,7 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from personascope import __version__
-from personascope.errors import PersonascopeError
+from personascope.errors import PersonascopeError, UsageError
 
 
 class Entry(NamedTuple):
@@ -164,6 +165,16 @@ def run(argv: Sequence[str] | None = None) -> int:
         except PersonascopeError as error:
             print_error(error)
             return error.exit_code
+        except OSError as error:
+            # A word too long for the name of a file is met wherever it is first looked for.
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            named = UsageError(
+                f"{str(error.filename)[:60]}... is too long for the name of a file",
+                hint="give the path of a file",
+            )
+            print_error(named)
+            return named.exit_code
         except KeyboardInterrupt:
             return _interrupted()
     return 0

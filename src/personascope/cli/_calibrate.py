@@ -32,6 +32,7 @@ from personascope.cli._options import (
     WORKERS,
     DtypeName,
     EngineName,
+    finite,
     names,
     numbers,
 )
@@ -60,7 +61,7 @@ def calibrate_model(
         None, min=1, max=160, help="Questions of the capability task; 160 if not given."
     ),
     max_capability_loss: float = typer.Option(
-        0.02, min=0.0, help="Accuracy that a recommended cap may cost."
+        0.02, callback=finite, min=0.0, help="Accuracy that a recommended cap may cost."
     ),
     corpus: Path = CORPUS,
     judge: str = JUDGE,

@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from personascope.cli._console import out
+from personascope.cli._options import finite
 from personascope.errors import CorpusError
 
 corpus_app = typer.Typer(help="Check a corpus, or look at one.", no_args_is_help=True)
@@ -19,7 +20,11 @@ def check(
         None, help="Corpus folder, ours or in the released JSON format; the built-in one if not given."
     ),
     near: float = typer.Option(
-        0.9, min=0.0, max=1.0, help="Similarity from which two texts count as near-duplicates."
+        0.9,
+        callback=finite,
+        min=0.0,
+        max=1.0,
+        help="Similarity from which two texts count as near-duplicates.",
     ),
 ) -> None:
     """Check schema, counts, duplicates and near-duplicates; exit code 1 if there are errors."""

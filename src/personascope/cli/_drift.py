@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from personascope import api
 from personascope.cli._console import PARTLY, err, out, say
+from personascope.cli._options import MAX_SEED
 
 if TYPE_CHECKING:
     from personascope.dynamics.causes import Causes
@@ -26,7 +27,9 @@ def drift(
     shuffles: int = typer.Option(
         100, min=1, help="Times that the regressions are repeated on shuffled targets."
     ),
-    seed: int = typer.Option(0, help="Random seed of folds, shuffles and bootstrap draws."),
+    seed: int = typer.Option(
+        0, min=0, max=MAX_SEED, help="Random seed of folds, shuffles and bootstrap draws."
+    ),
 ) -> None:
     """Analyse conversations: where each domain goes, and which messages do it."""
     if against is not None:

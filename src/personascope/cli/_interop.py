@@ -12,6 +12,7 @@ import typer
 
 from personascope import api
 from personascope.cli._console import err, out
+from personascope.cli._options import finite
 from personascope.errors import UsageError
 
 if TYPE_CHECKING:
@@ -104,7 +105,9 @@ def export(
     to: Target = typer.Option(..., "--to", help="Released folder, capping_config.pt, or llama.cpp GGUF."),
     out_path: Path = typer.Option(..., "--out", help="Folder (released) or file to write."),
     scale: float = typer.Option(
-        None, help="gguf: factor on a plan; of a map, the strength as a fraction of the layer's norm."
+        None,
+        callback=finite,
+        help="gguf: factor on a plan; of a map, the strength as a fraction of the layer's norm.",
     ),
     layer: list[int] = typer.Option(
         None, min=0, help="gguf of a map: layer, repeatable; the middle one if not given."

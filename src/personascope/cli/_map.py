@@ -23,6 +23,7 @@ from personascope.cli._options import (
     JUDGE_HEADER,
     JUDGE_PRICE,
     MAX_COST,
+    MAX_SEED,
     RESTART,
     TRUST,
     WORKERS,
@@ -73,7 +74,9 @@ def map_model(
         None, min=1, help="Rollouts of the default for each prompt and question."
     ),
     keep: str = typer.Option(None, help="Pooled activations to keep on the disk: all, or a number."),
-    seed: int = typer.Option(0, help="Random seed of roles, prompts, questions and tokens."),
+    seed: int = typer.Option(
+        0, min=0, max=MAX_SEED, help="Random seed of roles, prompts, questions and tokens."
+    ),
     engine_kind: EngineName = ENGINE,
     dtype: DtypeName = DTYPE,
     device: str = typer.Option(None, help="cpu, cuda, cuda:1, ...; the first GPU if there is one."),

@@ -11,7 +11,7 @@ import typer
 
 from personascope import api
 from personascope.cli._console import out
-from personascope.cli._options import ANYWAY, ASSISTANT_LIKE, names
+from personascope.cli._options import ANYWAY, ASSISTANT_LIKE, MAX_SEED, finite, names
 from personascope.cli._run import open_run
 
 if TYPE_CHECKING:
@@ -43,14 +43,14 @@ def monitor(
     level: Level = typer.Option(Level.TOKEN, help="What is fed: every token, or the mean of every reply."),
     rule: Kind = typer.Option(Kind.CUSUM, help="When the alarm is raised."),
     false_alarms: float = typer.Option(
-        0.05, min=0.0, max=1.0, help="Share of Assistant-like conversations that may alarm."
+        0.05, callback=finite, min=0.0, max=1.0, help="Share of Assistant-like conversations that may alarm."
     ),
     domains: str = typer.Option(ASSISTANT_LIKE, help="Domains that stay with the Assistant."),
     switched: Path = typer.Option(
         None, help="Conversations of simulate --switch-at, on which the delay of the alarm is measured."
     ),
     horizon: int = typer.Option(None, min=1, help="Tokens or turns within which the rate shall hold."),
-    seed: int = typer.Option(0, help="Random seed of the split of the conversations."),
+    seed: int = typer.Option(0, min=0, max=MAX_SEED, help="Random seed of the split of the conversations."),
     anyway: bool = ANYWAY,
 ) -> None:
     """Calibrate a drift monitor on Assistant-like conversations, and measure it on others."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import typer
@@ -19,16 +20,29 @@ DOMAINS = "coding,writing,therapy,philosophy"
 ASSISTANT_LIKE = "coding,writing"
 AUDITORS = "scripted, self, local:MODEL, openai:MODEL@BASE_URL"
 
+
+def finite(value: float | None) -> float | None:
+    """Refuse "nan" and "inf", which no range keeps out, as the value of an option.
+
+    Raises:
+        BadParameter: If the number is not finite.
+    """
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number.")
+    return value
+
+
 RUN = typer.Argument(..., help="Run folder of the model's map.")
 RUN_KEPT = typer.Argument(..., help="Run folder of a map that kept responses (the default).")
 MODEL = typer.Option(None, help="Model, if it lies elsewhere than when it was mapped.")
 ENGINE = typer.Option("auto", "--engine", help="Engine; auto is vllm where it is installed.")
 DTYPE = typer.Option("auto", help="Type of the weights; auto is bfloat16 where the hardware computes in it.")
-BATCH = typer.Option(128, min=1, help="Responses that are generated side by side.")
-WORKERS = typer.Option(1, min=1, help="Engines that share the requests; more than one need Ray.")
+BATCH = typer.Option(128, min=1, max=2**16, help="Responses that are generated side by side.")
+WORKERS = typer.Option(1, min=1, max=4096, help="Engines that share the requests; more than one need Ray.")
 ADDRESS = typer.Option(None, help="Ray cluster of the workers: auto, ray://HOST:10001; else this machine.")
 TRUST = typer.Option(False, help="Run code that comes with the model.")
-SEED = typer.Option(0, help="Random seed.")
+MAX_SEED = 2**63 - 1
+SEED = typer.Option(0, min=0, max=MAX_SEED, help="Random seed.")
 RESTART = typer.Option(False, help="Forget the run that is in the folder.")
 CORPUS = typer.Option(None, help="Corpus folder; the built-in one if not given.")
 JUDGE = typer.Option("rules", help="rules (offline), openai:MODEL@BASE_URL, local:MODEL or none.")
@@ -46,7 +60,7 @@ MAX_COST = typer.Option(None, min=0.0, help="Stop judging when a judge has cost 
 EVALUATION = typer.Option(None, "--out", help="Folder of the evaluation; <run>/evals/<name> if not given.")
 STRENGTHS = typer.Option("-0.4,-0.2,-0.1,0,0.1,0.2,0.4", help="Steering strengths, with commas.")
 PLANS = typer.Option(None, "--plan", help="Evaluate this plan instead of steering; may be given again.")
-RANDOM = typer.Option(3, min=0, help="Random directions beside the axis, of the same length.")
+RANDOM = typer.Option(3, min=0, max=10_000, help="Random directions beside the axis, of the same length.")
 LAYER = typer.Option(None, min=0, help="Layer that is acted on; the map's middle layer if not given.")
 PERSONAS = typer.Option(
     None, help="Personas that questions without system prompts are crossed with: builtin, or a YAML file."
@@ -58,14 +72,17 @@ def numbers(text: str, name: str) -> list[float]:
     """Read a list of numbers with commas.
 
     Raises:
-        UsageError: If one is no number.
+        UsageError: If there is none, or one is no number or not finite.
     """
+    hint = "give numbers with commas, such as -0.2,0,0.2"
     try:
-        return [float(part) for part in text.split(",") if part.strip()]
+        found = [float(part) for part in text.split(",") if part.strip()]
     except ValueError as error:
-        raise UsageError(
-            f"--{name} {text!r}: {error}", hint="give numbers with commas, such as -0.2,0,0.2"
-        ) from error
+        raise UsageError(f"--{name} {text!r}: {error}", hint=hint) from error
+    if not found or not all(map(math.isfinite, found)):
+        what = "holds no number" if not found else "holds a number that is not finite"
+        raise UsageError(f"--{name} {text!r} {what}", hint=hint)
+    return found
 
 
 def names(text: str) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from personascope.cli._options import (
     WORKERS,
     DtypeName,
     EngineName,
+    finite,
     names,
 )
 from personascope.cli._run import open_run
@@ -73,7 +74,7 @@ def simulate_talks(
     probes: list[str] = PROBES,
     max_new_tokens: int = typer.Option(256, min=1, help="Length of a reply at most."),
     temperature: float = typer.Option(
-        0.7, min=0.0, help="Temperature of the replies; 0 takes the most likely token."
+        0.7, callback=finite, min=0.0, help="Temperature of the replies; 0 takes the most likely token."
     ),
     model: str = MODEL,
     engine_kind: EngineName = ENGINE,

@@ -9,7 +9,7 @@ import typer
 
 from personascope import api
 from personascope.cli._console import err, out
-from personascope.cli._options import ANYWAY, DTYPE, LAYER, MODEL, SEED, DtypeName, numbers
+from personascope.cli._options import ANYWAY, DTYPE, LAYER, MODEL, SEED, DtypeName, finite, numbers
 from personascope.cli._run import open_run
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def steer(
         False, "--random", help="Show a random direction of the same length beside it."
     ),
     max_new_tokens: int = typer.Option(48, min=1, help="Length of an answer at most."),
-    temperature: float = typer.Option(0.0, min=0.0, help="0 takes the most likely token."),
+    temperature: float = typer.Option(0.0, callback=finite, min=0.0, help="0 takes the most likely token."),
     model: str = MODEL,
     dtype: DtypeName = DTYPE,
     anyway: bool = ANYWAY,
@@ -99,7 +99,7 @@ def norms(
 def plan_steer(
     run: Path = typer.Argument(..., help="Run folder of a map."),
     strength: float = typer.Argument(
-        ..., help="Fraction of the layer's norm; positive toward the Assistant."
+        ..., callback=finite, help="Fraction of the layer's norm; positive toward the Assistant."
     ),
     out_folder: Path = typer.Option(..., "--out", help="Folder of the plan."),
     layer: int = LAYER,
@@ -119,18 +119,22 @@ def plan_cap(
     layers: str = typer.Option(None, help="Band of layers, end-exclusive, such as 14:22."),
     axis_percentile: float = typer.Option(
         None,
+        callback=finite,
         min=0.0,
         max=100.0,
         help="Floor: the percentile of role responses on the axis that lie below it. Higher is stronger.",
     ),
     released_percentile: float = typer.Option(
         None,
+        callback=finite,
         min=0.0,
         max=100.0,
         help="The same in the authors' orientation (role - default): 25 here is 75 on the axis.",
     ),
     mean_plus_sd: float = typer.Option(
-        None, help="Floor: so many standard deviations from the mean of role responses on the axis."
+        None,
+        callback=finite,
+        help="Floor: so many standard deviations from the mean of role responses on the axis.",
     ),
     anyway: bool = ANYWAY,
 ) -> None:

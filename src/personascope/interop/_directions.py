@@ -144,7 +144,10 @@ def _pt(path: Path, layer: int) -> Any:
 def _stacked(held: list[Any], path: Path) -> Tensor:
     """Return a list of vectors, or of numbers, as a tensor."""
     if held and all(isinstance(one, int | float) and not isinstance(one, bool) for one in held):
-        return torch.tensor(held, dtype=torch.float64)
+        try:
+            return torch.tensor([float(one) for one in held], dtype=torch.float64)
+        except OverflowError as error:
+            raise InteropError(f"{path} holds a number that no float is", hint="save it again") from error
     rows = [vectors(one, path, f"vector {place}", ndim=1) for place, one in enumerate(held)]
     if not rows or len({len(row) for row in rows}) > 1:
         raise InteropError(
@@ -176,9 +179,11 @@ def _npy(path: Path, _layer: int) -> Tensor:
         # Mapped, so that a header that lies about the size is refused before memory is taken for it.
         values = np.load(path, mmap_mode="r", allow_pickle=False)
         return torch.from_numpy(np.array(values, dtype=np.float32))
-    except (OSError, ValueError, EOFError, TypeError, OverflowError, SyntaxError, RecursionError) as error:
+    except Exception as error:
+        # Its header is Python's text, and a damaged one fails in as many ways.
         raise InteropError(
-            f"{path} is no array that can be read safely: {error}", hint="save it with numpy.save, as floats"
+            f"{path} is no array that can be read safely: {type(error).__name__}: {error}",
+            hint="save it with numpy.save, as floats",
         ) from error
 
 

@@ -404,5 +404,6 @@ class RunFolder:
 def _reading(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, OverflowError, pa.ArrowException) as error:
+        # A ValueError: names or texts of a damaged file that are no UTF-8.
         raise StoreError(f"{path} cannot be read: {error}", hint="run again with --restart") from error

@@ -228,7 +228,7 @@ def _unbranched(messages: list[Any]) -> tuple[list[Any], int]:
     nodes = {str(one["messageId"]): one for one in flat if one.get("messageId") is not None}
     if len(nodes) < len(messages) or not nodes or not any(one.get("parentMessageId") for one in flat):
         return messages, 0
-    path = _branch(nodes, str(flat[-1]["messageId"]))
+    path = _branch(nodes, None)
     return list(path), len(nodes) - len(path)
 
 

@@ -185,7 +185,8 @@ def _parquet(path: Path, columns: Sequence[str]) -> Iterator[Record]:
                 for value in batch.to_pylist():
                     number += 1
                     yield Record(f"row {number}", value)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        # A ValueError: names or texts of a damaged file that are no UTF-8.
         if number:
             yield _last(f"row {number + 1}", f"cannot be read ({error})")
         else:

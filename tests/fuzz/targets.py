@@ -1,0 +1,255 @@
+"""Every kind of file that is read: a whole one to damage, and what reads it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import fakes
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import yaml
+from cli_case import write_corpus
+from map_case import N_LAYERS, D, save_map
+from safetensors.numpy import save_file
+
+from fuzz.mutations import damage_bytes, damage_json, damage_lines
+from interop import test_transcript_exports as exports
+from personascope.corpus import check_corpus, load_corpus
+from personascope.corpus._write import write_released
+from personascope.corpus.datasets import load_chats, load_jailbreak_set
+from personascope.corpus.dialogues import load_cases, load_domain
+from personascope.directions._norms import Norms
+from personascope.directions._norms_file import keep_norms, read_norms
+from personascope.dynamics.monitor import Monitor
+from personascope.dynamics.monitor._rules import Threshold
+from personascope.interop import Transcript, TranscriptSource, export_released, import_source, read_direction
+from personascope.interventions import Cap, Plan, PlanModel, Steer
+from personascope.mapping._unit import UnitMeta
+from personascope.space import PersonaMap
+from personascope.store import RunFolder
+
+Damage = Callable[[bytes, random.Random], bytes]
+UNSEALED = ("checksum",)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A file to damage.
+
+    Attributes:
+        name: What it is.
+        path: Where it lies; it is put back after each case.
+        read: Reads it, and returns what a user would get of it, as text or bytes to compare.
+        damage: How it is damaged.
+        sealed: Whether a change must be noticed, or change nothing.
+    """
+
+    name: str
+    path: Path
+    read: Callable[[], Any]
+    damage: Damage = damage_bytes
+    sealed: bool = False
+
+
+def _map(folder: Path) -> Any:
+    found = PersonaMap.open(folder)
+    stats = [np.asarray(getattr(found.stats, name)).tobytes() for name in type(found.stats).__slots__]
+    vectors = [found.role_vector(role).tobytes() for role in found.roles]
+    layers = [
+        found.components(layer).tobytes() + found.mean(layer).tobytes() for layer in range(found.n_layers)
+    ]
+    rest = (found.roles, found.counts, found.excluded, found.model, found.minimums, found.middle_layer)
+    quantiles = (
+        found.quantiles.role.tobytes(),
+        found.quantiles.default.tobytes(),
+        found.response_norms.tobytes(),
+    )
+    return repr((rest, found.verdict(), found.axis.tobytes(), found.default_vector.tobytes(), quantiles)), [
+        *stats, *vectors, *layers
+    ]  # fmt: skip
+
+
+def _run(folder: Path) -> Any:
+    found = RunFolder.read(folder, unit=UnitMeta)
+    parts: list[Any] = [found.manifest["identity"], found.manifest["notes"]]
+    for index in sorted(found.units):
+        parts += [found.units[index].meta, found.rows(index).to_pylist()]
+        kept = found.part(index, "kept")
+        parts += [] if kept is None else [kept.read(name).tobytes() for name in kept.specs]
+    for name in sorted(found.shards("roles")):
+        shard = found.shard("roles", name)
+        parts += [] if shard is None else [shard.metadata, [shard.read(one).tobytes() for one in shard.specs]]
+    return repr(parts)
+
+
+def _transcripts(path: Path) -> Any:
+    return [
+        entry.conversation if isinstance(entry, Transcript) else entry.reason
+        for entry in TranscriptSource.open(path).read()
+    ]
+
+
+def _direction(path: Path) -> Any:
+    return read_direction(path, 2, n_layers=N_LAYERS, d_model=D)
+
+
+def _corpus(folder: Path) -> Any:
+    return check_corpus(folder), load_corpus(folder).digest
+
+
+def make_targets(at: Path) -> list[Target]:
+    """Write a whole file of every kind below a folder."""
+    unsealed = partial(damage_json, unseal=UNSEALED)
+    made: list[Target] = []
+    save_map(at / "map")
+    made.append(Target("map.json", at / "map/map.json", lambda: _map(at / "map"), unsealed))
+    made.append(Target("map.json, sealed", at / "map/map.json", lambda: _map(at / "map"), damage_json, True))
+    tensors = at / "map/map.safetensors"
+    made.append(Target("map.safetensors", tensors, lambda: _map(at / "map"), sealed=True))
+    fakes.run(at / "run", judge=fakes.FakeJudge(failing=20))
+    read_run = partial(_run, at / "run")
+    unit = sorted((at / "run/units").iterdir())[0]
+    for path in (at / "run/manifest.json", unit / "unit.json", at / "run/checksums.json"):
+        made.append(Target(path.name, path, read_run, unsealed))
+        made.append(Target(f"{path.name}, sealed", path, read_run, damage_json, True))
+    files = (unit / "rollouts.parquet", unit / "kept.safetensors", at / "run/roles/default.safetensors")
+    made += [Target(path.name, path, read_run, sealed=True) for path in files]
+    (at / "norms").mkdir()
+    keep_norms(at / "norms", Norms(np.arange(1.0, 5.0), 3, 90, (), "builtin"), revision="r")
+
+    def read_kept() -> Any:
+        return repr(read_norms(at / "norms", revision="r", n_layers=4))
+
+    made.append(Target("norms.json", at / "norms/norms.json", read_kept, unsealed))
+    made.append(Target("norms.json, sealed", at / "norms/norms.json", read_kept, damage_json, True))
+    Monitor(Threshold("token", -0.5, 8), layer=2, units=(0.0, 2.0)).save(at / "monitor.json")
+
+    def read_monitor() -> Any:
+        return Monitor.load(at / "monitor.json").record()
+
+    made.append(Target("monitor.json", at / "monitor.json", read_monitor, unsealed))
+    made.append(Target("monitor.json, sealed", at / "monitor.json", read_monitor, damage_json, True))
+    rows = np.random.default_rng(0).normal(size=(N_LAYERS, D)).astype(np.float32)
+    ops = (Steer(1, rows[1], 0.2, 30.0), Cap(2, rows[2], floor=-1.0))
+    Plan(ops, PlanModel("some/model", "abc", N_LAYERS, D), "kind").save(at / "plan")
+
+    def read_plan() -> Any:
+        return Plan.load(at / "plan").digest
+
+    made.append(Target("plan.json", at / "plan/plan.json", read_plan, damage_json))
+    made.append(Target("plan.safetensors", at / "plan/plan.safetensors", read_plan, sealed=True))
+    export_released(PersonaMap.open(at / "map"), at / "files")
+    import_source(at / "files").save(at / "release")  # pyright: ignore[reportAttributeAccessIssue]
+
+    def read_release() -> Any:
+        found = import_source(at / "release")
+        return repr(found.directions())  # pyright: ignore[reportAttributeAccessIssue]
+
+    made.append(Target("released.json", at / "release/released.json", read_release, unsealed))
+    made.append(
+        Target("released.json, sealed", at / "release/released.json", read_release, damage_json, True)
+    )
+    made.append(
+        Target("released.safetensors", at / "release/released.safetensors", read_release, sealed=True)
+    )
+    made.append(Target("axis.pt", at / "files/assistant_axis.pt", lambda: import_source(at / "files")))
+    made += _vectors(at / "vectors", rows)
+    made += _texts(at)
+    return made
+
+
+def _vectors(at: Path, rows: np.ndarray) -> list[Target]:
+    at.mkdir()
+    wide = torch.from_numpy(rows.copy())
+    torch.save({"vector": wide, "type": "mean", "more": [1, "x"]}, at / "dict.pt")
+    torch.save(wide, at / "old.pt", _use_new_zipfile_serialization=False)
+    torch.save({layer: row.clone() for layer, row in enumerate(wide)}, at / "layers.pt")
+    np.save(at / "rows.npy", rows)
+    save_file({f"layer_{layer}": row for layer, row in enumerate(rows)}, at / "layers.safetensors")
+    (at / "kind.svec").write_text(
+        json.dumps({"directions": {str(layer): row.tolist() for layer, row in enumerate(rows)}})
+    )
+    from personascope.interop import export_control_vector
+
+    export_control_vector(Plan((Steer(2, rows[2], 1.0),)), at / "control.gguf")
+    return [
+        Target(
+            path.name,
+            path,
+            partial(_direction, path),
+            damage_json if path.suffix == ".svec" else damage_bytes,
+        )
+        for path in sorted(at.iterdir())
+    ]
+
+
+def _texts(at: Path) -> list[Target]:
+    made: list[Target] = []
+    write_corpus(at / "corpus")
+    read_corpus = partial(_corpus, at / "corpus")
+    names = ("roles.yaml", "questions.yaml", "default.yaml")
+    made += [Target(name, at / "corpus" / name, read_corpus) for name in names]
+    write_released(load_corpus(at / "corpus"), at / "jsons")
+    listed = {"poet": "Verse."}
+    (at / "jsons/role_list.json").write_text(json.dumps(listed))
+    role = sorted((at / "jsons/roles").iterdir())[1]
+    read_jsons = partial(_corpus, at / "jsons")
+    made.append(Target("a role.json", role, read_jsons, damage_json))
+    made.append(Target("role_list.json", at / "jsons/role_list.json", read_jsons, damage_json))
+    made.append(Target("questions.jsonl", at / "jsons/questions.jsonl", read_jsons, damage_lines))
+    (at / "talks").mkdir()
+    for number, (name, (value, *_)) in enumerate(exports.EXPORTS.items()):
+        path = at / f"talks/{number:02d}.json"
+        path.write_text(json.dumps([value, exports.TALK]))
+        made.append(Target(f"export, {name}", path, partial(_transcripts, path), damage_json))
+    lines = at / "talks/lines.jsonl"
+    lines.write_text(
+        "\n".join(json.dumps(value) for value in (exports.TALK, exports.ANTHROPIC, exports.CLAUDE))
+    )
+    made.append(Target("lines.jsonl", lines, partial(_transcripts, lines), damage_lines))
+    made.append(Target("chats for norms", lines, lambda: load_chats(lines), damage_lines))
+    text = at / "talks/talk.txt"
+    text.write_text("System: Be brief.\nUser: Tea?\nAssistant: Yes, please.\nAnd milk.\n")
+    made.append(Target("talk.txt", text, partial(_transcripts, text)))
+    table = at / "talks/talks.parquet"
+    pq.write_table(pa.Table.from_pylist([{"id": "1", "conversation": exports.TALK}] * 3), table)
+    made.append(Target("talks.parquet", table, partial(_transcripts, table)))
+    attacks = at / "attacks.csv"
+    with attacks.open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [
+                ["system_prompt", "question", "category"],
+                ["Be a fox.", "Where are the eggs?", "theft"],
+                ["", "Eggs?", "x"],
+            ]
+        )
+    made.append(Target("attacks.csv", attacks, lambda: load_jailbreak_set(attacks)))
+    personas = at / "personas.yaml"
+    personas.write_text(yaml.safe_dump({"personas": [{"name": "fox", "system_prompt": "Be a fox."}]}))
+    made.append(Target("personas.yaml", personas, lambda: load_jailbreak_set(personas=personas)))
+    domain = at / "domain.yaml"
+    one = {"id": "a", "brief": "About a.", "messages": ["Hello?"]}
+    domain.write_text(
+        yaml.safe_dump(
+            {
+                "domain": "d",
+                "description": "D.",
+                "personas": [{"id": "p", "description": "P."}],
+                "topics": [one],
+            }
+        )
+    )
+    made.append(Target("domain.yaml", domain, lambda: load_domain(domain)))
+    cases = at / "cases.yaml"
+    cases.write_text(yaml.safe_dump({"domain": "d", "description": "D.", "cases": [one | {"title": "A."}]}))
+    made.append(Target("cases.yaml", cases, lambda: load_cases(cases)))
+    return made
