@@ -113,9 +113,9 @@ class Difference:
 
     def read(self, got: Reading, want: Reading) -> None:
         """Compare what was counted, summed and projected for a request."""
-        self.tokens &= (got.counts, got.cap_counts.tokens) == (want.counts, want.tally.tokens)
-        self.off += abs(got.cap_counts.capped - want.tally.capped)
-        for layer in got.cap_counts.fired.keys() | want.tally.fired.keys():
+        self.tokens &= (got.counts, got.cap_counts.tokens) == (want.counts, want.cap_counts.tokens)
+        self.off += abs(got.cap_counts.capped - want.cap_counts.capped)
+        for layer in got.cap_counts.fired.keys() | want.cap_counts.fired.keys():
             fired = want.cap_counts.fired.get(layer, 0)
             self.fired += fired
             self.off += abs(got.cap_counts.fired.get(layer, 0) - fired)

@@ -146,3 +146,21 @@ def test_steering_goes_on_where_norms_cannot_be_kept(place: Path, monkeypatch: p
     )
     done = personascope("norms", place / "run", "--chats", place / "chats.json", "--model", place / "model")
     assert done.code == 1 and "Read-only file system" in " ".join(done.err.split())
+
+
+def test_three_roles_are_enough(tmp_path: Path, made: Path) -> None:
+    write_corpus(tmp_path / "corpus", roles=3)
+    done = personascope(
+        "map", made / "model", "--corpus", tmp_path / "corpus", "--profile", "quick", "--judge", "none",
+        "--default-samples", "4", "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    for command in (["show", tmp_path / "run", "--scores"], ["report", tmp_path / "run"]):
+        done = personascope(*command)
+        assert done.code == 0, done.err
+    write_corpus(tmp_path / "two", roles=2)
+    done = personascope(
+        "map", made / "model", "--corpus", tmp_path / "two", "--profile", "quick", "--judge", "none",
+        "--out", tmp_path / "run2",
+    )  # fmt: skip
+    assert done.code != 0 and "Traceback" not in done.err and not (tmp_path / "run2/map").exists(), done.err

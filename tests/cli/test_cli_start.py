@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
+import typer
 from cli_case import save_model, write_corpus
 
 from helpers.cli import personascope, personascope_process
@@ -215,3 +219,48 @@ def test_a_closed_pipe_ends_the_program_without_a_traceback() -> None:
         capture_output=True, text=True, env={**os.environ, "COLUMNS": "80"}, timeout=120, check=False,
     )  # fmt: skip
     assert "Traceback" not in shown.stderr and shown.stdout
+
+
+def options() -> Iterator[tuple[str, str, Any]]:
+    """Every number that a command takes: where, of which type, and what is said of it."""
+    for name, entry in COMMANDS.items():
+        module, _, attribute = entry.target.partition(":")
+        found = getattr(importlib.import_module(f"personascope.cli.{module}"), attribute)
+        grouped = isinstance(found, typer.Typer)
+        functions = [one.callback for one in found.registered_commands] if grouped else [found]
+        for function in functions:
+            for one in inspect.signature(function).parameters.values():
+                if one.annotation in ("int", "list[int]", "float"):
+                    yield f"{name} {function.__name__} {one.name}", one.annotation, one.default
+
+
+def test_every_number_has_its_range() -> None:
+    """A whole number has its least value, and no number is "nan" or "inf"."""
+    found = list(options())
+    assert len(found) > 60
+    assert not [name for name, kind, said in found if "int" in kind and said.min is None]
+    assert not [
+        name for name, kind, said in found if kind == "float" and said.callback is not _options.finite
+    ]
+    assert not [
+        name for name, _, said in found if "seed" in name.split()[-1] and said.max != _options.MAX_SEED
+    ]
+
+
+@pytest.mark.parametrize(
+    ("args", "word"),
+    [
+        (["map", "smollm2-135m", "--max-batch", "0"], "--max-batch"),
+        (["map", "smollm2-135m", "--seed", "-1"], "--seed"),
+        (["map", "smollm2-135m", "--seed", "9223372036854775808"], "--seed"),
+        (["map", "x", "--judge", "rules", "--max-cost", "nan"], "nan is not"),
+        (["steer", "RUN", "--temperature", "inf"], "inf is not a finite number"),
+        (["plan", "steer", "RUN", "--out", "out", "--", "-inf"], "-inf is not a finite number"),
+        (["steer", "RUN", "--strengths", "nan"], "not finite"),
+        (["steer", "RUN", "--strengths", ","], "no number"),
+        (["show", "x" * 5000], "too long for the name of a file"),
+    ],
+)
+def test_numbers_and_names_out_of_range(args: list[str], word: str) -> None:
+    done = personascope(*args)
+    assert done.code == 2 and word in done.err and "Traceback" not in done.err

@@ -56,7 +56,9 @@ AUDITOR_HEADER = typer.Option(None, "--auditor-header", help=_HEADER.format("the
 _PRICE = "IN,OUT: price of a million tokens sent and received, of {}'s server."
 JUDGE_PRICE = typer.Option(None, "--judge-price", help=_PRICE.format("the judge"))
 FALLBACK_PRICE = typer.Option(None, "--fallback-price", help=_PRICE.format("the second judge"))
-MAX_COST = typer.Option(None, min=0.0, help="Stop judging when a judge has cost this much; needs its price.")
+MAX_COST = typer.Option(
+    None, callback=finite, min=0.0, help="Stop judging when a judge has cost this much; needs its price."
+)
 EVALUATION = typer.Option(None, "--out", help="Folder of the evaluation; <run>/evals/<name> if not given.")
 STRENGTHS = typer.Option("-0.4,-0.2,-0.1,0,0.1,0.2,0.4", help="Steering strengths, with commas.")
 PLANS = typer.Option(None, "--plan", help="Evaluate this plan instead of steering; may be given again.")
