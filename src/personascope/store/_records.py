@@ -137,6 +137,6 @@ def as_record(
     if CHECKSUM in value and value[CHECKSUM] != checksum_of(value):
         raise StoreError(
             f"{path} was changed since it was written: its content does not have the checksum in it",
-            hint=f"{hint}; or, if you changed it by hand, remove its field {CHECKSUM!r}",
+            hint=f"{hint.rstrip('.')}; if you changed it by hand, remove its field {CHECKSUM!r}",
         )
     return record
