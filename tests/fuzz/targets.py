@@ -29,8 +29,13 @@ from personascope.corpus.datasets import load_chats, load_jailbreak_set
 from personascope.corpus.dialogues import load_cases, load_domain
 from personascope.directions._norms import Norms
 from personascope.directions._norms_file import keep_norms, read_norms
+from personascope.dynamics import read_drift
+from personascope.dynamics.harm import read_harm
 from personascope.dynamics.monitor import Monitor
 from personascope.dynamics.monitor._rules import Threshold
+from personascope.dynamics.projection import read_projections
+from personascope.dynamics.projection._records import KIND
+from personascope.evals import read_evaluation
 from personascope.interop import Transcript, TranscriptSource, export_released, import_source, read_direction
 from personascope.interventions import Cap, Plan, PlanModel, Steer
 from personascope.mapping._unit import UnitMeta
@@ -162,8 +167,43 @@ def make_targets(at: Path) -> list[Target]:
         Target("released.safetensors", at / "release/released.safetensors", read_release, sealed=True)
     )
     made.append(Target("axis.pt", at / "files/assistant_axis.pt", lambda: import_source(at / "files")))
+    made += _manifests(at / "others")
     made += _vectors(at / "vectors", rows)
     made += _texts(at)
+    return made
+
+
+def _manifests(at: Path) -> list[Target]:
+    """Return run folders of the other kinds, of which the manifest is read first."""
+    scene = {"id": "d/p/t", "domain": "d", "persona": "p", "topic": "t", "number": 0, "switch": None}
+    condition = {"name": "plain", "kind": "plain", "strength": None, "draw": None, "of": []}
+    model = {"id": "m", "revision": "r"}
+    kinds: dict[str, tuple[dict[str, Any], dict[str, Any], Callable[[Path], Any]]] = {
+        "drift": (
+            {"layer": 1, "turns": 3, "model": model},
+            {"kind": "dialogues", "scenes": [scene], "zero": [0.0, 0.5], "one": [1.0, 2.0]},
+            lambda path: read_drift(path).dialogues,
+        ),
+        "evaluation": ({"evaluation": "jailbreak"}, {"conditions": [condition]}, read_evaluation),
+        "harm": (
+            {"evaluation": "harm", "layer": 1, "plan": ["00", "both"], "model": model},
+            {"roles": ["poet"], "source": "builtin", "plan_name": ""},
+            lambda path: read_harm(path).missing,
+        ),
+        "projections": (
+            {"kind": KIND, "layer": 1, "probes": [["axis", 1, "00"]]},
+            {"source": "x"},
+            lambda path: read_projections(path).probes,
+        ),
+    }
+    made: list[Target] = []
+    for name, (identity, notes, read) in kinds.items():
+        with RunFolder.open(at / name, identity, notes):
+            pass
+        damage = partial(damage_json, unseal=UNSEALED)
+        made.append(
+            Target(f"{name}'s manifest", at / name / "manifest.json", partial(read, at / name), damage)
+        )
     return made
 
 
@@ -173,6 +213,9 @@ def _vectors(at: Path, rows: np.ndarray) -> list[Target]:
     torch.save({"vector": wide, "type": "mean", "more": [1, "x"]}, at / "dict.pt")
     torch.save(wide, at / "old.pt", _use_new_zipfile_serialization=False)
     torch.save({layer: row.clone() for layer, row in enumerate(wide)}, at / "layers.pt")
+    held = {"vectors": {"a": {"vector": -wide[1].clone(), "layer": 1}}, "experiments": []}
+    held["experiments"] = [{"id": "one", "interventions": [{"vector": "a", "cap": 0.5}]}]
+    torch.save(held, at.parent / "capping.pt")
     np.save(at / "rows.npy", rows)
     save_file({f"layer_{layer}": row for layer, row in enumerate(rows)}, at / "layers.safetensors")
     (at / "kind.svec").write_text(
@@ -181,15 +224,12 @@ def _vectors(at: Path, rows: np.ndarray) -> list[Target]:
     from personascope.interop import export_control_vector
 
     export_control_vector(Plan((Steer(2, rows[2], 1.0),)), at / "control.gguf")
-    return [
-        Target(
-            path.name,
-            path,
-            partial(_direction, path),
-            damage_json if path.suffix == ".svec" else damage_bytes,
-        )
-        for path in sorted(at.iterdir())
-    ]
+    capping = at.parent / "capping.pt"
+    made = [Target("capping.pt", capping, lambda: import_source(capping))]
+    for path in sorted(at.iterdir()):
+        damage = damage_json if path.suffix == ".svec" else damage_bytes
+        made.append(Target(path.name, path, partial(_direction, path), damage))
+    return made
 
 
 def _texts(at: Path) -> list[Target]:
