@@ -267,6 +267,16 @@ def test_an_instruction_with_its_answer_is_not_taken_for_a_request(tmp_path: Pat
     assert not isinstance(found, Transcript) and "no list of messages" in found.reason
 
 
+@pytest.mark.parametrize("key", ["request", "system", "parts", "children", "chat", "messages"])
+def test_records_that_nest_without_an_end_are_entries_like_others(tmp_path: Path, key: str) -> None:
+    deep: Any = TALK
+    for _ in range(400):
+        deep = {key: deep, "response": {"content": "x"}, "messageId": "1", "isCreatedByUser": True}
+    (found,) = read_transcripts(write(tmp_path, [{"system": deep, "messages": TALK}]))
+    assert isinstance(found, Transcript)
+    assert len(list(read_transcripts(write(tmp_path, [deep, {"messages": [deep]}])))) == 2
+
+
 @pytest.mark.parametrize("change", ["cycle", "no end", "lost parent"])
 def test_trees_that_are_none_end(tmp_path: Path, change: str) -> None:
     tree = json.loads(json.dumps(CHATGPT))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from personascope.corpus.datasets._shapes import content
 
@@ -62,8 +62,8 @@ class Held:
     @property
     def said(self) -> list[Any]:
         """The messages, the system prompt first unless one of them says the same."""
-        first = [one for one in self.messages[:2] if isinstance(one, Mapping)]
-        if not self.system or any(content(cast("Entry", one)) == self.system for one in first):
+        said = [content(cast("Mapping[object, object]", _mapping(one))) for one in self.messages[:2]]
+        if not self.system or self.system in said:
             return self.messages
         return [{"role": "system", "content": self.system}, *self.messages]
 
@@ -125,15 +125,13 @@ def _open_webui(entry: Entry) -> list[Held]:
     if nodes:
         path = _branch(nodes, history.get("currentId"))
         return [Held(list(path), system, ("chat",), branched=len(nodes) - len(path))]
-    return (
-        [Held(_list(chat["messages"]), system, ("chat",))] if isinstance(chat.get("messages"), list) else []
-    )
+    return [Held(_list(chat["messages"]), system, ("chat",))] if _is_list(chat.get("messages")) else []
 
 
 def _llama_cpp(entry: Entry) -> list[Held]:
     """A tree as a list under ``messages``, whose branch ends at ``conv.currNode``."""
     conv, listed = _mapping(entry.get("conv")), entry.get("messages")
-    if not conv or not isinstance(listed, list):
+    if not conv or not _is_list(listed):
         return []
     every = [_mapping(node) for node in _list(listed)]
     nodes = {str(node.get("id")): node for node in every if node.get("type") != "root"}
@@ -146,8 +144,9 @@ def _exchange(entry: Entry) -> list[Held]:
     request, response = _mapping(entry.get("request")), _mapping(entry.get("response"))
     if not request or not response or "mapping" in request:
         return []
-    asked = conversations_of(request)
-    if len(asked) != 1:
+    # A request holds no request: what nests them without an end is none.
+    asked = _responses(request) or _plain(request)
+    if not asked:
         return []
     choices = _list(response.get("choices"))
     if choices:
@@ -163,8 +162,8 @@ def _responses(entry: Entry) -> list[Held]:
     """The Responses API of OpenAI: ``instructions``, ``input``, ``output``."""
     asked, output = entry.get("input"), entry.get("output")
     # A text under "output" alone is another form: an instruction with its input and its answer.
-    answered = "instructions" in entry or isinstance(output, list)
-    if not isinstance(asked, list) and not (isinstance(asked, str) and answered):
+    answered = "instructions" in entry or _is_list(output)
+    if not _is_list(asked) and not (isinstance(asked, str) and answered):
         return []
     first = [{"role": "user", "content": asked}] if isinstance(asked, str) else list(_items(_list(asked)))
     given = entry.get("instructions")
@@ -232,7 +231,7 @@ def _unbranched(messages: list[Any]) -> tuple[list[Any], int]:
     return list(path), len(nodes) - len(path)
 
 
-def _branch(nodes: Mapping[str, Entry], end: object) -> list[Entry]:
+def _branch(nodes: dict[str, Entry], end: object) -> list[Entry]:
     """Return the nodes of a tree from its root to a leaf; the last node that is there if none is named."""
     at = str(end) if end is not None and str(end) in nodes else next(reversed(nodes), "")
     path: list[Entry] = []
@@ -249,21 +248,25 @@ def _system(entry: Entry) -> str:
     return next((text for name in SYSTEMS if (text := _text(entry.get(name)))), "")
 
 
-def _text(value: object) -> str:
-    """Return a text, or the parts of one joined; empty for anything else."""
+def _text(value: object, depth: int = 4) -> str:
+    """Return a text, or the parts of one joined; empty for anything else, and for what is nested deeper."""
     if isinstance(value, str):
         return value if value.strip() else ""
-    if isinstance(value, Mapping):
+    if depth and isinstance(value, Mapping):
         found = cast("Entry", value)
-        return _text(found.get("parts", found.get("text", found.get("content"))))
-    if isinstance(value, Sequence):
-        texts = [_text(part) for part in cast("Sequence[object]", value)]
+        return _text(found.get("parts", found.get("text", found.get("content"))), depth - 1)
+    if depth and isinstance(value, Sequence):
+        texts = [_text(part, depth - 1) for part in cast("Sequence[object]", value)]
         return "\n".join(text for text in texts if text)
     return ""
 
 
 def _mapping(value: object) -> Entry:
     return cast("Entry", value) if isinstance(value, Mapping) else {}
+
+
+def _is_list(value: object) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
 
 
 def _list(value: object) -> list[Any]:
