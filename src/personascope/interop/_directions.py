@@ -197,7 +197,7 @@ def _safetensors(path: Path, key: str | None, layer: int) -> tuple[Tensor, str]:
                 chosen = names[0] if len(names) == 1 else next((n for n in _KEYS if n in names), None)
                 if chosen is None:
                     chosen = _by_layer({name: name for name in names}, path, layer)
-            if chosen in names:
+            if chosen is not None and chosen in names:
                 return file.get_tensor(chosen), chosen if chosen not in _KEYS else path.stem
     except (OSError, SafetensorError) as error:
         raise InteropError(f"{path} cannot be read: {error}", hint="copy or download it again") from error

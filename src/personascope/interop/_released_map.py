@@ -137,7 +137,7 @@ class ReleasedMap(PersonaMap):
         """Half of the layers, as in the paper."""
         return self.n_layers // 2
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """SHA-256, in hex, of the axis."""
         return hashlib.sha256(self.axis.tobytes()).hexdigest()
@@ -231,7 +231,7 @@ class ReleasedMap(PersonaMap):
         values["default_projection"] = nothing if default is None else np.einsum("ld,ld->l", default, unit)
         return SpaceStats(**values)
 
-    @property
+    @cached_property
     def checks(self) -> None:
         """None: what its run checked is not in a release."""
 
