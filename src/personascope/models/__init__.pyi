@@ -2,6 +2,7 @@ from ._cache import cache_root
 from ._call import BackboneCall
 from ._convert import check_conversion
 from ._files import ModelFiles, open_files
+from ._identity import model_identity
 from ._load import LoadedModel, load
 from ._source import EMBEDDED, resolve
 from ._stack import LayerStack, block_output, layer_stack, replace_block_output
@@ -18,6 +19,7 @@ __all__ = [
     "check_conversion",
     "layer_stack",
     "load",
+    "model_identity",
     "open_files",
     "replace_block_output",
     "resolve",

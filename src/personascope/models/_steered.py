@@ -22,6 +22,7 @@ from personascope.interventions import (
     tokens_acted_on,
 )
 from personascope.models._call import BackboneCall
+from personascope.models._identity import model_identity
 from personascope.models._stack import LayerStack, block_output, layer_stack, replace_block_output
 
 if TYPE_CHECKING:
@@ -130,13 +131,13 @@ def steered(model: PreTrainedModel | LoadedModel, plan: Plan) -> Iterator[Steere
 
     Raises:
         InterventionError: If the plan does not fit the model, or names a turn.
-        ModelError: If the model's layer stack cannot be found.
+        ModelError: If the model's layer stack cannot be found, or its folder is gone.
     """
     stack: LayerStack
     if isinstance(model, PreTrainedModel):
         stack = layer_stack(model)
-        name = str(model.config.name_or_path or type(model).__name__)
-        revision = str(getattr(model.config, "_commit_hash", None) or "")
+        identity = model_identity(model)
+        name, revision = identity.id, identity.revision
     else:
         stack, name, revision = model.stack, model.model_id, model.revision
     plan.check_model(model_id=name, revision=revision, n_layers=stack.n_layers, d_model=stack.d_model)

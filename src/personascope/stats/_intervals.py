@@ -138,7 +138,7 @@ def share_interval(
     groups = group(clusters, len(values))
     estimate = float(values.mean()) if len(values) else math.nan
     if clusters is None or not len(values):
-        low, high = wilson(values.sum(), len(values), level)
+        low, high = wilson(float(values.sum()), len(values), level)
         return Interval(estimate, low, high, len(values), len(groups))
     size = effective_size(values, groups)
     low, high = wilson(estimate * size, size, level)

@@ -24,6 +24,7 @@ from personascope.models import (
     LoadedModel,
     block_output,
     layer_stack,
+    model_identity,
     replace_block_output,
 )
 from personascope.space import PersonaMap
@@ -79,7 +80,7 @@ class DriftStreamer(BaseStreamer):
             )
         if (persona_map is None) == (direction is None):
             raise DynamicsError(
-                "a streamer needs to know what to project on", hint="give either found= or direction="
+                "a streamer needs to know what to project on", hint="give either persona_map= or direction="
             )
         self._stack, self._name, self._revision = _stack_of(model)
         if self._name:
@@ -306,5 +307,5 @@ def _stack_of(model: PreTrainedModel | LoadedModel | LayerStack) -> tuple[LayerS
         return model, "", ""
     if isinstance(model, LoadedModel):
         return model.stack, model.model_id, model.revision
-    name = str(model.config.name_or_path or type(model).__name__)
-    return layer_stack(model), name, str(getattr(model.config, "_commit_hash", None) or "")
+    identity = model_identity(model)
+    return layer_stack(model), identity.id, identity.revision
