@@ -221,6 +221,45 @@ def test_a_map_is_written_as_pages_and_in_other_forms(place: Path) -> None:
     assert tree(place / "imported") == before
 
 
+def test_an_imported_release_stands_for_a_run_when_its_model_is_named(place: Path) -> None:
+    api.export(place / "run", "released", place / "files")
+    api.import_release(place / "files", place / "release")
+    told: list[str] = []
+    nameless = api.MappedModel.open(place / "release", tell=told.append)
+    assert told == [f"{place / 'release'} is an imported release: {nameless.persona_map.lacking}"]
+    with pytest.raises(UsageError, match="does not say of which model"):
+        api.steer(nameless, anyway=True)
+    with pytest.raises(UsageError, match="which it has not"):
+        api.write_pages(place / "release")
+    named = api.MappedModel.open(
+        place / "release", model=str(place / "model"), dtype="float32", progress=False
+    )
+    (answer,) = api.steer(named, strengths=(0.0,), max_new_tokens=2)
+    assert answer.name == "0"
+    assert named.persona_map.model.revision == named.engine.info.model_revision != ""
+
+
+def test_a_judge_is_checked_when_it_is_chosen_and_made_when_it_judges(place: Path) -> None:
+    with pytest.raises(UsageError, match="takes no option headers"):
+        api.JudgeChoice.read("rules", headers={"a": "HOME"})
+    with pytest.raises(UsageError, match="no judge 'nobody'"):
+        api.JudgeChoice.read("rules", "nobody")
+    limited = api.JudgeChoice.read("rules", "openai:m@http://h/v1", fallback_price=(1.0, 2.0), max_cost=3.0)
+    assert limited.options == {}
+    assert limited.fallback_options == {"price_in": 1.0, "price_out": 2.0, "max_cost": 3.0}
+    assert api.read_headers(["api-key=HOME"]) == {"api-key": "HOME"}
+    with pytest.raises(UsageError, match="a sweep needs a judge"):
+        api.calibrate(opened(place), judge=api.JudgeChoice.read("none"), anyway=True)
+    with pytest.raises(UsageError, match="no judge was named"):
+        api.default_judge("some/model")
+
+
+def test_what_each_engine_can_do_is_said_for_every_engine() -> None:
+    rows = api.engine_support()
+    assert len({tuple(row.levels) for row in rows}) == 1 and len(rows[0].levels) == 4
+    assert {level for row in rows for level in row.levels.values()} >= {"yes", "no"}
+
+
 def test_the_installation_is_looked_at() -> None:
     found = {one.what: one for one in api.check_installation()}
     assert found["torch"].verdict == "ok" and found["device"].verdict.startswith("dtype ")

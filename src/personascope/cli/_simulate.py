@@ -86,6 +86,7 @@ def simulate_talks(
     restart: bool = RESTART,
 ) -> None:
     """Let an auditor talk with the model, and read where each reply lies on the axis (section 4)."""
+    headers = api.read_headers(auditor_header or ())
     follower = api.open_monitor(monitor, gate=gate, stop=stop_at_alarm)
     mapped = open_run(
         run,
@@ -105,7 +106,7 @@ def simulate_talks(
         turns=turns,
         min_turns=min_turns,
         auditor=auditor,
-        auditor_headers=api.read_headers(auditor_header or ()),
+        auditor_headers=headers,
         plan=plan,
         monitor=follower,
         layer=layer,
