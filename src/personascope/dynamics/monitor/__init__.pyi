@@ -7,8 +7,9 @@ from ._calibrate import (
     evaluate_monitor,
     switched_of,
 )
-from ._monitor import MONITOR_JSON, Monitor
+from ._monitor import Monitor
 from ._rules import Cusum, Threshold
+from ._saved import MONITOR_JSON
 from ._streamer import DriftStreamer
 
 __all__ = [

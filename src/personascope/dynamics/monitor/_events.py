@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from personascope.errors import DynamicsError
+from personascope.identity import ModelIdentity
 from personascope.interventions import Plan, acts_on_response
+
+if TYPE_CHECKING:
+    from personascope.space import PersonaMap
 
 Action = Plan | Literal["stop"] | None
 """What an alarm does to the reply: a plan from the next token on, its end, or nothing."""
@@ -80,6 +84,32 @@ class MonitorSource:
     model: str
     revision: str = ""
     map_sha256: str = ""
+
+    def require_model(self, model_id: str, revision: str) -> None:
+        """Refuse another model.
+
+        Raises:
+            DynamicsError: Naming both.
+        """
+        ModelIdentity(self.model, self.revision).require_same(
+            ModelIdentity(model_id, revision),
+            "the monitor",
+            error=DynamicsError,
+            hint="calibrate one for this model, or say monitor.for_model(None) if you mean it",
+        )
+
+    def require_map(self, persona_map: PersonaMap) -> None:
+        """Refuse a map with other units; any goes where no map is known.
+
+        Raises:
+            DynamicsError: Naming both.
+        """
+        if self.map_sha256 not in ("", persona_map.digest):
+            raise DynamicsError(
+                f"the monitor was made in units of the map {self.map_sha256[:12]}, the one in "
+                f"{persona_map.folder} is {persona_map.digest[:12]}",
+                hint="give the map that it was calibrated with, or calibrate it again",
+            )
 
 
 def checked_action(action: Any) -> OnAlarm:

@@ -20,16 +20,14 @@ from personascope.dynamics.monitor._events import (
     checked_action,
 )
 from personascope.dynamics.monitor._rules import Rule
-from personascope.dynamics.monitor._saved import FORMAT, read_monitor
+from personascope.dynamics.monitor._saved import FORMAT, monitor_file, read_monitor
 from personascope.engines import Watch
 from personascope.errors import DynamicsError, StoreError
-from personascope.identity import ModelIdentity
 from personascope.interventions import Plan
 from personascope.space import PersonaMap, position
 from personascope.stats import slope
 from personascope.store import write_record
 
-MONITOR_JSON = "monitor.json"
 TREND_WINDOWS: dict[Level, int] = {"turn": 5, "token": 64}
 """Values over which the trend is taken, by default."""
 
@@ -331,15 +329,8 @@ class Monitor:
         Raises:
             DynamicsError: Naming both.
         """
-        mine = self.source
-        if mine is None:
-            return
-        ModelIdentity(mine.model, mine.revision).require_same(
-            ModelIdentity(model_id, revision),
-            "the monitor",
-            error=DynamicsError,
-            hint="calibrate one for this model, or say monitor.for_model(None) if you mean it",
-        )
+        if self.source is not None:
+            self.source.require_model(model_id, revision)
 
     def check_map(self, persona_map: PersonaMap) -> None:
         """Refuse a map in whose units the rule was not made.
@@ -347,12 +338,8 @@ class Monitor:
         Raises:
             DynamicsError: If the monitor remembers another map.
         """
-        if self.source is not None and self.source.map_sha256 not in ("", persona_map.digest):
-            raise DynamicsError(
-                f"the monitor was made in units of the map {self.source.map_sha256[:12]}, the one in "
-                f"{persona_map.folder} is {persona_map.digest[:12]}",
-                hint="give the map that it was calibrated with, or calibrate it again",
-            )
+        if self.source is not None:
+            self.source.require_map(persona_map)
 
     def record(self) -> dict[str, Any]:
         """Return all but the conversation and ``on_alarm`` as JSON values."""
@@ -377,7 +364,7 @@ class Monitor:
         Raises:
             StoreError: If it cannot be written.
         """
-        write_record(_file(path), self.record())
+        write_record(monitor_file(path), self.record())
 
     @classmethod
     def load(cls, path: Path | str, *, on_alarm: OnAlarm = None) -> Monitor:
@@ -390,7 +377,7 @@ class Monitor:
         Raises:
             StoreError: If it is missing, damaged, or of another format.
         """
-        file, action = _file(path), checked_action(on_alarm)
+        file, action = monitor_file(path), checked_action(on_alarm)
         record, rule = read_monitor(file)
         try:
             return cls(
@@ -406,7 +393,3 @@ class Monitor:
             raise StoreError(
                 f"{file} is damaged: {error.message}", hint="calibrate and save the monitor again"
             ) from error
-
-
-def _file(path: Path | str) -> Path:
-    return Path(path) / MONITOR_JSON if Path(path).is_dir() else Path(path)

@@ -14,8 +14,14 @@ from personascope.errors import DynamicsError, StoreError
 from personascope.stats import Calibration
 from personascope.store import Record, read_record
 
+MONITOR_JSON = "monitor.json"
 FORMAT = 1
 _AGAIN = "calibrate and save the monitor again"
+
+
+def monitor_file(path: Path | str) -> Path:
+    """Return the file of a monitor, of the path of the file or of its folder."""
+    return Path(path) / MONITOR_JSON if Path(path).is_dir() else Path(path)
 
 
 class CusumRecord(Record):
