@@ -15,7 +15,6 @@ SHA-256 of the unit's other files. A file is compared with its checksum before i
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -31,6 +30,7 @@ import pyarrow.parquet as pq
 from personascope.errors import StoreError
 from personascope.store._checksums import CheckedFiles, file_sha256, say_unchecked
 from personascope.store._files import AGAIN, TMP, read_json, remove, sync, tmp_path, write_json, writing
+from personascope.store._lock import take_lock
 from personascope.store._records import Record, RecordT, as_record, read_record, write_record
 from personascope.store._run_records import (
     FILES,
@@ -98,7 +98,7 @@ class RunFolder:
             lock = (path / ".lock").open("ab")
         folder = cls(path, lock, unit)
         try:
-            folder._take_lock(lock)
+            take_lock(path, lock)
             folder._prepare(identity, notes, restart, earlier)
         except BaseException:
             folder.close()
@@ -309,14 +309,6 @@ class RunFolder:
                 f"{self.path} was moved or removed while the run wrote to it",
                 hint="move it back and run the same command again; what was committed is kept",
             )
-
-    def _take_lock(self, lock: BinaryIO) -> None:
-        try:
-            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StoreError(
-                f"another process is writing to {self.path}", hint="wait for it, or use another folder"
-            ) from error
 
     def _prepare(
         self,
