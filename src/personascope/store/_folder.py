@@ -18,8 +18,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -41,6 +40,7 @@ from personascope.store._run_records import (
     UnitRecord,
     differences,
     read_unit,
+    reading_rows,
 )
 from personascope.store._tensors import TensorFile, TensorPart, write_tensors
 
@@ -204,7 +204,7 @@ class RunFolder:
         unit = self.units[index]
         path = unit.path / _ROWS
         self._require_file(path, unit.files.get(_ROWS))
-        with _reading(path):
+        with reading_rows(path):
             return pq.ParquetFile(path).read()
 
     def part(self, index: int, name: str) -> TensorFile | None:
@@ -382,7 +382,7 @@ class RunFolder:
         for record in self.units.values():
             # The footer alone is read: enough to notice a file that was cut short or emptied.
             path = record.path / _ROWS
-            with _reading(path):
+            with reading_rows(path):
                 pq.read_metadata(path)
         if not self.manifest.get("checksums"):
             say_unchecked(self.path.resolve())
@@ -390,12 +390,3 @@ class RunFolder:
         path = self.path / _CHECKSUMS
         found = read_record(path, Files, hint=AGAIN).sha256 if path.exists() else None
         self._shards = dict(found or {})
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError, OverflowError, pa.ArrowException) as error:
-        # A ValueError: names or texts of a damaged file that are no UTF-8.
-        raise StoreError(f"{path} cannot be read: {error}", hint="run again with --restart") from error

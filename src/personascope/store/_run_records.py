@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
+from personascope.errors import StoreError
 from personascope.store._files import AGAIN, read_json
 from personascope.store._records import CHECKSUM, Record, as_record
 
@@ -81,3 +85,16 @@ def differences(found: Any, wanted: Any, name: str = "") -> list[str]:
     if isinstance(wanted, tuple):
         wanted = list(wanted)
     return [] if found == wanted else [f"{name} is {found!r} there and {wanted!r} here"]
+
+
+@contextmanager
+def reading_rows(path: Path) -> Iterator[None]:
+    """Say of whatever cannot be read that it is the file's fault.
+
+    Raises:
+        StoreError: If the file cannot be read; a ValueError is of names or texts that are no UTF-8.
+    """
+    try:
+        yield
+    except (OSError, ValueError, OverflowError, pa.ArrowException) as error:
+        raise StoreError(f"{path} cannot be read: {error}", hint="run again with --restart") from error
