@@ -197,8 +197,9 @@ def causal_classes() -> dict[str, str]:
 
 def image_text_classes() -> dict[str, str]:
     """Return the same of the classes that put images before a text decoder."""
-    causal = set(causal_classes().values())
-    return {t: c for t, c in _classes(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES).items() if c not in causal}
+    causal = causal_classes()
+    wrappers = _classes(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
+    return {t: c for t, c in wrappers.items() if c not in causal.values() and t not in causal}
 
 
 def _classes(mapping: Mapping[str, str]) -> dict[str, str]:

@@ -20,7 +20,7 @@ from transformers import GenerationConfig
 from personascope.chat import ChatFormat, Message
 from personascope.engines._contract import Capture, Completion, Request, Sampling, ScoreRequest
 from personascope.engines._transformers._engine import TransformersEngine
-from personascope.errors import PersonascopeError
+from personascope.errors import EngineError, PersonascopeError
 from personascope.interventions import Cap, Plan, Steer
 from personascope.models import block_output, replace_block_output, steered
 
@@ -109,8 +109,7 @@ class _Checks:
             self._same_text(alone.token_ids, completion.token_ids, prompt, "alone and in a batch")
             if completion.pooled is not None and alone.token_ids == completion.token_ids:
                 worst = max(worst, self._near(alone.pooled, completion.pooled, "a batch's pooled means"))
-            theirs = self._generated(prompt)
-            self._same_text(completion.token_ids, theirs, prompt, "here and by generate")
+            self._same_text(completion.token_ids, self._own_text(prompt), prompt, "here and by generate")
         return f"greatest difference {worst:.1e}"
 
     def observe(self) -> str:
@@ -158,6 +157,7 @@ class _Checks:
     def steered(self) -> str:
         """Hold a steered response against an edit by a plain hook, in the engine and under ``generate``."""
         worst = 0.0
+        self._own_text(self.prompts[1])
         for where in ("all", "response", "prompt"):
             plan = Plan((Steer(self.layer, self.direction, 0.5, self._norm(), where=where),))
             completions = self._complete(plan)
@@ -231,6 +231,29 @@ class _Checks:
                 return
         if len(mine) != len(other):
             raise _Wrong(f"a response differs {what}: {list(mine)} and {list(other)}")
+
+    def _own_text(self, prompt: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the response of ``generate``, which must follow the model's own plain passes.
+
+        Raises:
+            EngineError: If it does not, or cannot run: there is nothing then that the engine could equal.
+        """
+        try:
+            theirs = self._generated(prompt)
+        except Exception as error:  # nothing of this project runs in it
+            raise EngineError(
+                f"the model's own generate cannot run: {type(error).__name__}: {error}",
+                hint="check the model's config, or try another release of Transformers",
+            ) from error
+        _, logits = self._forward((*prompt, *theirs))
+        for step, token in enumerate(theirs):
+            here = logits[len(prompt) - 1 + step]
+            if step >= 2 and float(here.max() - here[token]) > self._tie(here):
+                raise EngineError(
+                    f"the model's own generate gives token {token}, its plain pass {int(here.argmax())}",
+                    hint="this Transformers is at odds with itself on this model: try another release",
+                )
+        return theirs
 
     def _tie(self, logits: Tensor) -> float:
         """Return how far apart two tokens may be for rounding to decide between them."""
