@@ -125,10 +125,8 @@ def _convert(paths: Sequence[Path], target: Path) -> None:
         _assemble(paths, file)
     head = read_head(file)
     place: dict[str, Any] = {"gguf_file": file.name}
-    model: Any
-    model, info = transformers.AutoModelForCausalLM.from_pretrained(
-        file.parent, dtype=torch.bfloat16, output_loading_info=True, **place
-    )
+    auto: Any = transformers.AutoModelForCausalLM
+    model, info = auto.from_pretrained(file.parent, dtype=torch.bfloat16, output_loading_info=True, **place)
     # What is missing would be made up, and what has no place left out, with a warning at most.
     check_cover(paths[0].name, [*info["missing_keys"], *info["mismatched_keys"]])
     _check_numbers(paths[0], head, model)

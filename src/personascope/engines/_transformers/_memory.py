@@ -156,7 +156,8 @@ class StateMemory(_OneLength):
     def step(self, rows: Sequence[Row]) -> Tensor:
         """Feed each row's newest token to its own state."""
         if self._chosen:
-            self.cache.reorder_cache(torch.tensor(self._order, device=self.device))
+            order = torch.tensor(self._order, device=self.device)
+            self.cache.reorder_cache(order)  # pyright: ignore[reportArgumentType]
             self._order, self._chosen = list(range(len(rows))), False
         ids = torch.tensor([[row.tokens[-1]] for row in rows], device=self.device)
         places = torch.tensor([[row.position] for row in rows], device=self.device)
