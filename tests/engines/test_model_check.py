@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import cache_utils
 
 from personascope.chat import Message
 from personascope.engines import Capture, Probe, Request, Sampling, TransformersEngine, verify_model
@@ -48,7 +49,12 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("model_type", KINDS)
+RECURRENT = set(list(KINDS)[:8]) | {"gemma4_text"}
+# The first releases of Transformers 5 have a cache of its own for every recurrent family, or not the family.
+OLD = not hasattr(cache_utils, "LinearAttentionLayer")
+
+
+@pytest.mark.parametrize("model_type", [kind for kind in KINDS if not (OLD and kind in RECURRENT)])
 def test_every_operation_equals_the_models_own_library(model_type: str) -> None:
     engine = TransformersEngine(loaded(model_type))
     checks = {check.operation: check for check in verify_model(engine)}
@@ -100,6 +106,7 @@ def test_the_check_tells_a_wrong_number_from_a_refusal_and_a_crash(monkeypatch: 
     assert outcomes["score"] == "CRASH"
 
 
+@pytest.mark.skipif(OLD, reason="no such family")
 @pytest.mark.parametrize("model_type", ["qwen3_5_text", "openai-gpt"])
 def test_rows_of_a_recurrent_model_are_the_same_in_any_batch(model_type: str) -> None:
     model = loaded(model_type)
@@ -126,6 +133,7 @@ def test_rows_of_a_recurrent_model_are_the_same_in_any_batch(model_type: str) ->
             np.testing.assert_allclose(mine.pooled, alone.pooled, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.skipif(OLD, reason="no such family")
 def test_a_watch_switches_a_plan_on_where_the_model_keeps_the_tokens_before_it() -> None:
     text = tuple(range(40, 46))
 
