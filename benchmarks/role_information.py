@@ -70,6 +70,12 @@ def measures(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     found["words in the first person"] = np.array(
         [sum(w.strip(",.!?;:\"'") in first for w in ws) for ws in words]
     )
+    scores = {(row["judge"], row["model"], row["id"]): row["score"] for row in read("role_scores.jsonl")}
+    for judge in sorted({judge for judge, _, _ in scores}):
+        values = [scores[judge, row["model"], row["id"]] for row in rows]
+        if None in values:
+            raise ValueError(f"{judge} left {values.count(None)} responses without a score")
+        found[f"judge {judge}, 0 to 3"] = np.array(values)
     return found
 
 

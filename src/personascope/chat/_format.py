@@ -160,8 +160,8 @@ class ChatFormat:
 
     @property
     def template_options(self) -> dict[str, Any]:
-        """Variables that the template is rendered with, beside the messages: thinking switched off."""
-        return dict(self._options)
+        """Variables that the template is rendered with, beside the messages."""
+        return dict(self._values)
 
     @functools.cached_property
     def digest(self) -> str:
