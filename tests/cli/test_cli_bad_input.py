@@ -71,7 +71,8 @@ def test_an_empty_role(place: Path) -> None:
     (place / "corpus/roles.yaml").write_text(yaml.safe_dump(data))
     before = tree(place)
     refused(personascope(*mapping(place, out="new")), "ghost", "prompts", "->")
-    refused(personascope("corpus", "check", place / "corpus"), "ghost")
+    checked = personascope("corpus", "check", place / "corpus")
+    assert checked.code == 1 and "ghost" in checked.out and "prompts" in checked.out and not checked.err
     assert tree(place) == before
 
 

@@ -26,7 +26,7 @@ def test_a_model_that_runs_as_it_should(model: Path) -> None:
 
 def test_a_model_that_does_not_is_told_by_the_exit_code(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = [OperationCheck("run", "SILENTLY_WRONG", "pooled means differ")]
-    monkeypatch.setattr("personascope.engines.verify_model", lambda _engine: wrong)
+    monkeypatch.setattr("personascope.api._installation.verify_model", lambda _engine: wrong)
     ran = personascope("doctor", "--model", model, "--dtype", "float32", "--device", "cpu")
     assert ran.code == 1
     assert "SILENTLY_WRONG" in ran.out
