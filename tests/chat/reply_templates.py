@@ -27,6 +27,7 @@ class Shape:
         switched: The same for thinking switched on; None where there is no switch.
         keeps: Whether the last reply's reasoning is written into a history.
         keeps_earlier: Whether an earlier reply's is.
+        keeps_on: Whether both are where thinking is switched on, and else neither.
     """
 
     family: Family
@@ -36,6 +37,7 @@ class Shape:
     switched: tuple[Pieces, ...] | None = None
     keeps: bool = True
     keeps_earlier: bool = False
+    keeps_on: bool = False
     arguments: tuple[tuple[str, object], ...] = ()
 
 
@@ -664,6 +666,101 @@ SHAPES: dict[str, Shape] = {
                 ("answer", "I am a poet."),
             ),
         ),
+    ),
+    # No field for reasoning: the empty block that switches thinking off shows its marks.
+    "gemma4_without_a_field": Shape(
+        Family(
+            "{% macro answer(text) %}{% set ns = namespace(kept='') %}{% for part in text.split('<channel|>') %}"
+            "{% set ns.kept = ns.kept + part.split('<|channel>')[0] %}{% endfor %}{{ ns.kept | trim }}{% endmacro %}"
+            "{% if enable_thinking %}{{ '<|turn>system\n<|think|><turn|>\n' }}{% endif %}"
+            + _turns(
+                "<|turn>ROLE\n",
+                "<turn|>\n",
+                "{{ '<|turn>model\n' + answer(m.content) + '<turn|>\n' }}",
+                "{{ '<|turn>model\n' }}{% if not enable_thinking %}{{ '<|channel>thought\n<channel|>' }}{% endif %}",
+            ),
+            ("<|turn>", "<turn|>", "<|channel>", "<channel|>", "<|think|>", "<eos>"),
+            None,
+            "<eos>",
+        ),
+        "off",
+        frozenset({"<turn|>", "<eos>"}),
+        (_PLAIN,),
+        switched=(
+            (
+                ("", "<|channel>thought\n"),
+                ("thinking", "Let me see."),
+                ("", "\n<channel|>"),
+                ("answer", "I am a poet."),
+            ),
+        ),
+        keeps=False,
+    ),
+    # Always opened, and switched off by words of the user alone.
+    "nemotron_words": _opened(
+        "<|ROLE|>\n",
+        "\n<|eot|>\n",
+        "<think>",
+        "</think>",
+        ("<|user|>", "<|assistant|>", "<|system|>", "<|eot|>"),
+        plain=("<think>", "</think>"),
+    ),
+    # Words in the place of an opening tag, written by the generation prompt, and a mark with spaces.
+    "apriel": Shape(
+        Family(
+            "{{ '<|begin_system|>\nThink, then answer after [BEGIN FINAL RESPONSE].\n' }}"
+            "{% for m in messages %}{% if m.role == 'assistant' %}{{ '\n<|begin_assistant|>\n' }}"
+            "{% if m.reasoning_content and loop.last %}{{ m.reasoning_content + '\n[BEGIN FINAL RESPONSE]\n' }}{% endif %}"
+            "{% if not loop.last and '[BEGIN FINAL RESPONSE]' in m.content %}"
+            "{{ m.content.split('[BEGIN FINAL RESPONSE]')[-1] | trim }}{% else %}{{ m.content }}{% endif %}{{ '\n<|end|>\n' }}"
+            "{% else %}{{ '<|begin_' + m.role + '|>\n' + m.content }}{% endif %}{% endfor %}"
+            "{% if add_generation_prompt %}{{ '\n<|begin_assistant|>\nHere are my reasoning steps:\n' }}{% endif %}",
+            ("<|begin_system|>", "<|begin_user|>", "<|begin_assistant|>", "<|end|>"),
+            None,
+            "<|end|>",
+        ),
+        "always",
+        frozenset({"<|end|>"}),
+        (
+            (
+                ("thinking", "Let me see."),
+                ("", "\n[BEGIN FINAL RESPONSE]\n"),
+                ("answer", "I am a poet."),
+            ),
+            (("thinking", "Let me see. What is"),),
+        ),
+    ),
+    # Elements that open and close by the same tokens; reasoning shows only while the model thinks.
+    "kimi_elements": Shape(
+        Family(
+            "{% if thinking is undefined %}{% set thinking = true %}{% endif %}"
+            "{% macro open(tag) %}{{ '<|open|>' + tag + '<|sep|>' }}{% endmacro %}"
+            "{% macro close(tag) %}{{ '<|close|>' + tag + '<|sep|>' }}{% endmacro %}"
+            "{% for m in messages %}{{ open('message role=' + m.role) }}{% if m.role == 'assistant' %}"
+            "{% if thinking %}{{ open('think') + (m.reasoning_content or '') + close('think') }}{% endif %}"
+            "{{ open('response') + m.content + close('response') }}{% else %}{{ m.content }}{% endif %}"
+            "{{ close('message') + '<|end_of_msg|>' }}{% endfor %}"
+            "{% if add_generation_prompt %}{{ open('message role=assistant') + open('think' if thinking else 'response') }}{% endif %}",
+            ("<|open|>", "<|close|>", "<|sep|>", "<|end_of_msg|>"),
+            None,
+            "<|end_of_msg|>",
+        ),
+        "off",
+        frozenset({"<|end_of_msg|>"}),
+        ((("answer", "I am a poet."), ("", "<|close|>response<|sep|><|close|>message<|sep|>")),),
+        switched=(
+            (
+                ("thinking", "Let me see."),
+                ("", "<|close|>think<|sep|><|open|>response<|sep|>"),
+                ("answer", "I am a poet."),
+                ("", "<|close|>response<|sep|><|open|>tools<|sep|>"),
+                ("tool_calls", "f"),
+                ("", "<|close|>tools<|sep|><|close|>message<|sep|>"),
+            ),
+            (("thinking", "Let me see. What is"),),
+        ),
+        keeps=False,
+        keeps_on=True,
     ),
     "apertus": Shape(
         Family(

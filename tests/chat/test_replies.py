@@ -100,6 +100,7 @@ def test_histories_with_reasoning(name: str, thinking: bool | None) -> None:
         ]
         assert [span.index for span in rendered.thinking] == list(range(1, len(conversation), 2))
         kept = [shape.keeps_earlier] * (len(thoughts) - 1) + [shape.keeps or shape.keeps_earlier]
+        kept = [True] * len(kept) if shape.keeps_on and thinking else kept
         wanted = [m.reasoning if keep else "" for m, keep in zip(conversation[1::2], kept, strict=True)]
         assert thoughts == wanted
         asked = chat.render_with_spans((*conversation, later), add_generation_prompt=True)
@@ -137,3 +138,15 @@ def test_every_shape_renders_what_transformers_renders(name: str) -> None:
         **chat._values,
     )
     assert chat.render(tuple(talk)) == theirs
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_an_answer_can_be_asked_for_without_thinking(name: str) -> None:
+    chat = chat_of(name)
+    if not chat.marks:
+        return
+    reply = reply_format(chat)
+    ids = chat.tokenizer("A poet.", add_special_tokens=False).input_ids
+    prefix = reply.answer_prefix()
+    spans = reply.split([*prefix, *ids])
+    assert [(s.part, s.start, s.end) for s in spans] == [("answer", len(prefix), len(prefix) + len(ids))]

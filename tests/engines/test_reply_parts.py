@@ -238,6 +238,15 @@ def test_selections_that_there_are_not_are_refused(loaded: LoadedModel) -> None:
         ask(engine, "turn:3")
     with pytest.raises(EngineError, match="thinking of a reply"):
         list(engine.run([Request("r", (1, 2, 3), tokens="thinking")]))
+    plain = TransformersEngine(load_family(SHAPES["llama32"].family))
+    for part in ("thinking", "tool_calls"):
+        with pytest.raises(EngineError, match="replies here have none"):
+            ask(plain, part)
+    with pytest.raises(EngineError, match="tool calls of a reply"):
+        ask(TransformersEngine(load_family(SHAPES["r1_distill"].family)), "tool_calls")
+    direction = np.ones(plain.loaded.d_model, np.float32)
+    with pytest.raises(EngineError, match="thinking of a reply"):
+        ask(plain, plan=Plan((Steer(1, direction, 0.1, where="thinking"),)))
     with pytest.raises(EngineError, match="thinking tokens"):
         ask(engine, sampling=Sampling(max_thinking_tokens=0))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,14 @@ from personascope.interop._transcripts import read_transcripts
 
 BE = Message("system", "Be brief.")
 TEA = (Message("user", "Tea?"), Message("assistant", "Yes, please."))
+HIDDEN = "(reasoning that the record does not show)"
+
+
+def reasoned(reasoning: str) -> tuple[Message, ...]:
+    """Return the same talk with a reply that has reasoning."""
+    return TEA[0], replace(TEA[1], reasoning=reasoning)
+
+
 TALK = [{"role": "user", "content": "Tea?"}, {"role": "assistant", "content": "Yes, please."}]
 
 
@@ -166,29 +175,29 @@ EXPORTS = {
     "chatgpt": (
         CHATGPT,
         "c-1",
-        TEA,
-        "2 tool messages left out; the reasoning of 1 message left out; 1 part that is no text left out; "
+        reasoned(HIDDEN),
+        "2 tool messages left out; the reasoning of 1 message kept apart; 1 part that is no text left out; "
         "1 message of another branch left out",
     ),
     "open webui": (OPEN_WEBUI, "w-1", (BE, *TEA), "1 message of another branch left out"),
     "llama.cpp": (
         LLAMA_CPP,
         "",
-        (BE, *TEA),
-        "the reasoning of 1 message left out; 1 message of another branch left out",
+        (BE, *reasoned("?")),
+        "the reasoning of 1 message kept apart; 1 message of another branch left out",
     ),
     "librechat": (
         LIBRECHAT,
         "b-1",
-        (BE, *TEA),
-        "the reasoning of 1 message left out; 1 message of another branch left out",
+        (BE, *reasoned("Hm.")),
+        "the reasoning of 1 message kept apart; 1 message of another branch left out",
     ),
     "librechat, recursive": (RECURSIVE, "b-2", TEA, "1 message of another branch left out"),
     "responses": (
         RESPONSES,
         "resp_1",
-        (BE, *TEA),
-        "1 tool message left out; the reasoning of 1 message left out",
+        (BE, *reasoned(HIDDEN)),
+        "1 tool message left out; the reasoning of 1 message kept apart",
     ),
     "claude": (CLAUDE, "k-1", TEA, ""),
     "gemini": (GEMINI, "", (BE, *TEA), ""),
@@ -287,7 +296,7 @@ def test_trees_that_are_none_end(tmp_path: Path, change: str) -> None:
     else:
         tree["mapping"]["u"]["parent"] = "gone"
     (found,) = read_transcripts(write(tmp_path, tree))
-    assert isinstance(found, Transcript) and found.conversation == TEA
+    assert isinstance(found, Transcript) and found.conversation == reasoned(HIDDEN)
 
 
 def test_files_about_a_folder_are_passed_over(tmp_path: Path) -> None:

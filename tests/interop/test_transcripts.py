@@ -142,9 +142,70 @@ def test_what_is_no_turn_is_left_out_and_said(tmp_path: Path) -> None:
         ("assistant", "I cannot say."),
     ]
     assert found.mended == (
-        "1 tool message left out; the tool calls of 1 message left out; the reasoning of 1 message left "
-        "out; 1 part that is no text left out"
+        "1 tool message left out; the tool calls of 1 message left out; the reasoning of 1 message kept "
+        "apart; 1 part that is no text left out"
     )
+
+
+REASONED = [
+    {"role": "assistant", "content": "Yes.", "reasoning_content": "Hm, hm."},
+    {"role": "assistant", "content": "Yes.", "reasoning": "Hm, hm.", "reasoning_content": "Hm, hm."},
+    {"role": "assistant", "content": "Yes.", "thinking": "Hm, hm."},
+    {"role": "assistant", "content": "<think>\nHm, hm.\n</think>\n\nYes."},
+    {"role": "assistant", "content": "Hm, hm.\n</think>\n\nYes."},
+    {"role": "assistant", "content": "<seed:think>Hm, hm.</seed:think>Yes."},
+    {"role": "assistant", "content": "[THINK]Hm, hm.[/THINK]Yes."},
+    {
+        "role": "assistant",
+        "content": "<|START_THINKING|>Hm, hm.<|END_THINKING|><|START_RESPONSE|>Yes.<|END_RESPONSE|>",
+    },
+    {"role": "assistant", "content": "<think>Hm, hm.</think>\n<response>\nYes.\n</response>"},
+    {
+        "role": "assistant",
+        "content": '<details type="reasoning" done="true">\n<summary>Thought for 2 s</summary>\n'
+        "> Hm, hm.\n</details>\nYes.",
+    },
+    {
+        "role": "assistant",
+        "content": "<|channel|>analysis<|message|>Hm, hm.<|end|><|start|>assistant"
+        "<|channel|>final<|message|>Yes.<|return|>",
+    },
+    {
+        "role": "assistant",
+        "content": [{"type": "thinking", "thinking": "Hm, hm."}, {"type": "text", "text": "Yes."}],
+    },
+    {
+        "role": "assistant",
+        "content": [
+            {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm, hm."}]},
+            {"type": "text", "text": "Yes."},
+        ],
+    },
+]
+
+
+@pytest.mark.parametrize("reply", REASONED)
+def test_reasoning_is_never_counted_as_the_reply(reply: dict, tmp_path: Path) -> None:
+    found = one(put(tmp_path, "talk.json", [{"role": "user", "content": "Well?"}, reply]))
+    assert found.conversation == (Message("user", "Well?"), Message("assistant", "Yes.", reasoning="Hm, hm."))
+    assert found.mended == "the reasoning of 1 message kept apart"
+
+
+def test_a_tag_in_mid_text_or_of_a_user_is_text(tmp_path: Path) -> None:
+    said = [
+        {"role": "user", "content": "<think>\nHm.\n</think>\n\nWell?"},
+        {"role": "assistant", "content": "Write <think> and then </think> around it."},
+    ]
+    found = one(put(tmp_path, "talk.json", said))
+    assert [(m.content, m.reasoning) for m in found.conversation] == [(m["content"], "") for m in said]
+    assert found.mended == ""
+
+
+def test_a_reply_that_never_left_thinking_has_no_text(tmp_path: Path) -> None:
+    said = [{"role": "user", "content": "Well?"}, {"role": "assistant", "content": "<think>\nHm, hm"}]
+    found = one(put(tmp_path, "talk.json", said))
+    assert found.conversation[1] == Message("assistant", "", reasoning="Hm, hm")
+    assert found.mended == "the reasoning of 1 message kept apart"
 
 
 @pytest.mark.parametrize(
@@ -420,7 +481,7 @@ def test_logs_of_inspect(tmp_path: Path, kind: str) -> None:
     first, second, third = read(path)
     assert isinstance(first, Transcript)
     assert first.id == f"log.{kind}:1/1" and first.where == f"log.{kind}: sample 1, epoch 1"
-    assert first.conversation == (TEA[0], Message("assistant", "Yes, please. " * 400))
+    assert first.conversation == (TEA[0], Message("assistant", "Yes, please. " * 400, reasoning="Hm."))
     assert first.metadata["scores"] == {"polite": 1.0} and first.metadata["sample_metadata"] == {"cup": 2}
     assert (first.metadata["epoch"], first.metadata["model"]) == (1, "mockllm/model")
     assert "1 tool message" in first.mended and "reasoning of 1" in first.mended

@@ -1,5 +1,6 @@
 from ._calibrate import Sweep, SweepSettings, calibrate
 from ._capability import CapabilityEvaluation, CapabilityRow, capability
+from ._chat_options import read_chat_options
 from ._comparison import STRENGTHS, Comparison
 from ._converse import Conversations, DomainSummary, open_monitor, replay, simulate
 from ._drift import DriftAnalysis, compare_with_replay, drift
@@ -83,6 +84,7 @@ __all__ = [
     "prepare_server",
     "pretrained",
     "project",
+    "read_chat_options",
     "read_headers",
     "replay",
     "simulate",

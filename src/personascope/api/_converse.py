@@ -89,6 +89,8 @@ def simulate(
     layer: int | None = None,
     probes: Sequence[str] = (),
     max_new_tokens: int = 256,
+    max_thinking_tokens: int | None = None,
+    part: str = "answer",
     temperature: float = 0.7,
     out: Path | None = None,
     seed: int = 0,
@@ -112,6 +114,9 @@ def simulate(
         layer: Layer at which positions are read; the map's middle layer if not given.
         probes: Further directions (`parse_probes`).
         max_new_tokens: Length of a reply at most.
+        max_thinking_tokens: Tokens of thinking at most, beside those of the answer; four times as many if not
+            given.
+        part: Tokens of a reply that are read and monitored: "answer", "thinking" or "response" (both).
         temperature: Of the replies; 0 takes the most likely token.
         out: Folder of the conversations; that of the run's layout if not given.
         seed: Random seed.
@@ -147,7 +152,12 @@ def simulate(
         probes=also,
         plan=acting,
         monitor=monitor,
-        sampling=Sampling(temperature=temperature, max_new_tokens=max_new_tokens),
+        sampling=Sampling(
+            temperature=temperature,
+            max_new_tokens=max_new_tokens,
+            max_thinking_tokens=max_thinking_tokens,
+        ),
+        tokens=part,
         seed=seed,
         progress=mapped.progress,
         restart=restart,

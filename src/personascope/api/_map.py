@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from personascope import engines, mapping
+from personascope.api._chat_options import tell_thinking
 from personascope.api._inputs import Tell, as_corpus, quiet
 from personascope.api._judging import JudgeChoice, as_judge, choose_judge, default_judge
 from personascope.api._layout import RunLayout
@@ -110,4 +111,5 @@ def prepare_map(
     scorer = as_judge(chosen, tell)
     tell(f"loading {model} ...")
     engine = engines.load_engine(model, **(loading or {}))
+    tell_thinking(engine, tell)
     return PreparedMap(RunLayout.for_model(model), engine, texts, profile, changes, scorer, seed)

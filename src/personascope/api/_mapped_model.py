@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from personascope import engines
+from personascope.api._chat_options import options_of_map, tell_thinking
 from personascope.api._inputs import Tell, open_map, quiet
 from personascope.api._layout import RunLayout
 from personascope.directions import norms_for
@@ -20,6 +21,7 @@ from personascope.runs import ProgressCallback
 from personascope.space import MapModel, PersonaMap
 
 if TYPE_CHECKING:
+    from personascope.chat import ChatOptions
     from personascope.engines import LocalEngine
 
 
@@ -100,7 +102,7 @@ class MappedModel:
 
     @property
     def engine(self) -> LocalEngine:
-        """The model, loaded on first use; a base model gets the transcript that it was mapped with.
+        """The model, loaded on first use; it renders conversations as it did when it was mapped.
 
         Raises:
             UsageError: If no model was named, and the map is an imported release, which does not name one.
@@ -113,7 +115,9 @@ class MappedModel:
                     f"the release in {self.persona_map.folder} does not say of which model it is",
                     hint="name the model by --model",
                 )
-            self._engine = self._checked(self.load(self.model))
+            options = options_of_map(self.persona_map.model)
+            self._engine = self._checked(self.load(self.model, chat_options=options))
+            tell_thinking(self._engine, self.tell)
         return self._engine
 
     def engine_between_tokens(self) -> LocalEngine:
@@ -122,10 +126,10 @@ class MappedModel:
             self.loading = {**self.loading, "engine": "transformers"}
         return self.engine
 
-    def load(self, name: str) -> LocalEngine:
+    def load(self, name: str, *, chat_options: ChatOptions | None = None) -> LocalEngine:
         """Load a model by name with the options that this one is loaded with."""
         self.tell(f"loading {name} ...")
-        return engines.load_engine(name, **self.loading)
+        return engines.load_engine(name, **self.loading, chat_options=chat_options)
 
     def _checked(self, engine: LocalEngine) -> LocalEngine:
         mine = self.persona_map.model
@@ -146,6 +150,8 @@ class MappedModel:
                     info.n_layers,
                     info.d_model,
                     info.chat_digest,
+                    chat_options=dict(info.chat_options),
+                    chat_date=info.chat_date,
                 )
             )
             return engine

@@ -11,6 +11,7 @@ from personascope.api._mapped_model import MappedModel
 from personascope.directions import parse_probes
 from personascope.dynamics import projection
 from personascope.dynamics.projection import Counted, Projected
+from personascope.engines import check_tokens
 from personascope.errors import UsageError
 from personascope.interop import Transcript, TranscriptSource, Unreadable
 from personascope.interventions import Plan
@@ -49,6 +50,7 @@ def project(
     limit: int | None = None,
     max_tokens: int | None = None,
     plan: Plan | Path | str | None = None,
+    part: str = "answer",
     out: Path | None = None,
     restart: bool = False,
 ) -> Projecting:
@@ -63,16 +65,18 @@ def project(
         limit: Conversations at most.
         max_tokens: Cut longer conversations to the whole messages that have room; else they are reported.
         plan: Read them under this plan.
+        part: Tokens of each turn that are read (`Projector`).
         out: Run folder: all is then projected and written before this returns, and survives a kill.
         restart: Forget the run that is in the folder.
 
     Raises:
-        UsageError: If the source holds no conversation, there is no such probe or layer, or a run is to be
-            forgotten without a folder.
+        UsageError: If the source holds no conversation, there is no such probe, layer or part, or a run is to
+            be forgotten without a folder.
         EngineError: If the engine fails.
     """
     if restart and out is None:
         raise UsageError("--restart goes with --out", hint="name the run folder by --out")
+    check_tokens(part)
     opened = TranscriptSource.open(source)
     acting = as_plan(plan)
     # A source without a conversation is refused before the model is loaded.
@@ -89,6 +93,7 @@ def project(
             tokens=tokens,
             max_tokens=max_tokens,
             plan=acting,
+            part=part,
         )
         names = tuple(named.name for named in projector.probes)
         read = enumerate(opened.read(limit=limit))
@@ -104,6 +109,7 @@ def project(
         limit=limit,
         max_tokens=max_tokens,
         plan=acting,
+        part=part,
         progress=mapped.progress,
         restart=restart,
         command=mapped.command,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from personascope import engines, models
+from personascope.api._chat_options import options_of_map
 from personascope.api._inputs import Tell, open_plan, quiet
 from personascope.api._mapped_model import MappedModel
+from personascope.chat import ChatFormat
 from personascope.engines import PlanStore, Probe, ProbeSet, ServeCommand
 from personascope.errors import EngineError
 from personascope.identity import ModelIdentity
@@ -76,6 +78,10 @@ def prepare_server(
         mapped.require_axis(anyway=anyway)
     tell(f"reading {model} ...")
     files = models.open_files(model, trust_remote_code=trust_remote_code)
+    options = None if mapped is None else options_of_map(mapped.persona_map.model)
+    if options is not None and isinstance(files.chat, ChatFormat):
+        # The server writes the day's own date: vLLM's templates take none.
+        files = replace(files, chat=files.chat.with_options(replace(options, today=None)))
     kept = PlanStore((plan_store or cache_root() / "spool").resolve())
     command = engines.serve_command(
         files,

@@ -140,11 +140,25 @@ class ChatFormat:
     def marks(self) -> ReplyMarks:
         """The marks that tell the parts of a reply apart."""
         added = [str(token) for token in self.tokenizer.added_tokens_decoder.values()]
+        switches = [name for name in self._switches if isinstance(self._values.get(name), bool)]
+        off, on = ({**self._values, **dict.fromkeys(switches, value)} for value in (False, True))
+        tails = {
+            name: self._probe_with(values).rpartition(_PROBE)[2]
+            for name, values in (("off", off), ("on", on))
+        }
 
-        def render(messages: Sequence[Mapping[str, Any]], prompt: bool) -> str:
-            return self._template.render(messages, self._values, add_generation_prompt=prompt)
+        def find(values: Mapping[str, Any]) -> ReplyMarks:
+            def render(messages: Sequence[Mapping[str, Any]], prompt: bool) -> str:
+                return self._template.render(messages, values, add_generation_prompt=prompt)
 
-        return find_marks(render, self._template.source, added)
+            return find_marks(render, self._template.source, added, **tails)
+
+        marks = find(self._values)
+        if not marks.thinks and switches:
+            # Some templates show how a model thinks only while it does.
+            other = find(on)
+            marks = replace(other, tool_calls=marks.tool_calls) if other.thinks else marks
+        return marks
 
     @property
     def thinking(self) -> Thinking:
@@ -160,7 +174,7 @@ class ChatFormat:
 
     @property
     def template_options(self) -> dict[str, Any]:
-        """Variables that the template is rendered with, beside the messages."""
+        """Variables that the template is rendered with, beside the messages; thinking is off by default."""
         return dict(self._values)
 
     @functools.cached_property
@@ -186,8 +200,7 @@ class ChatFormat:
         after the last reply.
         """
         eos = cast("int | None", self.tokenizer.eos_token_id)
-        marks = self.marks.texts
-        inside, last = (self._tokens.first_control(literal, marks) for literal in self._turn_ends())
+        inside, last = (self._turn_end(literal) for literal in self._turn_ends())
         inner = {self._tokens.control.get(text) for text in self.marks.inner}
         ids = {eos, last} if inside in inner and last not in (None, inside) else {eos, last, inside}
         return frozenset(index for index in ids if index is not None)
@@ -313,6 +326,13 @@ class ChatFormat:
             self._finders[False].skeleton(roles, blank).literals,
             self._finders[True].skeleton(roles[:-1], blank[:-1]).literals,
         ]
+
+    def _turn_end(self, literal: str) -> int | None:
+        """Return the token that ends a turn, in what the template writes after one."""
+        # Marks of parts that are still open are closed before the turn is.
+        passed_over = (*self.marks.texts, *self.marks.inner)
+        found = self._tokens.first_control(literal, passed_over)
+        return self._tokens.first_control(literal, self.marks.texts) if found is None else found
 
     def _turn_ends(self) -> list[str]:
         """Return what the template writes after an assistant turn in the middle, and after the last."""

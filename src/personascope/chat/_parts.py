@@ -2,7 +2,8 @@
 
 A reply is rendered once with markers for its reasoning, its answer and a tool call. What the template
 writes between them are the marks that a model was trained to write itself. Where a template has no field
-for reasoning, tags in its own text that are words for thinking say the same.
+for reasoning, the empty block that it writes to switch thinking off says the same, or tags in its own text
+that are words for thinking.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ FIELDS = ("reasoning_content", "reasoning", "thinking")
 """Keys of a message under which templates take reasoning."""
 
 _THOUGHT, _ANSWER, _NAME, _VALUE = (f"\ue000{part}\ue001" for part in ("thought", "answer", "name", "value"))
-_TAG = r"<[^\s<>]{1,40}>|\[/?[A-Z][A-Z_]+\]"
+_TAG = r"<[^\s<>]{1,40}>|\[/?[A-Z][A-Z_ ]+\]"
 _USER = {"role": "user", "content": "Hello there"}
 
 
@@ -84,13 +85,17 @@ class ReplyMarks:
         return tuple(text for pair in pairs if pair is not None for text in pair if text)
 
 
-def find_marks(render: Render, source: str, added: Sequence[str]) -> ReplyMarks:
+def find_marks(
+    render: Render, source: str, added: Sequence[str], *, off: str = "", on: str = ""
+) -> ReplyMarks:
     """Find the marks of a template.
 
     Args:
         render: The template.
         source: Its text.
         added: Texts of the tokenizer's added tokens.
+        off: What it writes after the last message where thinking is switched off.
+        on: The same where thinking is switched on.
     """
     tags = re.compile(
         "|".join([*map(re.escape, sorted(filter(str.strip, added), key=len, reverse=True)), _TAG])
@@ -113,9 +118,10 @@ def find_marks(render: Render, source: str, added: Sequence[str]) -> ReplyMarks:
             thinking = (first[-1] + word, then[0])
     if channels is None:
         channels = _channels_of_answer(render, prompt, tags, added)
-        inner |= channels.end if channels is not None else set()
+        if channels is not None:
+            inner |= {*channels.end, channels.begin, channels.channel, channels.body}
     if thinking is None and channels is None:
-        thinking = _named_pair(source, prompt, added)
+        thinking = _empty_block(off, on, tags) or _named_pair(source, prompt, added)
     answer = None
     if thinking is not None:
         wrapper = ANSWER_TAG.search(source)
@@ -161,7 +167,8 @@ def _channels(
     thinking, answer = _header_name(before, channel, body), _header_name(between, channel, body)
     if not thinking or not answer or thinking == answer:
         return None
-    return Channels(then[1], channel, body, frozenset(then[:1]), thinking, answer)
+    begin = next(tag for tag in then[1:] if tag != body)
+    return Channels(begin, channel, body, frozenset(then[:1]), thinking, answer)
 
 
 def _header_name(text: str, channel: str, body: str) -> str:
@@ -190,6 +197,16 @@ def _channels_of_answer(
     if not name or not begins or len(set(ends)) < 2:
         return None
     return Channels(begins[-1], channel, body, frozenset(ends[1:]), "", name)
+
+
+def _empty_block(off: str, on: str, tags: re.Pattern[str]) -> tuple[str, str] | None:
+    """Return the tags of the block without a thought that a template writes where thinking is off."""
+    block = off.removeprefix(on)
+    found = tags.findall(block)
+    if block == off or len(found) != 2 or found[0] == found[1]:
+        return None
+    opening, closing = found
+    return opening + block.partition(opening)[2].partition(closing)[0].strip(), closing
 
 
 def _named_pair(source: str, prompt: str, added: Sequence[str]) -> tuple[str, str] | None:

@@ -54,11 +54,13 @@ class ReplyFormat:
         tokenizer: The model's.
         marks: The marks.
         opened: What the generation prompt leaves open: "thinking", "answer", or "header" of a channel.
+        closed: Whether the generation prompt opened the reasoning and closed it again: thinking is off.
     """
 
     tokenizer: PreTrainedTokenizerBase
     marks: ReplyMarks
     opened: Literal["thinking", "answer", "header"]
+    closed: bool = False
     _texts: dict[int, str] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -80,11 +82,22 @@ class ReplyFormat:
                 return cls(tokenizer, marks, "thinking" if thinking else "answer")
             return cls(tokenizer, marks, "header")
         opened = marks.thinking is not None and opens_thinking(prompt, marks.thinking)
-        return cls(tokenizer, marks, "thinking" if opened else "answer")
+        closed = marks.thinking is not None and not opened and marks.thinking[1] in prompt
+        return cls(tokenizer, marks, "thinking" if opened else "answer", closed)
 
     def reader(self) -> ReplyReader:
         """Return a reader of one reply."""
         return ReplyReader(self)
+
+    def answer_prefix(self) -> tuple[int, ...]:
+        """Return the tokens that lead from the generation prompt to an answer without any thinking."""
+        text = ""
+        channels = self.marks.channels
+        if channels is not None and self.opened == "header":
+            text = f"{channels.channel}{channels.answer}{channels.body}"
+        elif self.marks.thinking is not None and self.opened == "thinking":
+            text = f"\n{self.marks.thinking[1]}\n\n"
+        return tuple(self.tokenizer(text, add_special_tokens=False).input_ids) if text else ()
 
     def split(self, tokens: Iterable[int]) -> tuple[ReplySpan, ...]:
         """Return the spans of a whole reply."""

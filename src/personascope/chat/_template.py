@@ -24,6 +24,7 @@ import jinja2.ext
 import jinja2.meta
 from jinja2 import nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
 
 from personascope.errors import ChatError
 
@@ -315,7 +316,7 @@ def _data(node: nodes.Node) -> Iterator[nodes.TemplateData]:
     yield from node.find_all(nodes.TemplateData)
 
 
-class _Joiner(jinja2.visitor.NodeTransformer):
+class _Joiner(NodeTransformer):
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
         return nodes.Call(

@@ -24,12 +24,17 @@ from personascope.cli._options import (
     JUDGE_PRICE,
     MAX_COST,
     MAX_SEED,
+    MAX_THINKING,
     RESTART,
+    TEMPLATE_ARG,
+    THINKING,
     TRUST,
     WORKERS,
     DtypeName,
     EngineName,
+    PartName,
     ProfileName,
+    ThinkingName,
     VectorsName,
     names,
 )
@@ -64,6 +69,12 @@ def map_model(
     ),
     max_new_tokens: int = typer.Option(
         None, min=1, help="Length of a response at most; by default the profile's, or found by a short probe."
+    ),
+    thinking: ThinkingName = THINKING,
+    template_arg: list[str] = TEMPLATE_ARG,
+    max_thinking_tokens: int = MAX_THINKING,
+    tokens: PartName = typer.Option(
+        None, "--tokens", "--part", help="Tokens of a response that are pooled; the answer's if not given."
     ),
     vectors: VectorsName = typer.Option(
         "played", help="Role vectors of the responses that played, or of all by the paper's rubric."
@@ -117,6 +128,7 @@ def map_model(
             "trust_remote_code": trust_remote_code,
             "workers": workers,
             "address": address,
+            "chat_options": api.read_chat_options(thinking, template_arg or ()),
         },
         tell=say,
         roles=roles,
@@ -127,6 +139,8 @@ def map_model(
         max_new_tokens=max_new_tokens,
         # A length that was asked for is not probed.
         longest=max_new_tokens,
+        max_thinking_tokens=max_thinking_tokens,
+        tokens=tokens,
         role_information=role_information,
         keep=None if keep is None else _keep(keep),
     )
@@ -152,6 +166,13 @@ def map_model(
         f"{got.rollouts} of {got.total} responses in {layout.folder} ({seconds:.0f} s); "
         f"scores {scores or 'none'}; {got.empty} empty, {got.unscored} unscored"
     )
+    if got.thinking:
+        err.print(
+            f"[yellow]left out:[/] {got.thinking} responses that never left thinking; "
+            "give more --max-thinking-tokens"
+        )
+    if got.unanswered:
+        err.print(f"[yellow]left out:[/] {got.unanswered} responses without the tokens that are pooled")
     if prepared.judge is not None and got.judge is not None:
         print_judging(prepared.judge.name, got.judge)
     if result.space is not None:

@@ -13,6 +13,8 @@ EngineName = Literal["auto", "transformers", "vllm"]
 ProfileName = Literal["quick", "standard", "paper"]
 VectorsName = Literal["played", "rubric"]
 DtypeName = Literal["auto", "bfloat16", "float32", "float16"]
+ThinkingName = Literal["on", "off"]
+PartName = Literal["answer", "thinking", "response"]
 PlanOnName = Literal["both", "second"]
 """Choices and built-in names of other rooms, said here so that a command's help loads none of them."""
 
@@ -68,6 +70,18 @@ PERSONAS = typer.Option(
     None, help="Personas that questions without system prompts are crossed with: builtin, or a YAML file."
 )
 ANYWAY = typer.Option(False, "--anyway", help="Go on where the map's verdict is that there is no axis.")
+
+THINKING = typer.Option(
+    None, help="Whether the model thinks before it answers, where its chat template has a switch; else off."
+)
+TEMPLATE_ARG = typer.Option(
+    None, metavar="NAME=VALUE", help="Value of a variable of the chat template; may be given again."
+)
+MAX_THINKING = typer.Option(
+    None,
+    min=1,
+    help="Tokens of thinking at most, beside those of the answer; four times as many if not given.",
+)
 
 
 def numbers(text: str, name: str) -> list[float]:

@@ -52,6 +52,9 @@ def project(
     tokens: bool = typer.Option(
         False, "--tokens", help="Keep the projection of every token (json, jsonl, --out)."
     ),
+    part: str = typer.Option(
+        "answer", help="Tokens of each turn that are read: answer, thinking, response, prompt or turn:N."
+    ),
     form: Form = typer.Option(Form.TABLE, "--format", help="Form of the output."),
     out_folder: Path = typer.Option(
         None, "--out", help="Run folder: what is done survives a kill, the same command goes on."
@@ -80,6 +83,7 @@ def project(
         limit=limit,
         max_tokens=max_tokens,
         plan=plan,
+        part=part,
         out=out_folder,
         restart=restart,
     )

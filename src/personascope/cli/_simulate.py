@@ -17,6 +17,7 @@ from personascope.cli._options import (
     BATCH,
     DOMAINS,
     DTYPE,
+    MAX_THINKING,
     MODEL,
     RESTART,
     RUN,
@@ -24,6 +25,7 @@ from personascope.cli._options import (
     WORKERS,
     DtypeName,
     EngineName,
+    PartName,
     finite,
     names,
 )
@@ -73,6 +75,8 @@ def simulate_talks(
     layer: int = LAYER,
     probes: list[str] = PROBES,
     max_new_tokens: int = typer.Option(256, min=1, help="Length of a reply at most."),
+    max_thinking_tokens: int = MAX_THINKING,
+    part: PartName = typer.Option("answer", help="Tokens of a reply that are read and monitored."),
     temperature: float = typer.Option(
         0.7, callback=finite, min=0.0, help="Temperature of the replies; 0 takes the most likely token."
     ),
@@ -112,6 +116,8 @@ def simulate_talks(
         layer=layer,
         probes=probes or (),
         max_new_tokens=max_new_tokens,
+        max_thinking_tokens=max_thinking_tokens,
+        part=part,
         temperature=temperature,
         out=out_folder,
         seed=seed,

@@ -12,7 +12,7 @@ from personascope.space import PersonaMap
 def plan_model(persona_map: PersonaMap) -> PlanModel:
     """Return the model of a map, as plans name it."""
     model = persona_map.model
-    return PlanModel(model.id, model.revision, model.n_layers, model.d_model)
+    return PlanModel(model.id, model.revision, model.n_layers, model.d_model, model.chat_date)
 
 
 def steering_plan(

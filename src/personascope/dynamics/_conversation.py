@@ -12,9 +12,9 @@ from jaxtyping import Float
 
 from personascope.space import position
 
-Ended = Literal["turns", "auditor", "context", "alarm"]
-"""Why a dialogue is over: all exchanges made, the auditor ended it, the model's context is full, or a monitor
-stopped it."""
+Ended = Literal["turns", "auditor", "context", "alarm", "refused"]
+"""Why a dialogue is over: all exchanges made, the auditor ended it, the model's context is full, a monitor
+stopped it, or the chat template refuses what was said so far (an empty reply, say)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,6 +17,7 @@ from ._contract import (
 )
 from ._load import LocalEngine, load_engine
 from ._local import native_dtype
+from ._parts import SELECTIONS, THINKING_TOKENS, check_tokens, longest_reply, sampling_record, turn_spans
 from ._ray import RayEngine
 from ._transformers import OperationCheck, TransformersEngine, verify_model
 from ._vllm import PlanStore, ProbeSet, ServeCommand, serve_command
@@ -24,6 +25,8 @@ from ._vllm import PlanStore, ProbeSet, ServeCommand, serve_command
 __all__ = [
     "CAPABILITIES",
     "ENGINE_TITLES",
+    "SELECTIONS",
+    "THINKING_TOKENS",
     "Capture",
     "Completion",
     "Engine",
@@ -44,9 +47,13 @@ __all__ = [
     "TriggeredPlan",
     "TurnActivations",
     "Watch",
+    "check_tokens",
     "load_engine",
+    "longest_reply",
     "native_dtype",
     "request_seed",
+    "sampling_record",
     "serve_command",
+    "turn_spans",
     "verify_model",
 ]

@@ -91,6 +91,8 @@ _FOLLOW = _no(
     "call observe with the whole conversation, or load the transformers engine",
 )
 _STARTED = "start vLLM without it"
+_PARTS = _no("they are not told apart while it is generated", "act on the response, or use transformers")
+_PROMPT = _no("the response alone is read then", "observe the conversation with an engine of Python")
 _PART = "a worker holds a part of the tokens"
 _REPLAY = "a graph that is replayed does not ask who has a plan"
 
@@ -113,6 +115,14 @@ CAPABILITIES: tuple[Capability, ...] = (
         *[_no("means and projections alone leave an engine", "name directions as probes, or hook the model")]
         * 4,
     ),
+    _row(
+        _READ,
+        "reply_parts",
+        "a chosen part of a generated response (thinking, answer, tool calls)",
+        vllm=_yes("in a second pass"),
+        server=_no("a response is read as a whole", "read it with an engine of Python"),
+    ),
+    _row(_READ, "prompt_tokens", "tokens of the prompt beside a response", vllm=_PROMPT, server=_PROMPT),
     _row(
         _READ,
         "observe",
@@ -172,13 +182,13 @@ CAPABILITIES: tuple[Capability, ...] = (
             "use a plan that acts on all, prompt or response, or personascope's own engine",
         ),
     ),
+    _row(_ACT, "part_plans", "a plan bound to a part of the response", vllm=_PARTS, server=_PARTS),
     _row(
         _ACT,
         "watch",
         "a watch on every token (a monitor, a cap that it switches on)",
-        vllm=_BETWEEN,
-        ray=_BETWEEN,
-        server=_BETWEEN,
+        YES,
+        *[_BETWEEN] * 3,
     ),
     _row(
         _ASK,

@@ -272,9 +272,11 @@ class EngineInfo:
 
     @property
     def chat_record(self) -> dict[str, Any]:
-        """What a run's identity says of the chat template beside its digest; empty for most models."""
-        options = {"chat_options": dict(self.chat_options)} if self.chat_options else {}
-        return options | ({"chat_date": self.chat_date} if self.chat_date else {})
+        """What a run's identity says of the chat template beside its digest; empty where nothing was asked.
+
+        The date is not in it: it is kept with the run, which goes on with it on another day.
+        """
+        return {"chat_options": dict(self.chat_options)} if self.chat_options else {}
 
 
 @runtime_checkable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from personascope.chat import ChatOptions
 from personascope.engines._local import load_local
 from personascope.engines._names import bulk_engine
 from personascope.engines._ray import RayEngine
@@ -23,6 +24,7 @@ def load_engine(
     transcript: bool = False,
     workers: int = 1,
     address: str | None = None,
+    chat_options: ChatOptions | None = None,
     **options: Any,
 ) -> LocalEngine:
     """Load a model by name and put the engine around it.
@@ -35,6 +37,7 @@ def load_engine(
         transcript: Write conversations as a plain transcript ("User: ...", "Assistant: ..."), as a base
             model needs it, instead of with a chat template.
         workers: With more than one, each loads the model and they share the requests, through Ray.
+        chat_options: Thinking, and values of the chat template's variables.
         address: Ray cluster on which workers run, such as "auto" or "ray://host:10001"; this machine if
             not given.
         options: For workers ``gpus_per_worker`` and ``log_to_driver`` of `RayEngine`, and those of the
@@ -43,6 +46,7 @@ def load_engine(
 
     Raises:
         UsageError: If there is no such engine, or it has no such option.
+        ChatError: If the chat template has no such variable, or no thinking that is asked for.
         EngineError: If vLLM or Ray is not installed or cannot be started.
         ModelError: If the model cannot be loaded.
     """
@@ -55,7 +59,16 @@ def load_engine(
             device=device,
             workers=workers,
             address=address,
+            chat_options=chat_options,
             **options,
         )
         return spread.with_transcript() if transcript else spread
-    return load_local(name, engine=engine, dtype=dtype, device=device, transcript=transcript, **options)
+    return load_local(
+        name,
+        engine=engine,
+        dtype=dtype,
+        device=device,
+        transcript=transcript,
+        chat_options=chat_options,
+        **options,
+    )

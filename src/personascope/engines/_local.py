@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from personascope.chat import ChatOptions
 from personascope.engines._capabilities import EngineKey, support, unsupported
 from personascope.engines._names import bulk_engine
 from personascope.engines._transformers import TransformersEngine
@@ -50,6 +51,7 @@ def load_local(
     dtype: str = "auto",
     device: str | None = None,
     transcript: bool = False,
+    chat_options: ChatOptions | None = None,
     **options: Any,
 ) -> TransformersEngine | VLLMEngine:
     """Load a model into one engine; arguments and errors are those of `load_engine`."""
@@ -61,7 +63,8 @@ def load_local(
         if option in given and support(chosen, key).level == "no":
             raise unsupported(chosen, key, f"{option}={given[option]!r} asks for", UsageError)
     if chosen == "vllm":
-        return load_vllm_engine(name, dtype=dtype, transcript=transcript, **given)
+        made = load_vllm_engine(name, dtype=dtype, transcript=transcript, **given)
+        return made if chat_options is None else made.with_chat(chat_options)
     unknown = sorted(set(options) - _TRANSFORMERS_OPTIONS)
     if unknown:
         raise UsageError(
@@ -71,4 +74,5 @@ def load_local(
     own = {key: options.pop(key) for key in ("max_batch", "prefill_tokens") if key in options}
     loaded = load(name, dtype=dtype, device=device, **options)  # pyright: ignore[reportArgumentType]
     made = TransformersEngine(loaded, **own)
-    return made.with_transcript() if transcript else made
+    made = made.with_transcript() if transcript else made
+    return made if chat_options is None else made.with_chat(chat_options)

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from personascope.chat import PARTS, Rendered, ReplyFormat, ReplySpan, TurnSpan
+from personascope.engines._capabilities import unsupported
 from personascope.engines._contract import Request, Sampling
 from personascope.errors import EngineError, UsageError
 from personascope.interventions import Plan, reply_parts
@@ -93,6 +94,16 @@ def turn_spans(rendered: Rendered, tokens: str) -> list[TurnSpan]:
     return chosen
 
 
+def response_start(rendered: Rendered) -> int:
+    """Return where the last reply of an existing conversation begins, its reasoning with it."""
+    replies = [span for span in rendered.spans if span.role == "assistant"]
+    if not replies:
+        return len(rendered.token_ids)
+    last = replies[-1]
+    begins = [span.start for span in rendered.thinking if span.index == last.index and span.end > span.start]
+    return min([last.start, *begins])
+
+
 def reply_spans(spans: Sequence[ReplySpan] | None, length: int, tokens: str) -> list[Span]:
     """Return the selected tokens of a reply, counted from its first one.
 
@@ -111,6 +122,38 @@ def reply_text(reply: ReplyFormat, tokens: Sequence[int], spans: Sequence[ReplyS
     return "".join(reply.decode(tokens[span.start : span.end]) for span in spans if span.part == part)
 
 
+def longest_reply(engine: object, sampling: Sampling) -> int:
+    """Return how many tokens a reply has at most, thinking included where the model thinks."""
+    thinks = getattr(getattr(engine, "chat", None), "thinking", "none") in ("on", "always")
+    return sampling.max_new_tokens + (thinking_limit(sampling) if thinks else 0)
+
+
+def read_reply(
+    reply: ReplyFormat | None, tokens: Sequence[int], sampling: Sampling
+) -> tuple[list[int], tuple[ReplySpan, ...] | None, bool]:
+    """Return a reply within its budgets, its parts (None if it is all answer), and whether it was cut.
+
+    For an engine that generates without telling the parts apart.
+    """
+    if reply is None:
+        return list(tokens), None, False
+    reader = reply.reader()
+    for place, token in enumerate(tokens):
+        answering = reader.part in ("answer", "tool_calls")
+        if reader.answer_tokens >= sampling.max_new_tokens or (
+            not answering and reader.thinking_tokens >= thinking_limit(sampling)
+        ):
+            return list(tokens[:place]), reader.spans if reader.marked else None, True
+        reader.feed(token)
+    return list(tokens), reader.spans if reader.marked else None, False
+
+
+def length_limit(reply: ReplyFormat | None, sampling: Sampling) -> int:
+    """Return how many tokens of a reply are generated where its parts are not told apart meanwhile."""
+    thinks = reply is not None and reply.marks.thinks and not reply.closed
+    return sampling.max_new_tokens + (thinking_limit(sampling) if thinks else 0)
+
+
 def check_reply_parts(name: str, plan: Plan | None, tokens: str, reply: ReplyFormat | None) -> None:
     """Raise where a plan or a selection names a part that a model's replies do not have.
 
@@ -120,30 +163,34 @@ def check_reply_parts(name: str, plan: Plan | None, tokens: str, reply: ReplyFor
     wanted = set(reply_parts(plan)) if plan is not None else set()
     wanted |= {tokens} & set(PARTS)
     marks = None if reply is None else reply.marks
-    if marks is None or not marks.thinks:
-        for part in sorted(wanted & ({"thinking"} if marks is not None else {"thinking", "tool_calls"})):
-            raise EngineError(
-                f"{name} asks for the {part.replace('_', ' ')} of a reply, and replies here have none",
-                hint="act on or read the answer; raw token ids have no parts either",
-            )
+    known = {"answer"}
+    if marks is not None and marks.thinks:
+        known.add("thinking")
+    if marks is not None and (marks.tool_calls is not None or marks.channels is not None):
+        known.add("tool_calls")
+    for part in sorted(wanted - known):
+        raise EngineError(
+            f"{name} asks for the {part.replace('_', ' ')} of a reply, and replies here have none",
+            hint="act on or read the answer; raw token ids have no parts either",
+        )
 
 
-def refuse_parts(request: Request, engine: str) -> None:
-    """Raise on a plan or a selection of tokens that needs an engine that reads replies token by token.
+def refuse_parts(request: Request) -> None:
+    """Raise where a request for vLLM needs an engine that reads replies token by token.
 
     Raises:
-        EngineError: If the request has one.
+        EngineError: On a plan bound to a part of the response, or a selection of the prompt's tokens.
     """
     parts = () if request.plan is None else reply_parts(request.plan)
     if parts:
-        raise EngineError(
-            f"request {request.id!r} has a plan that acts on the {parts[0]} alone, which {engine} cannot "
-            "tell while it generates",
-            hint="use the transformers engine, or act on the response",
+        raise unsupported(
+            "vllm",
+            "part_plans",
+            f"request {request.id!r} has a plan that acts on the {parts[0]} alone: it asks for",
         )
     if request.tokens in ("all", "prompt") or request.tokens.startswith("turn:"):
-        raise EngineError(
-            f"request {request.id!r} reads the tokens {request.tokens!r}, which {engine} does not do while "
-            "it generates",
-            hint="use the transformers engine, or observe the conversation",
+        raise unsupported(
+            "vllm",
+            "prompt_tokens",
+            f"request {request.id!r} reads the tokens {request.tokens!r}: it asks for",
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import date
 from typing import Any, Generic, Protocol, TypeVar
 
 from transformers import PreTrainedTokenizerBase
@@ -53,6 +55,16 @@ class Texts(Generic[Files]):
                 hint="use an instruct model, or pass token ids",
             )
         return self.chat
+
+    def with_chat(self, options: ChatOptions) -> Any:
+        """Return an engine on the same model whose chat template is rendered with other options."""
+        raise NotImplementedError
+
+    def with_today(self, today: date) -> Any:
+        """Return an engine on the same model whose chat template writes another date."""
+        chat = self._chat()
+        options = chat.options if isinstance(chat, ChatFormat) else ChatOptions()
+        return self.with_chat(replace(options, today=today))
 
     def _chat_with(self, options: ChatOptions) -> ChatFormat | TranscriptFormat:
         """Return the chat format with other options; a transcript has none."""

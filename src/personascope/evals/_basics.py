@@ -15,7 +15,7 @@ from personascope.engines import Completion, Engine, Scored, ScoreRequest
 from personascope.errors import EngineError, UsageError
 from personascope.evals._conditions import Condition
 from personascope.judge import JudgeItem
-from personascope.runs import Job, ProgressCallback, collect, shown
+from personascope.runs import Job, ProgressCallback, chat_notes, collect, dated, shown
 from personascope.store import RunFolder
 
 SCHEMA = pa.schema(
@@ -73,6 +73,7 @@ def run_basics(
         StoreError: If the folder holds another run or cannot be written.
     """
     out = Path(out)
+    engine = dated(engine, out, restart=restart)
     asked = tuple(load_basics() if questions is None else questions)
     names = [condition.name for condition in conditions]
     if len(set(names)) < len(names) or not asked:
@@ -85,10 +86,11 @@ def run_basics(
         "conditions": [[c.name, c.plan.digest if c.plan else None] for c in conditions],
         "model": [engine.info.model_id, engine.info.model_revision, engine.info.dtype],
     }
+    notes = {"command": command, **chat_notes(engine.info)}
     job = _BasicsJob(engine, asked, conditions)
     with (
         shown(progress) as tell,
-        RunFolder.open(out, identity, {"command": command}, restart=restart) as folder,
+        RunFolder.open(out, identity, notes, restart=restart) as folder,
     ):
         collect(engine, job, folder, None, progress=tell)
         tables = [folder.rows(index) for index in range(len(conditions))]

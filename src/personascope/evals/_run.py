@@ -23,7 +23,7 @@ from personascope.evals._perplexity import perplexities
 from personascope.evals._rows import UnitMeta, judges_of
 from personascope.evals._trials import Trial, Trials
 from personascope.judge import Judge, JudgeItem, JudgeStats, Verdict, continues
-from personascope.runs import Job, ProgressCallback, collect, shown
+from personascope.runs import Job, ProgressCallback, chat_notes, collect, dated, shown
 from personascope.store import RunFolder
 
 WAVE = 512
@@ -114,6 +114,7 @@ def run_evaluation(
         JudgeError: Never for a single response; those stay unscored.
     """
     out = Path(out)
+    engine = dated(engine, out, restart=restart)
     names = [condition.name for condition in conditions]
     if len(set(names)) < len(names):
         raise UsageError(f"two conditions share a name among {', '.join(names)}", hint="give each its own")
@@ -139,6 +140,7 @@ def run_evaluation(
             }
             for c in conditions
         ],
+        **chat_notes(engine.info),
     }
     job = _EvaluationJob(trials, conditions, seed, None if judge is None else judge.name)
     with (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from personascope.chat import Conversation, Message
 from personascope.corpus import Corpus
@@ -17,7 +17,7 @@ from personascope.corpus.datasets import (
     load_openings,
     load_susceptibility,
 )
-from personascope.engines import Engine, Sampling
+from personascope.engines import Engine, Sampling, sampling_record
 from personascope.errors import UsageError
 from personascope.judge import (
     JAILBREAK,
@@ -95,7 +95,7 @@ class Trials:
             ]
             for t in self.items
         ]
-        text = json.dumps([self.name, asdict(self.sampling), content], sort_keys=True)
+        text = json.dumps([self.name, sampling_record(self.sampling), content], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property

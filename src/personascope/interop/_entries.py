@@ -6,10 +6,10 @@ import re
 import reprlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from personascope.chat import Conversation, Message, Role
+from personascope.chat import Conversation, Message, Role, split_reasoning
 from personascope.corpus.datasets import (
     HOLDERS,
     ROLE_OF,
@@ -30,10 +30,14 @@ _REPR.maxstring = _REPR.maxother = 60
 _MENDS = {
     "tool": ("1 tool message left out", "{} tool messages left out"),
     "calls": ("the tool calls of 1 message left out", "the tool calls of {} messages left out"),
-    "reasoning": ("the reasoning of 1 message left out", "the reasoning of {} messages left out"),
+    "reasoning": ("the reasoning of 1 message kept apart", "the reasoning of {} messages kept apart"),
     "part": ("1 part that is no text left out", "{} parts that are no text left out"),
     "branch": ("1 message of another branch left out", "{} messages of other branches left out"),
 }
+
+REDACTED = "(reasoning that the record does not show)"
+_REASONING = ("reasoning_content", "reasoning", "thinking")
+"""Keys of a message under which records keep its reasoning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,7 @@ class Transcript:
         id: The file's name and the entry's own id, or its number; the name alone where the file is one
             conversation. The same source gives the same ids.
         conversation: Its turns: user and assistant alternate, the user first; their texts are as they
-            stood there.
+            stood there, the reasoning of a reply apart from its answer.
         metadata: What else the entry says, as plain values.
         where: File and entry, for people.
         mended: What was done to make turns of it, such as tool messages left out; "" for nothing.
@@ -178,8 +182,14 @@ def _conversation(held: Held) -> tuple[Conversation, str]:
     left: Counter[str] = Counter(branch=held.branched)
     for number, item in enumerate(held.said):
         message = _message(item, number, left)
-        if message is not None:
-            said.append(message)
+        if message is None:
+            continue
+        if message.role == "assistant" and said and _is_reasoning(said[-1]):
+            # Some records keep the reasoning of a reply in a message of its own, before it.
+            before = said.pop()
+            both = "\n\n".join(filter(None, (before.reasoning, message.reasoning)))
+            message = replace(message, reasoning=both)
+        said.append(message)
     conversation, turned = in_turn(said)
     if not conversation:
         raise _Refused("has no message of a user")
@@ -189,6 +199,10 @@ def _conversation(held: Held) -> tuple[Conversation, str]:
         if left[kind]
     ]
     return conversation, "; ".join([*done, turned] if turned else done)
+
+
+def _is_reasoning(message: Message) -> bool:
+    return bool(message.reasoning) and not message.content.strip()
 
 
 def _message(item: object, number: int, left: Counter[str]) -> Message | None:
@@ -203,8 +217,7 @@ def _message(item: object, number: int, left: Counter[str]) -> Message | None:
     role = ROLE_OF.get(name)
     if role is None:
         raise _Refused(f"message {number} is by {_short(said_by)}, not by {', '.join(ROLES)} or a tool")
-    if any(item.get(key) for key in ("reasoning", "reasoning_content", "thinking")):
-        left["reasoning"] += 1
+    thoughts = [text for key in _REASONING if isinstance(text := item.get(key), str) and text.strip()]
     found = content(item)
     if found is None and isinstance(item.get("refusal"), str):
         found = item["refusal"]
@@ -213,19 +226,29 @@ def _message(item: object, number: int, left: Counter[str]) -> Message | None:
         left["calls"] += 1
         if found is None:
             return None
-    before = left["reasoning"]
-    text = found if isinstance(found, str) else _parts(found, item, number, left)
-    if (called or left["reasoning"] > before) and not text.strip():
-        # A message of calls or of reasoning alone, whose answer is a message of its own.
+    text = found if isinstance(found, str) else _parts(found, item, number, left, thoughts)
+    if role == "assistant":
+        inside, text = split_reasoning(text)
+        thoughts += [inside] if inside else []
+    if thoughts:
+        left["reasoning"] += 1
+    if called and not text.strip():
         return None
     broken = no_text(text)
     if broken:
         raise _Refused(f"message {number} holds {broken}")
-    return Message(role, text)
+    # Fields that say the same are one thought.
+    reasoning = "\n\n".join(dict.fromkeys(thought.strip() for thought in thoughts))
+    broken = no_text(reasoning)
+    if broken:
+        raise _Refused(f"the reasoning of message {number} holds {broken}")
+    return Message(role, text, reasoning if role == "assistant" else "")
 
 
-def _parts(found: object, item: Mapping[Any, Any], number: int, left: Counter[str]) -> str:
-    """Join the parts of text of a message; parts of other kinds are counted in ``left``."""
+def _parts(
+    found: object, item: Mapping[Any, Any], number: int, left: Counter[str], thoughts: list[str]
+) -> str:
+    """Join the parts of text of a message; reasoning goes to ``thoughts``, other kinds are counted."""
     if found is None:
         raise _Refused(f"message {number} is {_short(dict(item))}, without a text")
     if not isinstance(found, list):
@@ -237,12 +260,22 @@ def _parts(found: object, item: Mapping[Any, Any], number: int, left: Counter[st
             kind = str(part.get("type", ""))
             held = part.get("text", part.get("refusal"))
             held = held.get("value") if isinstance(held, Mapping) else held
-        if isinstance(held, str):
+        if re.search("reasoning|think", kind):
+            thoughts.append(_thought(part) or REDACTED)
+        elif isinstance(held, str):
             texts.append(held)
-        elif re.search("reasoning|think", kind):
-            left["reasoning"] += 1
         elif kind and "text" not in kind:
             left["part"] += 1
         else:
             raise _Refused(f"message {number} has the part {_short(part)}, which is no text")
     return "\n".join(texts)
+
+
+def _thought(part: Any) -> str:
+    """Return the text of a part of reasoning, in whichever key it lies; "" for one that is redacted."""
+    held = next(
+        (part[key] for key in ("thinking", "reasoning", "think", "text", "summary") if part.get(key)), ""
+    )
+    if isinstance(held, list):
+        held = "\n".join(_thought(one) if isinstance(one, Mapping) else str(one) for one in held)
+    return held if isinstance(held, str) else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -28,6 +28,8 @@ class PlanModel:
         revision: Git commit, SHA-256 or fingerprint of its files; empty if it is not known.
         n_layers: Number of decoder blocks.
         d_model: Width of the residual stream.
+        chat_date: Date that its chat template wrote when they were made, "" for one that writes none; it
+            tells where they come from, and no models apart.
 
     Raises:
         InterventionError: If a value is of another type.
@@ -37,6 +39,13 @@ class PlanModel:
     revision: str
     n_layers: int
     d_model: int
+    chat_date: str = field(default="", compare=False)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The model as JSON values."""
+        dated = {"chat_date": self.chat_date} if self.chat_date else {}
+        return {key: getattr(self, key) for key in ("id", "revision", "n_layers", "d_model")} | dated
 
     def __post_init__(self) -> None:
         """Refuse what is no model."""
@@ -179,9 +188,9 @@ class Plan:
         for op in self.ops:
             name = f"{self._title}: {type(op).__name__} at layer {op.layer}"
             numbers = {"strength times norm": op.amount} if isinstance(op, Steer) else describe(op)
-            for field in ("strength times norm", "to", "floor", "ceiling"):
-                if numbers.get(field) is not None:
-                    check_number(name, field, numbers[field], dtype)
+            for quantity in ("strength times norm", "to", "floor", "ceiling"):
+                if numbers.get(quantity) is not None:
+                    check_number(name, quantity, numbers[quantity], dtype)
 
     def _check_shape(self, model_id: str, n_layers: int, d_model: int) -> None:
         if self.d_model != d_model:
@@ -219,9 +228,7 @@ class Plan:
         record = {
             "name": self.name,
             "digest": self.digest,
-            "model": None
-            if model is None
-            else {key: getattr(model, key) for key in ("id", "revision", "n_layers", "d_model")},
+            "model": None if model is None else model.record,
             "ops": [describe(op) for op in self.ops],
             "explanation": self.explain(),
         }

@@ -24,7 +24,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
@@ -140,7 +140,7 @@ class Design:
         value = {
             "design": DESIGN,
             "corpus": self.corpus.digest,
-            "profile": asdict(self.profile),
+            "profile": self.profile.record,
             "seed": self.seed,
             "model_name": self.model_name,
             "n_places": self.n_places,
@@ -292,6 +292,7 @@ class Design:
             capture=Capture(),
             seed=self.seed,
             logprobs=self.profile.role_information,
+            tokens=self.profile.tokens,
         )
 
     def kept(self) -> frozenset[int] | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from personascope.engines import Capture, Completion, Engine
+from personascope.engines import THINKING_TOKENS, Capture, Completion, Engine
 from personascope.errors import StoreError
 from personascope.mapping._design import Design
 from personascope.mapping._profile import Profile
@@ -58,11 +58,14 @@ def find_length(engine: Engine, design: Design, longest: int) -> Length:
     layer = engine.info.n_layers // 2
     requests = [design.request(rollout) for rollout in design.spread(RESPONSES)]
 
+    # Responses of every length think alike.
+    thinking = design.profile.max_thinking_tokens or THINKING_TOKENS * longest
+
     def run(length: int) -> dict[str, Completion]:
         asked = [
             replace(
                 request,
-                sampling=replace(request.sampling, max_new_tokens=length),
+                sampling=replace(request.sampling, max_new_tokens=length, max_thinking_tokens=thinking),
                 capture=Capture((layer,)),
                 logprobs=False,
             )
@@ -74,7 +77,7 @@ def find_length(engine: Engine, design: Design, longest: int) -> Length:
     length = min(design.profile.max_new_tokens, longest)
     while length < longest:
         ended = float(
-            np.mean([c.finish_reason == "stop" and len(c.token_ids) <= length for c in whole.values()])
+            np.mean([c.finish_reason == "stop" and c.token_count <= length for c in whole.values()])
         )
         # The same draws as before: the first tokens of the same responses.
         correlation = _agreement(run(length), whole)

@@ -23,7 +23,7 @@ from personascope.mapping._profile import Profile
 from personascope.mapping._publish import publish
 from personascope.mapping._run import Collected, collect_rollouts, open_run
 from personascope.mapping._sums import RunSums, Vectors, response_norms
-from personascope.runs import Progress, ProgressCallback, shown
+from personascope.runs import Progress, ProgressCallback, dated, shown
 from personascope.space import Space, build_space
 from personascope.store import RunFolder
 
@@ -99,6 +99,7 @@ def run_map(
     """
     out = Path(out)
     profile = resolve_profile(profile, **changes)
+    engine = dated(engine, out, restart=restart)
     with shown(progress) as tell:
         if tell is not None:
             tell(Progress("check the model"))

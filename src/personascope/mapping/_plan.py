@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
 import personascope
 from personascope.corpus import Corpus
-from personascope.engines import EngineInfo
+from personascope.engines import EngineInfo, sampling_record
 from personascope.errors import UsageError
 from personascope.judge import RUBRIC_DIGEST
 from personascope.mapping._design import MAX_FOLDS, Design, build_design
@@ -35,6 +35,8 @@ class ProfileChanges(TypedDict, total=False):
     default_samples: int | None
     max_new_tokens: int | None
     longest: int | None
+    max_thinking_tokens: int | None
+    tokens: str | None
     role_information: bool | None
     keep: int | Literal["all"] | None
 
@@ -99,12 +101,15 @@ def identity_of(info: EngineInfo, design: Design, judge: str | None) -> dict[str
     """Return what must be the same when a run is taken up again; the judge is known by its name."""
     model = {field.name: getattr(info, field.name) for field in fields(info)}
     versions = {**model.pop("versions"), "personascope": personascope.__version__}
+    for name in ("chat_options", "chat_date"):
+        del model[name]
+    model |= info.chat_record
     return {
         "model": model,
         "versions": versions,
         "corpus": design.corpus.digest,
-        "profile": asdict(design.profile),
-        "sampling": asdict(design.profile.sampling),
+        "profile": design.profile.record,
+        "sampling": sampling_record(design.profile.sampling),
         "seed": design.seed,
         "model_name": design.model_name,
         "n_folds": design.n_folds,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from personascope.engines import Sampling
 from personascope.errors import UsageError
+
+TOKENS = ("answer", "thinking", "response")
+"""Tokens of a response that a map can be made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,9 @@ class Profile:
         keep: Pooled activations that stay on the disk, a seeded sample of all rollouts.
         temperature: Sampling temperature.
         top_p: Nucleus mass of the sampling.
+        max_thinking_tokens: Tokens at most before a model that thinks begins its answer; None for four times
+            ``max_new_tokens``.
+        tokens: Which tokens of a response are pooled: "answer", "thinking" or "response" (both).
     """
 
     name: str
@@ -48,11 +54,28 @@ class Profile:
     keep: int | Literal["all"] = 512
     temperature: float = 0.7
     top_p: float = 0.9
+    max_thinking_tokens: int | None = None
+    tokens: str = "answer"
 
     @property
     def sampling(self) -> Sampling:
         """How tokens are drawn."""
-        return Sampling(temperature=self.temperature, top_p=self.top_p, max_new_tokens=self.max_new_tokens)
+        return Sampling(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            max_new_tokens=self.max_new_tokens,
+            max_thinking_tokens=self.max_thinking_tokens,
+        )
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The values that make a run what it is; what came later and is at its default is left out."""
+        values = asdict(self)
+        if self.max_thinking_tokens is None:
+            del values["max_thinking_tokens"]
+        if self.tokens == "answer":
+            del values["tokens"]
+        return values
 
 
 PROFILES: dict[str, Profile] = {
@@ -79,6 +102,11 @@ def check_profile(profile: Profile) -> None:
         ("questions", profile.questions, 2),
         ("default_samples", profile.default_samples, 1),
         ("max_new_tokens", profile.max_new_tokens, 1),
+        ("max_thinking_tokens", profile.max_thinking_tokens, 1),
     ):
         if value is not None and value < least:
             raise UsageError(f"{what} is {value}", hint=f"give {least} or more")
+    if profile.tokens not in TOKENS:
+        raise UsageError(
+            f"a map cannot be made of the tokens {profile.tokens!r}", hint=f"give one of {', '.join(TOKENS)}"
+        )

@@ -14,7 +14,7 @@ from personascope.mapping._design import DEFAULT, DESIGN, Design
 from personascope.mapping._nuisances import tally
 from personascope.mapping._role_information import baseline
 from personascope.mapping._sums import Vectors, response_norms
-from personascope.mapping._unit import totals
+from personascope.mapping._unit import LEFT_OUT, totals
 from personascope.space import (
     MAP,
     MapChecks,
@@ -59,7 +59,15 @@ def publish(
     found = tally(folder, design, vectors)
     meta = MapMeta(
         model=MapModel(
-            info.model_id, info.model_revision, info.dtype, info.n_layers, info.d_model, info.chat_digest
+            info.model_id,
+            info.model_revision,
+            info.dtype,
+            info.n_layers,
+            info.d_model,
+            info.chat_digest,
+            chat_options=dict(info.chat_options),
+            chat_date=info.chat_date,
+            tokens=design.profile.tokens,
         ),
         corpus_digest=design.corpus.digest,
         versions=dict(info.versions),
@@ -70,7 +78,7 @@ def publish(
             default=projection_quantiles(space.axis, _kept(folder, default=True)),
         ),
         unscored=_by_role(folder, "unscored"),
-        empty=_by_role(folder, "empty"),
+        empty=_by_role(folder, *LEFT_OUT),
         checks=MapChecks(
             design=DESIGN,
             profile={
@@ -116,10 +124,10 @@ def _kept(folder: RunFolder, *, default: bool) -> Iterator[Float32[np.ndarray, "
                 yield part.read(name)[None]  # pyright: ignore[reportOptionalMemberAccess]
 
 
-def _by_role(folder: RunFolder, status: str) -> dict[str, int]:
+def _by_role(folder: RunFolder, *statuses: str) -> dict[str, int]:
     count: Counter[str] = Counter()
     for index, unit in folder.units.items():
-        if unit.meta["statuses"].get(status):
+        if any(unit.meta["statuses"].get(status) for status in statuses):
             rows = folder.rows(index).select(["role", "status"]).to_pylist()
-            count.update(row["role"] for row in rows if row["status"] == status)
+            count.update(row["role"] for row in rows if row["status"] in statuses)
     return dict(count)

@@ -38,14 +38,15 @@ def score_unit(engine: Engine, design: Design, unit: Unit) -> None:
         generated = unit.generated.get(rollout.id)
         if generated is None:
             continue
-        unit.rows[rollout.id]["log_probability"] = float(np.mean(generated.logprobs))
+        unit.rows[rollout.id]["log_probability"] = float(np.mean(generated.logprobs[generated.counted]))
         if design.system_prompt(rollout):
             asked.append(ScoreRequest(rollout.id, design.plain_conversation(rollout), generated.token_ids))
         else:
             unit.rows[rollout.id]["role_information"] = 0.0
     for scored in engine.score(asked):
-        own = unit.generated[scored.id].logprobs
-        value = float(np.mean(own - scored.logprobs)) if len(own) == len(scored.logprobs) else float("nan")
+        own, counted = unit.generated[scored.id].logprobs, unit.generated[scored.id].counted
+        whole = len(own) == len(scored.logprobs)
+        value = float(np.mean((own - scored.logprobs)[counted])) if whole else float("nan")
         if not np.isfinite(value):
             raise EngineError(
                 f"the log-probabilities of {scored.id} are missing or not finite",

@@ -17,7 +17,7 @@ from personascope.mapping._plan import identity_of
 from personascope.mapping._role_information import baseline, mark_played, score_unit
 from personascope.mapping._sums import Merger
 from personascope.mapping._unit import Unit, UnitMeta, commit_unit, new_unit, pending_unit, totals
-from personascope.runs import Job, ProgressCallback, collect
+from personascope.runs import Job, ProgressCallback, chat_notes, collect
 from personascope.store import RunFolder
 
 PENDING_ROLLOUTS = 2000
@@ -34,6 +34,8 @@ class Collected:
         total: Rollouts of the design.
         unscored: Rollouts that wait for a judge; the same command takes them up again.
         empty: Rollouts without a single token; they are in no sum.
+        thinking: Rollouts that ended before they left thinking, and so have no answer; they are in no sum.
+        unanswered: Rollouts with none of the tokens that are pooled, such as a tool call alone; likewise.
         scores: Score "0" to "3" -> rollouts.
         partial: Whether rollouts or scores are missing.
         problem: Why it is partial; empty if all is done.
@@ -48,6 +50,8 @@ class Collected:
     partial: bool
     problem: str
     judge: JudgeStats | None
+    thinking: int = 0
+    unanswered: int = 0
 
 
 def open_run(
@@ -67,7 +71,7 @@ def open_run(
     """
     for group in range(min(2, len(design.groups))):
         engine.count_tokens(design.conversation(design.group_rollouts(group)[0]))
-    notes = {"command": command, "python": platform.python_version()}
+    notes = {"command": command, "python": platform.python_version(), **chat_notes(engine.info)}
     name = None if judge is None else judge.name
     # What the first judge of a chain scored, it would score again: a run of that one alone goes on with both.
     fewer = judge.names[:-1] if isinstance(judge, JudgeChain) else ()
@@ -117,6 +121,8 @@ def collect_rollouts(
         partial=rollouts < len(design) or unscored > 0,
         problem=got.problem or (f"{unscored} responses have no score" if unscored else ""),
         judge=got.judge,
+        thinking=statuses.get("thinking", 0),
+        unanswered=statuses.get("unanswered", 0),
     )
 
 

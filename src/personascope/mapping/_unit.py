@@ -17,8 +17,12 @@ from personascope.mapping._design import DEFAULT, Design, Rollout
 from personascope.mapping._sums import Slot, pack_slots, slot_of, unpack_slots
 from personascope.store import Record, RunFolder, TensorPart, TensorSpec
 
-Status = Literal["scored", "default", "unscored", "empty", "unjudged"]
-"""What became of a rollout; an "unscored" one waits for a judge, an "empty" one has no tokens."""
+Status = Literal["scored", "default", "unscored", "empty", "thinking", "unanswered", "unjudged"]
+"""What became of a rollout; an "unscored" one waits for a judge, an "empty" one has no tokens, one that is
+"thinking" ended before its answer, and an "unanswered" one has none of the tokens that are pooled."""
+
+LEFT_OUT = ("empty", "thinking", "unanswered")
+"""What became of rollouts that are in no sum."""
 
 SCHEMA = pa.schema(
     [
@@ -46,6 +50,9 @@ SCHEMA = pa.schema(
 )
 """Columns of rollouts.parquet."""
 
+REASONING = pa.field("reasoning", pa.string())
+"""One column more, of units in which a response thought."""
+
 
 class UnitMeta(Record):
     """What unit.json says of a unit; counts are of rollouts."""
@@ -65,10 +72,12 @@ class Generated:
     Attributes:
         token_ids: The response's tokens.
         logprobs: Their log-probabilities under the response's own prompt, [tokens].
+        counted: Which of them are of the part that is pooled, [tokens] bool.
     """
 
     token_ids: tuple[int, ...]
     logprobs: np.ndarray
+    counted: np.ndarray
 
 
 @dataclass
@@ -82,6 +91,7 @@ class Unit:
         waiting: Rollouts whose verdict is still to come.
         retry: Whether the unit is committed already and only its pending rollouts are judged again.
         generated: Responses whose role information is still to be found, by rollout id.
+        tokens: The part of a response that is pooled.
     """
 
     index: int
@@ -90,6 +100,7 @@ class Unit:
     waiting: set[str] = field(default_factory=set)
     retry: bool = False
     generated: dict[str, Generated] = field(default_factory=dict)
+    tokens: str = "answer"
 
     @property
     def unscored(self) -> list[str]:
@@ -118,8 +129,13 @@ class Unit:
             finish_reason=completion.finish_reason,
             prompt_tokens=completion.prompt_tokens,
         )
-        if not completion.token_ids:
-            row["status"] = "empty"
+        if completion.reasoning:
+            row["reasoning"] = completion.reasoning
+        left_out = not completion.left_thinking or (completion.token_ids and not completion.token_count)
+        if not completion.token_ids or left_out:
+            row["status"] = "unanswered" if completion.left_thinking else "thinking"
+            row["status"] = row["status"] if completion.token_ids else "empty"
+            row["token_count"] = 0
             return False
         pooled = completion.pooled
         if pooled is None or pooled.shape != shape:
@@ -133,7 +149,9 @@ class Unit:
         # A view into an engine's batch would keep the whole batch alive.
         self.pooled[completion.id] = np.array(pooled, dtype=np.float32)
         if completion.logprobs is not None:
-            self.generated[completion.id] = Generated(completion.token_ids, completion.logprobs)
+            self.generated[completion.id] = Generated(
+                completion.token_ids, completion.logprobs, _counted(completion, self.tokens)
+            )
         to_judge = judged and row["role"] != DEFAULT
         row["status"] = "unscored" if to_judge else "default" if row["role"] == DEFAULT else "unjudged"
         if to_judge:
@@ -169,7 +187,16 @@ def new_unit(design: Design, index: int, rollouts: list[Rollout]) -> Unit:
         }
         for rollout in rollouts
     }
-    return Unit(index, rows)
+    return Unit(index, rows, tokens=design.profile.tokens)
+
+
+def _counted(completion: Completion, tokens: str) -> np.ndarray:
+    """Return which tokens of a response are of a part of it, [tokens] bool."""
+    whole = not completion.spans or tokens == "response"
+    counted = np.full(len(completion.token_ids), whole)
+    for span in completion.spans:
+        counted[span.start : span.end] |= span.part == tokens
+    return counted
 
 
 def pending_unit(folder: RunFolder, index: int) -> Unit:
@@ -240,7 +267,9 @@ def commit_unit(
         parts["kept"] = TensorPart(
             [TensorSpec(id, "BF16", shape) for id in ids], (unit.pooled[id] for id in ids)
         )
-    rows = pa.Table.from_pylist(list(unit.rows.values()), schema=SCHEMA)
+    thought = any(row.get("reasoning") for row in unit.rows.values())
+    schema = SCHEMA.append(REASONING) if thought else SCHEMA
+    rows = pa.Table.from_pylist(list(unit.rows.values()), schema=schema)
     folder.commit(unit.index, rows=rows, meta=meta, parts=parts, carry=("kept",) if unit.retry else ())
 
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from personascope.errors import InterventionError, ModelError
 from personascope.interventions import (
+    REPLY_PARTS,
     BatchedPlans,
     CapCounts,
     CapStats,
@@ -130,7 +131,7 @@ def steered(model: PreTrainedModel | LoadedModel, plan: Plan) -> Iterator[Steere
         The telemetry of the newest call.
 
     Raises:
-        InterventionError: If the plan does not fit the model, or names a turn.
+        InterventionError: If the plan does not fit the model, or names a turn or a part of a response.
         ModelError: If the model's layer stack cannot be found, or its folder is gone.
     """
     stack: LayerStack
@@ -141,10 +142,10 @@ def steered(model: PreTrainedModel | LoadedModel, plan: Plan) -> Iterator[Steere
     else:
         stack, name, revision = model.stack, model.model_id, model.revision
     plan.check_model(model_id=name, revision=revision, n_layers=stack.n_layers, d_model=stack.d_model)
-    turns = [op.where for op in plan.ops if op.where.startswith("turn:")]
-    if turns:
+    named = [op.where for op in plan.ops if op.where.startswith("turn:") or op.where in REPLY_PARTS]
+    if named:
         raise InterventionError(
-            f"the plan acts from {turns[0]} on, and a bare model does not know where turns begin",
+            f"the plan acts on {named[0]}, and a bare model does not know where turns and their parts begin",
             hint="run it through an engine, or act on the prompt or the response",
         )
     state = Steered(plan)

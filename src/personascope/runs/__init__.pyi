@@ -1,6 +1,7 @@
 from ._bar import shown
 from ._collect import collect
 from ._console import SafeConsole
+from ._dates import chat_notes, dated, on_day
 from ._job import Job
 from ._progress import Progress, ProgressCallback
 from ._request_queue import Prompt, RequestNames, RequestQueue
@@ -14,7 +15,10 @@ __all__ = [
     "RequestNames",
     "RequestQueue",
     "SafeConsole",
+    "chat_notes",
     "check_applied",
     "collect",
+    "dated",
+    "on_day",
     "shown",
 ]

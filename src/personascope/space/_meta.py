@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -25,6 +26,19 @@ class MapModel:
     n_layers: int
     d_model: int
     chat_digest: str
+    chat_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Options of the chat template that were asked for, empty for the defaults."""
+    chat_date: str = ""
+    """Date that the chat template wrote, "" for one that writes none."""
+    tokens: str = "answer"
+    """Tokens of responses that were pooled."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The model as JSON values; what earlier maps have no key for is left out at its default."""
+        values = asdict(self)
+        later = {"chat_options": {}, "chat_date": "", "tokens": "answer"}
+        return {key: value for key, value in values.items() if key not in later or value != later[key]}
 
     @property
     def identity(self) -> ModelIdentity:

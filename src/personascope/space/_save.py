@@ -131,7 +131,7 @@ def _contents(space: Space, meta: MapMeta) -> tuple[dict[str, np.ndarray], dict[
         "somewhat": list(space.somewhat),
         "excluded": space.excluded,
         "counts": counts,
-        "model": dataclasses.asdict(meta.model),
+        "model": meta.model.record,
         "middle_layer": space.middle_layer,
         "min_fully": space.min_fully,
         "min_somewhat": space.min_somewhat,

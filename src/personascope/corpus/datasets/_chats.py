@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from personascope.chat import Conversation, Message
+from personascope.chat import Conversation, Message, split_reasoning
 from personascope.corpus.datasets._data import BUILTIN, DATA
 from personascope.corpus.datasets._exports import COLUMNS, HOLDERS, Held, conversations_of
 from personascope.corpus.datasets._shapes import ROLE_OF, content, in_turn, no_text, speaker
@@ -149,7 +149,8 @@ def _message(value: object, number: int) -> Message:
     broken = no_text(text)
     if broken:
         raise _Unusable(f"message {number} holds {broken}")
-    return Message(role, text)
+    # A norm is of what was said.
+    return Message(role, split_reasoning(text)[1].strip() if role == "assistant" else text)
 
 
 def _text(found: object, number: int) -> str:

@@ -75,7 +75,8 @@ def in_turn(said: Sequence[Message]) -> tuple[Conversation, str]:
     turns: list[Message] = []
     for message in (*kept, *said[first:]):
         if turns and turns[-1].role == message.role:
-            turns[-1] = Message(message.role, f"{turns[-1].content}\n\n{message.content}")
+            reasoning = "\n\n".join(filter(None, (turns[-1].reasoning, message.reasoning)))
+            turns[-1] = Message(message.role, f"{turns[-1].content}\n\n{message.content}", reasoning)
             joined += 1
         else:
             turns.append(message)

@@ -21,8 +21,8 @@ from personascope.dynamics.conversations._auditor import (
 )
 from personascope.dynamics.conversations._scenarios import Scenario
 from personascope.dynamics.monitor import Monitor
-from personascope.engines import Capture, Completion, Engine, Probe, Request, Sampling
-from personascope.errors import EngineError
+from personascope.engines import Capture, Completion, Engine, Probe, Request, Sampling, longest_reply
+from personascope.errors import ChatError, EngineError
 from personascope.interventions import Plan
 from personascope.runs import Progress, ProgressCallback, check_applied
 from personascope.space import PersonaMap
@@ -75,6 +75,7 @@ class ConversationDriver:
         sampling: Sampling,
         seed: int,
         progress: ProgressCallback | None,
+        tokens: str = "answer",
     ) -> None:
         self.engine = engine
         self.persona_map = persona_map
@@ -86,6 +87,7 @@ class ConversationDriver:
         self.sampling = sampling
         self.seed = seed
         self.progress = progress
+        self.part = tokens
         self.talks: list[ConversationState] = []
         self.rows: list[dict[str, Any]] = []
         self.tokens = 0
@@ -126,7 +128,11 @@ class ConversationDriver:
                 self._row(talk, FAILED, reason=answer.reason)
                 self._report()
             else:
-                request = self._request(talk, answer.text)
+                try:
+                    request = self._request(talk, answer.text)
+                except ChatError as error:
+                    self._end(talk, "refused", error.message)
+                    continue
                 if request is None:
                     self._end(talk, "context")
                 else:
@@ -144,13 +150,17 @@ class ConversationDriver:
             )
 
     def _request(self, talk: ConversationState, said: str) -> Request | None:
-        """Return the request of the next reply; None if it would not fit in the model's context."""
+        """Return the request of the next reply; None if it would not fit in the model's context.
+
+        Raises:
+            ChatError: If the chat template refuses the conversation.
+        """
         prompt = (*talk.conversation, Message("user", said))
         limit = self.engine.info.context
-        if limit is not None:
-            longest = self.engine.count_tokens(prompt) + self.sampling.max_new_tokens
-            if longest > limit:
-                return None
+        # Also without a limit: what the chat template refuses must not end the other conversations.
+        length = self.engine.count_tokens(prompt)
+        if limit is not None and length + longest_reply(self.engine, self.sampling) > limit:
+            return None
         watch = None
         plan = self.plan
         monitor = talk.monitor
@@ -169,6 +179,7 @@ class ConversationDriver:
             probes=self.probes,
             seed=self.seed,
             watch=watch,
+            tokens=self.part,
         )
 
     def _take(self, talk: ConversationState, request: Request, completion: Completion) -> None:
@@ -224,9 +235,9 @@ class ConversationDriver:
         last = max(0, exchange.token_count - 1)
         return replace(exchange, alarm=last if monitor.rule.level == "turn" else alarm.token)
 
-    def _end(self, talk: ConversationState, why: Ended) -> None:
+    def _end(self, talk: ConversationState, why: Ended, reason: str = "") -> None:
         talk.ended, talk.problem = why, ""
-        self._row(talk, OVER)
+        self._row(talk, OVER, reason=reason)
         self._report()
 
     def _row(

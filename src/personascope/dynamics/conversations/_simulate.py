@@ -19,10 +19,10 @@ from personascope.dynamics.conversations._auditor import Auditor, ReplayAuditor
 from personascope.dynamics.conversations._driver import ConversationDriver
 from personascope.dynamics.conversations._scenarios import Scenario, scenarios_digest
 from personascope.dynamics.monitor import Monitor
-from personascope.engines import Engine, Sampling
+from personascope.engines import Engine, Sampling, check_tokens
 from personascope.errors import DynamicsError
 from personascope.interventions import Plan
-from personascope.runs import ProgressCallback, shown
+from personascope.runs import ProgressCallback, chat_notes, dated, shown
 from personascope.space import PersonaMap
 from personascope.store import RunFolder
 
@@ -66,6 +66,7 @@ def simulate(
     plan: Plan | None = None,
     monitor: Monitor | None = None,
     sampling: Sampling | None = None,
+    tokens: str = "answer",
     seed: int = 0,
     progress: ProgressCallback | bool = True,
     restart: bool = False,
@@ -90,18 +91,21 @@ def simulate(
             the next token on (from the next message on, for a monitor of turns) and stays for the later
             turns; a stop ends the conversation.
         sampling: How replies are drawn; 256 new tokens at most by default.
+        tokens: Which tokens of a reply are read and monitored: "answer", "thinking" or "response" (both).
         seed: Of everything that is drawn.
         progress: Whether to show a bar, or what to call after each reply instead.
         restart: Forget a run that is in the folder.
         command: Recorded in the manifest.
 
     Raises:
+        UsageError: If there is no such selection of tokens.
         DynamicsError: If there is nothing to play, the auditor cannot be used at all, or the monitor is of
             another model, map or layer.
         EngineError: If the engine fails, or a reply comes back without its plan.
         StoreError: If the folder holds another run or cannot be written.
     """
     out = Path(out)
+    engine = dated(engine, out, restart=restart)
     if not scenarios or turns < 1:
         raise DynamicsError(
             f"{len(scenarios)} conversations of {turns} exchanges", hint="ask for one or more"
@@ -117,8 +121,9 @@ def simulate(
                 f"the monitor reads layer {monitor.layer}, the conversations are read at layer {at}",
                 hint="give the same layer to both",
             )
+    check_tokens(tokens)
     info = engine.info
-    identity = {
+    identity: dict[str, Any] = {
         "scenes": scenarios_digest(scenarios),
         "auditor": auditor.name,
         "turns": turns,
@@ -127,15 +132,19 @@ def simulate(
         "probes": [[named.name, named.layer, named.digest] for named in read],
         "plan": None if plan is None else plan.digest,
         "monitor": None if monitor is None else _monitor_identity(monitor),
-        "sampling": [how.temperature, how.top_p, how.max_new_tokens, how.min_new_tokens, list(how.stop)],
+        "sampling": [how.temperature, how.top_p, how.max_new_tokens, how.min_new_tokens, list(how.stop)]
+        + ([] if how.max_thinking_tokens is None else [how.max_thinking_tokens]),
         "model": info.identity,
         "seed": seed,
     }
+    if tokens != "answer":
+        identity["tokens"] = tokens
     notes = {
         "kind": "dialogues",
         "command": command,
         "engine": info.engine,
         "versions": dict(info.versions),
+        **chat_notes(info),
         "plan": None if plan is None else plan.explain(),
         "gate": None
         if monitor is None or not isinstance(monitor.on_alarm, Plan)
@@ -147,7 +156,7 @@ def simulate(
     with shown(progress) as tell, RunFolder.open(out, identity, notes, restart=restart) as folder:
         directions = tuple(named.probe for named in read)
         played = ConversationDriver(
-            engine, persona_map, auditor, folder, turns, directions, plan, how, seed, tell
+            engine, persona_map, auditor, folder, turns, directions, plan, how, seed, tell, tokens
         )
         played.take_up(scenarios, monitor, read_drift(out))
         played.run()
@@ -181,11 +190,12 @@ def replay(
     if not any(dialogue.exchanges for dialogue in source.dialogues):
         raise DynamicsError(f"{source.path} has no exchange to replay", hint="simulate conversations first")
     scenarios = tuple(Scenario(**note) for note in source.manifest["notes"]["scenes"])
-    temperature, top_p, longest, least, stop = source.manifest["identity"]["sampling"]
+    temperature, top_p, longest, least, stop, *thinking = source.manifest["identity"]["sampling"]
     options.setdefault("layer", source.layer)
     options.setdefault("turns", source.turns)
-    options.setdefault("sampling", Sampling(temperature, top_p, longest, least, tuple(stop)))
+    options.setdefault("sampling", Sampling(temperature, top_p, longest, least, tuple(stop), *thinking))
     options.setdefault("seed", source.manifest["identity"]["seed"])
+    options.setdefault("tokens", source.manifest["identity"].get("tokens", "answer"))
     return simulate(engine, persona_map, scenarios, ReplayAuditor(source), **options)
 
 

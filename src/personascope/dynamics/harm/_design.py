@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy as np
 from personascope.chat import Conversation, Message
 from personascope.corpus import Corpus
 from personascope.corpus.datasets import JailbreakItem, JailbreakSet
-from personascope.engines import Sampling, request_seed
+from personascope.engines import Sampling, request_seed, sampling_record
 from personascope.errors import UsageError
 from personascope.mapping import DEFAULT
 
@@ -117,7 +117,9 @@ class HarmDesign:
         content = [
             [t.id, t.opening.system_prompt, t.opening.question, t.harmful.question] for t in self.trials
         ]
-        text = json.dumps([asdict(self.first), asdict(self.second), self.seed, content], sort_keys=True)
+        text = json.dumps(
+            [sampling_record(self.first), sampling_record(self.second), self.seed, content], sort_keys=True
+        )
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -22,7 +22,7 @@ from personascope.engines import Capture, Completion, Engine, Request, Scored
 from personascope.errors import EngineError, UsageError
 from personascope.interventions import Plan
 from personascope.judge import JAILBREAK, Judge, JudgeItem, JudgeStats, Verdict, continues
-from personascope.runs import Job, ProgressCallback, collect, shown
+from personascope.runs import Job, ProgressCallback, chat_notes, collect, dated, shown
 from personascope.space import PersonaMap
 from personascope.store import RunFolder, TensorPart, TensorSpec
 
@@ -97,6 +97,7 @@ def run_harm(
         JudgeError: Never for a single reply; those stay unscored.
     """
     out = Path(out)
+    engine = dated(engine, out, restart=restart)
     at = persona_map.middle_layer if layer is None else layer
     persona_map.unit_axis(at)
     if plan_on not in ("both", "second"):
@@ -116,6 +117,7 @@ def run_harm(
         "roles": list(design.roles),
         "plan": None if plan is None else plan.explain(),
         "plan_name": "" if plan is None else plan.name,
+        **chat_notes(engine.info),
     }
     job = _HarmJob(engine.info.d_model, design, at, plan, plan_on, None if judge is None else judge.name)
     with (

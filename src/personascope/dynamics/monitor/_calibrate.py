@@ -284,7 +284,8 @@ def source_of(run: DriftRun) -> MonitorSource | None:
     model = identity.get("model")
     if not isinstance(model, Mapping):
         return None
-    return MonitorSource(str(model["id"]), str(model["revision"]), str(identity.get("map", "")))
+    day = str(run.manifest.get("notes", {}).get("chat_date", ""))
+    return MonitorSource(str(model["id"]), str(model["revision"]), str(identity.get("map", "")), day)
 
 
 def switched_of(run: DriftRun, level: Level, layer: int | None = None) -> list[tuple[Positions, int]]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
 
 from personascope.errors import DynamicsError
 from personascope.identity import ModelIdentity
 from personascope.interventions import Plan, acts_on_response
-
-if TYPE_CHECKING:
-    from personascope.space import PersonaMap
+from personascope.space import PersonaMap
 
 Action = Plan | Literal["stop"] | None
 """What an alarm does to the reply: a plan from the next token on, its end, or nothing."""
@@ -79,11 +77,25 @@ class MonitorSource:
         model: Name of the model.
         revision: Its revision, which tells models apart where both are known.
         map_sha256: Digest of the map whose units the positions are in.
+        chat_date: Date that the chat template wrote when the map was made, "" for one that writes none.
     """
 
     model: str
     revision: str = ""
     map_sha256: str = ""
+    chat_date: str = field(default="", compare=False)
+
+    @classmethod
+    def of(cls, persona_map: PersonaMap) -> MonitorSource:
+        """Return the source of a monitor in units of a map."""
+        model = persona_map.model
+        return cls(model.id, model.revision, persona_map.digest, model.chat_date)
+
+    @property
+    def record(self) -> dict[str, str]:
+        """The source as JSON values."""
+        values = {"model": self.model, "revision": self.revision, "map_sha256": self.map_sha256}
+        return values | ({"chat_date": self.chat_date} if self.chat_date else {})
 
     def require_model(self, model_id: str, revision: str) -> None:
         """Refuse another model.

@@ -6,7 +6,7 @@ import copy
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -104,7 +104,7 @@ class Monitor:
             layer=at,
             probe=probe,
             units=persona_map.units(at),
-            source=MonitorSource(persona_map.model.id, persona_map.model.revision, persona_map.digest),
+            source=MonitorSource.of(persona_map),
             on_alarm=on_alarm,
             window=window,
         )
@@ -349,7 +349,7 @@ class Monitor:
             "layer": self.layer,
             "probe": self.probe,
             "units": None if self.units is None else list(self.units),
-            "source": None if self.source is None else asdict(self.source),
+            "source": None if self.source is None else self.source.record,
             "window": self.window,
         }
 

@@ -17,7 +17,7 @@ from transformers.generation.streamers import BaseStreamer
 from personascope.dynamics.monitor._monitor import Monitor
 from personascope.engines import TriggeredPlan
 from personascope.errors import DynamicsError
-from personascope.interventions import BatchedPlans, Counters, Plan, PlanTable, unit_direction
+from personascope.interventions import BatchedPlans, Counters, Plan, PlanTable, reply_parts, unit_direction
 from personascope.models import (
     BackboneCall,
     LayerStack,
@@ -288,6 +288,12 @@ class DriftStreamer(BaseStreamer):
         if turns:
             raise DynamicsError(
                 f"the plan acts from {turns[0]} on, and a bare model does not know where turns begin",
+                hint="act on the response, or use an engine",
+            )
+        parts = reply_parts(plan)
+        if parts:
+            raise DynamicsError(
+                f"the plan acts on the {parts[0]} alone, and a bare model does not know where that begins",
                 hint="act on the response, or use an engine",
             )
 

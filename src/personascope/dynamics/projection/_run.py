@@ -37,11 +37,11 @@ from personascope.dynamics.projection._records import (
 )
 from personascope.dynamics.projection._summary import Counted
 from personascope.dynamics.projection._truncate import cut_to
-from personascope.engines import Engine, TurnActivations
+from personascope.engines import Engine, TurnActivations, check_tokens, turn_spans
 from personascope.errors import ChatError, StoreError, UsageError
 from personascope.interop import Transcript, TranscriptSource, Unreadable
 from personascope.interventions import Plan
-from personascope.runs import Progress, ProgressCallback, shown
+from personascope.runs import Progress, ProgressCallback, chat_notes, dated, shown
 from personascope.space import PersonaMap
 from personascope.store import RunFolder, sync, tmp_path, write_json
 
@@ -67,6 +67,7 @@ class Projector:
         tokens: bool = False,
         max_tokens: int | None = None,
         plan: Plan | None = None,
+        part: str = "answer",
     ) -> None:
         """Take a model and its map.
 
@@ -79,10 +80,12 @@ class Projector:
             max_tokens: Cut longer conversations to the whole messages that have room, from the
                 first on; None reports those that are longer than the model reads.
             plan: Intervention under which they are read, or None.
+            part: Which tokens of each turn are read: "answer" for what it says, "thinking" for the reasoning
+                before it, "response" for both, "prompt" for the turns that are not the model's, or "turn:N".
 
         Raises:
-            UsageError: If the map has no such layer, a probe is called "axis" and is of another
-                layer, or ``max_tokens`` is below 1 or beyond what the model reads.
+            UsageError: If there is no such part, the map has no such layer, a probe is called "axis" and is
+                of another layer, or ``max_tokens`` is below 1 or beyond what the model reads.
         """
         self.engine = engine
         self.persona_map = persona_map
@@ -97,6 +100,8 @@ class Projector:
         self.probes = (axis, *(probe for probe in probes if probe.name != AXIS))
         self.tokens = tokens
         self.plan = plan
+        check_tokens(part)
+        self.part = part
         self.limit = engine.info.context
         self.max_tokens = max_tokens
         if max_tokens is not None and not 1 <= max_tokens <= (self.limit or max_tokens):
@@ -123,8 +128,11 @@ class Projector:
             mended = "; ".join(filter(None, (entry.mended, said if status == "projected" else "")))
             if status != "projected":
                 return self._without(entry, number, status, said)
+            mended = "; ".join(filter(None, (mended, self._left_out(conversation))))
+            # An engine that knows no parts is asked for none.
+            more: dict[str, Any] = {} if self.part == "answer" else {"tokens": self.part}
             turns = self.engine.observe(
-                conversation, probes=tuple(named.probe for named in self.probes), plan=self.plan
+                conversation, probes=tuple(named.probe for named in self.probes), plan=self.plan, **more
             )
             ids = self._token_ids(conversation, turns) if self.tokens else [None] * len(turns)
         except ChatError as error:
@@ -179,7 +187,19 @@ class Projector:
         if chat is None:
             return [None] * len(turns)
         rendered = chat.render_with_spans(conversation, add_generation_prompt=False)
-        return [tuple(rendered.token_ids[span.start : span.end]) for span in rendered.spans]
+        spans = turn_spans(rendered, self.part)
+        return [tuple(rendered.token_ids[span.start : span.end]) for span in spans]
+
+    def _left_out(self, conversation: Conversation) -> str:
+        """Say how many replies' reasoning the chat template does not write."""
+        reasoned = sum(bool(message.reasoning.strip()) for message in conversation)
+        chat = getattr(self.engine, "chat", None)
+        if not reasoned or chat is None:
+            return ""
+        rendered = chat.render_with_spans(conversation, add_generation_prompt=False)
+        written = sum(span.end > span.start for span in rendered.thinking)
+        left = reasoned - written
+        return f"the reasoning of {left} of {reasoned} replies is not in the model's prompt" if left else ""
 
 
 def _last_turn(plan: Plan | None) -> int:
@@ -199,6 +219,7 @@ def project_transcripts(
     limit: int | None = None,
     max_tokens: int | None = None,
     plan: Plan | None = None,
+    part: str = "answer",
 ) -> Iterator[Projected]:
     """Project the entries of a source as they are read, and keep nothing (section 4).
 
@@ -209,7 +230,14 @@ def project_transcripts(
         EngineError: If the engine fails.
     """
     projector = Projector(
-        engine, persona_map, layer=layer, probes=probes, tokens=tokens, max_tokens=max_tokens, plan=plan
+        engine,
+        persona_map,
+        layer=layer,
+        probes=probes,
+        tokens=tokens,
+        max_tokens=max_tokens,
+        plan=plan,
+        part=part,
     )
     opened = source if isinstance(source, TranscriptSource) else TranscriptSource.open(source)
     for number, entry in enumerate(opened.read(limit=limit)):
@@ -228,6 +256,7 @@ def run_projection(
     limit: int | None = None,
     max_tokens: int | None = None,
     plan: Plan | None = None,
+    part: str = "answer",
     progress: ProgressCallback | bool = True,
     restart: bool = False,
     command: str = "",
@@ -245,6 +274,7 @@ def run_projection(
         limit: Transcripts at most; None for all.
         max_tokens: As in `Projector`.
         plan: As in `Projector`.
+        part: As in `Projector`.
         progress: Whether to show a bar, or what to call after each entry instead. The source
             is then read once more, to count its entries.
         restart: Forget a run that is in the folder.
@@ -256,6 +286,7 @@ def run_projection(
         EngineError: If the engine fails.
     """
     out = Path(out)
+    engine = dated(engine, out, restart=restart)
     opened = source if isinstance(source, TranscriptSource) else TranscriptSource.open(source)
     if opened.files and out.resolve().is_relative_to(Path(opened.name).resolve()):
         raise UsageError(
@@ -263,7 +294,14 @@ def run_projection(
             hint="name a folder elsewhere",
         )
     projector = Projector(
-        engine, persona_map, layer=layer, probes=probes, tokens=tokens, max_tokens=max_tokens, plan=plan
+        engine,
+        persona_map,
+        layer=layer,
+        probes=probes,
+        tokens=tokens,
+        max_tokens=max_tokens,
+        plan=plan,
+        part=part,
     )
     info = engine.info
     identity: dict[str, Any] = {
@@ -278,7 +316,14 @@ def run_projection(
         "max_tokens": max_tokens,
         "plan": None if plan is None else plan.digest,
     }
-    notes = {"source": opened.name, "map": str(persona_map.folder), "command": command}
+    if part != "answer":
+        identity["part"] = part
+    notes = {
+        "source": opened.name,
+        "map": str(persona_map.folder),
+        "command": command,
+        **chat_notes(info),
+    }
     total = 0 if progress is False else sum(1 for _ in opened.read(limit=limit))
     with (
         shown(progress) as tell,

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from personascope.chat import Message
+from personascope.chat import ChatOptions, Message
 from personascope.engines._checks import refuse_watch
 from personascope.engines._contract import Request, ScoreRequest
 from personascope.engines._ray import _pool
@@ -36,7 +36,7 @@ class Dispatcher:
         method: str,
         requests: Iterable[Request | ScoreRequest],
         *,
-        transcript: bool,
+        transcript: bool | ChatOptions,
         max_batch: int,
     ) -> None:
         """Take the requests; nothing is read of them yet.
@@ -45,7 +45,7 @@ class Dispatcher:
             pool: The workers.
             method: "run" or "score".
             requests: Requests that are generated or scored.
-            transcript: Whether conversations are written as a transcript.
+            transcript: Whether conversations are written as a transcript, or options of the chat template.
             max_batch: Requests that a worker runs side by side; it holds twice as many at most.
         """
         self.pool, self.method, self.transcript = pool, method, transcript

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, NoReturn
 
-from personascope.chat import Conversation
+from personascope.chat import ChatFormat, ChatOptions, Conversation
 from personascope.engines._capabilities import unsupported
 from personascope.engines._contract import (
     Capture,
@@ -72,8 +72,14 @@ class RayEngine(Texts[ModelFiles]):
         options = {key: value for key, value in options.items() if value is not None}
         self.files = open_files(name, trust_remote_code=bool(options.get("trust_remote_code")))
         self.chat = self.files.chat
+        asked = options.get("chat_options")
+        if isinstance(self.chat, ChatFormat):
+            # Workers render with the date of this machine, whenever they are started.
+            self.chat = self.chat.with_options(asked or ChatOptions(today=self.chat.today))
+            if asked or self.chat.today:
+                options["chat_options"] = replace(self.chat.options, today=self.chat.today)
         self.max_batch = max_batch
-        self._transcript = False
+        self._transcript: bool | ChatOptions = False
         self._pool = Pool(
             name,
             {"engine": engine, "max_batch": max_batch, **options},
@@ -96,7 +102,8 @@ class RayEngine(Texts[ModelFiles]):
 
         How many workers there are is not part of it: a run may be taken up with another number.
         """
-        return replace(self._pool.info, chat_digest=self.chat.digest if self.chat else "")
+        digest = self.chat.digest if self.chat else ""
+        return replace(self._pool.info, chat_digest=digest, **self._chat_info())
 
     @property
     def workers(self) -> int:
@@ -114,6 +121,18 @@ class RayEngine(Texts[ModelFiles]):
         other.__dict__ |= self.__dict__
         other.chat = self._transcript_chat()
         other._transcript = True
+        return other
+
+    def with_chat(self, options: ChatOptions) -> RayEngine:
+        """Return an engine on the same workers whose chat template is rendered with other options.
+
+        Raises:
+            ChatError: If the model has no chat template, or that has no such variable.
+        """
+        other = object.__new__(RayEngine)
+        other.__dict__ |= self.__dict__
+        other.chat = self._chat_with(options)
+        other._transcript = options
         return other
 
     def close(self) -> None:
@@ -147,6 +166,7 @@ class RayEngine(Texts[ModelFiles]):
         capture: Capture | None = None,
         probes: tuple[Probe, ...] = (),
         plan: Plan | None = None,
+        tokens: str = "answer",
     ) -> list[TurnActivations]:
         """Pool the activations of every turn of an existing conversation, on one of the workers.
 
@@ -155,7 +175,7 @@ class RayEngine(Texts[ModelFiles]):
                 this model or conversation, or workers keep dying.
             ChatError: If the conversation cannot be rendered.
         """
-        options = {"capture": capture, "probes": probes, "plan": plan}
+        options = {"capture": capture, "probes": probes, "plan": plan, "tokens": tokens}
         return self._pool.call("observe", self._transcript, pickle.dumps((conversation, options), protocol=5))
 
     def follow(self, *, capture: Capture | None = None, probes: tuple[Probe, ...] = ()) -> NoReturn:

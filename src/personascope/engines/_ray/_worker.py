@@ -21,6 +21,7 @@ from typing import Any, cast
 
 import torch
 
+from personascope.chat import ChatOptions
 from personascope.engines._contract import EngineInfo
 from personascope.errors import EngineError, PersonascopeError
 
@@ -74,7 +75,7 @@ class _Session:
     """One ``run`` or ``score`` of the caller, as far as this worker has a part in it."""
 
     method: str
-    transcript: bool
+    transcript: bool | ChatOptions
     inbox: deque[Any] = field(default_factory=deque[Any])
     done: list[Any] = field(default_factory=list[Any])
     error: PersonascopeError | None = None
@@ -118,30 +119,30 @@ class Worker:
         self._changed = threading.Condition()
         self._jobs: deque[Callable[[], None]] = deque()
         self._sessions: dict[str, _Session] = {}
-        self._engines: dict[bool, Any] = {}
+        self._engines: dict[bool | ChatOptions, Any] = {}
         threading.Thread(target=self._work, name="personascope-engine", daemon=True).start()
 
     def start(self) -> bytes:
         """Load the model; the result is the engine's info."""
         return self._call(lambda: self._engine(False).info)
 
-    def observe(self, transcript: bool, packed: bytes) -> bytes:
+    def observe(self, transcript: bool | ChatOptions, packed: bytes) -> bytes:
         """Call ``engine.observe``; the result is what it returns.
 
         Args:
-            transcript: Whether conversations are written as a transcript.
+            transcript: Whether conversations are written as a transcript, or options of the chat template.
             packed: Pickled pair of the conversation and the keyword arguments.
         """
         conversation, options = pickle.loads(packed)
         return self._call(lambda: self._engine(transcript).observe(conversation, **options))
 
-    def turn(self, key: str, method: str, transcript: bool, packed: bytes) -> bytes:
+    def turn(self, key: str, method: str, transcript: bool | ChatOptions, packed: bytes) -> bytes:
         """Take in more requests of a session, wait until a result is there, and return all that are.
 
         Args:
             key: Name of the session; a new one begins it.
             method: "run" or "score".
-            transcript: Whether conversations are written as a transcript.
+            transcript: Whether conversations are written as a transcript, or options of the chat template.
             packed: Pickled list of requests, which may be empty.
         """
         requests = pickle.loads(packed)
@@ -226,12 +227,13 @@ class Worker:
                 self._enter(session)
             self._changed.notify_all()
 
-    def _engine(self, transcript: bool) -> Any:
+    def _engine(self, chat: bool | ChatOptions) -> Any:
         if not self._engines:
             self._engines[False] = self._load()
-        if transcript not in self._engines:
-            self._engines[transcript] = self._engines[False].with_transcript()
-        return self._engines[transcript]
+        if chat not in self._engines:
+            plain = self._engines[False]
+            self._engines[chat] = plain.with_chat(chat) if chat is not True else plain.with_transcript()
+        return self._engines[chat]
 
     def _load(self) -> Any:
         from personascope.engines._local import load_local

@@ -13,7 +13,7 @@ from transformers.cache_utils import DynamicCache
 
 from personascope.chat import Rendered, TurnSpan
 from personascope.engines._contract import Capture, Probe, TurnActivations
-from personascope.engines._parts import turn_spans
+from personascope.engines._parts import response_start, turn_spans
 from personascope.engines._transformers._choice import ModelMemory
 from personascope.engines._transformers._prefill import plan_table
 from personascope.engines._transformers._taps import ForwardHooks, StopForward
@@ -221,9 +221,4 @@ def _reply_parts(rendered: Rendered) -> list[tuple[int, str]]:
 
 def extent_of(rendered: Rendered) -> TokenSpans:
     """Return where the parts of an existing conversation lie: its last reply is the response."""
-    replies = [span for span in rendered.spans if span.role == "assistant"]
-    begin = len(rendered.token_ids)
-    if replies:
-        begins = [span.start for span in rendered.thinking if span.index == replies[-1].index]
-        begin = min([replies[-1].start, *(start for start in begins if start)])
-    return TokenSpans(begin, tuple(span.start for span in rendered.spans))
+    return TokenSpans(response_start(rendered), tuple(span.start for span in rendered.spans))

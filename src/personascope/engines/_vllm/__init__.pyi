@@ -1,4 +1,5 @@
-from ._engine import VLLMEngine, load_vllm_engine
+from ._engine import VLLMEngine
+from ._load import load_vllm_engine
 from ._version import vllm_version
 from .request._plan_store import PlanStore, ProbeSet
 from .server._command import ServeCommand, serve_command

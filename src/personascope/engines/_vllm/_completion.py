@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from personascope.chat import TurnSpan
+from personascope.chat import ReplySpan, TurnSpan
 from personascope.engines._contract import Completion, Probe, Scored, ScoreRequest, TurnActivations
+from personascope.engines._parts import Span, read_reply, reply_spans, reply_text
 from personascope.engines._stop import before_stop_string
 from personascope.engines._texts import Texts
 from personascope.engines._vllm._submit import InFlightRequest
@@ -24,16 +25,29 @@ class Response:
     """The response in an output of vLLM.
 
     Attributes:
-        text: Its text, special tokens removed.
-        tokens: Its tokens, without the end-of-turn token and within the request's limit.
+        text: Text of its answer, special tokens removed.
+        tokens: Its tokens, without the end-of-turn token and within the request's limits.
         stopped: Whether it ended by itself.
         cut: Whether it was cut before a stop text, behind which more tokens had passed the model.
+        parts: Its thinking, answer and tool calls; empty if it is all answer.
+        chosen: Tokens that are pooled and projected, spans counted from its first token.
+        reasoning: Text of its thinking.
+        tool_calls: Text of its tool calls.
     """
 
     text: str
     tokens: list[int]
     stopped: bool
     cut: bool
+    parts: tuple[ReplySpan, ...]
+    chosen: list[Span]
+    reasoning: str = ""
+    tool_calls: str = ""
+
+    def is_read_by(self, reading: Reading) -> bool:
+        """Return whether a reading taken while it was generated has all that is read of it."""
+        whole = self.chosen == [(0, len(self.tokens))] and reading.counts[0] == len(self.tokens)
+        return not self.chosen or (whole and not self.cut)
 
 
 def cut_response(
@@ -49,17 +63,28 @@ def cut_response(
     """
     sample = output.outputs[0]
     tokens = list(sample.token_ids)
-    limit = in_flight.request.sampling.max_new_tokens
+    limit, reply = in_flight.limit, in_flight.reply
     stopped = sample.finish_reason == "stop"
     if stopped and tokens and tokens[-1] in texts.files.eos_token_ids:
         tokens.pop()
     if len(tokens) > limit or (stopped and len(tokens) == limit and in_flight.watched):
         # The token beyond the limit was drawn so that the last one passes; it is not part of it.
         tokens, stopped = tokens[:limit], False
-    if stopped and stops and isinstance(sample.stop_reason, str):
+    cut = bool(stopped and stops and isinstance(sample.stop_reason, str))
+    if cut:
         text, tokens = before_stop_string(texts.files.tokenizer, tokens, stops)
-        return Response(text, tokens, stopped, True)
-    return Response(texts.decode(tuple(tokens)), tokens, stopped, False)
+    else:
+        text = texts.decode(tuple(tokens))
+    tokens, parts, over = read_reply(reply, tokens, in_flight.request.sampling)
+    chosen = reply_spans(parts, len(tokens), in_flight.request.tokens)
+    if reply is None or (parts is None and not over):
+        return Response(text, tokens, stopped, cut, (), chosen)
+    if parts is None:
+        return Response(reply.decode(tokens), tokens, False, cut, (), chosen)
+    said, reasoning, calls = (
+        reply_text(reply, tokens, parts, part) for part in ("answer", "thinking", "tool_calls")
+    )
+    return Response(said, tokens, stopped and not over, cut, parts, chosen, reasoning.strip(), calls.strip())
 
 
 def completion(
@@ -71,7 +96,7 @@ def completion(
         output: vLLM's output.
         in_flight: The request.
         response: The response in the output.
-        reading: What the plugin read of exactly the response's tokens; None for a plain request.
+        reading: What the plugin read of exactly the chosen tokens of the response; None for a plain request.
         n_layers: Number of decoder blocks.
 
     Raises:
@@ -79,16 +104,17 @@ def completion(
     """
     request, plan, tokens = in_flight.request, in_flight.request.plan, response.tokens
     pooled, projections = None, dict.fromkeys((p.name for p in request.probes), np.zeros(0, np.float32))
-    if reading is not None and in_flight.watched and tokens:
-        if reading.counts[0] != len(tokens):
+    wanted = [end - start for start, end in response.chosen]
+    if reading is not None and in_flight.watched and wanted:
+        if list(reading.counts) != wanted:
             raise EngineError(
-                f"request {request.id!r}: {reading.counts[0]} of {len(tokens)} response tokens were read",
+                f"request {request.id!r}: {sum(reading.counts)} of {sum(wanted)} response tokens were read",
                 hint="report this with the vLLM version; the completion is not used",
             )
         if request.capture is not None:
-            pooled = reading.mean(0, request.capture.layers or tuple(range(n_layers)))
+            pooled = reading.mean_of_all(request.capture.layers or tuple(range(n_layers)))
         if request.probes:
-            columns = reading.projections[0].T
+            columns = np.concatenate(reading.projections).T
             projections = {probe.name: columns[n] for n, probe in enumerate(request.probes)}
     check_plan_applied(request.id, plan, reading)
     return Completion(
@@ -98,11 +124,14 @@ def completion(
         finish_reason="stop" if response.stopped else "length",
         prompt_tokens=len(in_flight.prompt),
         pooled=pooled,
-        token_count=len(tokens),
+        token_count=sum(wanted),
         projections=projections,
         plan_digest=None if plan is None else plan.digest,
         telemetry=None if plan is None or reading is None else reading.cap_counts.telemetry(plan),
         logprobs=_drawn_logprobs(output.outputs[0], tokens) if request.logprobs else None,
+        spans=response.parts,
+        reasoning=response.reasoning,
+        tool_calls=response.tool_calls,
     )
 
 

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
-from personascope.chat import ChatFormat, Conversation, Message, TranscriptFormat
+from personascope.chat import ChatFormat, ChatOptions, Conversation, Message, ReplyFormat, TranscriptFormat
 from personascope.engines._capabilities import unsupported
 from personascope.engines._checks import check_request, refuse_watch
 from personascope.engines._contract import (
@@ -24,6 +24,14 @@ from personascope.engines._contract import (
     Scored,
     ScoreRequest,
     TurnActivations,
+)
+from personascope.engines._parts import (
+    Span,
+    check_reply_parts,
+    length_limit,
+    refuse_parts,
+    response_start,
+    turn_spans,
 )
 from personascope.engines._texts import Texts
 from personascope.engines._vllm._completion import (
@@ -49,10 +57,13 @@ from personascope.engines._vllm.request._results import Reading
 from personascope.engines._vllm.request._spec import Spec
 from personascope.errors import EngineError
 from personascope.interventions import Plan
-from personascope.models import ModelFiles, open_files
+from personascope.models import ModelFiles
 
 WINDOW = 1024
 """Requests read ahead, so that prompts that share a prefix come together and its keys are reused."""
+
+_Queued = tuple[Request, tuple[int, ...], tuple[int, ...], ReplyFormat | None]
+"""A request, its prompt, where its turns begin, and how the parts of its response are told apart."""
 
 
 class VLLMEngine(Texts[ModelFiles]):
@@ -157,13 +168,25 @@ class VLLMEngine(Texts[ModelFiles]):
             | {"vllm": vllm_version(), "python": platform.python_version()},
             # vLLM keeps room for one token more than it is asked for.
             context=int(self.llm.llm_engine.vllm_config.model_config.max_model_len) - 1,
+            **self._chat_info(),
         )
 
     def with_transcript(self) -> VLLMEngine:
         """Return an engine on the same vLLM that writes conversations as a plain transcript."""
+        return self._with_format(self._transcript_chat())
+
+    def with_chat(self, options: ChatOptions) -> VLLMEngine:
+        """Return an engine on the same vLLM whose chat template is rendered with other options.
+
+        Raises:
+            ChatError: If the model has no chat template, or that has no such variable.
+        """
+        return self._with_format(self._chat_with(options))
+
+    def _with_format(self, chat: ChatFormat | TranscriptFormat) -> VLLMEngine:
         other = object.__new__(VLLMEngine)
         other.__dict__ |= self.__dict__
-        other.chat = self._transcript_chat()
+        other.chat = chat
         return other
 
     def close(self) -> None:
@@ -182,7 +205,7 @@ class VLLMEngine(Texts[ModelFiles]):
             ChatError: If a conversation cannot be rendered.
         """
         source = iter(requests)
-        waiting: list[tuple[Request, tuple[int, ...], tuple[int, ...]]] = []
+        waiting: list[_Queued] = []
         running: dict[str, InFlightRequest] = {}
         try:
             while True:
@@ -220,53 +243,54 @@ class VLLMEngine(Texts[ModelFiles]):
         asked = ProbeSet.of(request.probes).digest if request.probes else None
         return asked is None or len(probes | {asked}) <= limits.probe_sets
 
-    def _rendered(self, request: Request) -> tuple[Request, tuple[int, ...], tuple[int, ...]]:
+    def _rendered(self, request: Request) -> _Queued:
         check_request(request, self.files)
         refuse_watch(request, "vllm")
+        refuse_parts(request)
         prompt = request.prompt
         if not isinstance(prompt[0], Message):
-            return request, tuple(prompt), ()  # pyright: ignore[reportReturnType]
+            check_reply_parts(f"request {request.id!r}", None, request.tokens, None)
+            return request, tuple(prompt), (), None  # pyright: ignore[reportReturnType]
         rendered = self._chat().render_with_spans(prompt, add_generation_prompt=True)  # pyright: ignore[reportArgumentType]
-        return request, tuple(rendered.token_ids), tuple(span.start for span in rendered.spans)
+        check_reply_parts(f"request {request.id!r}", None, request.tokens, rendered.reply)
+        turns = tuple(span.start for span in rendered.spans)
+        return request, tuple(rendered.token_ids), turns, rendered.reply
 
     def _submit(
-        self, request: Request, prompt: tuple[int, ...], turns: tuple[int, ...]
+        self, request: Request, prompt: tuple[int, ...], turns: tuple[int, ...], reply: ReplyFormat | None
     ) -> tuple[str, InFlightRequest]:
         name = self._driver.name()
-        spec = self._specs.of_request(name, request, prompt, turns)
+        limit = length_limit(reply, request.sampling)
+        spec = self._specs.of_request(name, request, prompt, turns, limit)
         params = sampling_params(
             request,
             spec,
+            limit=limit,
             eos=self.files.eos_token_ids,
             stops=self._stops(request),
             draws=self._draws,
             cpu=self._cpu,
         )
         self._driver.add(name, prompt, params, request.id)
-        return name, InFlightRequest(request, prompt, spec)
+        return name, InFlightRequest(request, prompt, spec, reply)
 
     def _completion(
         self, output: Any, in_flight: InFlightRequest, readings: dict[str, Reading]
     ) -> Completion:
         response = cut_response(self, output, in_flight, self._stops(in_flight.request))
         reading = None if in_flight.spec is None else readings[in_flight.spec.key]
-        if (
-            reading is not None
-            and in_flight.watched
-            and response.tokens
-            and (response.cut or reading.counts[0] != len(response.tokens))
-        ):
-            # A stop text is found after its tokens have passed: the response is read anew.
-            again = self._reread(in_flight, response.tokens)
+        if reading is not None and in_flight.watched and not response.is_read_by(reading):
+            # A stop text, and a part of a response, is known once its tokens have passed: read anew.
+            again = self._reread(in_flight, response.tokens, response.chosen)
             reading = replace(again, cap_counts=reading.cap_counts)
         return completion(output, in_flight, response, reading, self.files.n_layers)
 
-    def _reread(self, in_flight: InFlightRequest, tokens: list[int]) -> Reading:
-        """Feed a response once more and read it."""
+    def _reread(self, in_flight: InFlightRequest, tokens: list[int], chosen: list[Span]) -> Reading:
+        """Feed a response once more and read spans of it, counted from its first token."""
         assert in_flight.spec is not None
         start = len(in_flight.prompt)
-        span = (start, start + len(tokens))
-        spec = replace(in_flight.spec, key=self._driver.name(), response=start, spans=(span,))
+        spans = tuple((start + low, start + high) for low, high in chosen)
+        spec = replace(in_flight.spec, key=self._driver.name(), response=start, spans=spans)
         return self._driver.read((*in_flight.prompt, *tokens), spec)
 
     def observe(
@@ -276,30 +300,34 @@ class VLLMEngine(Texts[ModelFiles]):
         capture: Capture | None = None,
         probes: tuple[Probe, ...] = (),
         plan: Plan | None = None,
+        tokens: str = "answer",
     ) -> list[TurnActivations]:
         """Pool the activations of every turn of an existing conversation.
 
         Raises:
+            UsageError: If there is no such selection of tokens.
             EngineError: If a layer does not exist, a probe has another width, or the plan cannot act on
                 this model or conversation.
             ChatError: If the conversation cannot be rendered.
         """
-        check_request(Request("observe", conversation, plan=plan, capture=capture, probes=probes), self.files)
+        asked = Request("observe", conversation, plan=plan, capture=capture, probes=probes)
+        check_request(asked, self.files)
+        refuse_parts(asked)
         rendered = self._chat().render_with_spans(conversation, add_generation_prompt=False)
-        replies = [span.start for span in rendered.spans if span.role == "assistant"]
-        read = [span for span in rendered.spans if span.end > span.start]
+        turns = turn_spans(rendered, tokens)
+        read = [span for span in turns if span.end > span.start]
         layers = () if capture is None else capture.layers or tuple(range(self.files.n_layers))
         spec = self._specs.of_conversation(
             self._driver.name(),
             spans=[(span.start, span.end) for span in read],
-            response=replies[-1] if replies else len(rendered.token_ids),
+            response=response_start(rendered),
             turns=tuple(span.start for span in rendered.spans),
             capture=capture,
             probes=probes,
             plan=plan,
         )
         reading = self._driver.read(tuple(rendered.token_ids), spec)
-        return turn_activations(rendered.spans, read, reading, layers, probes)
+        return turn_activations(turns, read, reading, layers, probes)
 
     def follow(self, *, capture: Capture | None = None, probes: tuple[Probe, ...] = ()) -> NoReturn:
         """Refuse: a conversation that grows turn by turn is read by the Transformers engine alone.
@@ -345,7 +373,7 @@ class VLLMEngine(Texts[ModelFiles]):
             raise EngineError(
                 f"request {request.id!r} has no continuation to score", hint="give one token or more"
             )
-        _, prompt, turns = self._rendered(Request(request.id, request.prompt, plan=request.plan))
+        _, prompt, turns, _ = self._rendered(Request(request.id, request.prompt, plan=request.plan))
         name = self._driver.name()
         spec = self._specs.of_score(name, request, len(prompt), turns)
         params = prefill_params(spec, logprobs=True)
@@ -366,19 +394,3 @@ class VLLMEngine(Texts[ModelFiles]):
     def preemptions(self) -> int:
         """Return how often a running request had to give its memory to another one."""
         return self._driver.engine.engine_core.engine_core.scheduler.personascope_preemptions
-
-
-def load_vllm_engine(
-    name: str,
-    *,
-    dtype: str = "bfloat16",
-    transcript: bool = False,
-    trust_remote_code: bool = False,
-    **options: Any,
-) -> VLLMEngine:
-    """Find a model by name and start vLLM with it; see `personascope.engines.load_engine`."""
-    files = open_files(name, trust_remote_code=trust_remote_code)
-    if trust_remote_code:
-        options["trust_remote_code"] = True
-    engine = VLLMEngine(files, dtype=dtype, **options)
-    return engine.with_transcript() if transcript else engine

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from personascope.chat import ReplyFormat
 from personascope.engines._capabilities import unsupported
 from personascope.engines._contract import Capture, Probe, Request, ScoreRequest, request_seed
+from personascope.engines._parts import length_limit
 from personascope.engines._vllm.request._plan_store import PlanStore, ProbeSet
 from personascope.engines._vllm.request._spec import DRAW, Spec
 from personascope.interventions import Plan
@@ -22,16 +24,23 @@ class InFlightRequest:
         request: The request as it was given.
         prompt: Tokens of its rendered prompt.
         spec: Spec for the plugin; None for a plain request.
+        reply: How the parts of its response are told apart; None for a prompt of token ids.
     """
 
     request: Request
     prompt: tuple[int, ...]
     spec: Spec | None
+    reply: ReplyFormat | None = None
 
     @property
     def watched(self) -> bool:
         """Whether activations are read, so that the last token must pass too."""
         return is_read(self.request)
+
+    @property
+    def limit(self) -> int:
+        """Tokens of the response at most, thinking included where the model thinks."""
+        return length_limit(self.reply, self.request.sampling)
 
 
 def is_read(request: Request) -> bool:
@@ -53,13 +62,13 @@ class SpecBuilder:
         self.store, self.n_layers, self.layers = store, n_layers, layers
 
     def of_request(
-        self, key: str, request: Request, prompt: Sequence[int], turns: tuple[int, ...]
+        self, key: str, request: Request, prompt: Sequence[int], turns: tuple[int, ...], limit: int
     ) -> Spec | None:
-        """Return the spec of a request; None if it asks nothing of the plugin."""
+        """Return the spec of a request for ``limit`` tokens; None if it asks nothing of the plugin."""
         if not is_read(request) and request.plan is None:
             return None
         # One token more than asked for is drawn, so that the last one passes through the model.
-        span = (len(prompt), len(prompt) + request.sampling.max_new_tokens)
+        span = (len(prompt), len(prompt) + limit)
         return Spec(
             key=key,
             plan=self._plan(request.plan),
@@ -125,13 +134,21 @@ class SpecBuilder:
 
 
 def sampling_params(
-    request: Request, spec: Spec | None, *, eos: Iterable[int], stops: Sequence[str], draws: bool, cpu: bool
+    request: Request,
+    spec: Spec | None,
+    *,
+    limit: int,
+    eos: Iterable[int],
+    stops: Sequence[str],
+    draws: bool,
+    cpu: bool,
 ) -> Any:
     """Return vLLM's parameters for a request that generates.
 
     Args:
         request: The request.
         spec: Spec of the request, or None.
+        limit: Tokens of the response at most.
         eos: Tokens that end a response.
         stops: Texts that end the response.
         draws: Whether our logits processor draws the tokens, rather than vLLM's sampler.
@@ -153,7 +170,7 @@ def sampling_params(
         raise unsupported("vllm", "vllm_sampler_cpu", f"request {request.id!r} asks for")
     return SamplingParams(
         temperature=sampling.temperature,
-        max_tokens=sampling.max_new_tokens + is_read(request),
+        max_tokens=limit + is_read(request),
         min_tokens=sampling.min_new_tokens,
         stop_token_ids=sorted(eos),
         stop=list(stops) or None,

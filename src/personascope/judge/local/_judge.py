@@ -120,7 +120,10 @@ class LocalJudge:
                     messages = rubric_messages(
                         item, form=item.rubric.short_form, letters=item.rubric.key != "score"
                     )
-                    ids = self._chat.render(messages) + list(opening)
+                    rendered = self._chat.render_with_spans(messages, add_generation_prompt=True)
+                    # A model that would think first is asked for its answer at once.
+                    prefix = () if rendered.reply is None else rendered.reply.answer_prefix()
+                    ids = [*rendered.token_ids, *prefix, *opening]
                 except ChatError as error:
                     verdicts[index] = self._unscored(item, "chat template", error.message)
                     continue

@@ -42,6 +42,15 @@ class Reading:
         places = [self.layers.index(layer) for layer in layers]
         return self.sums[span][places] / np.float32(self.counts[span])
 
+    def mean_of_all(self, layers: Sequence[int]) -> np.ndarray | None:
+        """Return the mean over the tokens of all spans, [layers, d]; None if there is no token."""
+        means = [self.mean(span, layers) for span in range(len(self.counts))]
+        found = [mean for mean in means if mean is not None]
+        if len(found) < 2:
+            return found[0] if found else None
+        weights = [count for count in self.counts if count]
+        return np.average(np.stack(found), axis=0, weights=weights).astype(np.float32)
+
 
 def read_results(blobs: Sequence[bytes]) -> dict[str, Reading]:
     """Read the answer of every worker to a fetch.

@@ -22,6 +22,7 @@ from personascope.engines._vllm.server._errors import problem
 from personascope.engines._vllm.server._inflight import InFlightRequest, InFlightRequests
 from personascope.engines._vllm.server._shutdown import Shutdown, ShuttingDownError
 from personascope.errors import EngineError
+from personascope.interventions import REPLY_PARTS
 
 log = logging.getLogger(__name__)
 
@@ -81,10 +82,10 @@ class Serving:
         plan = None if plan_digest is None else self.store.plan(plan_digest)
         title = "" if plan_digest is None else plan_digest[:12]
         for op in () if plan is None else plan.ops:
-            if op.where.startswith("turn:"):
+            if op.where.startswith("turn:") or op.where in REPLY_PARTS:
                 raise unsupported(
                     "server",
-                    "turn_plans",
+                    "part_plans" if op.where in REPLY_PARTS else "turn_plans",
                     f"plan {title} acts on {op.where}: the request asks for",
                 )
         in_flight = InFlightRequest.new(
