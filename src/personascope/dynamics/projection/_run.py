@@ -36,7 +36,7 @@ from personascope.dynamics.projection._records import (
     turn_row,
 )
 from personascope.dynamics.projection._summary import Counted
-from personascope.dynamics.projection._truncate import cut_to
+from personascope.dynamics.projection._truncate import cut_to, last_turn, reasoning_left_out
 from personascope.engines import Engine, TurnActivations, check_tokens, turn_spans
 from personascope.errors import ChatError, StoreError, UsageError
 from personascope.interop import Transcript, TranscriptSource, Unreadable
@@ -109,7 +109,7 @@ class Projector:
                 f"max_tokens is {max_tokens}",
                 hint=f"give 1 or more, and no more than the model reads ({self.limit or 'unknown'})",
             )
-        self._last_turn = _last_turn(plan)
+        self._last_turn = last_turn(plan)
 
     def project(self, entry: Transcript | Unreadable, number: int = 0) -> Projected:
         """Project an entry of a source, or say why it cannot be.
@@ -128,7 +128,7 @@ class Projector:
             mended = "; ".join(filter(None, (entry.mended, said if status == "projected" else "")))
             if status != "projected":
                 return self._without(entry, number, status, said)
-            mended = "; ".join(filter(None, (mended, self._left_out(conversation))))
+            mended = "; ".join(filter(None, (mended, reasoning_left_out(self.engine, conversation))))
             # An engine that knows no parts is asked for none.
             more: dict[str, Any] = {} if self.part == "answer" else {"tokens": self.part}
             turns = self.engine.observe(
@@ -189,23 +189,6 @@ class Projector:
         rendered = chat.render_with_spans(conversation, add_generation_prompt=False)
         spans = turn_spans(rendered, self.part)
         return [tuple(rendered.token_ids[span.start : span.end]) for span in spans]
-
-    def _left_out(self, conversation: Conversation) -> str:
-        """Say how many replies' reasoning the chat template does not write."""
-        reasoned = sum(bool(message.reasoning.strip()) for message in conversation)
-        chat = getattr(self.engine, "chat", None)
-        if not reasoned or chat is None:
-            return ""
-        rendered = chat.render_with_spans(conversation, add_generation_prompt=False)
-        written = sum(span.end > span.start for span in rendered.thinking)
-        left = reasoned - written
-        return f"the reasoning of {left} of {reasoned} replies is not in the model's prompt" if left else ""
-
-
-def _last_turn(plan: Plan | None) -> int:
-    """Return the last turn that a plan names, -1 where it names none."""
-    wheres = [] if plan is None else [op.where for op in plan.ops]
-    return max((int(w.removeprefix("turn:")) for w in wheres if w.startswith("turn:")), default=-1)
 
 
 def project_transcripts(
@@ -318,12 +301,8 @@ def run_projection(
     }
     if part != "answer":
         identity["part"] = part
-    notes = {
-        "source": opened.name,
-        "map": str(persona_map.folder),
-        "command": command,
-        **chat_notes(info),
-    }
+    notes = {"source": opened.name, "map": str(persona_map.folder), "command": command}
+    notes |= chat_notes(info)
     total = 0 if progress is False else sum(1 for _ in opened.read(limit=limit))
     with (
         shown(progress) as tell,

@@ -1,9 +1,10 @@
-"""Keeping a conversation within what a model reads."""
+"""Keeping a conversation within what a model reads, and saying what its prompt leaves out."""
 
 from __future__ import annotations
 
 from personascope.chat import Conversation
 from personascope.engines import Engine
+from personascope.interventions import Plan
 
 
 def cut_to(engine: Engine, conversation: Conversation, max_tokens: int) -> Conversation:
@@ -31,3 +32,21 @@ def cut_to(engine: Engine, conversation: Conversation, max_tokens: int) -> Conve
         else:
             most = middle - 1
     return conversation[:kept]
+
+
+def reasoning_left_out(engine: Engine, conversation: Conversation) -> str:
+    """Say how many replies' reasoning the engine's chat template does not write; "" for none."""
+    reasoned = sum(bool(message.reasoning.strip()) for message in conversation)
+    chat = getattr(engine, "chat", None)
+    if not reasoned or chat is None:
+        return ""
+    rendered = chat.render_with_spans(conversation, add_generation_prompt=False)
+    written = sum(span.end > span.start for span in rendered.thinking)
+    left = reasoned - written
+    return f"the reasoning of {left} of {reasoned} replies is not in the model's prompt" if left else ""
+
+
+def last_turn(plan: Plan | None) -> int:
+    """Return the last turn that a plan names, -1 where it names none."""
+    wheres = [] if plan is None else [op.where for op in plan.ops]
+    return max((int(w.removeprefix("turn:")) for w in wheres if w.startswith("turn:")), default=-1)
