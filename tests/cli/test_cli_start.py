@@ -21,7 +21,7 @@ from personascope import api, engines
 from personascope.cli import _options
 from personascope.cli._app import COMMANDS, load_command
 from personascope.corpus.dialogues import DOMAINS
-from personascope.dynamics.conversations import AUDITORS
+from personascope.dynamics.conversations._auditor_spec import AUDITORS
 from personascope.dynamics.harm import PlanOn
 from personascope.dynamics.monitor import ASSISTANT_LIKE
 from personascope.engines._names import ENGINES

@@ -12,11 +12,11 @@ import pytest
 
 from personascope.chat import Message
 from personascope.cli._app import run
-from personascope.engines import CAPABILITIES, ENGINE_TITLES, Probe, RayEngine, Request
+from personascope.engines import CAPABILITIES, ENGINE_TITLES, Probe, Request
 from personascope.engines._capabilities import support, unsupported
 from personascope.engines._checks import refuse_watch
 from personascope.engines._local import _OPTIONS, load_local
-from personascope.engines._ray import _dispatcher
+from personascope.engines._ray import RayEngine, _dispatcher
 from personascope.engines._vllm import VLLMEngine
 from personascope.errors import EngineError, UsageError
 

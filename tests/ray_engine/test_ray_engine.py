@@ -14,16 +14,8 @@ import pytest
 from ray_case import by_id, check_same, requests
 
 from personascope.chat import Message
-from personascope.engines import (
-    Capture,
-    Engine,
-    Probe,
-    RayEngine,
-    Request,
-    Sampling,
-    ScoreRequest,
-    load_engine,
-)
+from personascope.engines import Capture, Engine, Probe, Request, Sampling, ScoreRequest, load_engine
+from personascope.engines._ray import RayEngine
 from personascope.engines._ray._pool import Pool
 from personascope.errors import ChatError, EngineError, ModelError, UsageError
 

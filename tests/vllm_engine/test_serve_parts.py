@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from interop.map_case import save_map
-from personascope.api import axis_probes
+from personascope.api._serve import axis_probes
 from personascope.engines import PlanStore
 from personascope.errors import EngineError, UsageError
 from personascope.interventions import Plan, PlanModel, Steer

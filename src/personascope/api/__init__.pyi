@@ -1,61 +1,42 @@
 from ._calibrate import Sweep, SweepSettings, calibrate
-from ._capability import CapabilityEvaluation, CapabilityRow, capability
+from ._capability import CapabilityEvaluation, capability
 from ._chat_options import read_chat_options
-from ._comparison import STRENGTHS, Comparison
-from ._converse import Conversations, DomainSummary, open_monitor, replay, simulate
+from ._comparison import Comparison
+from ._converse import Conversations, open_monitor, replay, simulate
 from ._drift import DriftAnalysis, compare_with_replay, drift
 from ._evaluate import Evaluation, coherence, jailbreak, pretrained, susceptibility
-from ._exchange import Form, ImportedPlan, export, import_plan, import_release, open_any
-from ._harm import HarmEvaluation, harm
-from ._inputs import Tell, load_plans, open_map, open_plan
+from ._exchange import ImportedPlan, export, import_plan, import_release, open_any
+from ._harm import harm
+from ._inputs import load_plans, open_map, open_plan
 from ._installation import EngineSupport, Finding, check_installation, check_model, engine_support
 from ._judging import JudgeChoice, default_judge, read_headers
 from ._layout import RunLayout
-from ._map import PreparedMap, prepare_map
+from ._map import prepare_map
 from ._mapped_model import MappedModel, PersonaMap
 from ._monitor import CalibratedMonitor, calibrate_drift_monitor
 from ._pages import Pages, write_pages
-from ._project import Projecting, project
-from ._serve import Serving, axis_probes, prepare_server
-from ._steer import (
-    STEER_STRENGTHS,
-    Answer,
-    make_cap_plan,
-    make_random_control,
-    make_steering_plan,
-    measure_norms,
-    steer,
-)
+from ._project import project
+from ._serve import prepare_server
+from ._steer import Answer, make_cap_plan, make_random_control, make_steering_plan, measure_norms, steer
 
 __all__ = [
-    "STEER_STRENGTHS",
-    "STRENGTHS",
     "Answer",
     "CalibratedMonitor",
     "CapabilityEvaluation",
-    "CapabilityRow",
     "Comparison",
     "Conversations",
-    "DomainSummary",
     "DriftAnalysis",
     "EngineSupport",
     "Evaluation",
     "Finding",
-    "Form",
-    "HarmEvaluation",
     "ImportedPlan",
     "JudgeChoice",
     "MappedModel",
     "Pages",
     "PersonaMap",
-    "PreparedMap",
-    "Projecting",
     "RunLayout",
-    "Serving",
     "Sweep",
     "SweepSettings",
-    "Tell",
-    "axis_probes",
     "calibrate",
     "calibrate_drift_monitor",
     "capability",

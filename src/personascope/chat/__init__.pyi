@@ -1,9 +1,8 @@
 from ._format import ChatFormat
 from ._messages import Conversation, Message, Role
-from ._options import ChatOptions, Thinking, parse_argument
-from ._parts import ReplyMarks
+from ._options import ChatOptions, parse_argument
 from ._reasoning import split_reasoning
-from ._reply import PARTS, Part, ReplyFormat, ReplyReader, ReplySpan
+from ._reply import PARTS, ReplyFormat, ReplyReader, ReplySpan
 from ._spans import Rendered, TurnSpan
 from ._transcript import TranscriptFormat
 
@@ -13,14 +12,11 @@ __all__ = [
     "ChatOptions",
     "Conversation",
     "Message",
-    "Part",
     "Rendered",
     "ReplyFormat",
-    "ReplyMarks",
     "ReplyReader",
     "ReplySpan",
     "Role",
-    "Thinking",
     "TranscriptFormat",
     "TurnSpan",
     "parse_argument",

@@ -4,7 +4,6 @@ from ._contract import (
     Completion,
     Engine,
     EngineInfo,
-    Gate,
     Probe,
     Request,
     Sampling,
@@ -17,27 +16,23 @@ from ._contract import (
 )
 from ._load import LocalEngine, load_engine
 from ._local import native_dtype
-from ._parts import SELECTIONS, THINKING_TOKENS, check_tokens, longest_reply, sampling_record, turn_spans
-from ._ray import RayEngine
+from ._parts import THINKING_TOKENS, check_tokens, longest_reply, sampling_record, turn_spans
 from ._transformers import OperationCheck, TransformersEngine, verify_model
 from ._vllm import PlanStore, ProbeSet, ServeCommand, serve_command
 
 __all__ = [
     "CAPABILITIES",
     "ENGINE_TITLES",
-    "SELECTIONS",
     "THINKING_TOKENS",
     "Capture",
     "Completion",
     "Engine",
     "EngineInfo",
-    "Gate",
     "LocalEngine",
     "OperationCheck",
     "PlanStore",
     "Probe",
     "ProbeSet",
-    "RayEngine",
     "Request",
     "Sampling",
     "ScoreRequest",

@@ -1,6 +1,6 @@
 from ._basics import BasicsRows, run_basics
 from ._conditions import PLAIN, Condition, check_strengths, steering_conditions
-from ._evaluations import RESULTS, evaluation_table, harm_caveats
+from ._evaluations import evaluation_table, harm_caveats
 from ._rows import read_evaluation
 from ._run import EvalRun, run_evaluation
 from ._tables import Result, Table, label_measure, make_table
@@ -8,7 +8,6 @@ from ._trials import Trial, Trials, jailbreak_trials, opening_trials, ordinary_t
 
 __all__ = [
     "PLAIN",
-    "RESULTS",
     "BasicsRows",
     "Condition",
     "EvalRun",

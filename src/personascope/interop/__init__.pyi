@@ -4,7 +4,6 @@ from ._entries import Transcript, Unreadable
 from ._experiment import is_experiment_id, parse_experiment_id
 from ._export import export_released
 from ._gguf import export_control_vector
-from ._import import PARTS
 from ._open import open_map
 from ._release_file import is_release
 from ._released import Released
@@ -14,7 +13,6 @@ from ._steering import axis_plan
 from ._transcripts import TranscriptSource
 
 __all__ = [
-    "PARTS",
     "CappingConfig",
     "Released",
     "ReleasedMap",

@@ -1,7 +1,7 @@
 from ._bar import shown
 from ._collect import collect
 from ._console import SafeConsole
-from ._dates import chat_notes, dated, on_day
+from ._dates import chat_notes, dated
 from ._job import Job
 from ._progress import Progress, ProgressCallback
 from ._request_queue import Prompt, RequestNames, RequestQueue
@@ -19,6 +19,5 @@ __all__ = [
     "check_applied",
     "collect",
     "dated",
-    "on_day",
     "shown",
 ]

@@ -1,9 +1,8 @@
-from ._auditor_spec import AUDITORS, check_auditor, parse_auditor
+from ._auditor_spec import check_auditor, parse_auditor
 from ._scenarios import CASES, case_scenarios, sample_scenarios, switched_scenarios
 from ._simulate import Simulation, replay, simulate
 
 __all__ = [
-    "AUDITORS",
     "CASES",
     "Simulation",
     "case_scenarios",
