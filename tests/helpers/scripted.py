@@ -23,18 +23,20 @@ if TYPE_CHECKING:
     from personascope.models import LoadedModel
 
 
-def build_model(family: Family, *, eos: Sequence[str] = ()) -> transformers.PreTrainedModel:
+def build_model(
+    family: Family, *, eos: Sequence[str] = (), head_dim: int = 12
+) -> transformers.PreTrainedModel:
     """Return a seeded LLaMA for a family's tokenizer; its generation config names what ends a reply."""
     tokenizer = family_tokenizer(family)
     ends = [tokenizer.convert_tokens_to_ids(token) for token in eos or (family.eos,)]
     config = transformers.LlamaConfig(
         vocab_size=len(tokenizer) + (-len(tokenizer)) % 8,
-        hidden_size=48,
+        hidden_size=4 * head_dim,
         intermediate_size=96,
         num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=2,
-        head_dim=12,
+        head_dim=head_dim,
         max_position_embeddings=4096,
         initializer_range=0.15,
         bos_token_id=None,
@@ -57,9 +59,9 @@ def load_family(family: Family, *, eos: Sequence[str] = ()) -> LoadedModel:
     return assemble(build_model(family, eos=eos), family_tokenizer(family), source=source)
 
 
-def save_family(family: Family, folder: Path, *, eos: Sequence[str] = ()) -> Path:
+def save_family(family: Family, folder: Path, *, eos: Sequence[str] = (), head_dim: int = 12) -> Path:
     """Save the model and the tokenizer of a family into a folder."""
-    build_model(family, eos=eos).save_pretrained(folder)
+    build_model(family, eos=eos, head_dim=head_dim).save_pretrained(folder)
     family_tokenizer(family).save_pretrained(folder)
     return folder
 
