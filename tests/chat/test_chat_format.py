@@ -137,8 +137,9 @@ def test_what_follows_the_content_in_another_way_than_was_learnt_is_refused() ->
         "{% for m in messages %}{{ '<|im_start|>' + m.content + '<|im_end|>' }}"
         "{% if 'poet' in m.content %}{{ ' verse' }}{% endif %}{% endfor %}"
     )
-    with pytest.raises(ChatError, match="changes the content"):
-        with_template("chatml", template).render((USER, Message("assistant", "I am a poet.")))
+    chat = with_template("chatml", template)
+    with pytest.raises(ChatError, match=r"changes the content of message 1 \(assistant: 'I am a poet.'\)"):
+        chat.render((USER, Message("assistant", "I am a poet."), USER))
 
 
 def test_a_tag_that_a_template_writes_cannot_be_written_by_a_message() -> None:

@@ -104,11 +104,19 @@ class LayoutFinder:
         if layout is None:
             roles = ", ".join(message.role for message in messages)
             raise ChatError(
-                f"the chat template changes the content of a message in a conversation of {roles}, "
-                "so the turns cannot be located",
+                f"the chat template changes the content of {self._at_fault(messages)} in a conversation of "
+                f"{roles}, so the turns cannot be located",
                 hint="take reasoning and tool-call markup out of the messages",
             )
         return layout
+
+    def _at_fault(self, messages: Sequence[Message]) -> str:
+        """Name the message without whose text the turns could be located."""
+        for index, message in enumerate(messages):
+            others = [*messages[:index], Message(message.role, "x"), *messages[index + 1 :]]
+            if self._match(others, self._render(others)) is not None:
+                return f"message {index} ({message.role}: {message.content[:40]!r})"
+        return "several messages"
 
     def _match(self, messages: Sequence[Message], text: str) -> Layout | None:
         roles = tuple(message.role for message in messages)
