@@ -24,6 +24,9 @@ pytestmark = pytest.mark.real
 ROOT = Path(__file__).parents[2]
 ELSEWHERE = {
     ("docs/evals_elsewhere.md", 0): "data sets that are downloaded",
+    ("docs/python.md", 0): "minutes of the embedded model; tests/api makes the same calls on a tiny one",
+    ("docs/python.md", 1): "a server that judges",
+    ("docs/python.md", 2): "minutes of the embedded model; tests/api makes the same calls on a tiny one",
     ("docs/scale_out.md", 0): "vLLM, and GPUs",
     ("docs/serving.md", 0): "a server",
     ("docs/serving.md", 1): "a server",
@@ -52,7 +55,10 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
         loaded = names["engine"].loaded
         names["model"] = loaded.model
         names["inputs"] = dict(
-            loaded.tokenizer("Who are you?", return_tensors="pt"), max_new_tokens=8, do_sample=False
+            loaded.tokenizer("Who are you?", return_tensors="pt"),
+            min_new_tokens=6,
+            max_new_tokens=8,
+            do_sample=False,
         )
         yield names
 

@@ -304,7 +304,7 @@ def test_what_a_streamer_cannot_follow_is_refused_by_name() -> None:
         (DynamicsError, "generate does not ask it", lambda: run(quiet(1e6, on_alarm=lambda _: "stop"))),
         (DynamicsError, "holds 6 tokens", lambda: run(quiet(), use_cache=False)),
         (DynamicsError, "outside of its with block", outside),
-        (DynamicsError, "either found= or direction=", lambda: make(quiet(), direction=None)),
+        (DynamicsError, "either persona_map= or direction=", lambda: make(quiet(), direction=None)),
         (DynamicsError, "monitor of turns", lambda: make(Monitor(Threshold("turn", 0.0), layer=1))),
         (DynamicsError, "reads layer 5, the model has 5", lambda: make(quiet(layer=5))),
         (DynamicsError, "is 8 wide", lambda: make(quiet(), direction=unit(8))),
