@@ -17,7 +17,8 @@ import typer
 from cli_case import save_model, write_corpus
 
 from helpers.cli import personascope, personascope_process
-from personascope import api, engines
+from personascope import engines
+from personascope.api._comparison import STRENGTHS
 from personascope.cli import _options
 from personascope.cli._app import COMMANDS, load_command
 from personascope.corpus.dialogues import DOMAINS
@@ -120,7 +121,7 @@ def test_choices_are_those_that_exist() -> None:
     assert _options.DOMAINS.split(",") == list(DOMAINS)
     assert _options.ASSISTANT_LIKE.split(",") == list(ASSISTANT_LIKE)
     assert _options.AUDITORS == AUDITORS
-    assert _options.numbers(_options.STRENGTHS.default, "strengths") == list(api.STRENGTHS)
+    assert _options.numbers(_options.STRENGTHS.default, "strengths") == list(STRENGTHS)
     assert "<quick|standard|paper>" in personascope("map", "--help").out
 
 
