@@ -14,7 +14,7 @@ from harm_case import D, FakeEngine, YesJudge, corpus, save_map
 from helpers.cli import personascope
 from personascope import judge as judges
 from personascope.api import MappedModel, RunLayout, _inputs
-from personascope.cli import _evaluate_harm
+from personascope.cli._groups import EngineOptions
 from personascope.corpus.datasets import load_harmful_questions
 from personascope.directions import spread_roles
 from personascope.dynamics.harm import harm_design, harm_result, read_harm, run_harm
@@ -382,7 +382,7 @@ def test_the_command_prints_writes_and_draws(found, tmp_path, monkeypatch) -> No
     engine, judge = FakeEngine(found), YesJudge()
     mapped = MappedModel(RunLayout(tmp_path / "run"), found, "fake", {})
     monkeypatch.setattr(MappedModel, "engine", engine)
-    monkeypatch.setattr(_evaluate_harm, "open_run", lambda *_, **__: mapped)
+    monkeypatch.setattr(EngineOptions, "open", lambda *_: mapped)
     monkeypatch.setattr(_inputs, "load_corpus", lambda _: corpus())
     monkeypatch.setattr(judges, "parse_judge", lambda name, *_, **__: None if name == "none" else judge)
     args = ["evaluate", "harm", str(tmp_path / "run"), "--roles", "12", "--questions", "4", "--draws", "5"]

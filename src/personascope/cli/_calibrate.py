@@ -9,39 +9,25 @@ import typer
 
 from personascope import api
 from personascope.cli._console import PARTLY, err, out
-from personascope.cli._judging import choose_judge, print_judging
+from personascope.cli._groups import EngineOptions, JudgeOptions, grouped
+from personascope.cli._judging import print_judging
 from personascope.cli._options import (
-    ADDRESS,
     ANYWAY,
-    BATCH,
     CORPUS,
-    DTYPE,
-    ENGINE,
-    FALLBACK,
-    FALLBACK_HEADER,
-    FALLBACK_PRICE,
-    JUDGE,
-    JUDGE_HEADER,
-    JUDGE_PRICE,
-    MAX_COST,
-    MODEL,
     PERSONAS,
     RESTART,
     RUN_KEPT,
     SEED,
-    WORKERS,
-    DtypeName,
-    EngineName,
     finite,
     names,
     numbers,
 )
-from personascope.cli._run import open_run
 
 if TYPE_CHECKING:
     from personascope.calibration import Calibration
 
 
+@grouped
 def calibrate_model(
     run: Path = RUN_KEPT,
     out_folder: Path = typer.Option(
@@ -64,43 +50,16 @@ def calibrate_model(
         0.02, callback=finite, min=0.0, help="Accuracy that a recommended cap may cost."
     ),
     corpus: Path = CORPUS,
-    judge: str = JUDGE,
-    fallback_judge: str = FALLBACK,
-    judge_header: list[str] = JUDGE_HEADER,
-    fallback_header: list[str] = FALLBACK_HEADER,
-    judge_price: str = JUDGE_PRICE,
-    fallback_price: str = FALLBACK_PRICE,
-    max_cost: float = MAX_COST,
-    model: str = MODEL,
-    engine_kind: EngineName = ENGINE,
-    dtype: DtypeName = DTYPE,
-    max_batch: int = BATCH,
-    workers: int = WORKERS,
-    address: str = ADDRESS,
+    judge: JudgeOptions = JudgeOptions(),
+    engine: EngineOptions = EngineOptions(),
     seed: int = SEED,
     restart: bool = RESTART,
     anyway: bool = ANYWAY,
 ) -> None:
     """Sweep caps over layers and floors; recommend one (section 5 of the paper)."""
-    chosen = choose_judge(
-        judge,
-        fallback_judge,
-        headers=judge_header,
-        fallback_headers=fallback_header,
-        price=judge_price,
-        fallback_price=fallback_price,
-        max_cost=max_cost,
-    )
+    chosen = judge.choose()
     floors = tuple(numbers(axis_percentiles, "axis-percentiles"))
-    mapped = open_run(
-        run,
-        model=model,
-        engine=engine_kind,
-        dtype=dtype,
-        max_batch=max_batch,
-        workers=workers,
-        address=address,
-    )
+    mapped = engine.open(run)
     settings = api.SweepSettings(
         axis_percentiles=floors,
         draws=draws,

@@ -9,27 +9,20 @@ import typer
 
 from personascope import api
 from personascope.cli._console import PARTLY, err, out
+from personascope.cli._groups import EngineOptions, grouped
 from personascope.cli._options import (
-    ADDRESS,
-    BATCH,
-    DTYPE,
-    ENGINE,
     EVALUATION,
-    MODEL,
     PLANS,
     RUN,
-    WORKERS,
-    DtypeName,
-    EngineName,
     names,
 )
-from personascope.cli._run import open_run
 
 if TYPE_CHECKING:
     from personascope.api import CapabilityEvaluation
     from personascope.stats import Difference
 
 
+@grouped
 def capability(
     run: Path = RUN,
     out_folder: Path = EVALUATION,
@@ -39,24 +32,11 @@ def capability(
     plans: list[Path] = PLANS,
     draws: int = typer.Option(1, min=0, help="Random directions beside every plan."),
     limit: int = typer.Option(None, min=1, help="Examples of each task at most."),
-    model: str = MODEL,
-    engine_kind: EngineName = ENGINE,
-    dtype: DtypeName = DTYPE,
-    max_batch: int = BATCH,
-    workers: int = WORKERS,
-    address: str = ADDRESS,
+    engine: EngineOptions = EngineOptions(),
 ) -> None:
     """Capability: tasks of lm-evaluation-harness without a plan, with plans, and with their controls."""
     acting = api.load_plans(plans or ())
-    mapped = open_run(
-        run,
-        model=model,
-        engine=engine_kind,
-        dtype=dtype,
-        max_batch=max_batch,
-        workers=workers,
-        address=address,
-    )
+    mapped = engine.open(run)
     found = api.capability(
         mapped,
         acting,

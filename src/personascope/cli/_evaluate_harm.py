@@ -8,34 +8,20 @@ import typer
 
 from personascope import api
 from personascope.cli._console import PARTLY, err, out
-from personascope.cli._judging import choose_judge, print_judging
+from personascope.cli._groups import EngineOptions, JudgeOptions, grouped
+from personascope.cli._judging import print_judging
 from personascope.cli._options import (
-    ADDRESS,
-    BATCH,
     CORPUS,
-    DTYPE,
-    ENGINE,
     EVALUATION,
-    FALLBACK,
-    FALLBACK_HEADER,
-    FALLBACK_PRICE,
-    JUDGE,
-    JUDGE_HEADER,
-    JUDGE_PRICE,
-    MAX_COST,
-    MODEL,
     RESTART,
     RUN,
     SEED,
-    WORKERS,
-    DtypeName,
-    EngineName,
     PlanOnName,
 )
-from personascope.cli._run import open_run
 from personascope.cli._tables import print_harm
 
 
+@grouped
 def harm(
     run: Path = RUN,
     out_folder: Path = EVALUATION,
@@ -58,41 +44,14 @@ def harm(
     first_tokens: int = typer.Option(128, min=1, help="Tokens of a first reply at most."),
     second_tokens: int = typer.Option(96, min=1, help="Tokens of a second reply at most."),
     corpus: Path = CORPUS,
-    judge: str = JUDGE,
-    fallback_judge: str = FALLBACK,
-    judge_header: list[str] = JUDGE_HEADER,
-    fallback_header: list[str] = FALLBACK_HEADER,
-    judge_price: str = JUDGE_PRICE,
-    fallback_price: str = FALLBACK_PRICE,
-    max_cost: float = MAX_COST,
-    model: str = MODEL,
-    engine_kind: EngineName = ENGINE,
-    dtype: DtypeName = DTYPE,
-    max_batch: int = BATCH,
-    workers: int = WORKERS,
-    address: str = ADDRESS,
+    judge: JudgeOptions = JudgeOptions(),
+    engine: EngineOptions = EngineOptions(),
     seed: int = SEED,
     restart: bool = RESTART,
 ) -> None:
     """Drift and harm: a first reply in a role, then a harmful question (section 4 of the paper)."""
-    chosen = choose_judge(
-        judge,
-        fallback_judge,
-        headers=judge_header,
-        fallback_headers=fallback_header,
-        price=judge_price,
-        fallback_price=fallback_price,
-        max_cost=max_cost,
-    )
-    mapped = open_run(
-        run,
-        model=model,
-        engine=engine_kind,
-        dtype=dtype,
-        max_batch=max_batch,
-        workers=workers,
-        address=address,
-    )
+    chosen = judge.choose()
+    mapped = engine.open(run)
     found = api.harm(
         mapped,
         roles=roles,

@@ -9,88 +9,39 @@ import typer
 
 from personascope import api
 from personascope.cli._console import PARTLY, err, out
-from personascope.cli._judging import choose_judge, print_judging
+from personascope.cli._groups import ComparisonOptions, EngineOptions, JudgeOptions, grouped
+from personascope.cli._judging import print_judging
 from personascope.cli._options import (
-    ADDRESS,
-    BATCH,
     CORPUS,
-    DTYPE,
-    ENGINE,
     EVALUATION,
-    FALLBACK,
-    FALLBACK_HEADER,
-    FALLBACK_PRICE,
-    JUDGE,
-    JUDGE_HEADER,
-    JUDGE_PRICE,
-    LAYER,
-    MAX_COST,
-    MODEL,
     PERSONAS,
-    PLANS,
-    RANDOM,
     RESTART,
     RUN,
     SEED,
-    STRENGTHS,
-    WORKERS,
-    DtypeName,
-    EngineName,
-    numbers,
 )
-from personascope.cli._run import open_run
 from personascope.cli._tables import print_table
 
 if TYPE_CHECKING:
-    from personascope.api import Comparison, Evaluation
+    from personascope.api import Evaluation
 
 
+@grouped
 def susceptibility(
     run: Path = RUN,
     out_folder: Path = EVALUATION,
-    strengths: str = STRENGTHS,
-    plans: list[Path] = PLANS,
-    draws: int = RANDOM,
-    layer: int = LAYER,
+    comparison: ComparisonOptions = ComparisonOptions(),
     roles: int = typer.Option(50, min=1, help="Roles, nearest the Assistant first."),
     prompts: int = typer.Option(4, min=1, help="System prompts of each role."),
     corpus: Path = CORPUS,
-    judge: str = JUDGE,
-    fallback_judge: str = FALLBACK,
-    judge_header: list[str] = JUDGE_HEADER,
-    fallback_header: list[str] = FALLBACK_HEADER,
-    judge_price: str = JUDGE_PRICE,
-    fallback_price: str = FALLBACK_PRICE,
-    max_cost: float = MAX_COST,
-    model: str = MODEL,
-    engine_kind: EngineName = ENGINE,
-    dtype: DtypeName = DTYPE,
-    max_batch: int = BATCH,
-    workers: int = WORKERS,
-    address: str = ADDRESS,
+    judge: JudgeOptions = JudgeOptions(),
+    engine: EngineOptions = EngineOptions(),
     seed: int = SEED,
     restart: bool = RESTART,
 ) -> None:
     """Role susceptibility: who the model says it is when it plays a role (section 3.2 of the paper)."""
-    compare = _comparison(strengths, plans, draws, layer)
-    chosen = choose_judge(
-        judge,
-        fallback_judge,
-        headers=judge_header,
-        fallback_headers=fallback_header,
-        price=judge_price,
-        fallback_price=fallback_price,
-        max_cost=max_cost,
-    )
-    mapped = open_run(
-        run,
-        model=model,
-        engine=engine_kind,
-        dtype=dtype,
-        max_batch=max_batch,
-        workers=workers,
-        address=address,
-    )
+    compare = comparison.read()
+    chosen = judge.choose()
+    mapped = engine.open(run)
     _print(
         api.susceptibility(
             mapped,
@@ -106,6 +57,7 @@ def susceptibility(
     )
 
 
+@grouped
 def jailbreak(
     run: Path = RUN,
     out_folder: Path = EVALUATION,
@@ -114,46 +66,16 @@ def jailbreak(
     ),
     personas: str = PERSONAS,
     limit: int = typer.Option(None, min=1, help="Pairs of persona and question at most."),
-    strengths: str = STRENGTHS,
-    plans: list[Path] = PLANS,
-    draws: int = RANDOM,
-    layer: int = LAYER,
-    judge: str = JUDGE,
-    fallback_judge: str = FALLBACK,
-    judge_header: list[str] = JUDGE_HEADER,
-    fallback_header: list[str] = FALLBACK_HEADER,
-    judge_price: str = JUDGE_PRICE,
-    fallback_price: str = FALLBACK_PRICE,
-    max_cost: float = MAX_COST,
-    model: str = MODEL,
-    engine_kind: EngineName = ENGINE,
-    dtype: DtypeName = DTYPE,
-    max_batch: int = BATCH,
-    workers: int = WORKERS,
-    address: str = ADDRESS,
+    comparison: ComparisonOptions = ComparisonOptions(),
+    judge: JudgeOptions = JudgeOptions(),
+    engine: EngineOptions = EngineOptions(),
     seed: int = SEED,
     restart: bool = RESTART,
 ) -> None:
     """Persona jailbreaks: how often a persona gets what it should not."""
-    compare = _comparison(strengths, plans, draws, layer)
-    chosen = choose_judge(
-        judge,
-        fallback_judge,
-        headers=judge_header,
-        fallback_headers=fallback_header,
-        price=judge_price,
-        fallback_price=fallback_price,
-        max_cost=max_cost,
-    )
-    mapped = open_run(
-        run,
-        model=model,
-        engine=engine_kind,
-        dtype=dtype,
-        max_batch=max_batch,
-        workers=workers,
-        address=address,
-    )
+    compare = comparison.read()
+    chosen = judge.choose()
+    mapped = engine.open(run)
     _print(
         api.jailbreak(
             mapped,
@@ -169,6 +91,7 @@ def jailbreak(
     )
 
 
+@grouped
 def pretrained(
     run: Path = RUN,
     out_folder: Path = EVALUATION,
@@ -176,46 +99,16 @@ def pretrained(
         None, help="Base model to steer with this map's axis; the map's own model if not given."
     ),
     samples: int = typer.Option(400, min=1, help="Completions of each opening."),
-    strengths: str = STRENGTHS,
-    plans: list[Path] = PLANS,
-    draws: int = RANDOM,
-    layer: int = LAYER,
-    judge: str = JUDGE,
-    fallback_judge: str = FALLBACK,
-    judge_header: list[str] = JUDGE_HEADER,
-    fallback_header: list[str] = FALLBACK_HEADER,
-    judge_price: str = JUDGE_PRICE,
-    fallback_price: str = FALLBACK_PRICE,
-    max_cost: float = MAX_COST,
-    model: str = MODEL,
-    engine_kind: EngineName = ENGINE,
-    dtype: DtypeName = DTYPE,
-    max_batch: int = BATCH,
-    workers: int = WORKERS,
-    address: str = ADDRESS,
+    comparison: ComparisonOptions = ComparisonOptions(),
+    judge: JudgeOptions = JudgeOptions(),
+    engine: EngineOptions = EngineOptions(),
     seed: int = SEED,
     restart: bool = RESTART,
 ) -> None:
     """Pre-trained models: what a base model says of itself, steered with an axis (section 3.2)."""
-    compare = _comparison(strengths, plans, draws, layer)
-    chosen = choose_judge(
-        judge,
-        fallback_judge,
-        headers=judge_header,
-        fallback_headers=fallback_header,
-        price=judge_price,
-        fallback_price=fallback_price,
-        max_cost=max_cost,
-    )
-    mapped = open_run(
-        run,
-        model=model,
-        engine=engine_kind,
-        dtype=dtype,
-        max_batch=max_batch,
-        workers=workers,
-        address=address,
-    )
+    compare = comparison.read()
+    chosen = judge.choose()
+    mapped = engine.open(run)
     _print(
         api.pretrained(
             mapped,
@@ -230,6 +123,7 @@ def pretrained(
     )
 
 
+@grouped
 def coherence(
     run: Path = RUN,
     out_folder: Path = EVALUATION,
@@ -237,38 +131,17 @@ def coherence(
         None, help="Chats whose first questions are asked; the built-in ones if not given."
     ),
     limit: int = typer.Option(1000, min=1, help="Chats at most."),
-    strengths: str = STRENGTHS,
-    plans: list[Path] = PLANS,
-    draws: int = RANDOM,
-    layer: int = LAYER,
-    model: str = MODEL,
-    engine_kind: EngineName = ENGINE,
-    dtype: DtypeName = DTYPE,
-    max_batch: int = BATCH,
-    workers: int = WORKERS,
-    address: str = ADDRESS,
+    comparison: ComparisonOptions = ComparisonOptions(),
+    engine: EngineOptions = EngineOptions(),
     seed: int = SEED,
     restart: bool = RESTART,
 ) -> None:
     """Coherence of answers to ordinary questions: repetition, script and language, perplexity."""
-    compare = _comparison(strengths, plans, draws, layer)
-    mapped = open_run(
-        run,
-        model=model,
-        engine=engine_kind,
-        dtype=dtype,
-        max_batch=max_batch,
-        workers=workers,
-        address=address,
-    )
+    compare = comparison.read()
+    mapped = engine.open(run)
     _print(
         api.coherence(mapped, compare, chats=chats, limit=limit, out=out_folder, seed=seed, restart=restart)
     )
-
-
-def _comparison(strengths: str, plans: list[Path] | None, draws: int, layer: int | None) -> Comparison:
-    steps = tuple(numbers(strengths, "strengths"))
-    return api.Comparison(steps, api.load_plans(plans or ()), draws, layer)
 
 
 def _print(found: Evaluation) -> None:

@@ -1,55 +1,14 @@
-"""The judge that a command is given, and what judging took, at the end of every command that judges."""
+"""What judging took, at the end of every command that judges."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from personascope import api
 from personascope.cli._console import err, out
-from personascope.cli._options import numbers
-from personascope.errors import UsageError
 
 if TYPE_CHECKING:
     from personascope.judge import JudgeStats
-
-
-def choose_judge(
-    spec: str,
-    fallback: str | None,
-    *,
-    headers: Sequence[str] | None,
-    fallback_headers: Sequence[str] | None,
-    price: str | None,
-    fallback_price: str | None,
-    max_cost: float | None,
-) -> api.JudgeChoice:
-    """Read the options that all commands with a judge share, before anything is opened.
-
-    Raises:
-        UsageError: If one names no judge, does not belong to its judge, or cannot be read.
-    """
-    return api.JudgeChoice.read(
-        spec,
-        fallback,
-        headers=api.read_headers(headers or ()),
-        fallback_headers=api.read_headers(fallback_headers or ()),
-        price=_price(price, "judge-price"),
-        fallback_price=_price(fallback_price, "fallback-price"),
-        max_cost=max_cost,
-    )
-
-
-def _price(given: str | None, option: str) -> tuple[float, float] | None:
-    if given is None:
-        return None
-    values = numbers(given, option)
-    if len(values) != 2:
-        raise UsageError(
-            f"--{option} {given!r} is not two numbers",
-            hint="give the prices of a million tokens sent and received, such as 0.4,1.6",
-        )
-    return values[0], values[1]
 
 
 def print_judging(name: str, stats: JudgeStats) -> None:

@@ -10,19 +10,14 @@ import typer
 
 from personascope import api
 from personascope.cli._console import PARTLY, err, out, say, this_command
-from personascope.cli._judging import choose_judge, print_judging
+from personascope.cli._groups import JudgeOptions, grouped
+from personascope.cli._judging import print_judging
 from personascope.cli._options import (
     ADDRESS,
     BATCH,
     CORPUS,
     DTYPE,
     ENGINE,
-    FALLBACK,
-    FALLBACK_HEADER,
-    FALLBACK_PRICE,
-    JUDGE_HEADER,
-    JUDGE_PRICE,
-    MAX_COST,
     MAX_SEED,
     MAX_THINKING,
     RESTART,
@@ -45,6 +40,14 @@ if TYPE_CHECKING:
     from personascope.mapping import RunEstimate
 
 
+JUDGE_OF_A_MAP = JudgeOptions(
+    judge=typer.Option(
+        None, help="rules, openai:MODEL@BASE_URL, local:MODEL or none; rules for an embedded model."
+    )
+)
+
+
+@grouped
 def map_model(
     model: str = typer.Argument(
         ..., help="Hub id, local folder, GGUF file, or an embedded name: smollm2-135m, gemma-3-270m."
@@ -52,15 +55,7 @@ def map_model(
     out_folder: Path = typer.Option(None, "--out", help="Run folder; runs/<model> if not given."),
     profile: ProfileName = typer.Option("standard", help="How much to ask (docs/design.md)."),
     corpus: Path = CORPUS,
-    judge: str = typer.Option(
-        None, help="rules, openai:MODEL@BASE_URL, local:MODEL or none; rules for an embedded model."
-    ),
-    fallback_judge: str = FALLBACK,
-    judge_header: list[str] = JUDGE_HEADER,
-    fallback_header: list[str] = FALLBACK_HEADER,
-    judge_price: str = JUDGE_PRICE,
-    fallback_price: str = FALLBACK_PRICE,
-    max_cost: float = MAX_COST,
+    judge: JudgeOptions = JUDGE_OF_A_MAP,
     roles: int = typer.Option(None, min=1, help="Roles to draw, instead of the profile's number."),
     prompts: int = typer.Option(None, min=1, help="Prompts to draw of each role, likewise."),
     questions: int = typer.Option(None, min=1, help="Questions to draw, likewise."),
@@ -103,15 +98,7 @@ def map_model(
     dry_run: bool = typer.Option(False, help="Print what it would take, and stop."),
 ) -> None:
     """Role-play the corpus with a model and write its persona map; the same command resumes a run."""
-    chosen = choose_judge(
-        api.default_judge(model) if judge is None else judge,
-        fallback_judge,
-        headers=judge_header,
-        fallback_headers=fallback_header,
-        price=judge_price,
-        fallback_price=fallback_price,
-        max_cost=max_cost,
-    )
+    chosen = judge.choose(lambda: api.default_judge(model))
     prepared = api.prepare_map(
         model,
         profile,

@@ -10,26 +10,19 @@ from rich.markup import escape
 
 from personascope import api
 from personascope.cli._console import PARTLY, err, out
+from personascope.cli._groups import EngineOptions, grouped
 from personascope.cli._options import (
-    ADDRESS,
     AUDITOR_HEADER,
     AUDITORS,
-    BATCH,
     DOMAINS,
-    DTYPE,
     MAX_THINKING,
-    MODEL,
     RESTART,
     RUN,
     SEED,
-    WORKERS,
-    DtypeName,
-    EngineName,
     PartName,
     finite,
     names,
 )
-from personascope.cli._run import open_run
 
 if TYPE_CHECKING:
     from personascope.api import Conversations
@@ -42,13 +35,16 @@ LAYER = typer.Option(
     None, min=0, help="Layer at which positions are read; the map's middle layer if not given."
 )
 PROBES = typer.Option(None, "--probe", help="Further direction: pc1, role:NAME, NAME=FILE; may be repeated.")
-ENGINE = typer.Option(
-    "auto",
-    "--engine",
-    help="Engine; auto is vllm where it is installed, transformers for a monitor of tokens.",
+LOADING = EngineOptions(
+    engine=typer.Option(
+        "auto",
+        "--engine",
+        help="Engine; auto is vllm where it is installed, transformers for a monitor of tokens.",
+    )
 )
 
 
+@grouped
 def simulate_talks(
     run: Path = RUN,
     out_folder: Path = typer.Option(
@@ -80,27 +76,14 @@ def simulate_talks(
     temperature: float = typer.Option(
         0.7, callback=finite, min=0.0, help="Temperature of the replies; 0 takes the most likely token."
     ),
-    model: str = MODEL,
-    engine_kind: EngineName = ENGINE,
-    dtype: DtypeName = DTYPE,
-    max_batch: int = BATCH,
-    workers: int = WORKERS,
-    address: str = ADDRESS,
+    engine: EngineOptions = LOADING,
     seed: int = SEED,
     restart: bool = RESTART,
 ) -> None:
     """Let an auditor talk with the model, and read where each reply lies on the axis (section 4)."""
     headers = api.read_headers(auditor_header or ())
     follower = api.open_monitor(monitor, gate=gate, stop=stop_at_alarm)
-    mapped = open_run(
-        run,
-        model=model,
-        engine=engine_kind,
-        dtype=dtype,
-        max_batch=max_batch,
-        workers=workers,
-        address=address,
-    )
+    mapped = engine.open(run)
     done = api.simulate(
         mapped,
         domains=names(domains),
@@ -126,6 +109,7 @@ def simulate_talks(
     _print(done)
 
 
+@grouped
 def replay_talks(
     run: Path = RUN,
     source: Path = typer.Argument(..., help="Folder of the conversations to replay."),
@@ -137,25 +121,12 @@ def replay_talks(
     gate: Path = GATE,
     stop_at_alarm: bool = STOP,
     probes: list[str] = PROBES,
-    model: str = MODEL,
-    engine_kind: EngineName = ENGINE,
-    dtype: DtypeName = DTYPE,
-    max_batch: int = BATCH,
-    workers: int = WORKERS,
-    address: str = ADDRESS,
+    engine: EngineOptions = LOADING,
     restart: bool = RESTART,
 ) -> None:
     """Say the same messages again under another plan, or under none."""
     follower = api.open_monitor(monitor, gate=gate, stop=stop_at_alarm)
-    mapped = open_run(
-        run,
-        model=model,
-        engine=engine_kind,
-        dtype=dtype,
-        max_batch=max_batch,
-        workers=workers,
-        address=address,
-    )
+    mapped = engine.open(run)
     done = api.replay(
         mapped,
         source,

@@ -1,0 +1,158 @@
+"""Groups of options that several commands share: written once, and given to a command as one value.
+
+A command has a parameter with an instance of a group as its default, and is decorated with `grouped`. To
+Typer each field of the group is an option of its own, in the place of the parameter; the command is called
+with the group's values. A field of the default that is given another option replaces the group's own.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from personascope.cli._options import (
+    ADDRESS,
+    BATCH,
+    DTYPE,
+    ENGINE,
+    FALLBACK,
+    FALLBACK_HEADER,
+    FALLBACK_PRICE,
+    JUDGE,
+    JUDGE_HEADER,
+    JUDGE_PRICE,
+    LAYER,
+    MAX_COST,
+    MODEL,
+    PLANS,
+    RANDOM,
+    STRENGTHS,
+    WORKERS,
+    DtypeName,
+    EngineName,
+    numbers,
+)
+from personascope.errors import UsageError
+
+if TYPE_CHECKING:
+    from personascope.api import Comparison, JudgeChoice, MappedModel
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeOptions:
+    """Who labels responses, and who is asked for what the first cannot label."""
+
+    judge: str = JUDGE
+    fallback_judge: str = FALLBACK
+    judge_header: list[str] = JUDGE_HEADER
+    fallback_header: list[str] = FALLBACK_HEADER
+    judge_price: str = JUDGE_PRICE
+    fallback_price: str = FALLBACK_PRICE
+    max_cost: float = MAX_COST
+
+    def choose(self, default: Callable[[], str] | None = None) -> JudgeChoice:
+        """Check the judges, before anything is opened.
+
+        Args:
+            default: Returns the judge where none was named.
+
+        Raises:
+            UsageError: If one names no judge, an option does not belong to its judge, or cannot be read.
+        """
+        from personascope import api
+
+        return api.JudgeChoice.read(
+            default() if self.judge is None and default is not None else self.judge,
+            self.fallback_judge,
+            headers=api.read_headers(self.judge_header or ()),
+            fallback_headers=api.read_headers(self.fallback_header or ()),
+            price=_price(self.judge_price, "judge-price"),
+            fallback_price=_price(self.fallback_price, "fallback-price"),
+            max_cost=self.max_cost,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How the model of a map is loaded."""
+
+    model: str = MODEL
+    engine: EngineName = ENGINE
+    dtype: DtypeName = DTYPE
+    max_batch: int = BATCH
+    workers: int = WORKERS
+    address: str = ADDRESS
+
+    def open(self, run: Path) -> MappedModel:
+        """Open a run folder; the model is loaded when the command needs it (`MappedModel.open`)."""
+        from personascope.cli._run import open_run
+
+        return open_run(run, **asdict(self))
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonOptions:
+    """What an evaluation compares."""
+
+    strengths: str = STRENGTHS
+    plans: list[Path] = PLANS
+    draws: int = RANDOM
+    layer: int = LAYER
+
+    def read(self) -> Comparison:
+        """Read strengths and plans, before anything is opened.
+
+        Raises:
+            UsageError: If the strengths are no numbers, or stand twice.
+            PersonascopeError: If a plan cannot be read.
+        """
+        from personascope import api
+
+        steps = tuple(numbers(self.strengths, "strengths"))
+        return api.Comparison(steps, api.load_plans(self.plans or ()), self.draws, self.layer)
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """Show a command to Typer with the options of its groups."""
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, tuple[type[Any], list[str]]] = {}
+    hints = get_type_hints(command)
+    for name, parameter in inspect.signature(command).parameters.items():
+        group = parameter.default
+        if not is_dataclass(group) or isinstance(group, type):
+            parameters.append(parameter.replace(annotation=hints[name]))
+            continue
+        kinds = get_type_hints(type(group))
+        groups[name] = type(group), [field.name for field in fields(group)]
+        parameters += [
+            parameter.replace(name=option, default=getattr(group, option), annotation=kinds[option])
+            for option in groups[name][1]
+        ]
+
+    @functools.wraps(command)
+    def shown(**values: Any) -> None:
+        made = {
+            name: group(**{option: values.pop(option) for option in options})
+            for name, (group, options) in groups.items()
+        }
+        command(**values, **made)
+
+    shown.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    shown.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue]
+    return shown
+
+
+def _price(given: str | None, option: str) -> tuple[float, float] | None:
+    if given is None:
+        return None
+    values = numbers(given, option)
+    if len(values) != 2:
+        raise UsageError(
+            f"--{option} {given!r} is not two numbers",
+            hint="give the prices of a million tokens sent and received, such as 0.4,1.6",
+        )
+    return values[0], values[1]
