@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 from personascope import report
 from personascope.api._comparison import Comparison
 from personascope.api._inputs import as_corpus
-from personascope.api._judging import JudgeChoice, as_judge
+from personascope.api._judging import JudgeChoice, as_judge, choose_judge
 from personascope.api._layout import RESULTS
 from personascope.api._mapped_model import MappedModel
 from personascope.corpus import Corpus
 from personascope.corpus.datasets import load_chats, load_jailbreak_set
 from personascope.directions import nearest_roles
 from personascope.evals import (
-    Condition,
     EvalRun,
     Table,
     Trials,
@@ -85,12 +84,10 @@ def susceptibility(
     Raises:
         PersonascopeError: Before the model is loaded, if an argument does not fit; else as `run_evaluation`.
     """
-    compare, judge = compare or Comparison(), as_judge(judge, mapped.tell)
-    mapped.layer(compare.layer)
+    compare, judge = _checked(mapped, compare), choose_judge(judge)
     chosen = nearest_roles(mapped.persona_map, roles)
     trials = susceptibility_trials(as_corpus(corpus), chosen, prompts=prompts)
-    conditions = compare.conditions(mapped, seed=seed)
-    return _evaluate(mapped, mapped.engine, trials, conditions, judge, out, seed, restart)
+    return _evaluate(mapped, compare, trials, judge, out, seed, restart)
 
 
 def jailbreak(
@@ -121,12 +118,10 @@ def jailbreak(
     Raises:
         PersonascopeError: As `susceptibility`.
     """
-    compare, judge = compare or Comparison(), as_judge(judge, mapped.tell)
-    mapped.layer(compare.layer)
+    compare, judge = _checked(mapped, compare), choose_judge(judge)
     chosen = load_jailbreak_set(dataset or None, personas=personas, limit=limit)
     trials = jailbreak_trials(chosen)
-    conditions = compare.conditions(mapped, seed=seed)
-    return _evaluate(mapped, mapped.engine, trials, conditions, judge, out, seed, restart)
+    return _evaluate(mapped, compare, trials, judge, out, seed, restart)
 
 
 def pretrained(
@@ -155,21 +150,15 @@ def pretrained(
     Raises:
         PersonascopeError: As `susceptibility`; if the base model is of another shape than the map's.
     """
-    compare, judge = compare or Comparison(), as_judge(judge, mapped.tell)
-    mapped.layer(compare.layer)
-    if base is None:
-        engine = mapped.engine
-        conditions = compare.conditions(mapped, seed=seed)
-    else:
-        engine = mapped.load(base)
-        if engine.chat is None:
-            # The unit of strengths is measured on chats, which a base model needs as a transcript.
-            engine = engine.with_transcript()
-        info = engine.info
-        target = PlanModel(info.model_id, info.model_revision, info.n_layers, info.d_model)
-        conditions = compare.conditions(mapped, engine=engine, model=target, seed=seed)
+    compare, judge = _checked(mapped, compare), choose_judge(judge)
+    engine = mapped.engine if base is None else mapped.load(base)
+    if base is not None and engine.chat is None:
+        # The unit of strengths is measured on chats, which a base model needs as a transcript.
+        engine = engine.with_transcript()
     trials = opening_trials(engine, samples=samples)
-    return _evaluate(mapped, engine, trials, conditions, judge, out, seed, restart)
+    return _evaluate(
+        mapped, compare, trials, judge, out, seed, restart, base=None if base is None else engine
+    )
 
 
 def coherence(
@@ -196,23 +185,37 @@ def coherence(
     Raises:
         PersonascopeError: As `susceptibility`.
     """
-    compare = compare or Comparison()
-    mapped.layer(compare.layer)
+    compare = _checked(mapped, compare)
     trials = ordinary_trials(load_chats(chats, limit=limit).chats)
-    conditions = compare.conditions(mapped, seed=seed)
-    return _evaluate(mapped, mapped.engine, trials, conditions, None, out, seed, restart)
+    return _evaluate(mapped, compare, trials, None, out, seed, restart)
+
+
+def _checked(mapped: MappedModel, compare: Comparison | None) -> Comparison:
+    """Return what is compared, whose layer the map has."""
+    found = compare or Comparison()
+    mapped.layer(found.layer)
+    return found
 
 
 def _evaluate(
     mapped: MappedModel,
-    engine: LocalEngine,
+    compare: Comparison,
     trials: Trials,
-    conditions: tuple[Condition, ...],
-    judge: Judge | None,
+    judge: Judge | JudgeChoice | None,
     out: Path | None,
     seed: int,
     restart: bool,
+    *,
+    base: LocalEngine | None = None,
 ) -> Evaluation:
+    """Run the trials under every condition; on the mapped model, or on a base model that its axis steers."""
+    target = None
+    if base is not None:
+        info = base.info
+        target = PlanModel(info.model_id, info.model_revision, info.n_layers, info.d_model)
+    conditions = compare.conditions(mapped, engine=base, model=target, seed=seed)
+    engine = mapped.engine if base is None else base
+    scorer = as_judge(judge, mapped.tell)
     for problem in trials.problems:
         mapped.tell(f"left out: {problem}")
     folder = out or mapped.layout.evaluation(trials.name)
@@ -221,7 +224,7 @@ def _evaluate(
         trials,
         conditions,
         out=folder,
-        judge=judge,
+        judge=scorer,
         seed=seed,
         progress=mapped.progress,
         restart=restart,
@@ -233,4 +236,4 @@ def _evaluate(
     if not trials.rubrics or done.unscored < done.responses:
         title = f"{trials.name}: {engine.info.model_id}"
         figure = report.save_evaluation_figure(folder / f"{trials.name}.png", table, title=title)
-    return Evaluation(done, table, folder / RESULTS, figure, judge, done.partial and judge is not None)
+    return Evaluation(done, table, folder / RESULTS, figure, scorer, done.partial and scorer is not None)

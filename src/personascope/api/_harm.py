@@ -7,7 +7,7 @@ from pathlib import Path
 
 from personascope import report
 from personascope.api._inputs import as_corpus, as_plan
-from personascope.api._judging import JudgeChoice, as_judge
+from personascope.api._judging import JudgeChoice, as_judge, choose_judge
 from personascope.api._layout import RESULTS
 from personascope.api._mapped_model import MappedModel
 from personascope.corpus import Corpus
@@ -100,7 +100,7 @@ def harm(
     """
     acting = as_plan(plan)
     asked, texts = load_harmful_questions(dataset, limit=limit), as_corpus(corpus)
-    scorer = as_judge(judge, mapped.tell)
+    judge = choose_judge(judge)
     mapped.layer(layer)
     chosen = None if roles is None else spread_roles(mapped.persona_map, roles, layer=layer)
     engine = mapped.engine
@@ -118,6 +118,7 @@ def harm(
     )
     for problem in design.problems:
         mapped.tell(f"left out: {problem}")
+    scorer = as_judge(judge, mapped.tell)
     folder = out or mapped.layout.evaluation(HARM)
     done = run_harm(
         engine,
