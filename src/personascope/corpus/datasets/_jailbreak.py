@@ -127,15 +127,8 @@ def load_jailbreak_set(
             for number, question in enumerate(questions, start=1)
         ]
         return _built(_cross(rows, personas), [], [], BUILTIN, limit)
-    read = _Reader(str(source), personas is not None)
-    for record in read_records(source):
-        read.add(record)
-    if not read.rows:
-        first = f", the first at {read.problems[0]}" if read.problems else ""
-        raise CorpusError(
-            f"{source}: has no usable row ({len(read.problems)} malformed{first})",
-            hint="a row needs a question, and a system_prompt unless personas are crossed with it",
-        )
+    needs = "a row needs a question, and a system_prompt unless personas are crossed with it"
+    read = _read(source, personas is not None, needs)
     if read.questions_only:
         return _built(_cross(read.rows, personas), [], read.problems, str(source), limit)
     with_persona = [row for row in read.rows if row.system_prompt]
@@ -168,17 +161,24 @@ def load_harmful_questions(source: str | Path | None = None, *, limit: int | Non
     """
     if source is None:
         return _questions_alone(load_jailbreak_set().plain, (), BUILTIN, limit)
-    read = _Reader(str(source), None)
+    read = _read(source, None, "a row needs a question")
+    found = _built([], read.rows, read.problems, str(source), None)
+    return _questions_alone(found.plain, found.problems, found.source, limit)
+
+
+def _read(source: str | Path, crossed: bool | None, needs: str) -> _Reader:
+    """Read all rows of a source.
+
+    Raises:
+        CorpusError: If none is usable; ``needs`` says what one needs.
+    """
+    read = _Reader(str(source), crossed)
     for record in read_records(source):
         read.add(record)
     if not read.rows:
         first = f", the first at {read.problems[0]}" if read.problems else ""
-        raise CorpusError(
-            f"{source}: has no usable row ({len(read.problems)} malformed{first})",
-            hint="a row needs a question",
-        )
-    found = _built([], read.rows, read.problems, str(source), None)
-    return _questions_alone(found.plain, found.problems, found.source, limit)
+        raise CorpusError(f"{source}: has no usable row ({len(read.problems)} malformed{first})", hint=needs)
+    return read
 
 
 def _questions_alone(
