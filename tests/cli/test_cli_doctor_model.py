@@ -8,7 +8,7 @@ import pytest
 
 from helpers.cli import personascope
 from personascope.engines import OperationCheck
-from personascope.engines import _transformers as engine_room
+from personascope.engines._transformers._verify import OPERATIONS
 from tiny import save_tiny
 
 
@@ -30,7 +30,7 @@ def test_a_model_that_does_not_is_told_by_the_exit_code(model: Path, monkeypatch
     ran = personascope("doctor", "--model", model, "--dtype", "float32", "--device", "cpu")
     assert ran.code == 1
     assert "SILENTLY_WRONG" in ran.out
-    assert engine_room.OPERATIONS[0] == "run"
+    assert OPERATIONS[0] == "run"
 
 
 def test_a_model_that_is_not_there_is_named() -> None:
