@@ -303,6 +303,18 @@ def test_a_server_that_repeats_its_headers_gives_no_key_away(
     assert HIDDEN in told or form == "far" or (form, status) == ("text", 200)
 
 
+def test_the_words_of_a_reply_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    endpoint = Endpoint("http://127.0.0.1:1/v1")
+    text = "The ring bearer of old kept a secret."
+    assert endpoint.clean_json({"content": [text]}) == {"content": [text]}
+    assert endpoint.clean("got secret") == f"got {HIDDEN}"
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    assert Endpoint("http://127.0.0.1:1/v1").clean_json({"content": f"I got {KEY}."}) == {
+        "content": f"I got {HIDDEN}."
+    }
+
+
 def test_a_key_is_hidden_in_what_the_auditor_stores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     endpoint = Endpoint("http://h/v1")

@@ -118,26 +118,37 @@ class Endpoint:
         return self._headers
 
     def clean(self, text: str) -> str:
-        """Return a server's text as it may be stored, printed or raised: no key, no lone surrogate.
+        """Return what a server or a library says of a failure as it may be stored, printed or raised.
 
-        Everything that a server says goes through this, because some servers repeat the headers that they
-        got. Clean before a text is shortened: a part of a key is not recognised.
+        No key is left in it, no other bearer's either, and no lone surrogate: some servers repeat the headers
+        that they got. Clean before a text is shortened: a part of a key is not recognised.
         """
         for secret in self._secrets:
             text = text.replace(secret, HIDDEN)
         return replace_surrogates(_BEARER.sub(rf"\g<1>{HIDDEN}", text))
 
+    def clean_text(self, text: str) -> str:
+        """Return a text of a reply, which is labelled or becomes a message, without keys and surrogates.
+
+        Its words stay as they are: "ring bearer of old" holds no token, and a key that is a plain word
+        ("secret", for a server that wants none) is a word here.
+        """
+        for secret in self._secrets:
+            if not secret.isalpha():
+                text = text.replace(secret, HIDDEN)
+        return replace_surrogates(text)
+
     def clean_json(self, value: object, depth: int = 0) -> object:
-        """Return a decoded JSON value with every text in it cleaned; nesting beyond 50 levels is cut off."""
+        """Return a decoded answer, its texts cleaned as a reply's; nesting beyond 50 levels is cut off."""
         if isinstance(value, str):
-            return self.clean(value)
+            return self.clean_text(value)
         if isinstance(value, list):
             entries = cast("list[object]", value)
             return [self.clean_json(entry, depth + 1) for entry in entries] if depth < 50 else None
         if isinstance(value, dict):
             pairs = cast("dict[str, object]", value).items()
             return (
-                {self.clean(key): self.clean_json(entry, depth + 1) for key, entry in pairs}
+                {self.clean_text(key): self.clean_json(entry, depth + 1) for key, entry in pairs}
                 if depth < 50
                 else None
             )

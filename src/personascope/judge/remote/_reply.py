@@ -175,8 +175,8 @@ def _complaint(entries: dict[str, object], answer: HttpAnswer, endpoint: Endpoin
     elif error is not None:
         text = json.dumps(error) if not isinstance(error, str) else error
     else:
-        text = endpoint.clean(answer.body[: 2**16].decode(errors="replace"))
-    return " ".join(text.split())[:300] or endpoint.clean(answer.phrase) or "no explanation"
+        text = answer.body[: 2**16].decode(errors="replace")
+    return " ".join(endpoint.clean(text).split())[:300] or endpoint.clean(answer.phrase) or "no explanation"
 
 
 def _entries(value: object) -> dict[str, object]:
