@@ -17,6 +17,9 @@ def parse_score(text: str) -> int | None:
 GIVEN = [
     ('{"reason": "a "quoted" word", "score": 2}', 2),
     ('[THINK]score: 3, or rather 1[/THINK]{"score": 1}', 1),
+    ("<seed:think>score: 3</seed:think>score: 1", 1),
+    ("<|START_THINKING|>3<|END_THINKING|>score: 1", 1),
+    ("<scratchpad>3</scratchpad>1", 1),
     ('<details type="reasoning" done="true">\n<summary>Thought</summary>\n{"score": 3}\n</details>\n2', 2),
     ('<|channel|>analysis<|message|>{"score": 3}<|end|><|start|>assistant<|channel|>final<|message|>1', 1),
     ('<reasoning>2 or 3?</reasoning>\n\n{"reason": "shows </details> in its text", "score": 3}', 3),

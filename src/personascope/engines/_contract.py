@@ -129,10 +129,6 @@ class TriggeredPlan:
     telemetry: CapStats
 
 
-Gate = TriggeredPlan
-"""`TriggeredPlan` under its earlier name."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Completion:
     """What came of a request.
@@ -348,7 +344,6 @@ __all__ = [
     "Engine",
     "EngineInfo",
     "FinishReason",
-    "Gate",
     "Message",
     "Probe",
     "Request",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from personascope.chat import ReplySpan, TurnSpan
-from personascope.engines._contract import Completion, FinishReason, Gate
+from personascope.engines._contract import Completion, FinishReason, TriggeredPlan
 from personascope.engines._parts import Span, reply_spans, reply_text
 from personascope.engines._stop import before_stop_string
 from personascope.engines._transformers._capture import StepReader
@@ -81,12 +81,12 @@ class RowFinisher:
         pooled, projections = self._read(row, tokens, chosen, place, anew=cut is not None)
         plan = request.plan
         tally = row.tally
-        gate: Gate | None = None
+        gate: TriggeredPlan | None = None
         if row.acting is not None and place is not None:
             newest = row.newest(self.counters, place)
             if row.gate is not None:
                 told = (row.gate_tally + newest).telemetry(row.acting)
-                gate = Gate(row.gate_from, row.gate.digest, told)
+                gate = TriggeredPlan(row.gate_from, row.gate.digest, told)
             if plan is not None and acts_on_response(plan):
                 tally = tally + newest
         return Completion(

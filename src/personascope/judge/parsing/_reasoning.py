@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 
-_NAME = r"(?:think(?:ing)?|thought|reasoning|scratchpad)"
-# The two ends need not be of one kind: what matters is that the answer stands behind the second.
+from personascope.chat import CLOSING_TAG, OPENING_TAG
+
+# The tags that models think in, and what judges were seen to use beside them. The two ends need not be of one
+# kind: what matters is that the answer stands behind the second.
 _OPENING = re.compile(
-    rf"<{_NAME}>|\[{_NAME}\]|\u25c1think\u25b7|<details\b[^>]*\btype=[\"']?reasoning[^>]*>"
-    r"|<\|channel\|>\s*(?:analysis|commentary)\b",
+    rf"{OPENING_TAG.pattern}|<scratchpad>|\[scratchpad\]|\u25c1think\u25b7"
+    r"|<details\b[^>]*\btype=[\"']?reasoning[^>]*>|<\|channel\|>\s*(?:analysis|commentary)\b",
     re.I,
 )
 _CLOSING = re.compile(
-    rf"</{_NAME}>|\[/{_NAME}\]|\u25c1/think\u25b7|</details>|<\|channel\|>\s*final\s*<\|message\|>", re.I
+    rf"{CLOSING_TAG.pattern}|</scratchpad>|\[/scratchpad\]|\u25c1/think\u25b7|</details>"
+    r"|<\|channel\|>\s*final\s*<\|message\|>",
+    re.I,
 )
 _MARK = re.compile(r"<\|(?:start|end|return|message|channel|im_end|eot_id)\|>", re.I)
 
@@ -22,6 +26,9 @@ def without_reasoning(text: str) -> str:
 
     Known are ``<think>``, ``[THINK]`` and their like, ``<details type="reasoning">``, and the channels of
     gpt-oss. A chat template may have opened the block already, so that its end stands in the reply alone.
+
+    `personascope.chat.split_reasoning` must keep every word of an answer. This takes a block in mid-text for
+    reasoning too: a label that stands in one is no label.
     """
     opened = _OPENING.search(text)
     block = opened is not None and opened[0].lower().startswith("<details")
