@@ -31,12 +31,12 @@ RUNS = {
 
 def alarm_of(dialogue: Dialogue) -> int | None:
     """Return the turn of the alarm."""
-    return next((exchange.turn for exchange in dialogue.exchanges if exchange.alarm is not None), None)
+    return next((turn.number for turn in dialogue.turns if turn.alarm is not None), None)
 
 
 def capped_share(run: DriftRun) -> float:
     """Return the share of all tokens that passed through the model on which a cap fired."""
-    every = [exchange for dialogue in run.dialogues for exchange in dialogue.exchanges]
+    every = [turn for dialogue in run.dialogues for turn in dialogue.turns]
     return sum(e.capped_tokens for e in every) / sum(e.prompt_tokens + e.token_count for e in every)
 
 
@@ -44,7 +44,7 @@ def main(folder: Path) -> None:
     runs = {name: read_drift(folder / name) for name in RUNS}
     gated = {dialogue.id: dialogue for dialogue in runs["gated"].dialogues}
     turns = {id: turn for id, d in gated.items() if (turn := alarm_of(d)) is not None}
-    later = [id for id, turn in turns.items() if turn + 1 < len(gated[id].exchanges)]
+    later = [id for id, turn in turns.items() if turn + 1 < len(gated[id].turns)]
     topics = ["/".join((gated[id].domain, gated[id].topic)) for id in later]
     paths = {name: {d.id: run.positions(d) for d in run.dialogues} for name, run in runs.items()}
     after = {name: [float(np.nanmean(paths[name][id][turns[id] + 1 :])) for id in later] for name in RUNS}
@@ -63,10 +63,10 @@ def main(folder: Path) -> None:
             f"{cells[1]} | {capped_share(runs[name]):.1%} |"
         )
     inside: list[tuple[float, float]] = []
-    for id, turn in turns.items():
-        exchange = gated[id].exchanges[turn]
-        values = runs["gated"].to_units(exchange.tokens.astype(float))
-        cut = (exchange.alarm or 0) + 1
+    for id, number in turns.items():
+        turn = gated[id].turns[number]
+        values = runs["gated"].to_units(turn.tokens.astype(float))
+        cut = (turn.alarm or 0) + 1
         if cut < len(values):
             inside.append((float(values[max(0, cut - 32) : cut].mean()), float(values[cut:].mean())))
     before, then = np.array(inside).mean(0)

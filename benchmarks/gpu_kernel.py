@@ -63,10 +63,10 @@ def plans_for(d_model: int) -> dict[str, Plan]:
         "cap": Plan(tuple(Cap(layer, v[1], floor=0.2) for layer in range(LAYERS))),
         "several": Plan(
             (
-                Steer(0, v[0], strength=-2.0, where="response"),
+                Steer(0, v[0], strength=-2.0, tokens="response"),
                 Cap(0, v[1], ceiling=0.1),
-                Ablate(1, v[2], where="turn:1"),
-                Cap(2, v[3], floor=-0.1, ceiling=0.1, where="response"),
+                Ablate(1, v[2], tokens="turn:1"),
+                Cap(2, v[3], floor=-0.1, ceiling=0.1, tokens="response"),
             )
         ),
         "two caps of one layer": Plan((Cap(2, v[0], floor=0.3), Cap(2, v[1], ceiling=-0.2))),

@@ -63,8 +63,8 @@ def main(run: Path) -> None:
         done: list[Completion] = list(what.run(requests))
         assert len(done) == len(requests)
         assert all((c.plan_digest is None) == (requests[0].plan is None) for c in done)
-        acted = sum(c.telemetry.tokens for c in done if c.telemetry)
-        fired = sum(c.telemetry.capped_tokens for c in done if c.telemetry)
+        acted = sum(c.cap_stats.tokens for c in done if c.cap_stats)
+        fired = sum(c.cap_stats.capped_tokens for c in done if c.cap_stats)
         shares[name] = fired / acted if acted else 0.0
 
     first = interleave(

@@ -68,7 +68,7 @@ def mixed_requests(
         None,
         Plan(tuple(Cap(layer, v[0], floor=0.3) for layer in range(middle, n_layers))),
         Plan((Steer(middle, v[1], strength=2.0),)),
-        Plan((Steer(middle, v[1], strength=-2.0, where="response"), Cap(middle + 1, v[2], ceiling=-0.1))),
+        Plan((Steer(middle, v[1], strength=-2.0, tokens="response"), Cap(middle + 1, v[2], ceiling=-0.1))),
     ]
     probes = tuple(Probe(f"p{at}", at, v[0]) for at in (0, middle, n_layers - 1))
     return [
@@ -118,4 +118,4 @@ def differences(
 
 
 def _capped(completion: Completion) -> int | None:
-    return None if completion.telemetry is None else completion.telemetry.capped_tokens
+    return None if completion.cap_stats is None else completion.cap_stats.capped_tokens

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import numpy as np
 
-from personascope.dynamics import Dialogue, DriftRun, Exchange
+from personascope.dynamics import Dialogue, DriftRun, Turn
 
 LAYERS, LAYER = 3, 1
 ZERO, ONE = np.array([0.0, 2.0, 5.0]), np.array([1.0, 6.0, 4.0])
 """Position p at the run's layer is the raw projection 2 + 4 p."""
 
 
-def exchange(
+def a_turn(
     turn: int, position: float, user: str = "", *, plan_tokens: int = 0, capped_tokens: int = 0
-) -> Exchange:
-    """An exchange whose reply lies at ``position`` at every layer; NaN is an empty reply."""
+) -> Turn:
+    """A turn whose reply lies at ``position`` at every layer; NaN is an empty reply."""
     empty = np.isnan(position)
-    return Exchange(
-        turn=turn,
+    return Turn(
+        number=turn,
         user=user or f"message {turn}",
         reply="" if empty else "A reply.",
         token_count=0 if empty else 10,
@@ -43,8 +43,8 @@ def dialogue(
     plan_tokens: int = 0,
     capped: Sequence[int] | None = None,
 ) -> Dialogue:
-    exchanges = tuple(
-        exchange(
+    turns = tuple(
+        a_turn(
             turn,
             position,
             texts[turn] if texts else "",
@@ -54,7 +54,7 @@ def dialogue(
         for turn, position in enumerate(path)
     )
     topic = f"topic-{number}"
-    return Dialogue(f"{domain}/p{persona}/{topic}", domain, f"p{persona}", topic, number, exchanges, ended)
+    return Dialogue(f"{domain}/p{persona}/{topic}", domain, f"p{persona}", topic, number, turns, ended)
 
 
 def run(dialogues: Sequence[Dialogue], turns: int = 8) -> DriftRun:

@@ -84,7 +84,7 @@ def test_an_engine_of_another_model_is_refused(place: Path) -> None:
 def test_an_evaluation_from_python_is_the_command_s(place: Path, mapped: api.MappedModel) -> None:
     found = api.susceptibility(
         mapped,
-        api.Comparison(strengths=(-2.0, 0.0, 2.0), draws=2),
+        api.Comparison(strengths=(-2.0, 0.0, 2.0), n_random=2),
         roles=2,
         prompts=1,
         corpus=place / "corpus",
@@ -94,7 +94,7 @@ def test_an_evaluation_from_python_is_the_command_s(place: Path, mapped: api.Map
     assert {result.kind for result in found.table.results} == {"plain", "axis", "random"}
     ran = personascope(
         *("evaluate", "susceptibility", place / "run", "--out", place / "command", "--roles", "2"),
-        *("--corpus", place / "corpus", "--prompts", "1", "--strengths", "-2,0,2", "--draws", "2"),
+        *("--corpus", place / "corpus", "--prompts", "1", "--strengths", "-2,0,2", "--n-random", "2"),
         *("--dtype", "float32", "--engine", "transformers"),
     )
     assert ran.code == 0, ran.err
@@ -139,7 +139,7 @@ def test_a_base_model_is_steered_without_loading_the_map_s(
     load = engines.load_engine
     monkeypatch.setattr(engines, "load_engine", lambda name, **o: loaded.append(name) or load(name, **o))
     found = api.pretrained(
-        opened(place), api.Comparison(strengths=(1.0,), draws=1), base=str(base), samples=2
+        opened(place), api.Comparison(strengths=(1.0,), n_random=1), base=str(base), samples=2
     )
     assert loaded == [str(base)]
     layout = api.RunLayout.of(place / "run")
@@ -160,7 +160,7 @@ def test_plans_are_made_and_compared_with_controls_of_their_own(place: Path, map
     with pytest.raises(UsageError, match="two plans are called"):
         api.load_plans([place / "cap", place / "cap"])
     control = api.make_random_control(mapped, place / "cap", draw=1)
-    conditions = api.Comparison(plans={"cap": plan}, draws=2).conditions(mapped)
+    conditions = api.Comparison(plans={"cap": plan}, n_random=2).conditions(mapped)
     assert [c.name for c in conditions] == ["plain", "cap", "random 0 of cap", "random 1 of cap"]
     assert conditions[3].plan is not None and conditions[3].plan.digest == control.digest
     steering = api.make_steering_plan(mapped, -0.5, layer=1, anyway=True)
@@ -175,7 +175,7 @@ def test_conversations_are_held_replayed_analysed_and_watched(mapped: api.Mapped
     layout = mapped.layout
     assert talks.run.path == layout.conversations() and not talks.simulation.partial
     (summary,) = talks.domains
-    assert (summary.domain, summary.conversations, summary.exchanges) == ("coding", 24, 48)
+    assert (summary.domain, summary.conversations, summary.turns) == ("coding", 24, 48)
     expected = np.nanmean([talks.run.positions(one)[0] for one in talks.run.dialogues])
     assert summary.first == pytest.approx(expected) and summary.capped is None
     again = api.replay(mapped, talks.run.path)

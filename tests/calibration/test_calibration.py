@@ -41,7 +41,7 @@ from tiny import load_tiny
 SETTINGS = SweepSettings(
     windows=(Window(1, 3), Window(2, 5)),
     axis_percentiles=(50.0, 90.0),
-    draws=2,
+    n_random=2,
     roles=3,
     jailbreaks=4,
     questions=12,
@@ -87,7 +87,7 @@ def test_projections_are_of_roles_alone_unless_asked_and_sd_floors_are_what_they
 
 def test_cap_plans_hold_the_axis_of_their_layers_with_controls_that_fire_as_often() -> None:
     found = sample()
-    conditions = cap_conditions(found, [Window(1, 4)], [75], draws=2)
+    conditions = cap_conditions(found, [Window(1, 4)], [75], n_random=2)
     assert [c.name for c in conditions] == [
         "cap 1:4 p75",
         "random 0 of cap 1:4 p75",
@@ -100,7 +100,7 @@ def test_cap_plans_hold_the_axis_of_their_layers_with_controls_that_fire_as_ofte
         assert isinstance(op, Cap)
         assert float(op.direction @ found.persona_map.unit_axis(op.layer)) == pytest.approx(1.0, abs=1e-6)
     for control in conditions[1:]:
-        assert control.of == ("cap 1:4 p75",)
+        assert control.control_of == ("cap 1:4 p75",)
         assert control.plan is not None
         for op in control.plan.ops:
             assert isinstance(op, Cap)

@@ -54,8 +54,8 @@ def talks(run: Path) -> Path:
 def test_conversations_are_simulated_and_read_back(talks: Path) -> None:
     found = read_drift(talks)
     assert {d.domain for d in found.dialogues} == {"coding", "writing", "therapy", "philosophy"}
-    assert all(len(d.exchanges) == 3 and d.ended == "turns" for d in found.dialogues)
-    replies = [e for d in found.dialogues for e in d.exchanges if e.token_count]
+    assert all(len(d.turns) == 3 and d.ended == "turns" for d in found.dialogues)
+    replies = [e for d in found.dialogues for e in d.turns if e.token_count]
     assert replies and all("pc1" in e.probes for e in replies)
     assert np.isfinite([e.projections[found.layer] for e in replies]).all()
 
@@ -102,11 +102,11 @@ def test_a_monitor_is_calibrated_loaded_and_acts(run: Path, talks: Path, tmp_pat
     done("replay", run, talks, "--monitor", tmp_path / "eager.json", "--gate", tmp_path / "cap", "--out",
          tmp_path / "gated", "--dtype", "float32")  # fmt: skip
     for dialogue in read_drift(tmp_path / "gated").dialogues:
-        first = next((e for e in dialogue.exchanges if e.token_count), None)
+        first = next((e for e in dialogue.turns if e.token_count), None)
         if first is None:
             continue
         assert first.alarm == 0 and first.capped_tokens == first.token_count - 1
-        later = dialogue.exchanges[first.turn + 1 :]
+        later = dialogue.turns[first.number + 1 :]
         assert all(e.plan is not None and e.alarm is None for e in later)
         assert all(e.capped_tokens > e.token_count for e in later if e.token_count)
 

@@ -84,7 +84,7 @@ def test_an_evaluation_prints_its_table_with_controls_and_draws_its_figure(mappe
     run, out = mapped / "run", mapped / "sus"
     args = (
         *("evaluate", "susceptibility", run, "--out", out, "--corpus", mapped / "corpus", "--roles", "2"),
-        *("--prompts", "1", "--strengths", "-2,0,2", "--draws", "2", "--dtype", "float32"),
+        *("--prompts", "1", "--strengths", "-2,0,2", "--n-random", "2", "--dtype", "float32"),
     )
     unlabelled = personascope(*args, "--judge", "none")
     assert unlabelled.code == 0, unlabelled.err
@@ -113,7 +113,7 @@ def test_a_plan_is_evaluated_against_random_directions_of_its_own_kind(mapped: P
         "plan", "cap", run, "--anyway", "--out", mapped / "p4", "--layers", "1:4", "--axis-percentile", "75"
     )
     ran = personascope(
-        *("evaluate", "coherence", run, "--out", mapped / "coh", "--plan", mapped / "p4", "--draws", "2"),
+        *("evaluate", "coherence", run, "--out", mapped / "coh", "--plan", mapped / "p4", "--n-random", "2"),
         *("--limit", "3", "--dtype", "float32"),
     )
     assert ran.code == 0, ran.err

@@ -74,7 +74,7 @@ def test_thinking_is_switched_on_and_kept(tmp_path: Path, monkeypatch: pytest.Mo
         )
         assert ran.code == 0, ran.err
         entry = json.loads(ran.out)
-        assert entry["mended"] == "the reasoning of 1 message kept apart"
+        assert entry["repairs"] == "the reasoning of 1 message kept apart"
         found[part] = entry["turns"][-1]
     assert found["answer"]["text"] == "poet"
     assert found["answer"]["tokens"] + found["thinking"]["tokens"] < found["response"]["tokens"]

@@ -38,7 +38,7 @@ def write_jsonl(path: Path, values: list[Any]) -> Path:
 
 def test_the_built_in_chats_are_forty_whole_and_varied() -> None:
     found = load_chats()
-    assert (len(found.chats), found.problems, found.skipped, found.mended) == (40, (), 0, 0)
+    assert (len(found.chats), found.problems, found.skipped, found.repairs) == (40, (), 0, 0)
     assert found.source == "builtin"
     assert {len(chat) for chat in found.chats} == {2, 4, 6}
     assert len({chat[0].content for chat in found.chats}) == 40
@@ -87,7 +87,7 @@ def test_system_messages_and_parts_of_text(tmp_path: Path) -> None:
     assert found.chats[0] == (Message("system", "Be brief."), Message("user", "Tea?\nMilk?"), TEA[1])
     assert found.chats[1] == TEA
     assert found.chats[2] == (Message("system", "Be brief."), *TEA)
-    assert found.mended == 0
+    assert found.repairs == 0
 
 
 def test_turns_are_put_in_order_and_counted(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_turns_are_put_in_order_and_counted(tmp_path: Path) -> None:
     ]
     found = load_chats(write_jsonl(tmp_path / "chats.jsonl", entries))
     assert found.chats == (TEA, (Message("user", "Tea?\n\nNow?"), TEA[1]), TEA)
-    assert (found.mended, found.skipped) == (2, 0)
+    assert (found.repairs, found.skipped) == (2, 0)
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_plans(here: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None
     run("docs/plans.md", names)
     printed = capsys.readouterr().out
     assert all(name in printed for name in ("plain", "away", "cap"))
-    assert names["state"].telemetry is not None
+    assert names["state"].cap_stats is not None
 
 
 def test_monitor(here: dict[str, Any]) -> None:

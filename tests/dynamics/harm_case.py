@@ -155,7 +155,7 @@ class FakeEngine:
             pooled,
             tokens,
             plan_digest=None if plan is None else plan.digest,
-            telemetry=None if plan is None else CapStats(tokens + 4, 2),
+            cap_stats=None if plan is None else CapStats(tokens + 4, 2),
         )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from personascope.dynamics import Dialogue, DriftRun, Exchange
+from personascope.dynamics import Dialogue, DriftRun, Turn
 from personascope.space import MapMeta, MapModel, PersonaMap, Quantiles, build_space, projection_quantiles
 
 ROLES = ("ant", "bee", "cat", "dog", "eel")
@@ -100,14 +100,12 @@ def drift_run(
     dialogues: list[Dialogue] = []
     for domain, slope in slopes.items():
         for number, units in enumerate(talks(rng, per_domain, turns)):
-            exchanges = []
+            made: list[Turn] = []
             for turn, at in enumerate(units + slope * np.arange(turns)):
                 each = at + 0.3 * rng.normal(size=tokens)
                 raw = zero + each.mean() * (one - zero)
-                exchanges.append(
-                    Exchange(turn, "u", "r", tokens, "stop", raw, zero[1] + each * (one[1] - zero[1]))
-                )
+                made.append(Turn(turn, "u", "r", tokens, "stop", raw, zero[1] + each * (one[1] - zero[1])))
             ident = f"{domain}/p/{number}"
-            dialogues.append(Dialogue(ident, domain, "p", str(number), number, tuple(exchanges), "turns"))
+            dialogues.append(Dialogue(ident, domain, "p", str(number), number, tuple(made), "turns"))
     identity = {"model": {"id": "tiny/llama", "revision": "tiny-llama", "dtype": "float32"}, "map": "ab" * 32}
     return DriftRun(Path("runs/made-up"), 1, turns, tuple(dialogues), zero, one, {"identity": identity})

@@ -27,7 +27,7 @@ from personascope.report import save_harm_figure
 from personascope.space import PersonaMap
 from personascope.store import RunFolder
 
-FAST = {"n_boot": 300, "n_perm": 299, "draws": 20}
+FAST = {"n_boot": 300, "n_perm": 299, "n_random": 20}
 
 
 @pytest.fixture(scope="module")
@@ -385,7 +385,7 @@ def test_the_command_prints_writes_and_draws(found, tmp_path, monkeypatch) -> No
     monkeypatch.setattr(EngineOptions, "open", lambda *_: mapped)
     monkeypatch.setattr(_inputs, "load_corpus", lambda _: corpus())
     monkeypatch.setattr(judges, "parse_judge", lambda name, *_, **__: None if name == "none" else judge)
-    args = ["evaluate", "harm", str(tmp_path / "run"), "--roles", "12", "--questions", "4", "--draws", "5"]
+    args = ["evaluate", "harm", str(tmp_path / "run"), "--roles", "12", "--questions", "4", "--n-random", "5"]
     silent = personascope(*args, "--judge", "none")
     assert silent.code == 0, silent.err
     assert "nothing is labelled yet" in silent.out

@@ -27,7 +27,7 @@ LOW = Threshold("token", 0.0)
 
 def token_rule() -> Cusum:
     every = token_talks(np.random.default_rng(0), 60, 3, 20)
-    return Cusum.calibrated(MonitorBaseline.fit(every[:20], "token", anchor=8), every[20:], false_alarms=0.1)
+    return Cusum.calibrated(MonitorBaseline.fit(every[:20], "token", warmup=8), every[20:], false_alarms=0.1)
 
 
 def turn_rule() -> Cusum:
@@ -44,7 +44,7 @@ RULES: dict[str, Rule] = {
 
 
 def cap(where: str = "all") -> Plan:
-    return Plan((Cap(1, np.arange(1.0, 9.0), floor=1.0, where=where),), name="cap")
+    return Plan((Cap(1, np.arange(1.0, 9.0), floor=1.0, tokens=where),), name="cap")
 
 
 def run(watch: Watch, raws: Sequence[float], probe: str = "axis") -> tuple[int, int | None]:

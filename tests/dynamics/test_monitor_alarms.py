@@ -20,14 +20,14 @@ from personascope.stats._conformal import Calibration
 POSITIONS = st.lists(st.floats(-5, 5), min_size=1, max_size=30)
 
 
-def turn_rule(anchor: int = 0, allowance: float = 0.5) -> Cusum:
-    baseline = MonitorBaseline.fit(talks(np.random.default_rng(0), 30, 10), "turn", anchor=anchor)
+def turn_rule(warmup: int = 0, allowance: float = 0.5) -> Cusum:
+    baseline = MonitorBaseline.fit(talks(np.random.default_rng(0), 30, 10), "turn", warmup=warmup)
     return Cusum(baseline, 4.0, allowance)
 
 
 RULES = {
     "cusum": turn_rule(),
-    "anchored": turn_rule(anchor=3),
+    "anchored": turn_rule(warmup=3),
     "threshold": Threshold("turn", 0.5, window=3),
 }
 
@@ -45,9 +45,9 @@ def test_a_cusum_is_never_negative_and_follows_its_recursion(values: list[float]
         (v - m) / of.spread[min(i, len(of.spread) - 1)]
         for i, (v, m) in enumerate(zip(values, means, strict=True))
     ]
-    first = np.mean(z[: of.anchor]) if of.anchor else 0.0
+    first = np.mean(z[: of.warmup]) if of.warmup else 0.0
     for i, one in enumerate(z):
-        deviation = (one - of.carry * first) / of.rest if of.anchor and i >= of.anchor else one
+        deviation = (one - of.persistence * first) / of.residual_sd if of.warmup and i >= of.warmup else one
         total = max(0.0, total - deviation - rule.allowance)
         assert found[i] == pytest.approx(total, rel=1e-9, abs=1e-9)
 
@@ -63,11 +63,11 @@ def test_lower_positions_never_lower_the_statistic(values: list[float], by: floa
 
 @settings(max_examples=20, deadline=None)
 @given(st.floats(0.1, 10), st.floats(-5, 5), st.sampled_from([0, 3]))
-def test_the_statistic_does_not_depend_on_the_unit(scale: float, shift: float, anchor: int) -> None:
+def test_the_statistic_does_not_depend_on_the_unit(scale: float, shift: float, warmup: int) -> None:
     rng = np.random.default_rng(3)
     some, other = talks(rng, 20, 8, own=0.5), talks(rng, 3, 8)
-    plain = Cusum(MonitorBaseline.fit(some, "turn", anchor=anchor), 1.0, 0.5)
-    moved = Cusum(MonitorBaseline.fit([shift + scale * x for x in some], "turn", anchor=anchor), 1.0, 0.5)
+    plain = Cusum(MonitorBaseline.fit(some, "turn", warmup=warmup), 1.0, 0.5)
+    moved = Cusum(MonitorBaseline.fit([shift + scale * x for x in some], "turn", warmup=warmup), 1.0, 0.5)
     for one in other:
         assert moved.statistic(shift + scale * one) == pytest.approx(plain.statistic(one), abs=1e-6)
 
@@ -103,11 +103,11 @@ def test_places_that_few_conversations_reach_are_taken_together() -> None:
 
 def test_a_level_of_its_own_is_carried_as_far_as_it_lasts() -> None:
     rng = np.random.default_rng(5)
-    same = MonitorBaseline.fit(talks(rng, 200, 12, rho=0.0), "turn", anchor=3)
-    apart = MonitorBaseline.fit(talks(rng, 200, 12, own=2.0, rho=0.0), "turn", anchor=3)
+    same = MonitorBaseline.fit(talks(rng, 200, 12, rho=0.0), "turn", warmup=3)
+    apart = MonitorBaseline.fit(talks(rng, 200, 12, own=2.0, rho=0.0), "turn", warmup=3)
     # Of a level with variance 4 and noise with variance 1: 4 / (4 + 1/3).
-    assert same.carry < 0.15 and apart.carry == pytest.approx(12 / 13, abs=0.06)
-    assert same.rest == pytest.approx(1.0, abs=0.05) and apart.rest < 0.65
+    assert same.persistence < 0.15 and apart.persistence == pytest.approx(12 / 13, abs=0.06)
+    assert same.residual_sd == pytest.approx(1.0, abs=0.05) and apart.residual_sd < 0.65
 
 
 @pytest.mark.parametrize(("false_alarms", "n"), [(0.05, 39), (0.2, 19)])
@@ -133,7 +133,7 @@ def test_the_rate_holds_for_tokens_too() -> None:
     runs, alarms, false_alarms = 150, 0, 0.2
     for _ in range(runs):
         every = token_talks(rng, 10 + 9 + 1, 2, 20, own=0.5)
-        baseline = MonitorBaseline.fit(every[:10], "token", anchor=8)
+        baseline = MonitorBaseline.fit(every[:10], "token", warmup=8)
         rule = Cusum.calibrated(baseline, every[10:-1], false_alarms=false_alarms)
         alarms += first_alarm(rule, every[-1]) is not None
     assert binom.ppf(0.001, runs, false_alarms) <= alarms <= binom.ppf(0.999, runs, false_alarms)
@@ -188,9 +188,9 @@ def test_a_cusum_finds_a_small_shift_that_lasts_sooner_and_a_large_one_no_sooner
 def test_the_anchor_helps_where_conversations_have_levels_of_their_own() -> None:
     rng = np.random.default_rng(7)
 
-    def delays(own: float, anchor: int) -> tuple[float, float]:
+    def delays(own: float, warmup: int) -> tuple[float, float]:
         fit, setting, moved = (token_talks(rng, count, 4, 60, own=own) for count in (60, 99, 120))
-        rule = Cusum.calibrated(MonitorBaseline.fit(fit, "token", anchor=anchor), setting, false_alarms=0.1)
+        rule = Cusum.calibrated(MonitorBaseline.fit(fit, "token", warmup=warmup), setting, false_alarms=0.1)
         low = [([x - 0.5 * 0.7 * (r >= 2) for r, x in enumerate(one)], 2) for one in moved]
         found = evaluate_monitor(rule, [], low)
         return found.detected.estimate, found.delay[1]
@@ -220,7 +220,7 @@ def test_a_percentile_of_the_map_is_the_limit(tmp_path: Path) -> None:
 def test_a_rule_is_the_same_when_it_was_saved(tmp_path: Path) -> None:
     rng = np.random.default_rng(9)
     tokens = token_talks(rng, 30, 2, 30)
-    baseline = MonitorBaseline.fit(tokens[:10], "token", anchor=8)
+    baseline = MonitorBaseline.fit(tokens[:10], "token", warmup=8)
     rules = [
         Cusum.calibrated(baseline, tokens[10:], false_alarms=0.1),
         Threshold.calibrated(tokens[10:], "token", false_alarms=0.1, window=4),
@@ -254,7 +254,7 @@ def test_what_cannot_be_is_refused_by_name() -> None:
          lambda: MonitorBaseline.fit([[np.array([1.0, np.nan])]] * 9, "token")),
         ("conversation 0 is not one array", lambda: MonitorBaseline.fit([[some[0]]] * 9, "turn")),
         ("reply 0 of conversation 0 is not an array", lambda: MonitorBaseline.fit(some, "token")),
-        ("anchor is -1", lambda: MonitorBaseline.fit(some, "turn", anchor=-1)),
+        ("warmup is -1", lambda: MonitorBaseline.fit(some, "turn", warmup=-1)),
         ("threshold nan", lambda: Cusum(baseline, math.nan, 0.5)),
         ("allowance -1", lambda: Cusum(baseline, 1.0, -1)),
         ("limit inf", lambda: Threshold("turn", math.inf)),

@@ -68,7 +68,7 @@ def run() -> DriftRun:
 
 @pytest.mark.parametrize("level", ["turn", "token"])
 def test_a_run_gives_a_monitor_and_says_how_good_it_is(run: DriftRun, level) -> None:
-    monitor, report = calibrate_monitor(run, level=level, false_alarms=0.1, anchor=0)
+    monitor, report = calibrate_monitor(run, level=level, false_alarms=0.1, warmup=0)
     parts = report.fit, report.calibration, report.held_out
     assert list(map(len, parts)) == [20, 40, 20]
     together = sorted(one for part in parts for one in part)
@@ -109,14 +109,14 @@ def test_what_is_not_used_is_reported(run: DriftRun) -> None:
     dialogues = list(run.dialogues)
     dialogues[0] = replace(dialogues[0], ended=None, problem="the auditor timed out")
     dialogues[1] = replace(dialogues[1], ended=None)
-    dialogues[2] = replace(dialogues[2], exchanges=())
+    dialogues[2] = replace(dialogues[2], turns=())
     dialogues[3] = replace(dialogues[3], switch=4)
     _, report = calibrate_monitor(replace(run, dialogues=tuple(dialogues)), false_alarms=0.1)
     assert list(report.left_out.values()) == [
         "the auditor timed out",
         "not finished",
         "no reply",
-        "switches at exchange 4",
+        "switches at turn 4",
     ]
     assert all(one.detected.n + one.early.n >= 1 == len(one.delays) for one in report.evaluations.values())
     assert list(map(len, (report.fit, report.calibration, report.held_out))) == [19, 38, 19]
@@ -124,17 +124,17 @@ def test_what_is_not_used_is_reported(run: DriftRun) -> None:
 
 def test_dialogues_on_which_something_acted_are_no_basis(run: DriftRun) -> None:
     first = run.dialogues[0]
-    last = first.exchanges[-1]
+    last = first.turns[-1]
     for changed in (
         replace(first, ended="alarm"),
-        replace(first, exchanges=(*first.exchanges[:-1], replace(last, plan="abc"))),
-        replace(first, exchanges=(*first.exchanges[:-1], replace(last, plan_tokens=3))),
-        replace(first, exchanges=(*first.exchanges[:-1], replace(last, finish_reason="alarm"))),
+        replace(first, turns=(*first.turns[:-1], replace(last, plan="abc"))),
+        replace(first, turns=(*first.turns[:-1], replace(last, plan_tokens=3))),
+        replace(first, turns=(*first.turns[:-1], replace(last, finish_reason="alarm"))),
     ):
         with pytest.raises(DynamicsError, match=f"1 dialogues of .*{first.id}.* under a plan"):
             calibrate_monitor(replace(run, dialogues=(changed, *run.dialogues[1:])), false_alarms=0.1)
     # An alarm that did nothing is no reason to leave a dialogue out: what is left would be too calm.
-    noted = replace(first, exchanges=(replace(first.exchanges[0], alarm=2), *first.exchanges[1:]))
+    noted = replace(first, turns=(replace(first.turns[0], alarm=2), *first.turns[1:]))
     _, report = calibrate_monitor(replace(run, dialogues=(noted, *run.dialogues[1:])), false_alarms=0.1)
     assert report.left_out == {}
 

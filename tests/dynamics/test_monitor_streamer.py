@@ -17,7 +17,7 @@ from personascope.dynamics.monitor import DriftStreamer, Monitor, Threshold
 from personascope.dynamics.monitor._events import MonitorSource
 from personascope.engines import Completion, Probe, Request, Sampling, TransformersEngine
 from personascope.errors import DynamicsError, InterventionError
-from personascope.interventions import BatchedPlans, Cap, Counters, Plan, PlanTable, Steer, TokenSpans
+from personascope.interventions import BatchedPlans, Cap, CapCounters, Plan, PlanTable, Steer, TokenSpans
 from personascope.models import block_output, layer_stack, replace_block_output, steered
 from tiny import load_tiny
 
@@ -59,9 +59,9 @@ def read_again(model: Any, out: torch.Tensor, direction: np.ndarray, plan: Plan 
     seen: list[torch.Tensor] = []
     edit = None
     if plan is not None:
-        plan = Plan(tuple(replace(op, where="response") for op in plan.ops))
+        plan = Plan(tuple(replace(op, tokens="response") for op in plan.ops))
         table = PlanTable([plan], response_only=False)
-        edit = BatchedPlans(table, [plan], Counters(1), [TokenSpans(PROMPT.shape[1] + start)])
+        edit = BatchedPlans(table, [plan], CapCounters(1), [TokenSpans(PROMPT.shape[1] + start)])
         edit.at(torch.arange(out.shape[1])[None], None)
 
     def hook(layer: int):
@@ -186,7 +186,7 @@ def test_a_gate_changes_nothing_before_and_acts_on_every_token_after() -> None:
     assert [(e.kind, e.token) for e in monitor.events] == [("alarm", token), ("gate", token)]
     gate = streamer.gate
     assert gate is not None and (gate.token, gate.plan_digest) == (token + 1, plan.digest)
-    assert gate.telemetry.tokens == NEW - token - 2 == gate.telemetry.fired[LAYER]
+    assert gate.cap_stats.tokens == NEW - token - 2 == gate.cap_stats.fired[LAYER]
     assert hooks(model) == 0
 
 
@@ -296,7 +296,7 @@ def test_what_a_streamer_cannot_follow_is_refused_by_name() -> None:
         DriftStreamer(model, monitor, **{"direction": direction, **options})
 
     far = Plan((Cap(9, direction, floor=1.0),))
-    turn = Plan((Cap(1, direction, floor=1.0, where="turn:2"),))
+    turn = Plan((Cap(1, direction, floor=1.0, tokens="turn:2"),))
     theirs = MonitorSource("some/model", "abc")
     for error, text, call in [
         (DynamicsError, "2 sequences at once", lambda: run(quiet(), PROMPT.repeat(2, 1))),

@@ -66,7 +66,7 @@ def found(engine: TransformersEngine, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def chats(folder: Path) -> Path:
-    """Write ten chats, of which one cannot be read, one is refused, one too long and one mended."""
+    """Write ten chats, of which one cannot be read, one is refused, one too long and one repairs."""
     entries: list[dict[str, Any]] = []
     for n in range(10):
         asked = {"from": "human", "value": f"What is {n} and {n + 1}?"}
@@ -162,7 +162,7 @@ def test_what_cannot_be_projected_is_said_in_its_place(
     assert "without a text" in wrong[1].reason and wrong[1].where == "chats.jsonl: line 2"
     assert "late system message" in wrong[4].reason and wrong[4].id == "chats.jsonl:c4"
     assert "and the model reads 1024" in wrong[6].reason
-    assert done[7].mended == "1 answer before the first question left out" and len(done[7].turns) == 2
+    assert done[7].repairs == "1 answer before the first question left out" and len(done[7].turns) == 2
 
 
 def test_a_long_conversation_is_cut_to_whole_messages(
@@ -171,10 +171,10 @@ def test_a_long_conversation_is_cut_to_whole_messages(
     whole = list(project_transcripts(engine, found, chats(tmp_path)))
     cut = list(project_transcripts(engine, found, chats(tmp_path), max_tokens=600))
     assert cut[6].status == "projected"
-    assert cut[6].mended == "the last 1 of 3 messages left out to keep within 600 tokens"
+    assert cut[6].repairs == "the last 1 of 3 messages left out to keep within 600 tokens"
     assert [turn.role for turn in cut[6].turns] == ["user", "assistant"]
     assert [turn.axis.projection for turn in cut[5].turns] == [t.axis.projection for t in whole[5].turns]
-    assert cut[5].mended == ""
+    assert cut[5].repairs == ""
     long = tuple(Message("user" if n % 2 == 0 else "assistant", f"number {n} " * 12) for n in range(14))
     for most in (1, 60, 200, 500, 1024):
         done = Projector(engine, found, max_tokens=most).project(Transcript("t", long))
@@ -228,7 +228,7 @@ def test_what_is_read_back_is_what_was_projected(
     assert (run.layer, run.probes) == (3, ("axis", "axis@1", "pc1"))
     fresh = project_transcripts(engine, found, source, layer=3, probes=probes, tokens=True)
     for kept, made in zip(run, fresh, strict=True):
-        for name in ("number", "id", "where", "status", "reason", "mended", "metadata"):
+        for name in ("number", "id", "where", "status", "reason", "repairs", "metadata"):
             assert getattr(kept, name) == getattr(made, name)
         for one, other in zip(kept.turns, made.turns, strict=True):
             for name in ("turn", "role", "text", "token_count", "token_ids"):
@@ -251,7 +251,7 @@ def test_what_is_read_back_is_what_was_projected(
     assert summary["reply_position"]["estimate"] == pytest.approx(np.mean(positions))
     assert (summary["reply_position"]["n"], summary["reply_position"]["n_clusters"]) == (7, 7)
     assert [low["position"] for low in summary["lowest_replies"]] == sorted(positions)[:5]
-    assert (summary["entries"], summary["projected"], summary["mended"]) == (10, 7, 1)
+    assert (summary["entries"], summary["projected"], summary["repairs"]) == (10, 7, 1)
     assert [problem["status"] for problem in summary["problems"]] == ["unreadable", "refused", "too long"]
 
 
@@ -279,14 +279,14 @@ def test_another_run_is_refused_by_what_differs(
 
 def test_a_plan_moves_the_reply(engine: TransformersEngine, found: PersonaMap) -> None:
     layer = found.middle_layer
-    push = Plan((Steer(layer, found.unit_axis(layer), 3.0, where="response"),))
+    push = Plan((Steer(layer, found.unit_axis(layer), 3.0, tokens="response"),))
     short = Transcript("t", TALK[:3])
     plain, pushed = (Projector(engine, found, plan=plan).project(short) for plan in (None, push))
     *before, reply = (
         b.axis.projection - a.axis.projection for a, b in zip(plain.turns, pushed.turns, strict=True)
     )
     assert reply == pytest.approx(3.0, abs=1e-3) and before == pytest.approx([0.0, 0.0], abs=1e-4)
-    late = Plan((Steer(layer, found.unit_axis(layer), 3.0, where="turn:4"),))
+    late = Plan((Steer(layer, found.unit_axis(layer), 3.0, tokens="turn:4"),))
     done = Projector(engine, found, plan=late).project(short)
     assert (done.status, done.reason) == ("refused", "the plan acts from turn 4 on, and there are 3")
 

@@ -51,7 +51,7 @@ def play(out: Path, auditor=None, *, target=None, **options):
 
 def content(run: DriftRun) -> list:
     return [
-        (d.id, d.ended, [(e.turn, e.user, e.reply, e.tokens.tolist(), e.plan) for e in d.exchanges])
+        (d.id, d.ended, [(e.number, e.user, e.reply, e.tokens.tolist(), e.plan) for e in d.turns])
         for d in run.dialogues
     ]
 
@@ -60,16 +60,16 @@ def test_positions_are_those_of_the_map(tmp_path: Path) -> None:
     found, target = tiny_map(), FakeTarget()
     (probe,) = parse_probes(found, ["pc1"], 2)
     done = play(tmp_path / "run", target=target, probes=(probe,))
-    assert not done.partial and done.exchanges == 32 and set(target.asked.values()) == {1}
+    assert not done.partial and done.turns == 32 and set(target.asked.values()) == {1}
     run = read_drift(tmp_path / "run")
     for dialogue in run.dialogues:
-        assert dialogue.ended == "turns" and len(dialogue.exchanges) == 4
-        for exchange, position in zip(dialogue.exchanges, run.positions(dialogue), strict=True):
+        assert dialogue.ended == "turns" and len(dialogue.turns) == 4
+        for turn, position in zip(dialogue.turns, run.positions(dialogue), strict=True):
             at = run.layer
-            raw = exchange.projections[at]
-            assert raw == pytest.approx(exchange.tokens.mean(), rel=1e-4)
+            raw = turn.projections[at]
+            assert raw == pytest.approx(turn.tokens.mean(), rel=1e-4)
             assert position == pytest.approx(float(found.to_units(raw, at)), rel=1e-5)
-            assert "pc1" in exchange.probes and exchange.prompt_tokens > 0
+            assert "pc1" in turn.probes and turn.prompt_tokens > 0
 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_been(tmp_path: Path, monkeypatch) -> None:
@@ -98,8 +98,8 @@ def test_a_replay_says_the_same_and_a_plan_is_on_every_reply(tmp_path: Path) -> 
     same, steered = read_drift(tmp_path / "same"), read_drift(tmp_path / "steered")
     assert content(same) == content(source)
     for before, after in zip(source.dialogues, steered.dialogues, strict=True):
-        assert [e.user for e in before.exchanges] == [e.user for e in after.exchanges]
-        assert {e.plan for e in after.exchanges} == {plan.digest}
+        assert [e.user for e in before.turns] == [e.user for e in after.turns]
+        assert {e.plan for e in after.turns} == {plan.digest}
         assert (before.domain, before.topic, before.number) == (after.domain, after.topic, after.number)
 
 
@@ -128,9 +128,7 @@ def test_an_empty_reply_counts_as_a_reply_of_its_monitor(tmp_path: Path) -> None
     monitor = Monitor.for_map(rule, found, on_alarm=lambda state: replies.append(state.reply))
     play(tmp_path / "run", target=Silent(), monitor=monitor)
     assert replies == [1] * 8
-    assert {e.turn for d in read_drift(tmp_path / "run").dialogues for e in d.exchanges if e.alarm == 0} == {
-        1
-    }
+    assert {e.number for d in read_drift(tmp_path / "run").dialogues for e in d.turns if e.alarm == 0} == {1}
 
 
 def test_another_direction_of_the_same_name_is_another_run(tmp_path: Path) -> None:
@@ -144,15 +142,13 @@ def test_another_direction_of_the_same_name_is_another_run(tmp_path: Path) -> No
 def test_conversations_end_where_the_user_or_the_context_does(tmp_path: Path) -> None:
     few = scenarios("coding")
     play(tmp_path / "script", scenarios=few, turns=40)
-    assert {(d.ended, len(d.exchanges)) for d in read_drift(tmp_path / "script").dialogues} == {
-        ("auditor", 20)
-    }
+    assert {(d.ended, len(d.turns)) for d in read_drift(tmp_path / "script").dialogues} == {("auditor", 20)}
     done = play(tmp_path / "context", target=FakeTarget(context=30), scenarios=few)
     run = read_drift(tmp_path / "context")
     assert not done.partial
     assert {d.ended for d in run.dialogues} == {"context"}
     # 25 words of prompt and 8 tokens of reply do not fit in 30 at the fourth turn.
-    assert {len(d.exchanges) for d in run.dialogues} == {3}
+    assert {len(d.turns) for d in run.dialogues} == {3}
 
 
 def test_a_message_that_is_not_had_is_reported_and_asked_for_again(tmp_path: Path) -> None:
@@ -164,7 +160,7 @@ def test_a_message_that_is_not_had_is_reported_and_asked_for_again(tmp_path: Pat
     assert done.partial and done.finished == 7
     assert done.problems == {stubborn: "told to fail"}
     (left,) = (d for d in read_drift(tmp_path / "run").dialogues if d.ended is None)
-    assert (left.id, left.problem, len(left.exchanges)) == (stubborn, "told to fail", 2)
+    assert (left.id, left.problem, len(left.turns)) == (stubborn, "told to fail", 2)
     again = play(tmp_path / "run", FailingAuditor(lambda *_: False))
     assert not again.partial and not again.problems
     play(tmp_path / "whole")
@@ -181,11 +177,11 @@ def test_two_hundred_conversations_with_a_server_that_fails_a_fifth_of_the_time(
             calls += 1
             assert len(done.problems) == done.dialogues - done.finished
             assert all(done.problems.values())
-    assert not done.partial and done.exchanges == 600
+    assert not done.partial and done.turns == 600
     assert min(counts[how] for how in ("500", "garbage", "empty", "closed")) > 10
     run = read_drift(tmp_path / "run")
-    assert all([e.turn for e in d.exchanges] == [0, 1, 2] for d in run.dialogues)
-    assert all(e.user.startswith("And then?") for d in run.dialogues for e in d.exchanges)
+    assert all([e.number for e in d.turns] == [0, 1, 2] for d in run.dialogues)
+    assert all(e.user.startswith("And then?") for d in run.dialogues for e in d.turns)
 
 
 def test_a_server_that_does_not_know_the_model_stops_the_run(tmp_path: Path) -> None:
@@ -270,7 +266,7 @@ def test_a_local_model_plays_both_sides(tmp_path: Path) -> None:
         )
     one, two = read_drift(tmp_path / "one"), read_drift(tmp_path / "two")
     assert content(one) == content(two)
-    assert all(exchange.user for dialogue in one.dialogues for exchange in dialogue.exchanges)
+    assert all(turn.user for dialogue in one.dialogues for turn in dialogue.turns)
 
 
 def test_auditors_by_name() -> None:

@@ -63,15 +63,15 @@ def test_conversations_go_on_after_replies_that_think(
     assert (done.dialogues, done.finished) == (2, 2)
     run = read_drift(tmp_path / "run")
     for dialogue in run.dialogues:
-        assert [exchange.reply for exchange in dialogue.exchanges] == [
+        assert [turn.reply for turn in dialogue.turns] == [
             "A poet am I.",
             "",
             *["A poet am I."] * 2,
         ]
-        lost = dialogue.exchanges[1]
+        lost = dialogue.turns[1]
         assert (lost.token_count, lost.finish_reason) == (0, "length")
         assert np.isnan(lost.projections).all()
-        whole = dialogue.exchanges[0]
+        whole = dialogue.turns[0]
         assert whole.token_count == len(whole.tokens) > 3
         assert np.isfinite(whole.projections).all()
     assert not any("Hm" in message.content for request in prompts for message in request.prompt)
@@ -99,9 +99,7 @@ def test_the_thinking_is_read_where_it_is_asked_for(tmp_path: Path, monkeypatch:
         runs[part] = read_drift(tmp_path / part)
     assert runs["thinking"].manifest["identity"]["tokens"] == "thinking"
     assert "tokens" not in runs["answer"].manifest["identity"]
-    for a, b in zip(
-        runs["answer"].dialogues[0].exchanges, runs["thinking"].dialogues[0].exchanges, strict=True
-    ):
+    for a, b in zip(runs["answer"].dialogues[0].turns, runs["thinking"].dialogues[0].turns, strict=True):
         assert (a.reply, b.reply) == ("A poet am I.", "A poet am I.")
         assert len(a.tokens) == a.token_count
         assert len(b.tokens) == b.token_count

@@ -19,7 +19,7 @@ TURNS = 8
 
 
 def planted(effect: float, *, topic_sd: float = 0.1, noise: float = 0.05, seed: int = 0):
-    """Positions that fall by ``effect`` an exchange in therapy alone, with topics that differ."""
+    """Positions that fall by ``effect`` a turn in therapy alone, with topics that differ."""
     rng = np.random.default_rng(seed)
     topics: dict[tuple[str, int], float] = {}
 

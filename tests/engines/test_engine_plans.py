@@ -57,9 +57,9 @@ def ten_plans(loaded: LoadedModel) -> list[Plan]:
         Plan(tuple(Cap(layer, v(3), floor=0.4) for layer in range(loaded.n_layers))),
         Plan((Cap(1, v(4), floor=0.3), Cap(1, v(5), ceiling=-0.2))),
         Plan((Cap(1, v(4), floor=0.3), Steer(1, v(6), 2.0), Cap(last, v(5), ceiling=-0.2))),
-        Plan((Steer(0, v(7), 3.0, where="prompt"),)),
-        Plan((Steer(last, v(8), 3.0, where="response"),)),
-        Plan((Cap(2, v(9), floor=1.0, where="turn:0"), Steer(0, v(10), 1.0, where="response"))),
+        Plan((Steer(0, v(7), 3.0, tokens="prompt"),)),
+        Plan((Steer(last, v(8), 3.0, tokens="response"),)),
+        Plan((Cap(2, v(9), floor=1.0, tokens="turn:0"), Steer(0, v(10), 1.0, tokens="response"))),
         Plan((Steer(last, v(11), 40.0),)),
     ]
 
@@ -129,15 +129,15 @@ def test_a_mixed_batch_of_32_equals_every_request_run_alone(
         assert alone.pooled is not None
         np.testing.assert_allclose(mine.pooled, alone.pooled, atol=2e-5, rtol=1e-5)
         if request.plan is None:
-            assert mine.telemetry is None
+            assert mine.cap_stats is None
             continue
-        assert mine.telemetry is not None
-        assert alone.telemetry is not None
-        assert mine.telemetry.tokens == alone.telemetry.tokens
-        assert mine.telemetry.fired == alone.telemetry.fired
-        assert mine.telemetry.capped_tokens == alone.telemetry.capped_tokens
-        assert mine.telemetry.max_moved == pytest.approx(alone.telemetry.max_moved, rel=1e-4)
-        assert mine.telemetry.moved == pytest.approx(dict(alone.telemetry.moved), rel=1e-4, abs=1e-6)
+        assert mine.cap_stats is not None
+        assert alone.cap_stats is not None
+        assert mine.cap_stats.tokens == alone.cap_stats.tokens
+        assert mine.cap_stats.fired == alone.cap_stats.fired
+        assert mine.cap_stats.capped_tokens == alone.cap_stats.capped_tokens
+        assert mine.cap_stats.max_moved == pytest.approx(alone.cap_stats.max_moved, rel=1e-4)
+        assert mine.cap_stats.moved == pytest.approx(dict(alone.cap_stats.moved), rel=1e-4, abs=1e-6)
 
 
 def hooked_logits(
@@ -163,7 +163,7 @@ def hooked_logits(
                     "all": (0, 10**9),
                     "prompt": (0, len(prompt)),
                     "response": (len(prompt), 10**9),
-                }.get(op.where) or (turns[int(op.where[5:])], 10**9)
+                }.get(op.tokens) or (turns[int(op.tokens[5:])], 10**9)
                 for i in positions.tolist():
                     if not start <= i < stop:
                         continue
@@ -220,11 +220,11 @@ def test_every_family_equals_plain_hooks_on_the_untouched_model(
                 pooled = stream[layer][begin:].float().mean(0).numpy()
                 np.testing.assert_allclose(mine.pooled[layer], pooled, atol=1e-4, rtol=1e-4)
         if request.plan is not None and mine.token_ids:
-            assert mine.telemetry is not None
-            assert {k: v for k, v in mine.telemetry.fired.items() if v} == dict(fired)
+            assert mine.cap_stats is not None
+            assert {k: v for k, v in mine.cap_stats.fired.items() if v} == dict(fired)
             fed = len(rendered.token_ids) + len(mine.token_ids)
             extent = engine._queue(request).extent
-            assert mine.telemetry.tokens == tokens_acted_on(request.plan, extent, 0, fed)
+            assert mine.cap_stats.tokens == tokens_acted_on(request.plan, extent, 0, fed)
 
 
 def test_plain_requests_beside_plans_equal_the_model_never_touched_bit_for_bit(
@@ -246,10 +246,10 @@ def test_plain_requests_beside_plans_equal_the_model_never_touched_bit_for_bit(
     for request in requests:
         assert after[request.id].token_ids == before[request.id].token_ids
         assert all(torch.equal(a, b) for a, b in zip(seen[request.id], logits.of[request.id], strict=True))
-        telemetry = after[request.id].telemetry
-        assert telemetry is not None
-        assert telemetry.capped_tokens == 0
-        assert telemetry.tokens > 0
+        stats = after[request.id].cap_stats
+        assert stats is not None
+        assert stats.capped_tokens == 0
+        assert stats.tokens > 0
 
 
 def test_memory_that_runs_out_starts_rows_and_their_telemetry_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,7 +269,7 @@ def test_memory_that_runs_out_starts_rows_and_their_telemetry_anew(monkeypatch: 
     assert done.keys() == wanted.keys()
     for id, completion in done.items():
         assert completion.token_ids == wanted[id].token_ids
-        mine, other = completion.telemetry, wanted[id].telemetry
+        mine, other = completion.cap_stats, wanted[id].cap_stats
         assert (mine and (mine.tokens, mine.fired)) == (other and (other.tokens, other.fired))
 
 
@@ -289,15 +289,15 @@ def test_scores_equal_the_log_probabilities_of_plain_hooks(name: str) -> None:
         turns = tuple(span.start for span in rendered.spans)
         prompt, plan = rendered.token_ids, request.plan
         logits, _, _ = hooked_logits(loaded, prompt, request.continuation, plan, turns)
-        telemetry = done[request.id].telemetry
-        assert (telemetry is None) == (plan is None)
-        if plan is not None and telemetry is not None:
+        stats = done[request.id].cap_stats
+        assert (stats is None) == (plan is None)
+        if plan is not None and stats is not None:
             # The last token of a continuation is not fed.
             _, _, fired = hooked_logits(loaded, prompt, request.continuation[:-1], plan, turns)
-            assert {layer: count for layer, count in telemetry.fired.items() if count} == dict(fired)
+            assert {layer: count for layer, count in stats.fired.items() if count} == dict(fired)
             extent = TokenSpans(len(prompt), turns)
             fed = len(prompt) + len(request.continuation) - 1
-            assert telemetry.tokens == tokens_acted_on(plan, extent, 0, fed)
+            assert stats.tokens == tokens_acted_on(plan, extent, 0, fed)
         logprobs = logits.float().log_softmax(-1)
         wanted = logprobs[range(len(request.continuation)), request.continuation]
         np.testing.assert_allclose(done[request.id].logprobs, wanted, atol=1e-4)
@@ -397,8 +397,8 @@ def test_texts_that_stop_a_response_are_not_part_of_it() -> None:
             conversation(0),
             "of the model 'other'",
         ),
-        (Plan((Steer(0, np.ones(48), 1.0, where="turn:2"),)), conversation(0), "conversation of 2 messages"),
-        (Plan((Steer(0, np.ones(48), 1.0, where="turn:0"),)), (1, 2, 3), "prompt is token ids"),
+        (Plan((Steer(0, np.ones(48), 1.0, tokens="turn:2"),)), conversation(0), "conversation of 2 messages"),
+        (Plan((Steer(0, np.ones(48), 1.0, tokens="turn:0"),)), (1, 2, 3), "prompt is token ids"),
         ("cap", conversation(0), "carries a str"),
     ],
 )

@@ -121,9 +121,9 @@ def test_steps_of_any_kind_give_what_one_step_gives(seed, stages, tmp_path):
     v = rng.standard_normal((4, D)).astype(np.float32)
     plans = [
         Plan((Cap(0, v[0], floor=0.3), Cap(2, v[1], ceiling=0.1))),
-        Plan((Cap(1, v[2], floor=0.2, where="response"), Steer(1, v[0], strength=0.5, where="prompt"))),
-        Plan((Steer(0, v[3], strength=0.1, where="turn:1"),)),
-        Plan((Cap(1, v[0], floor=0.4), Cap(1, v[1], floor=0.4, where="turn:1"))),
+        Plan((Cap(1, v[2], floor=0.2, tokens="response"), Steer(1, v[0], strength=0.5, tokens="prompt"))),
+        Plan((Steer(0, v[3], strength=0.1, tokens="turn:1"),)),
+        Plan((Cap(1, v[0], floor=0.4), Cap(1, v[1], floor=0.4, tokens="turn:1"))),
     ]
     store = PlanStore(tmp_path)
     digests = [store.put(plan) for plan in plans]

@@ -128,7 +128,7 @@ def test_rows_of_a_recurrent_model_are_the_same_in_any_batch(model_type: str) ->
         alone = next(iter(TransformersEngine(model, max_batch=1).run([request])))
         mine = together[request.id]
         assert mine.token_ids == alone.token_ids
-        assert mine.telemetry == alone.telemetry
+        assert mine.cap_stats == alone.cap_stats
         if mine.pooled is not None:
             np.testing.assert_allclose(mine.pooled, alone.pooled, rtol=1e-3, atol=1e-4)
 

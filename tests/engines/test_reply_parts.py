@@ -149,7 +149,7 @@ def test_a_plan_acts_on_its_part_alone(
     direction /= np.linalg.norm(direction)
     # The last layer, so that no later token is moved by an earlier one.
     probe = Probe("p", 3, direction)
-    plan = Plan((Steer(3, direction, 0.5, where=where),))
+    plan = Plan((Steer(3, direction, 0.5, tokens=where),))
     plain, moved = (ask(engine, "all", probes=(probe,), plan=one) for one in (None, plan))
     n, m = plain.prompt_tokens, len(plain.token_ids)
     close = loaded.tokenizer.convert_tokens_to_ids("</think>")
@@ -169,29 +169,29 @@ def test_a_plan_acts_on_its_part_alone(
     online = ask(engine, "response", probes=(probe,), plan=plan)
     np.testing.assert_allclose(online.projections["p"], moved.projections["p"][n:], atol=1e-4)
     assert moved.plan_digest == plan.digest
-    assert moved.telemetry is not None
-    assert moved.telemetry.tokens == len(acted)
+    assert moved.cap_stats is not None
+    assert moved.cap_stats.tokens == len(acted)
 
 
 def test_caps_of_a_part_are_counted_there(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     say(monkeypatch, loaded, THOUGHT)
     direction = np.random.default_rng(1).standard_normal(loaded.d_model).astype(np.float32)
     plan = Plan(
-        (Cap(1, direction, floor=1e3, where="answer"), Cap(2, direction, floor=-1e6, where="thinking"))
+        (Cap(1, direction, floor=1e3, tokens="answer"), Cap(2, direction, floor=-1e6, tokens="thinking"))
     )
     done = ask(thinking(loaded), plan=plan)
     close = done.token_ids.index(loaded.tokenizer.convert_tokens_to_ids("</think>"))
     answer, thought = len(bounds(done, "answer")), close - bounds(done, "thinking").start
-    assert done.telemetry is not None
-    assert done.telemetry.fired == {1: answer, 2: 0}
-    assert done.telemetry.tokens == answer + thought
+    assert done.cap_stats is not None
+    assert done.cap_stats.fired == {1: answer, 2: 0}
+    assert done.cap_stats.tokens == answer + thought
 
 
 def test_a_gate_on_the_answer_acts_there_alone(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     say(monkeypatch, loaded, THOUGHT)
     direction = np.random.default_rng(1).standard_normal(loaded.d_model).astype(np.float32)
     direction /= np.linalg.norm(direction)
-    gate = Plan((Steer(3, direction, 0.5, where="answer"),))
+    gate = Plan((Steer(3, direction, 0.5, tokens="answer"),))
     probe = (Probe("p", 3, direction),)
     plain = ask(thinking(loaded), "response", probes=probe)
     gated = ask(thinking(loaded), "response", probes=probe, watch=lambda n, _: gate if n == 1 else None)
@@ -200,7 +200,7 @@ def test_a_gate_on_the_answer_acts_there_alone(loaded: LoadedModel, monkeypatch:
     wanted[list(bounds(plain, "answer"))] = 0.5
     np.testing.assert_allclose(shift, wanted, atol=1e-4)
     assert gated.gate is not None
-    assert (gated.gate.token, gated.gate.telemetry.tokens) == (2, len(bounds(plain, "answer")))
+    assert (gated.gate.token, gated.gate.cap_stats.tokens) == (2, len(bounds(plain, "answer")))
 
 
 def test_a_conversation_is_read_by_its_parts(loaded: LoadedModel) -> None:
@@ -220,7 +220,7 @@ def test_a_conversation_is_read_by_its_parts(loaded: LoadedModel) -> None:
     assert (asked.pooled, asked.token_count) == (None, 0)
     direction = np.random.default_rng(1).standard_normal(loaded.d_model).astype(np.float32)
     direction /= np.linalg.norm(direction)
-    plan = Plan((Steer(3, direction, 0.5, where="thinking"),))
+    plan = Plan((Steer(3, direction, 0.5, tokens="thinking"),))
     probe = (Probe("p", 3, direction),)
     for tokens, moved in (("thinking", 0.5), ("answer", 0.0)):
         plain, acted = (
@@ -246,7 +246,7 @@ def test_selections_that_there_are_not_are_refused(loaded: LoadedModel) -> None:
         ask(TransformersEngine(load_family(SHAPES["r1_distill"].family)), "tool_calls")
     direction = np.ones(plain.loaded.d_model, np.float32)
     with pytest.raises(EngineError, match="thinking of a reply"):
-        ask(plain, plan=Plan((Steer(1, direction, 0.1, where="thinking"),)))
+        ask(plain, plan=Plan((Steer(1, direction, 0.1, tokens="thinking"),)))
     with pytest.raises(EngineError, match="thinking tokens"):
         ask(engine, sampling=Sampling(max_thinking_tokens=0))
 

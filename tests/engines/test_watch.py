@@ -133,11 +133,11 @@ def test_a_gate_acts_from_the_next_token_on(name: str, own: bool) -> None:
     expected = np.stack([streams[layer].mean(0).numpy() for layer in range(loaded.n_layers)])
     np.testing.assert_allclose(done.pooled, expected, rtol=2e-3, atol=2e-3)  # pyright: ignore
     assert done.gate is not None and (done.gate.token, done.gate.plan_digest) == (4, gate.digest)
-    assert done.gate.telemetry.tokens == 5
+    assert done.gate.cap_stats.tokens == 5
     assert done.plan_digest == (None if base is None else base.digest)
-    assert (done.telemetry is None) == (base is None)
-    if done.telemetry is not None:
-        assert done.telemetry.tokens == prompt + 9
+    assert (done.cap_stats is None) == (base is None)
+    if done.cap_stats is not None:
+        assert done.cap_stats.tokens == prompt + 9
 
 
 def test_a_gates_caps_are_counted_from_the_gate_on() -> None:
@@ -146,9 +146,9 @@ def test_a_gates_caps_are_counted_from_the_gate_on() -> None:
     cap = Plan((Cap(1, direction(loaded, 6), floor=1e3),))
     done = one(engine, request(loaded, watch=Script({2: cap})))
     assert done.gate is not None
-    assert done.gate.telemetry.capped_tokens == done.gate.telemetry.tokens == 6
+    assert done.gate.cap_stats.capped_tokens == done.gate.cap_stats.tokens == 6
     late = one(engine, request(loaded, watch=Script({8: cap})))
-    assert late.gate is not None and late.gate.token == 9 and late.gate.telemetry.tokens == 0
+    assert late.gate is not None and late.gate.token == 9 and late.gate.cap_stats.tokens == 0
 
 
 def test_gates_of_one_batch_act_each_on_its_own_row() -> None:
@@ -172,9 +172,9 @@ def test_gates_of_one_batch_act_each_on_its_own_row() -> None:
         np.testing.assert_allclose(done.pooled, alone.pooled, rtol=1e-4, atol=1e-5)  # pyright: ignore
         assert (done.gate is None) == (alone.gate is None)
         if done.gate is not None and alone.gate is not None:
-            assert (done.gate.token, done.gate.telemetry.tokens) == (
+            assert (done.gate.token, done.gate.cap_stats.tokens) == (
                 alone.gate.token,
-                alone.gate.telemetry.tokens,
+                alone.gate.cap_stats.tokens,
             )
 
 
@@ -202,7 +202,7 @@ def test_what_a_watch_may_not_do_is_refused() -> None:
     engine = TransformersEngine(loaded)
     plan = Plan((Steer(1, direction(loaded, 3), 4.0),))
     wide = Plan((Steer(1, np.ones(loaded.d_model + 1), 4.0),))
-    prompt = Plan((Steer(1, direction(loaded, 3), 4.0, where="prompt"),))
+    prompt = Plan((Steer(1, direction(loaded, 3), 4.0, tokens="prompt"),))
     for answers, text in [
         ({0: plan, 2: plan}, "second plan"),
         ({1: "halt"}, "returned 'halt'"),
@@ -237,12 +237,12 @@ def test_the_last_token_passes_only_the_layers_that_are_read_or_acted_on() -> No
     assert passed == [steps + 1] * 2 + [steps] * (loaded.n_layers - 2)
     assert probed.token_ids == plain.token_ids
     assert len(probed.projections["axis"]) == steps
-    cap = Plan((Cap(2, direction(loaded, 3), floor=1e3, where="response"),))
+    cap = Plan((Cap(2, direction(loaded, 3), floor=1e3, tokens="response"),))
     passed[:] = [0] * loaded.n_layers
     capped = one(engine, request(loaded, capture=None, probes=probes, plan=cap))
     assert passed == [steps + 1] * 3 + [steps] * (loaded.n_layers - 3)
-    assert capped.telemetry is not None
-    assert (capped.telemetry.tokens, capped.telemetry.capped_tokens) == (steps, steps)
+    assert capped.cap_stats is not None
+    assert (capped.cap_stats.tokens, capped.cap_stats.capped_tokens) == (steps, steps)
     # Beside a row that goes on, a last token passes as the others do.
     longer = replace(LENGTH, max_new_tokens=steps + 3, min_new_tokens=steps + 3)
     passed[:] = [0] * loaded.n_layers

@@ -41,8 +41,8 @@ def trials(roles: int = 3, prompts: int = 2) -> Trials:
     return susceptibility_trials(corpus(), nearest_roles(found(), roles), prompts=prompts, max_new_tokens=5)
 
 
-def conditions(draws: int = 2) -> tuple[Condition, ...]:
-    return steering_conditions(found(), [-0.5, 0, 0.5], NORMS, draws=draws)
+def conditions(n_random: int = 2) -> tuple[Condition, ...]:
+    return steering_conditions(found(), [-0.5, 0, 0.5], NORMS, n_random=n_random)
 
 
 def test_every_trial_is_answered_under_every_condition_and_its_plan(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_every_trial_is_answered_under_every_condition_and_its_plan(tmp_path: Pa
             assert list(row["labels"]) == [rubric]
             assert (row["plan_tokens"] or 0) > 0 or digest is None
             assert row["perplexity"] is None or row["perplexity"] > 1
-    assert rows["random 0 at 0.5"].of == ("axis -0.5", "axis +0.5")
+    assert rows["random 0 at 0.5"].control_of == ("axis -0.5", "axis +0.5")
 
 
 def test_a_condition_draws_the_same_in_another_sweep(tmp_path: Path) -> None:

@@ -14,7 +14,16 @@ from personascope.errors import InteropError, StoreError
 from personascope.interop import export_capping_config, parse_experiment_id
 from personascope.interop._capping import import_capping_config, read_capping_config
 from personascope.interop._import import import_released
-from personascope.interventions import Ablate, BatchedPlans, Cap, Counters, Plan, PlanModel, PlanTable, Steer
+from personascope.interventions import (
+    Ablate,
+    BatchedPlans,
+    Cap,
+    CapCounters,
+    Plan,
+    PlanModel,
+    PlanTable,
+    Steer,
+)
 
 MODEL = PlanModel("some/model", "abc", 6, D)
 
@@ -22,7 +31,7 @@ MODEL = PlanModel("some/model", "abc", 6, D)
 def applied(plan: Plan, layer: int, hidden: torch.Tensor) -> torch.Tensor:
     """Return [tokens, d] after a plan's operations at a layer."""
     table = PlanTable([plan], response_only=False)
-    return BatchedPlans(table, [plan], Counters(1))(layer, hidden[None])[0]
+    return BatchedPlans(table, [plan], CapCounters(1))(layer, hidden[None])[0]
 
 
 def released_rule(hidden: torch.Tensor, vector: torch.Tensor, cap: float) -> torch.Tensor:
@@ -69,7 +78,7 @@ def test_ceilings_on_role_minus_default_become_floors_on_the_axis(path: Path) ->
     assert (plan.name, plan.model, plan.layers) == (ID, MODEL, (2, 3, 4))
     for op in plan.ops:
         assert isinstance(op, Cap)
-        assert (op.floor, op.ceiling, op.where) == (-(1.5 - op.layer), None, "all")
+        assert (op.floor, op.ceiling, op.tokens) == (-(1.5 - op.layer), None, "all")
         unit = made.axis[op.layer].float().numpy() / np.linalg.norm(made.axis[op.layer])
         assert float(op.direction @ unit) > 0.9999, "the plan's direction is the axis, not role - default"
 
@@ -193,7 +202,7 @@ V = np.random.default_rng(2).normal(size=(2, D))
         ((Steer(2, V[0], 1.0),), "x", "Steer at layer 2 is no cap"),
         ((Cap(1, V[0], floor=1.0), Ablate(2, V[0])), "x", "Ablate at layer 2 is no cap"),
         ((Cap(2, V[0], floor=-1.0, ceiling=1.0),), "x", "a floor of -1 and a ceiling of 1"),
-        ((Cap(2, V[0], floor=-1.0, where="response"),), "x", "acts on 'response'"),
+        ((Cap(2, V[0], floor=-1.0, tokens="response"),), "x", "acts on 'response'"),
         ((Cap(2, V[0], floor=-1.0),), "layers_2:4-p0.5", "means layers 2 to 3"),
         ((Cap(2, V[0], floor=-1.0), Cap(2, V[1], floor=-1.0)), "x", "along two directions"),
     ],

@@ -67,7 +67,7 @@ def test_several_directions_of_a_layer_are_added_up(tmp_path: Path) -> None:
         ((Steer(0, AXIS[0], 1.0),), "Steer at layer 0 cannot be a control vector: .*block 0"),
         ((Steer(2, AXIS[0], 1.0), Cap(3, AXIS[0], floor=0.0)), "Cap at layer 3"),
         ((Ablate(3, AXIS[0]),), "Ablate at layer 3"),
-        ((Steer(2, AXIS[0], 1.0, where="response"),), "acts on 'response'"),
+        ((Steer(2, AXIS[0], 1.0, tokens="response"),), "acts on 'response'"),
     ],
 )
 def test_what_llama_cpp_cannot_do_is_refused_by_name(ops, said: str, tmp_path: Path) -> None:

@@ -285,8 +285,8 @@ def test_the_axis_is_steered_along_toward_the_assistant(tmp_path: Path) -> None:
     assert isinstance(op, Steer) and op.layer == 3 and op.amount == 10.0
     unit = found.axis[3].double() / found.axis[3].double().norm()
     np.testing.assert_allclose(op.direction, unit, atol=1e-6)
-    both = found.axis_plan((2, 4), -2.0, norm={2: 1.0, 4: 3.0}, where="response")
-    assert [(o.layer, o.amount, o.where) for o in both.ops] == [(2, -2.0, "response"), (4, -6.0, "response")]
+    both = found.axis_plan((2, 4), -2.0, norm={2: 1.0, 4: 3.0}, tokens="response")
+    assert [(o.layer, o.amount, o.tokens) for o in both.ops] == [(2, -2.0, "response"), (4, -6.0, "response")]
     assert found.axis_plan(1, 5.0).ops[0].amount == 5.0
     for layers, norm, said in (
         (6, 1.0, "no layer 6"),

@@ -238,11 +238,11 @@ def write(folder: Path, value: Any) -> Path:
 
 @pytest.mark.parametrize("name", EXPORTS)
 def test_exports(tmp_path: Path, name: str) -> None:
-    value, id, conversation, mended = EXPORTS[name]
+    value, id, conversation, repairs = EXPORTS[name]
     (found,) = read_transcripts(write(tmp_path, [value]))
     assert isinstance(found, Transcript), found
     assert found.conversation == conversation
-    assert found.mended == mended
+    assert found.repairs == repairs
     assert found.id == (f"x.json:{id}" if id else "x.json")
     (alone,) = read_transcripts(write(tmp_path, value))
     assert isinstance(alone, Transcript) and alone.conversation == conversation

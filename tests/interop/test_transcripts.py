@@ -1,4 +1,4 @@
-"""Transcripts in the shapes and files in which they come, whole, mended and broken."""
+"""Transcripts in the shapes and files in which they come, whole, repaired and broken."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_every_shape_alone_in_a_list_and_in_lines(tmp_path: Path, entry: Any, fo
     else:
         found = read(put(tmp_path, "chats.jsonl", "\n".join([json.dumps(entry)] * 3) + "\n\n"))
     assert [t.conversation for t in found] == [TEA] * (1 if form == "alone" else 3)  # type: ignore[union-attr]
-    assert all(t.mended == "" for t in found)  # type: ignore[union-attr]
+    assert all(t.repairs == "" for t in found)  # type: ignore[union-attr]
 
 
 def test_the_released_format_keeps_its_metadata(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_what_is_no_turn_is_left_out_and_said(tmp_path: Path) -> None:
         ("user", "And this?"),
         ("assistant", "I cannot say."),
     ]
-    assert found.mended == (
+    assert found.repairs == (
         "1 tool message left out; the tool calls of 1 message left out; the reasoning of 1 message kept "
         "apart; 1 part that is no text left out"
     )
@@ -188,7 +188,7 @@ REASONED = [
 def test_reasoning_is_never_counted_as_the_reply(reply: dict, tmp_path: Path) -> None:
     found = one(put(tmp_path, "talk.json", [{"role": "user", "content": "Well?"}, reply]))
     assert found.conversation == (Message("user", "Well?"), Message("assistant", "Yes.", reasoning="Hm, hm."))
-    assert found.mended == "the reasoning of 1 message kept apart"
+    assert found.repairs == "the reasoning of 1 message kept apart"
 
 
 def test_a_tag_in_mid_text_or_of_a_user_is_text(tmp_path: Path) -> None:
@@ -198,18 +198,18 @@ def test_a_tag_in_mid_text_or_of_a_user_is_text(tmp_path: Path) -> None:
     ]
     found = one(put(tmp_path, "talk.json", said))
     assert [(m.content, m.reasoning) for m in found.conversation] == [(m["content"], "") for m in said]
-    assert found.mended == ""
+    assert found.repairs == ""
 
 
 def test_a_reply_that_never_left_thinking_has_no_text(tmp_path: Path) -> None:
     said = [{"role": "user", "content": "Well?"}, {"role": "assistant", "content": "<think>\nHm, hm"}]
     found = one(put(tmp_path, "talk.json", said))
     assert found.conversation[1] == Message("assistant", "", reasoning="Hm, hm")
-    assert found.mended == "the reasoning of 1 message kept apart"
+    assert found.repairs == "the reasoning of 1 message kept apart"
 
 
 @pytest.mark.parametrize(
-    ("said", "roles", "mended"),
+    ("said", "roles", "repairs"),
     [
         (
             [("assistant", "Hi."), ("user", "a"), ("assistant", "b")],
@@ -227,11 +227,11 @@ def test_a_reply_that_never_left_thinking_has_no_text(tmp_path: Path) -> None:
         ([("developer", " a "), ("human", " b")], "su", ""),
     ],
 )
-def test_turns_are_put_in_order(said: list[tuple[str, str]], roles: str, mended: str) -> None:
+def test_turns_are_put_in_order(said: list[tuple[str, str]], roles: str, repairs: str) -> None:
     found = only([{"role": role, "content": text} for role, text in said], file="x")
     assert isinstance(found, Transcript)
     assert "".join(message.role[0] for message in found.conversation) == roles
-    assert mended in found.mended and bool(found.mended) == bool(mended)
+    assert repairs in found.repairs and bool(found.repairs) == bool(repairs)
 
 
 def test_texts_are_not_touched() -> None:
@@ -424,7 +424,7 @@ def test_no_word_after_the_first_question_is_lost(said: list[tuple[str, str]]) -
     assert "".join("".join(m.content.split("\n\n")) for m in found.conversation) == "".join(
         "".join(text.split("\n\n")) for _, text in said[asked:]
     ) or any("\n" in text for _, text in said)
-    assert bool(found.mended) == (asked > 0 or len(found.conversation) < len(said) - asked)
+    assert bool(found.repairs) == (asked > 0 or len(found.conversation) < len(said) - asked)
 
 
 def inspect_log(samples: list[Any], status: str = "success") -> Any:
@@ -484,7 +484,7 @@ def test_logs_of_inspect(tmp_path: Path, kind: str) -> None:
     assert first.conversation == (TEA[0], Message("assistant", "Yes, please. " * 400, reasoning="Hm."))
     assert first.metadata["scores"] == {"polite": 1.0} and first.metadata["sample_metadata"] == {"cup": 2}
     assert (first.metadata["epoch"], first.metadata["model"]) == (1, "mockllm/model")
-    assert "1 tool message" in first.mended and "reasoning of 1" in first.mended
+    assert "1 tool message" in first.repairs and "reasoning of 1" in first.repairs
     assert isinstance(second, Unreadable) and second.reason == "has no messages"
     assert isinstance(third, Transcript) and third.id == f"log.{kind}:two/2"
 

@@ -7,7 +7,7 @@ from scipy.optimize import minimize
 
 from personascope.interventions import Ablate, Cap, Op, Plan, Steer, TokenSpans
 
-WHERES = ("all", "prompt", "response")
+PARTS = ("all", "prompt", "response")
 
 
 def unit(rng: np.random.Generator, d: int) -> np.ndarray:
@@ -15,20 +15,20 @@ def unit(rng: np.random.Generator, d: int) -> np.ndarray:
     return v / np.linalg.norm(v)
 
 
-def random_op(rng: np.random.Generator, layer: int, d: int, *, where: str = "all") -> Op:
+def random_op(rng: np.random.Generator, layer: int, d: int, *, tokens: str = "all") -> Op:
     kind = rng.integers(3)
     if kind == 0:
-        return Steer(layer, unit(rng, d), float(rng.normal()), 3.0, where)
+        return Steer(layer, unit(rng, d), float(rng.normal()), 3.0, tokens)
     if kind == 1:
-        return Ablate(layer, unit(rng, d), float(rng.normal()), where)
+        return Ablate(layer, unit(rng, d), float(rng.normal()), tokens)
     low, high = sorted(rng.normal(size=2).tolist())
-    return Cap(layer, unit(rng, d), *[(low, None), (None, high), (low, high)][rng.integers(3)], where)
+    return Cap(layer, unit(rng, d), *[(low, None), (None, high), (low, high)][rng.integers(3)], tokens)
 
 
-def random_plan(rng: np.random.Generator, layers: int, d: int, n_ops: int, wheres: tuple[str, ...]) -> Plan:
+def random_plan(rng: np.random.Generator, layers: int, d: int, n_ops: int, parts: tuple[str, ...]) -> Plan:
     return Plan(
         tuple(
-            random_op(rng, int(rng.integers(layers)), d, where=str(rng.choice(wheres))) for _ in range(n_ops)
+            random_op(rng, int(rng.integers(layers)), d, tokens=str(rng.choice(parts))) for _ in range(n_ops)
         )
     )
 
@@ -38,7 +38,7 @@ def apply_plainly(plan: Plan, layer: int, h: np.ndarray, position: int, extent: 
     h = h.astype(np.float64)
 
     def acts(op: Op) -> bool:
-        start, stop = extent.bounds(op.where)
+        start, stop = extent.bounds(op.tokens)
         return start <= position < stop
 
     for stage in plan.stages(layer):

@@ -12,8 +12,8 @@ from personascope.interventions import (
     Ablate,
     BatchedPlans,
     Cap,
-    Counters,
-    FlatCounters,
+    CapCounters,
+    PackedCapCounters,
     PackedPlans,
     Plan,
     PlanTable,
@@ -35,11 +35,11 @@ def drawn_plan(rng: np.random.Generator) -> Plan:
             v = rng.standard_normal(D).astype(np.float32)
             kind = int(rng.integers(3))
             if kind == 0:
-                ops.append(Steer(layer, v, strength=float(rng.normal()), where=where()))
+                ops.append(Steer(layer, v, strength=float(rng.normal()), tokens=where()))
             elif kind == 1:
-                ops.append(Ablate(layer, v, to=float(rng.normal()), where=where()))
+                ops.append(Ablate(layer, v, to=float(rng.normal()), tokens=where()))
             else:
-                ops.append(Cap(layer, v, floor=float(rng.normal()), where=where()))
+                ops.append(Cap(layer, v, floor=float(rng.normal()), tokens=where()))
     return Plan(tuple(ops) or (Cap(0, np.ones(D, np.float32), floor=0.0),))
 
 
@@ -64,11 +64,11 @@ def test_flat_tokens_equal_padded_rows(seed, pair, dtype):
         for n, plan in enumerate(chosen)
         if plan is not None
     ]
-    counters = FlatCounters(total + 3, device)
+    counters = PackedCapCounters(total + 3, device)
     flat = PackedPlans(counters, device)
     flat.begin(segments, [])
 
-    lone = Counters(5)
+    lone = CapCounters(5)
     table = PlanTable(list({p.digest: p for p in plans}.values()), response_only=False)
     padded = BatchedPlans(table, chosen, lone, extents)
     places = torch.arange(width)[None, :] + torch.tensor(starts)[:, None]
@@ -104,7 +104,7 @@ def test_flat_tokens_equal_padded_rows(seed, pair, dtype):
     for n, plan in enumerate(chosen):
         if plan is None:
             continue
-        a, b = counters.tally(n + 1, 0), lone.tally(n, 0)
+        a, b = counters.counts(n + 1, 0), lone.counts(n, 0)
         if dtype == torch.float32:
             assert a.capped == b.capped
             assert {k: v for k, v in a.fired.items() if v} == {k: v for k, v in b.fired.items() if v}
@@ -115,7 +115,7 @@ def test_counts_of_many_layers_do_not_disturb_each_other():
     v = np.eye(D, dtype=np.float32)
     wide = Plan((Cap(0, v[0], floor=9.0), Cap(0, v[1] + v[0], floor=9.0), Cap(1, v[2], floor=9.0)))
     late = Plan((Cap(1, v[3], floor=9.0),))
-    counters = FlatCounters(8, torch.device("cpu"))
+    counters = PackedCapCounters(8, torch.device("cpu"))
     flat = PackedPlans(counters, torch.device("cpu"))
     extent = TokenSpans(1)
     segments = [Segment(wide, extent, 1, 4, 0, 2, 0), Segment(late, extent, 2, 4, 2, 3, 5)]
@@ -124,8 +124,8 @@ def test_counts_of_many_layers_do_not_disturb_each_other():
         for layer in (0, 1):
             flat(layer, torch.zeros(6, D), torch.zeros(6, D))
         counters.finish()
-    assert (counters.tally(1, 0).capped, counters.tally(2, 0).capped) == (6, 6)
-    assert counters.tally(2, 0).fired[1] == 6
+    assert (counters.counts(1, 0).capped, counters.counts(2, 0).capped) == (6, 6)
+    assert counters.counts(2, 0).fired[1] == 6
     counters.grow(200)
     counters.clear(1)
-    assert (counters.tally(1, 0).capped, counters.tally(2, 0).capped) == (0, 6)
+    assert (counters.counts(1, 0).capped, counters.counts(2, 0).capped) == (0, 6)

@@ -13,8 +13,8 @@ from personascope.interventions import (
     Ablate,
     BatchedPlans,
     Cap,
+    CapCounters,
     CapStats,
-    Counters,
     Plan,
     PlanTable,
     Steer,
@@ -31,9 +31,9 @@ def run(
     hidden: torch.Tensor,
     layer: int,
     extents: list[TokenSpans] | None = None,
-) -> tuple[torch.Tensor, Counters]:
+) -> tuple[torch.Tensor, CapCounters]:
     distinct = {plan.digest: plan for plan in plans if plan is not None}
-    counters = Counters(len(plans))
+    counters = CapCounters(len(plans))
     table = PlanTable(list(distinct.values()), response_only=extents is None)
     edit = BatchedPlans(table, plans, counters, extents)
     if extents is not None:
@@ -106,7 +106,7 @@ def test_caps_hold_touch_nothing_else_and_go_the_shortest_way(case: tuple[list[C
         wanted = nearest(before[place], caps)
         error = np.linalg.norm(after[place] - wanted)
         assert error <= room[place] * 4 + 2e-5 * (1 + np.linalg.norm(wanted))
-    total = sum(counters.tally(row, 0).capped for row in range(hidden.shape[0]))
+    total = sum(counters.counts(row, 0).capped for row in range(hidden.shape[0]))
     assert total >= (np.linalg.norm(move, axis=-1) > room).sum()
 
 
@@ -117,8 +117,8 @@ def test_a_token_above_the_floor_keeps_every_bit_even_the_sign_of_zero(dtype: to
     width = torch.int32 if dtype == torch.float32 else torch.int16
     assert torch.equal(out[0, 0].view(width), hidden[0, 0].view(width))
     torch.testing.assert_close(out[0, 1].float(), torch.tensor([0.0, 1.0, 0.0, 1e-3]), atol=1e-6, rtol=1e-3)
-    tally = counters.tally(0, 2)
-    assert (tally.capped, tally.fired, tally.moved, tally.greatest) == (1, {0: 1}, {0: 6.0}, 6.0)
+    counts = counters.counts(0, 2)
+    assert (counts.capped, counts.fired, counts.moved, counts.greatest) == (1, {0: 1}, {0: 6.0}, 6.0)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -132,7 +132,7 @@ def test_every_row_gets_its_own_plan_at_its_own_tokens(seed: int) -> None:
     ]
     plans[5] = plans[0]
     # Two caps next to each other hold together, each at its own tokens.
-    plans[8] = Plan((Cap(1, unit(rng, d), floor=1.0), Cap(1, unit(rng, d), ceiling=-0.5, where="response")))
+    plans[8] = Plan((Cap(1, unit(rng, d), floor=1.0), Cap(1, unit(rng, d), ceiling=-0.5, tokens="response")))
     extents = [TokenSpans(int(rng.integers(1, tokens)), (0, int(rng.integers(0, 3)))) for _ in range(rows)]
     for layer in range(layers):
         hidden = torch.from_numpy(rng.normal(size=(rows, tokens, d))).float()
@@ -158,7 +158,7 @@ def test_rows_do_not_depend_on_who_runs_beside_them() -> None:
 
 def test_the_response_table_leaves_operations_on_the_prompt_out() -> None:
     v = np.eye(4)[0]
-    plan = Plan((Steer(0, v, 1.0, where="prompt"), Ablate(1, v, where="prompt"), Steer(1, v, 2.0)))
+    plan = Plan((Steer(0, v, 1.0, tokens="prompt"), Ablate(1, v, tokens="prompt"), Steer(1, v, 2.0)))
     table = PlanTable([plan], response_only=True)
     assert table.layers == {1}
     hidden = torch.zeros(1, 1, 4)
@@ -173,15 +173,15 @@ def test_operations_of_a_layer_act_in_order() -> None:
     hidden = torch.zeros(2, 1, 3)
     out, counters = run([capped_last, steered_last], hidden, 0)
     assert out[:, 0, 0].tolist() == [0.0, -5.0]
-    assert [counters.tally(row, 1).capped for row in (0, 1)] == [1, 0]
+    assert [counters.counts(row, 1).capped for row in (0, 1)] == [1, 0]
 
 
 def test_tokens_acted_on_counts_overlapping_parts_once() -> None:
     v = np.eye(3)[0]
-    plan = Plan((Steer(0, v, 1.0, where="turn:1"), Cap(1, v, floor=0.0, where="response")))
+    plan = Plan((Steer(0, v, 1.0, tokens="turn:1"), Cap(1, v, floor=0.0, tokens="response")))
     assert tokens_acted_on(plan, TokenSpans(6, (0, 4)), 0, 10) == 6
     assert tokens_acted_on(plan, TokenSpans(6, (0, 4)), 5, 10) == 5
-    assert tokens_acted_on(Plan((Steer(0, v, 1.0, where="prompt"),)), TokenSpans(6), 2, 10) == 4
+    assert tokens_acted_on(Plan((Steer(0, v, 1.0, tokens="prompt"),)), TokenSpans(6), 2, 10) == 4
 
 
 def test_the_firing_share_of_nothing_is_zero() -> None:
@@ -200,4 +200,4 @@ def test_two_copies_of_a_direction_that_differ_by_rounding_still_hold_together()
     along = out.double().numpy() @ v
     room = ROUNDOFF[torch.float32] * 8 * np.linalg.norm(hidden.numpy(), axis=-1)
     assert (np.abs(along - 1.0) <= room + 1e-6).all()
-    assert counters.tally(0, 16).capped == 16
+    assert counters.counts(0, 16).capped == 16

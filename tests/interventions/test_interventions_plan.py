@@ -17,7 +17,7 @@ W = np.array([0.0, 1.0, 0.0])
 
 def plan() -> Plan:
     return Plan(
-        (Steer(2, V, -0.25, 8.0), Cap(4, W, floor=1.5, where="response")), PlanModel("m", "r1", 6, 3), "p"
+        (Steer(2, V, -0.25, 8.0), Cap(4, W, floor=1.5, tokens="response")), PlanModel("m", "r1", 6, 3), "p"
     )
 
 
@@ -39,8 +39,8 @@ def plan() -> Plan:
         (lambda: Ablate(0, V, float("nan")), "to nan"),
         (lambda: Cap(0, V), "no bound"),
         (lambda: Cap(0, V, floor=2.0, ceiling=1.0), "floor of 2.0 above its ceiling of 1.0"),
-        (lambda: Cap(0, V, floor=0.0, where="reply"), "acts on 'reply'"),
-        (lambda: Cap(0, V, floor=0.0, where="turn:-1"), "acts on 'turn:-1'"),
+        (lambda: Cap(0, V, floor=0.0, tokens="reply"), "acts on 'reply'"),
+        (lambda: Cap(0, V, floor=0.0, tokens="turn:-1"), "acts on 'turn:-1'"),
         (lambda: Plan(()), "no operation"),
         (lambda: Plan(("steer",)), "holds str"),  # pyright: ignore
         (lambda: Plan((Steer(0, V, 1.0), Steer(1, np.ones(4), 1.0))), "3, 4 wide"),
@@ -59,8 +59,8 @@ def plan() -> Plan:
         (lambda: Cap(0, V, ceiling=-1e300), r"ceiling -1e\+300"),
         (lambda: Ablate(0, V, to=4e38), r"to 4e\+38"),
         (lambda: Steer(10**400, V, 1.0), "the layer 1000.* ..."),
-        (lambda: Cap(0, V, floor=0.0, where="turn:" + "1" * 5000), "acts on 'turn:111.* ..."),
-        (lambda: Cap(0, V, floor=0.0, where="turn:\u0661"), "acts on"),
+        (lambda: Cap(0, V, floor=0.0, tokens="turn:" + "1" * 5000), "acts on 'turn:111.* ..."),
+        (lambda: Cap(0, V, floor=0.0, tokens="turn:\u0661"), "acts on"),
         (lambda: Plan((Steer(0, V, 1.0),), None, "\ud800"), r"the plan has the name '\\ud800'"),
         (lambda: Plan((Steer(0, V, 1.0),), None, 3), "the plan has the name 3"),  # pyright: ignore
         (lambda: PlanModel("m", 3, 6, 3), "the revision 3"),  # pyright: ignore
@@ -114,13 +114,13 @@ def test_the_digest_tells_what_changes_an_activation_and_nothing_else() -> None:
         Plan((Steer(3, V, -0.25, 8.0), base.ops[1])),
         Plan((Steer(2, W, -0.25, 8.0), base.ops[1])),
         Plan((base.ops[0], Cap(4, W, floor=1.5))),
-        Plan((base.ops[0], Cap(4, W, ceiling=1.5, where="response"))),
+        Plan((base.ops[0], Cap(4, W, ceiling=1.5, tokens="response"))),
     ]
     assert len({p.digest for p in [base, *changed]}) == len(changed) + 1
 
 
 def test_explanations_name_layers_amounts_bounds_and_places() -> None:
-    text = (plan() + Plan((Cap(4, V, ceiling=9.0), Ablate(0, W, where="turn:2")))).explain()
+    text = (plan() + Plan((Cap(4, V, ceiling=9.0), Ablate(0, W, tokens="turn:2")))).explain()
     assert "layer 2: add -2 (-0.25 of the norm 8) along the direction, at every token." in text
     assert "layer 4: hold the projection on the direction at or above 1.5, at the response's tokens." in text
     assert "at or below 9, at every token" in text

@@ -20,7 +20,7 @@ def plans() -> list[Plan]:
     v = [rng.standard_normal(48) for _ in range(5)]
     return [
         Plan((Steer(1, v[0], 0.5, 4.0), Cap(2, v[1], floor=0.4))),
-        Plan((Steer(1, v[0], 3.0, where="prompt"), Cap(2, v[1], ceiling=-0.4, where="response"))),
+        Plan((Steer(1, v[0], 3.0, tokens="prompt"), Cap(2, v[1], ceiling=-0.4, tokens="response"))),
         Plan((Cap(0, v[2], floor=0.5), Cap(0, v[3], floor=0.5), Ablate(3, v[4]))),
     ]
 
@@ -50,10 +50,10 @@ def test_generate_under_a_plan_equals_the_engine(number: int, use_cache: bool) -
     for row in range(len(PROMPTS)):
         mine = wanted[str(row)]
         assert out[row, width:].tolist() == list(mine.token_ids)
-        assert mine.telemetry is not None
-        assert state.telemetry[row].fired == mine.telemetry.fired
-        assert state.telemetry[row].tokens == mine.telemetry.tokens
-        assert state.telemetry[row].capped_tokens == mine.telemetry.capped_tokens
+        assert mine.cap_stats is not None
+        assert state.cap_stats[row].fired == mine.cap_stats.fired
+        assert state.cap_stats[row].tokens == mine.cap_stats.tokens
+        assert state.cap_stats[row].capped_tokens == mine.cap_stats.capped_tokens
 
 
 def test_the_model_is_as_before_when_the_block_ends_also_by_an_error() -> None:
@@ -79,7 +79,7 @@ def test_a_model_that_the_user_already_has_needs_nothing_else() -> None:
         with steered(model, plan) as state:
             during = model(input_ids=ids).logits
     assert not torch.allclose(before, during)
-    assert [t.tokens for t in state.telemetry] == [len(PROMPTS[0])]
+    assert [t.tokens for t in state.cap_stats] == [len(PROMPTS[0])]
 
 
 def test_a_plan_that_does_not_fit_is_refused_by_name() -> None:
@@ -88,7 +88,7 @@ def test_a_plan_that_does_not_fit_is_refused_by_name() -> None:
         (Plan((Steer(9, np.ones(48), 1.0),)), "layer 9"),
         (Plan((Steer(0, np.ones(8), 1.0),)), "width 8"),
         (Plan((Steer(0, np.ones(48), 1.0),), PlanModel("qwen", "abc", 5, 48)), "of the model 'qwen'"),
-        (Plan((Steer(0, np.ones(48), 1.0, where="turn:1"),)), "turn:1"),
+        (Plan((Steer(0, np.ones(48), 1.0, tokens="turn:1"),)), "turn:1"),
     ]:
         with pytest.raises(InterventionError, match=text), loaded.steered(plan):
             pass

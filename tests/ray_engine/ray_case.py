@@ -52,9 +52,9 @@ def check_same(got: dict[str, Completion], want: dict[str, Completion]) -> None:
         assert (a.token_ids, a.text, a.finish_reason) == (b.token_ids, b.text, b.finish_reason)
         assert (a.prompt_tokens, a.token_count) == (b.prompt_tokens, b.token_count)
         assert a.plan_digest == b.plan_digest
-        assert (a.telemetry is None) == (b.telemetry is None)
-        if a.telemetry is not None and b.telemetry is not None:
-            assert (a.telemetry.tokens, a.telemetry.fired) == (b.telemetry.tokens, b.telemetry.fired)
+        assert (a.cap_stats is None) == (b.cap_stats is None)
+        if a.cap_stats is not None and b.cap_stats is not None:
+            assert (a.cap_stats.tokens, a.cap_stats.fired) == (b.cap_stats.tokens, b.cap_stats.fired)
         assert (a.pooled is None) == (b.pooled is None)
         if a.pooled is not None and b.pooled is not None:
             assert a.pooled.dtype == np.float32 and a.pooled.shape == b.pooled.shape

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from personascope.dynamics import Dialogue, DriftRun, Exchange
+from personascope.dynamics import Dialogue, DriftRun, Turn
 from personascope.errors import StoreError, UsageError
 from personascope.report import Brief, write_cases_page
 
@@ -27,19 +27,19 @@ DIGEST = "ab" * 32
 VOID = {"meta", "img", "br", "line", "path"}
 
 
-def exchange(turn: int, position: float, *, reply: str = "", user: str = "", **options) -> Exchange:
+def a_turn(turn: int, position: float, *, reply: str = "", user: str = "", **options) -> Turn:
     projections = ZERO + position * (ONE - ZERO)
     said = reply or f"Reply {turn}."
     asked = user or f"Message {turn}?"
-    return Exchange(turn, asked, said, 7, "stop", projections, np.zeros(7), **options)
+    return Turn(turn, asked, said, 7, "stop", projections, np.zeros(7), **options)
 
 
 def dialogue(id: str, positions: list[float], ended: str | None = "turns", **options) -> Dialogue:
     domain, persona, topic = id.split("/")
     plan = options.pop("plan", None)
     acted = {"plan": plan, "plan_tokens": 40, "capped_tokens": 10} if plan else {}
-    exchanges = tuple(exchange(turn, at, **acted) for turn, at in enumerate(positions))
-    return Dialogue(id, domain, persona, topic, 0, exchanges, ended, **options)  # pyright: ignore
+    turns = tuple(a_turn(turn, at, **acted) for turn, at in enumerate(positions))
+    return Dialogue(id, domain, persona, topic, 0, turns, ended, **options)  # pyright: ignore
 
 
 def drift(*dialogues: Dialogue, layer: int = 1, turns: int = 3, model: str = "acme/one") -> DriftRun:
@@ -126,7 +126,7 @@ def test_the_chart_is_well_formed_and_has_a_mark_for_every_reply(tmp_path) -> No
     plain, planned = two()
     gap = replace(
         plain.dialogues[0],
-        exchanges=tuple(exchange(turn, at) for turn, at in enumerate([0.9, math.nan, -0.2])),
+        turns=tuple(a_turn(turn, at) for turn, at in enumerate([0.9, math.nan, -0.2])),
     )
     write_cases_page(tmp_path / "cases.html", replace(plain, dialogues=(gap,)), planned)
     text = (tmp_path / "cases.html").read_text(encoding="utf-8")
@@ -138,8 +138,8 @@ def test_the_chart_is_well_formed_and_has_a_mark_for_every_reply(tmp_path) -> No
     assert (path.get("d") or "").count("M") == 2
     heights = [float(mark.get("cy") or 0) for mark in circles]
     assert heights[0] < heights[1]
-    assert {title.text for title in charts[0].iter("title")} >= {"no plan, exchange 1: +0.90"}
-    # At exchange 2 only the second run has a position: the mean rests on the others.
+    assert {title.text for title in charts[0].iter("title")} >= {"no plan, turn 1: +0.90"}
+    # At turn 2 only the second run has a position: the mean rests on the others.
     assert "Mean difference over 2 replies" in text
 
 
@@ -151,7 +151,7 @@ def test_hostile_text_is_no_markup_and_nothing_is_loaded(tmp_path) -> None:
         HOSTILE,
         HOSTILE,
         0,
-        (exchange(0, 0.5, reply=HOSTILE, user=HOSTILE), exchange(1, 0.5, reply="%%STYLE%% \ud800 \u202e")),
+        (a_turn(0, 0.5, reply=HOSTILE, user=HOSTILE), a_turn(1, 0.5, reply="%%STYLE%% \ud800 \u202e")),
         None,
         problem=HOSTILE,
     )
@@ -177,7 +177,7 @@ def test_what_is_missing_or_unfinished_is_said(tmp_path) -> None:
     short = dialogue("a/p/one", [0.6], None, problem="the auditor gave no answer")
     made = page(tmp_path, plain, drift(short, dialogue("a/p/three", [0.1])))
     warnings = " ".join(made.words)
-    assert "a/p/one is unfinished in the run “with the plan”, 1 of 3 exchanges: the auditor gave" in warnings
+    assert "a/p/one is unfinished in the run “with the plan”, 1 of 3 turns: the auditor gave" in warnings
     assert "a/p/two is missing from the run “with the plan”." in warnings
     assert "a/p/three is missing from the run “no plan”." in warnings
     assert len(made.of("p", "warning")) == 3
@@ -190,10 +190,10 @@ def test_what_is_missing_or_unfinished_is_said(tmp_path) -> None:
 def test_other_user_turns_and_another_model_are_said(tmp_path) -> None:
     plain, _ = two()
     first = plain.dialogues[0]
-    turned = (first.exchanges[0], exchange(1, 0.2, user="Something else"), *first.exchanges[2:])
-    planned = drift(replace(first, exchanges=turned), plain.dialogues[1], model="acme/two")
+    turned = (first.turns[0], a_turn(1, 0.2, user="Something else"), *first.turns[2:])
+    planned = drift(replace(first, turns=turned), plain.dialogues[1], model="acme/two")
     made = page(tmp_path, plain, planned)
-    assert "the user's messages differ from exchange 2 on" in made.text
+    assert "the user's messages differ from turn 2 on" in made.text
     assert "different models: acme/one and acme/two" in made.text
     assert "Something else" in made.text and made.text.count("Message 1?") == 2
 
@@ -201,11 +201,11 @@ def test_other_user_turns_and_another_model_are_said(tmp_path) -> None:
 def test_endings_alarms_and_empty_replies_are_told(tmp_path) -> None:
     plain, planned = two()
     odd = (
-        replace(exchange(0, 0.5), finish_reason="length"),
-        replace(exchange(1, 0.5), finish_reason="alarm", alarm=4),
-        replace(exchange(2, math.nan), reply=" ", token_count=0),
+        replace(a_turn(0, 0.5), finish_reason="length"),
+        replace(a_turn(1, 0.5), finish_reason="alarm", alarm=4),
+        replace(a_turn(2, math.nan), reply=" ", token_count=0),
     )
-    made = page(tmp_path, replace(plain, dialogues=(replace(plain.dialogues[0], exchanges=odd),)), planned)
+    made = page(tmp_path, replace(plain, dialogues=(replace(plain.dialogues[0], turns=odd),)), planned)
     for words in ("cut at the limit", "ended by the monitor", "alarm at token 4", "The reply is empty."):
         assert words in made.text
     assert any(a.get("aria-label") == "position \u2013" for _, a in made.tags)
@@ -214,14 +214,14 @@ def test_endings_alarms_and_empty_replies_are_told(tmp_path) -> None:
 def test_a_dialogue_without_exchanges_and_nothing_to_compare(tmp_path) -> None:
     made = page(tmp_path, drift(dialogue("a/p/one", [], None)), drift(dialogue("a/p/one", [], None)))
     assert "nothing can be compared" in made.text
-    assert "0 exchanges" in made.text
+    assert "0 turns" in made.text
     with pytest.raises(UsageError, match="has a dialogue"):
         page(tmp_path, drift(), drift())
 
 
 def test_positions_that_cannot_be_compared_are_refused(tmp_path) -> None:
     plain, planned = two()
-    for other in (replace(planned, layer=2), replace(planned, zero=ZERO + 1)):
+    for other in (replace(planned, layer=2), replace(planned, mean_role_projection=ZERO + 1)):
         with pytest.raises(UsageError, match="read at layer 1"):
             page(tmp_path, plain, other)
     assert not list(tmp_path.iterdir())
@@ -241,7 +241,7 @@ def test_many_dialogues_are_folded_away(tmp_path) -> None:
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 def test_chromium_draws_the_page(tmp_path) -> None:
     plain, planned = two()
-    first = replace(plain.dialogues[0], exchanges=(exchange(0, 0.4, reply=HOSTILE),))
+    first = replace(plain.dialogues[0], turns=(a_turn(0, 0.4, reply=HOSTILE),))
     path = write_cases_page(tmp_path / "cases.html", replace(plain, dialogues=(first,)), planned)
     picture = tmp_path / "cases.png"
     assert CHROMIUM

@@ -45,7 +45,7 @@ def line(name: str, start: float, count: int = 6) -> TrajectoryLine:
 
 def trajectory() -> TrajectoryData:
     lines = [line("coding", 1.0), line("writing", 0.99), line("therapy", 0.7, 3), line("$a_b$ cooking", 0.68)]
-    return TrajectoryData(lines, "Made up", ("therapy: exchanges dropped because of this and that: 4 (9).",))
+    return TrajectoryData(lines, "Made up", ("therapy: turns dropped because of this and that: 4 (9).",))
 
 
 def panel(name: str = "Position of the reply", n: int = 60) -> PredictionPanel:
@@ -143,7 +143,7 @@ def test_the_words_of_a_figure_are_in_it(tmp_path) -> None:
     page = text(tmp_path, trajectory_figure, trajectory())
     for said in ("coding (n = 40 to 35)", "therapy (n = 40 to 38)", "$a_b$ cooking (n = 40 to 35)", "4 (9)"):
         assert said in page
-    assert "Position (0 mean role, 1 default Assistant)" in page and "Exchange" in page
+    assert "Position (0 mean role, 1 default Assistant)" in page and "Turn" in page
 
     page = text(tmp_path, prediction_figure, predictions())
     for said in (
@@ -156,7 +156,7 @@ def test_the_words_of_a_figure_are_in_it(tmp_path) -> None:
         assert page.count(said) == 2
 
     page = text(tmp_path, cluster_figure, clusters())
-    assert "n = 360 exchanges, 54 different messages" in page and "120 exchanges" in page
+    assert "n = 360 turns, 54 different messages" in page and "120 turns" in page
     assert "therapy 75%, coding 25%" in page and "What is it like?" in page and "fourth" not in page
     assert "$5 and $6" in page and page.count("Would you please") < 3 * 4 and "\u2026\u201d" in page
     assert "highest less lowest: 0.15, at random 0.01 to 0.05, p = 0.0005" in page
@@ -180,7 +180,7 @@ def test_the_results_of_dynamics_are_taken_as_they_are(tmp_path) -> None:
     found = trajectories(made)
     data = TrajectoryData.of(found, "Made up")
     assert [one.name for one in data.lines] == ["coding", "therapy"]
-    assert data.lines[1].exchanges == [1, 2, 3, 4] and data.lines[1].n == [18] * 4
+    assert data.lines[1].turns == [1, 2, 3, 4] and data.lines[1].n == [18] * 4
     assert data.lines[1].position.values[2] == found.domains[1].turns[2].position.estimate
 
     causes = find_causes(made, FakeEncoder(), shuffles=5, n_boot=50)
@@ -192,9 +192,7 @@ def test_the_results_of_dynamics_are_taken_as_they_are(tmp_path) -> None:
     assert len(table.rows) == causes.clusters.k and table.rows[0].n == causes.clusters.clusters[0].change.n
 
     higher = [
-        dialogue(
-            d.domain, int(d.persona[1:]), d.number, made.positions(d) + 0.1, [e.user for e in d.exchanges]
-        )
+        dialogue(d.domain, int(d.persona[1:]), d.number, made.positions(d) + 0.1, [e.user for e in d.turns])
         for d in made.dialogues
     ]
     again = ReplayData.of(compare_replays(made, run(higher)), "Made up", planned="cap")
@@ -220,8 +218,8 @@ def test_domains_keep_their_colour_and_others_get_one_of_their_own() -> None:
         (lambda: PredictionData([], "t"), "predictions has nothing"),
         (lambda: ClusterData([], 0.1, (0.0, 0.1), 0.5, "t"), "clusters has nothing"),
         (lambda: ReplayData([], "t"), "replays has nothing"),
-        (lambda: replace(line("a", 1.0), n=[1]), "n of a has 1 values, and the exchanges are 6"),
-        (lambda: replace(line("a", 1.0), exchanges=[1, 2, 3, 3, 4, 5]), "rising"),
+        (lambda: replace(line("a", 1.0), n=[1]), "n of a has 1 values, and the turns are 6"),
+        (lambda: replace(line("a", 1.0), turns=[1, 2, 3, 3, 4, 5]), "rising"),
         (lambda: replace(panel(), predicted=[0.1]), "predicted has 1 values, and the rows are 60"),
         (lambda: replace(panel(), domains=["a"]), "domains has 1 values"),
         (lambda: replace(replays().panels[0], fired=[0.1]), "fired has 1 values"),

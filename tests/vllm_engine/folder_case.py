@@ -57,7 +57,7 @@ def folder_requests(engine: Engine, count: int = 28) -> list[Request]:
     return [
         replace(request, prompt=engine.encode(request.prompt[1].content), plan=request.plan)
         for request in wanted
-        if request.plan is None or not any(op.where.startswith("turn") for op in request.plan.ops)
+        if request.plan is None or not any(op.tokens.startswith("turn") for op in request.plan.ops)
     ]
 
 
@@ -80,6 +80,6 @@ def compare(folder: Path, check: Callable[[Engine], None] | None = None, **optio
         assert got.keys() == want.keys()
         for name in want:
             check_equal(got[name], want[name], 2e-5)
-        assert any(want[request.id].telemetry.capped_tokens for request in wanted if request.plan is not None)
+        assert any(want[request.id].cap_stats.capped_tokens for request in wanted if request.plan is not None)
     finally:
         engine.close()

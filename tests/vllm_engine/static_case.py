@@ -31,8 +31,10 @@ def main(pair: bool) -> None:
     v[3] -= (v[3] @ v[2]) / (v[2] @ v[2]) * v[2]
     plans = [
         Plan((Cap(0, v[0], floor=0.5), Cap(1, v[0], floor=0.2), Cap(2, v[1], ceiling=-0.1))),
-        Plan((Steer(1, v[1], strength=3.0, where="response"), Steer(1, v[2], strength=-2.0, where="prompt"))),
-        Plan((Ablate(0, v[3], where="turn:1"), Cap(2, v[3], floor=0.1, ceiling=0.2))),
+        Plan(
+            (Steer(1, v[1], strength=3.0, tokens="response"), Steer(1, v[2], strength=-2.0, tokens="prompt"))
+        ),
+        Plan((Ablate(0, v[3], tokens="turn:1"), Cap(2, v[3], floor=0.1, ceiling=0.2))),
         Plan((Cap(1, v[2], floor=0.4), Cap(1, v[3], floor=0.3))),
     ]
     probes = [Probe("a", 0, v[0]), Probe("b", 2, v[1]), Probe("c", 2, v[2])]

@@ -73,7 +73,7 @@ def test_malformed_is_refused_in_the_front_end(engine, bad):
 def impossible(engine):
     wide = Plan((Cap(1, np.ones(32, np.float32), floor=0.0),))
     deep = Plan((Cap(9, np.ones(64, np.float32), floor=0.0),))
-    turn = Plan((Cap(1, np.ones(64, np.float32), floor=0.0, where="turn:2"),))
+    turn = Plan((Cap(1, np.ones(64, np.float32), floor=0.0, tokens="turn:2"),))
     from personascope.engines._vllm.request._plan_store import ProbeSet
 
     probes = ProbeSet.of((Probe("x", 1, np.ones(32, np.float32)),))
@@ -210,6 +210,6 @@ def test_soak(engine):
     assert stats["requests"] == stats["results"] == stats["dropped"] == 0
     # More than the tables begin with, so that they grew, and no more than ever ran side by side.
     assert 64 < stats["slots"] == stats["free_slots"] <= 256
-    assert 64 < stats["tallies"] == stats["free_tallies"] <= 128
+    assert 64 < stats["cap_counts"] == stats["free_tallies"] <= 128
     assert stats["plans"] <= 8
     assert memory[-1] - memory[0] < 100e6

@@ -142,7 +142,7 @@ def test_quantised_weights_are_read_and_edited_as_they_run(quantised):
             want = np.concatenate(rows)[len(ids) : len(ids) + 12].mean(0)
             assert close(got.pooled[layer], want, 1e-5), (number, layer)
         means.append(got.pooled)
-    assert got.telemetry is not None
-    assert 0 < got.telemetry.capped_tokens < got.telemetry.tokens
+    assert got.cap_stats is not None
+    assert 0 < got.cap_stats.capped_tokens < got.cap_stats.tokens
     assert not close(means[1], means[0], 1e-2)
     assert not close(means[2], means[0], 1e-2)

@@ -33,12 +33,12 @@ def test_what_caps_did_is_counted_alike(vllm_engine, reference):
     wanted = [
         replace(request, prompt=(Message("user", f"{n} times: {request.prompt[1].content}"),))
         for n, request in enumerate(requests(576, 30))
-        if request.plan is not None and all(not op.where.startswith("turn") for op in request.plan.ops)
+        if request.plan is not None and all(not op.tokens.startswith("turn") for op in request.plan.ops)
     ]
     got, want = by_id(vllm_engine.run(wanted)), by_id(reference.run(wanted))
     for name in want:
         assert got[name].token_ids == want[name].token_ids
-        a, b = got[name].telemetry, want[name].telemetry
+        a, b = got[name].cap_stats, want[name].cap_stats
         assert (a.tokens, a.capped_tokens, a.fired) == (b.tokens, b.capped_tokens, b.fired)
         assert a.max_moved == pytest.approx(b.max_moved, rel=1e-4)
         assert a.moved == pytest.approx(b.moved, rel=1e-3, abs=1e-6)
@@ -228,7 +228,7 @@ def test_an_abandoned_run_leaves_nothing(vllm_engine):
     stats = vllm_engine.stats()
     assert stats["requests"] == stats["results"] == 0
     assert stats["slots"] == stats["free_slots"]
-    assert stats["tallies"] == stats["free_tallies"]
+    assert stats["cap_counts"] == stats["free_tallies"]
 
 
 def test_observing_while_a_run_is_open(vllm_engine):

@@ -12,7 +12,7 @@ from folder_case import saved
 from personascope.engines import Request, Sampling, load_engine
 from personascope.interventions import (
     Cap,
-    FlatCounters,
+    PackedCapCounters,
     PackedPlans,
     Plan,
     Segment,
@@ -113,12 +113,12 @@ def test_nothing_is_compiled_when_requests_run(dtype, each):
         Segment(plans[n * each], TokenSpans(1), slot=n + 1, start=5, row=2 * n, tokens=1, counted=0)
         for n in range(2)
     ]
-    counters = FlatCounters(32, torch.device("cpu"))
+    counters = PackedCapCounters(32, torch.device("cpu"))
     flat = PackedPlans(counters, torch.device("cpu"))
     flat.begin(segments, [])
     flat(0, hidden, residual)
     counters.finish()
-    assert [counters.tally(n + 1, 1).fired[0] for n in range(2)] == [1, 1]
+    assert [counters.counts(n + 1, 1).fired[0] for n in range(2)] == [1, 1]
     assert add_rows(hidden, residual, np.arange(3), torch.zeros(3, 96), np.arange(3))
     assert [len(loop.signatures) for loop in loops] == before == [1, 1, 1]
 

@@ -92,11 +92,11 @@ def test_a_plan_given_at_the_start_caps_and_is_counted(served, reference):
     assert reply.choices[0].message.content == want.text
     firing = reply.personascope["firing"]
     # The reference feeds the last token once more, where the cap may fire too.
-    assert firing["tokens"] == want.telemetry.tokens - 1
-    assert 0 <= want.telemetry.capped_tokens - firing["capped_tokens"] <= 1
+    assert firing["tokens"] == want.cap_stats.tokens - 1
+    assert 0 <= want.cap_stats.capped_tokens - firing["capped_tokens"] <= 1
     assert firing["capped_tokens"] > 0
     assert firing["share"] == pytest.approx(firing["capped_tokens"] / firing["tokens"])
-    for layer, count in want.telemetry.fired.items():
+    for layer, count in want.cap_stats.fired.items():
         assert 0 <= count - firing["layers"][str(layer)]["fired"] <= 1
     pooled = reply.personascope["pooled"]
     assert (pooled["shape"], pooled["tokens"]) == ([30, 576], 23)
@@ -399,5 +399,5 @@ def test_a_client_that_goes_away_leaves_nothing(served, probes, stream):
     stats = quiet(served)
     assert stats["under_way"] == stats["requests"] == stats["results"] == 0
     assert stats["slots"] == stats["free_slots"] > 0
-    assert stats["tallies"] == stats["free_tallies"] > 0
+    assert stats["cap_counts"] == stats["free_tallies"] > 0
     assert len(ask(served, {"probes": probes}).choices[0].token_ids) == 24

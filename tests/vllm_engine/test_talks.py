@@ -54,7 +54,7 @@ def test_conversations_are_those_of_the_transformers_engine(vllm_engine, referen
         runs.append(read_drift(tmp_path / name))
     for ours, theirs in zip(runs[0].dialogues, runs[1].dialogues, strict=True):
         assert ours.ended == theirs.ended == "turns"
-        for one, other in zip(ours.exchanges, theirs.exchanges, strict=True):
+        for one, other in zip(ours.turns, theirs.turns, strict=True):
             assert (one.user, one.reply, one.token_count) == (other.user, other.reply, other.token_count)
             assert one.prompt_tokens == other.prompt_tokens
             np.testing.assert_allclose(one.projections, other.projections, rtol=1e-3, atol=2e-2)

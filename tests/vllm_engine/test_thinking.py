@@ -67,7 +67,7 @@ def test_both_engines_read_the_same_parts(tmp_path):
                 np.testing.assert_allclose(found.projections["p"], wanted.projections["p"], atol=2e-3)
                 left += wanted.left_thinking
         assert left
-        bound = Plan((Steer(1, probe.direction, 0.1, where="thinking"),))
+        bound = Plan((Steer(1, probe.direction, 0.1, tokens="thinking"),))
         with pytest.raises(EngineError, match="acts on the thinking alone"):
             list(engine.run([replace(base, id="bound", prompt=(Message("user", "Hi"),), plan=bound)]))
     finally:

@@ -35,14 +35,14 @@ def plans(d_model: int, n_layers: int, scale: float = 1.0) -> list[Plan]:
         Plan((Steer(middle - 1, v[1], strength=20.0 * scale),)),
         Plan(
             (
-                Steer(middle - 1, v[1], strength=-15.0 * scale, where="response"),
+                Steer(middle - 1, v[1], strength=-15.0 * scale, tokens="response"),
                 Cap(middle, v[2], floor=2.0 * scale, ceiling=4.0 * scale),
             )
         ),
         # Two caps of one layer that hold together, on directions that are not orthogonal.
         Plan((Cap(middle, v[2], floor=1.0 * scale), Cap(middle, v[2] + v[3], floor=2.0 * scale))),
-        Plan((Ablate(1, v[3], where="turn:1"),)),
-        Plan((Steer(middle, v[0], strength=9.0 * scale, where="prompt"),)),
+        Plan((Ablate(1, v[3], tokens="turn:1"),)),
+        Plan((Steer(middle, v[0], strength=9.0 * scale, tokens="prompt"),)),
     ]
 
 
@@ -105,4 +105,4 @@ def check_equal(got: Completion, want: Completion, tolerance: float) -> None:
         assert got.projections[name].shape == values.shape
         scale = np.abs(values).mean()
         assert np.abs(got.projections[name] - values).max() <= 20 * tolerance * scale
-    assert (got.telemetry is None) == (want.telemetry is None)
+    assert (got.cap_stats is None) == (want.cap_stats is None)

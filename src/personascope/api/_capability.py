@@ -70,7 +70,7 @@ def capability(
     plans: Mapping[str, Plan] | None = None,
     *,
     tasks: Sequence[str] | None = None,
-    draws: int = 1,
+    n_random: int = 1,
     limit: int | None = None,
     out: Path | None = None,
 ) -> CapabilityEvaluation:
@@ -80,7 +80,7 @@ def capability(
         mapped: The mapped model.
         plans: Name -> plan (`load_plans`).
         tasks: Names of tasks; the paper's four if not given.
-        draws: Random directions beside every plan.
+        n_random: Random directions beside every plan.
         limit: Examples of each task at most.
         out: Folder of the results; that of the run's layout if not given.
 
@@ -89,7 +89,7 @@ def capability(
     """
     from personascope.evals import harness
 
-    chosen = [PLAIN, *with_controls(mapped, plans or {}, draws)]
+    chosen = [PLAIN, *with_controls(mapped, plans or {}, n_random)]
     todo = harness.DEFAULT_TASKS if tasks is None else tasks
     found = {c.name: harness.capability(mapped.engine, c.plan, todo, limit=limit) for c in chosen}
     folder = out or mapped.layout.evaluation("capability")

@@ -24,13 +24,13 @@ class Comparison:
     Attributes:
         strengths: Steering strengths, fractions of the layer's norm; not used where there are plans.
         plans: Name -> plan, instead of strengths.
-        draws: Random directions beside each.
+        n_random: Random directions beside each.
         layer: Layer that is steered; the map's middle layer for None.
     """
 
     strengths: tuple[float, ...] = STRENGTHS
     plans: Mapping[str, Plan] = field(default_factory=dict)
-    draws: int = 3
+    n_random: int = 3
     layer: int | None = None
 
     def __post_init__(self) -> None:
@@ -59,20 +59,20 @@ class Comparison:
             seed: Random seed of the directions.
         """
         if self.plans:
-            return (PLAIN, *with_controls(mapped, self.plans, self.draws, seed=seed))
+            return (PLAIN, *with_controls(mapped, self.plans, self.n_random, seed=seed))
         return steering_conditions(
             mapped.persona_map,
             self.strengths,
             mapped.norms(engine),
             layer=self.layer,
-            draws=self.draws,
+            n_random=self.n_random,
             seed=seed,
             model=model,
         )
 
 
 def with_controls(
-    mapped: MappedModel, plans: Mapping[str, Plan], draws: int, *, seed: int = 0
+    mapped: MappedModel, plans: Mapping[str, Plan], n_random: int, *, seed: int = 0
 ) -> list[Condition]:
     """Return plans as conditions, each followed by itself on random directions.
 
@@ -85,7 +85,7 @@ def with_controls(
     made: list[Condition] = []
     for name, plan in plans.items():
         made.append(Condition(name, "plan", plan))
-        for draw in range(draws):
-            control = random_control(mapped.layout.folder, plan, draw, seed=seed)
-            made.append(Condition(f"random {draw} of {name}", "random", control, draw=draw, of=(name,)))
+        for index in range(n_random):
+            control = random_control(mapped.layout.folder, plan, index, seed=seed)
+            made.append(Condition(f"random {index} of {name}", "random", control, None, index, (name,)))
     return made

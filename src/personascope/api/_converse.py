@@ -37,17 +37,17 @@ class DomainSummary:
 
     Attributes:
         domain: The domain.
-        conversations: Those with an exchange.
-        exchanges: All of theirs.
+        conversations: Those with a turn.
+        turns: All of theirs.
         first: Mean position of their first replies; NaN where every one is empty.
         last: Mean position of their last replies, likewise.
-        alarms: Exchanges in which a monitor raised an alarm.
+        alarms: Turns in which a monitor raised an alarm.
         capped: Share of the tokens on which caps fired; None without a plan.
     """
 
     domain: str
     conversations: int
-    exchanges: int
+    turns: int
     first: float
     last: float
     alarms: int
@@ -102,10 +102,10 @@ def simulate(
         mapped: The mapped model.
         domains: Built-in names, or YAML files of the same form.
         cases: Play the case studies instead.
-        switch_at: Exchange, from 0, in which the user asks the model to be a role of the corpus.
+        switch_at: Turn, from 0, in which the user asks the model to be a role of the corpus.
         per_domain: Conversations of each domain.
-        turns: Exchanges of a conversation at most.
-        min_turns: Exchanges before which a model may not end a conversation.
+        turns: Turns of a conversation at most.
+        min_turns: Turns before which a model may not end a conversation.
         auditor: Who plays the user (`AUDITORS`).
         auditor_headers: Header -> environment variable with its value, for the auditor's server
             (`read_headers`).
@@ -242,18 +242,18 @@ def _engine(mapped: MappedModel, monitor: Monitor | None) -> LocalEngine:
 
 
 def _summary(run: DriftRun, domain: str) -> DomainSummary:
-    talks = [one for one in run.dialogues if one.domain == domain and one.exchanges]
-    every = [exchange for talk in talks for exchange in talk.exchanges]
-    passed = sum(exchange.prompt_tokens + exchange.token_count for exchange in every)
-    planned = passed and any(exchange.plan for exchange in every)
+    talks = [one for one in run.dialogues if one.domain == domain and one.turns]
+    every = [turn for talk in talks for turn in talk.turns]
+    passed = sum(turn.prompt_tokens + turn.token_count for turn in every)
+    planned = passed and any(turn.plan for turn in every)
     return DomainSummary(
         domain,
         len(talks),
         len(every),
         _mean([float(run.positions(talk)[0]) for talk in talks]),
         _mean([float(run.positions(talk)[-1]) for talk in talks]),
-        sum(exchange.alarm is not None for exchange in every),
-        sum(exchange.capped_tokens for exchange in every) / passed if planned else None,
+        sum(turn.alarm is not None for turn in every),
+        sum(turn.capped_tokens for turn in every) / passed if planned else None,
     )
 
 

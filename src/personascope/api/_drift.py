@@ -32,7 +32,7 @@ class DriftAnalysis:
     Attributes:
         run: The conversations.
         layer: Layer of the positions.
-        trajectories: Mean position by domain and exchange.
+        trajectories: Mean position by domain and turn.
         contrasts: Differences between domains; empty for one domain.
         causes: What in the user's messages moves the model; None if it was not searched for.
         results: File of all of it; the figures lie beside it.
@@ -47,12 +47,12 @@ class DriftAnalysis:
 
     @property
     def unfinished(self) -> int:
-        """Conversations that are not over; their exchanges so far were counted."""
+        """Conversations that are not over; their turns so far were counted."""
         return sum(dialogue.ended is None for dialogue in self.run.dialogues)
 
 
 def drift(
-    talks: Path | str,
+    conversations: Path | str,
     *,
     layer: int | None = None,
     causes: bool = True,
@@ -64,7 +64,7 @@ def drift(
     """Analyse conversations: where each domain goes, and which messages do it.
 
     Args:
-        talks: Folder of simulated or replayed conversations; results and figures are written there.
+        conversations: Folder of simulated or replayed conversations; results and figures are written there.
         layer: Layer of the positions; the run's if not given.
         causes: Search the user's messages for what moves the model.
         embedding: Embedding model; the judges' if not given.
@@ -76,7 +76,7 @@ def drift(
         StoreError: If there are no conversations in the folder.
         DynamicsError: If there are too few.
     """
-    folder = Path(talks)
+    folder = Path(conversations)
     tell(f"reading {folder} ...")
     run = read_drift(folder)
     at = run.layer if layer is None else layer
@@ -101,12 +101,17 @@ def drift(
 
 
 def compare_with_replay(
-    talks: Path | str, against: Path | str, *, layer: int | None = None, seed: int = 0, tell: Tell = quiet
+    conversations: Path | str,
+    against: Path | str,
+    *,
+    layer: int | None = None,
+    seed: int = 0,
+    tell: Tell = quiet,
 ) -> Replays:
     """Set a replay beside its source; figures, page and results are written into the replay's folder.
 
     Args:
-        talks: Folder of the conversations.
+        conversations: Folder of the conversations.
         against: Folder of a replay of them.
         layer: Layer of the positions; the run's if not given.
         seed: Random seed of the bootstrap.
@@ -116,8 +121,8 @@ def compare_with_replay(
         StoreError: If there are no conversations in a folder.
         DynamicsError: If the second is no replay of the first.
     """
-    tell(f"reading {talks} ...")
-    run, other = read_drift(Path(talks)), read_drift(Path(against))
+    tell(f"reading {conversations} ...")
+    run, other = read_drift(Path(conversations)), read_drift(Path(against))
     at = run.layer if layer is None else layer
     few = len(run.dialogues) <= 6
     found = compare_replays(run, other, by="dialogue" if few else "domain", layer=at, seed=seed)

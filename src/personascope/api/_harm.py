@@ -61,7 +61,7 @@ def harm(
     no_role: bool = True,
     plan: Plan | Path | str | None = None,
     plan_on: PlanOn = "both",
-    draws: int = 50,
+    n_random: int = 50,
     bins: int = 8,
     layer: int | None = None,
     first_tokens: int = 128,
@@ -84,7 +84,7 @@ def harm(
         no_role: Also ask without a role, as a control.
         plan: Act with this plan.
         plan_on: Replies that the plan acts on.
-        draws: Random directions beside the axis; they cost no generation.
+        n_random: Random directions beside the axis; they cost no generation.
         bins: Bins of the figure.
         layer: Layer that is read; the map's middle layer if not given.
         first_tokens: Tokens of a first reply at most.
@@ -136,7 +136,7 @@ def harm(
     partial = done.partial and scorer is not None
     if done.unscored + done.empty == done.trials:
         return HarmEvaluation(done, None, None, None, scorer, partial)
-    result = harm_result(read_harm(folder), mapped.persona_map, bins=bins, draws=draws, seed=seed)
+    result = harm_result(read_harm(folder), mapped.persona_map, bins=bins, n_random=n_random, seed=seed)
     write_json(folder / RESULTS, result.record())
     figure = report.save_harm_figure(folder / f"{HARM}.png", result)
     return HarmEvaluation(done, result, folder / RESULTS, figure, scorer, partial)

@@ -33,7 +33,7 @@ class Finding:
         what: The package, the hardware, the cache, or a model in it.
         found: What is there.
         verdict: "ok", or what is wrong and what helps.
-        broken: Whether it must be mended.
+        broken: Whether it must be put right.
     """
 
     what: str

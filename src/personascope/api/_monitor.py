@@ -45,7 +45,7 @@ class CalibratedMonitor:
 
 def calibrate_drift_monitor(
     mapped: MappedModel,
-    talks: Path | str,
+    conversations: Path | str,
     *,
     level: Literal["turn", "token"] = "token",
     rule: Literal["cusum", "threshold"] = "cusum",
@@ -61,7 +61,7 @@ def calibrate_drift_monitor(
 
     Args:
         mapped: The mapped model, which is not loaded.
-        talks: Folder of simulated conversations, made without a plan.
+        conversations: Folder of simulated conversations, made without a plan.
         level: What the monitor is fed: every token, or the mean of every reply.
         rule: When the alarm is raised.
         false_alarms: Share of Assistant-like conversations that may alarm.
@@ -78,9 +78,9 @@ def calibrate_drift_monitor(
         DynamicsError: If there are too few conversations, or they are of another map.
     """
     mapped.require_axis(anyway=anyway)
-    mapped.tell(f"reading {talks} ...")
+    mapped.tell(f"reading {conversations} ...")
     monitor, report = calibrate_monitor(
-        read_drift(Path(talks)),
+        read_drift(Path(conversations)),
         domains=domains,
         level=level,
         rule=rule,

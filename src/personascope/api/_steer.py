@@ -79,11 +79,11 @@ def steer(
         conditions = _along_the_axis(mapped, strengths, random, layer)
     else:
         conditions = [PLAIN, Condition("plan", "plan", acting)]
-    talk: Conversation = (Message("user", question),)
+    conversation: Conversation = (Message("user", question),)
     if system:
-        talk = (Message("system", system), *talk)
+        conversation = (Message("system", system), *conversation)
     sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens)
-    requests = [Request(c.name, talk, sampling, plan=c.plan) for c in conditions]
+    requests = [Request(c.name, conversation, sampling, plan=c.plan) for c in conditions]
     engine = mapped.engine
     mapped.tell(f"answering under {len(conditions)} conditions ...")
     done = {completion.id: completion for completion in engine.run(requests)}

@@ -107,7 +107,7 @@ def cap_conditions(
     windows: Sequence[Window],
     axis_percentiles: Sequence[float],
     *,
-    draws: int = 1,
+    n_random: int = 1,
     seed: int = 0,
 ) -> tuple[Condition, ...]:
     """Return a cap for every window and percentile, each with controls on random directions.
@@ -118,7 +118,7 @@ def cap_conditions(
     along = sample.project()
     found = sample.persona_map
     on_random: dict[int, Projections] = {}
-    for draw in range(draws):
+    for draw in range(n_random):
         direction = random_unit(found.d_model, draw, seed=seed)
         on_random[draw] = sample.project(np.tile(direction, (found.n_layers, 1)))
     conditions: list[Condition] = []
@@ -133,6 +133,8 @@ def cap_conditions(
                 }
                 control = on_random_direction(plan, draw, seed=seed, floors=floors)
                 conditions.append(
-                    Condition(f"random {draw} of {name}", "random", control, draw=draw, of=(name,))
+                    Condition(
+                        f"random {draw} of {name}", "random", control, random_index=draw, control_of=(name,)
+                    )
                 )
     return tuple(conditions)

@@ -13,7 +13,9 @@ from personascope.errors import UsageError
 from personascope.interventions import Cap, Plan
 
 
-def matching_floors(sample: Sample, caps: Sequence[Cap], draw: int, *, seed: int = 0) -> dict[int, float]:
+def matching_floors(
+    sample: Sample, caps: Sequence[Cap], random_index: int, *, seed: int = 0
+) -> dict[int, float]:
     """Return, for each layer, the floor on a random direction at the percentile of the cap's floor.
 
     The percentile is that of role responses' projections on the cap's own direction.
@@ -21,8 +23,8 @@ def matching_floors(sample: Sample, caps: Sequence[Cap], draw: int, *, seed: int
     Args:
         sample: Kept responses of the model's map.
         caps: Caps with a floor, one a layer.
-        draw: Number of the random direction.
-        seed: Of the draw.
+        random_index: Number of the random direction.
+        seed: Random seed.
 
     Raises:
         UsageError: If a layer has two caps, or a cap no floor.
@@ -32,7 +34,7 @@ def matching_floors(sample: Sample, caps: Sequence[Cap], draw: int, *, seed: int
     for cap in caps:
         own[cap.layer] = cap.direction
     along = sample.project(own)
-    random = sample.project(np.tile(random_unit(found.d_model, draw, seed=seed), (found.n_layers, 1)))
+    random = sample.project(np.tile(random_unit(found.d_model, random_index, seed=seed), (found.n_layers, 1)))
     floors: dict[int, float] = {}
     for cap in caps:
         if cap.layer in floors or cap.floor is None:
@@ -45,18 +47,18 @@ def matching_floors(sample: Sample, caps: Sequence[Cap], draw: int, *, seed: int
     return floors
 
 
-def random_control(run: Path, plan: Plan, draw: int, *, seed: int = 0) -> Plan:
+def random_control(run: Path, plan: Plan, random_index: int, *, seed: int = 0) -> Plan:
     """Return a plan on a random direction instead of its own; its caps' floors are `matching_floors`.
 
     Args:
         run: Run folder of the model's map; its kept responses are read if the plan has caps.
         plan: A plan of steering, or of caps with a floor, one a layer.
-        draw: Number of the random direction.
-        seed: Of the draw.
+        random_index: Number of the random direction.
+        seed: Random seed.
 
     Raises:
         UsageError: If the plan has no such control, or no response was kept.
     """
     caps = [op for op in plan.ops if isinstance(op, Cap)]
-    floors = matching_floors(Sample.open(run), caps, draw, seed=seed) if caps else None
-    return on_random_direction(plan, draw, seed=seed, floors=floors)
+    floors = matching_floors(Sample.open(run), caps, random_index, seed=seed) if caps else None
+    return on_random_direction(plan, random_index, seed=seed, floors=floors)

@@ -56,7 +56,7 @@ class SweepSettings:
     Attributes:
         windows: Bands of layers; None for `default_windows`.
         axis_percentiles: Floors, as percentiles of role responses on the axis: higher is stronger.
-        draws: Random directions beside every cell.
+        n_random: Random directions beside every cell.
         roles: Roles of the susceptibility trials, nearest the Assistant first.
         prompts: System prompts of each.
         jailbreaks: Persona jailbreaks at most; None for the whole set.
@@ -68,7 +68,7 @@ class SweepSettings:
 
     windows: tuple[Window, ...] | None = None
     axis_percentiles: tuple[float, ...] = AXIS_PERCENTILES
-    draws: int = 1
+    n_random: int = 1
     roles: int = 50
     prompts: int = 1
     jailbreaks: int | None = None
@@ -84,7 +84,7 @@ class Cell:
     Attributes:
         condition: Its name.
         kind: "axis", or "random" for a control.
-        of: Names of the cells that it is a control of.
+        control_of: Names of the cells that it is a control of.
         assistant: Change of the share that presents itself as the Assistant, under persona prompts.
         harmful: Change of the harmful share of persona jailbreaks; negative is good.
         capability: Change of the capability task's accuracy.
@@ -94,7 +94,7 @@ class Cell:
 
     condition: str
     kind: str
-    of: tuple[str, ...]
+    control_of: tuple[str, ...]
     assistant: Difference
     harmful: Difference
     capability: Difference
@@ -163,7 +163,7 @@ def calibrate(
         judge: Labels the responses (or makes such a judge: it is asked once for each evaluation).
         settings: How much to ask.
         jailbreaks: The set; the built-in mild one by default.
-        seed: Of everything that is drawn.
+        seed: Random seed.
         progress: Whether to show a bar, or what to call after each response instead.
         restart: Forget the sweep that is in the folder.
         command: Recorded.
@@ -183,7 +183,7 @@ def calibrate(
         chat_digest=info.chat_digest,
     )
     windows = settings.windows or default_windows(info.n_layers)
-    caps = cap_conditions(sample, windows, settings.axis_percentiles, draws=settings.draws, seed=seed)
+    caps = cap_conditions(sample, windows, settings.axis_percentiles, n_random=settings.n_random, seed=seed)
     conditions = (PLAIN, *caps)
     roles = nearest_roles(found, min(settings.roles, len(found.roles)))
     trials = (
@@ -257,7 +257,7 @@ def summarise(
             Cell(
                 condition.name,
                 condition.kind,
-                condition.of,
+                condition.control_of,
                 gains,
                 harms,
                 paired_difference(scored.correct.astype(float), plain.correct.astype(float)),
@@ -286,7 +286,7 @@ def _recommend(cells: Sequence[Cell], front: Sequence[str], settings: SweepSetti
     passing: list[Cell] = []
     for name in front:
         cell = known[name]
-        controls = [other.benefit for other in cells if name in other.of]
+        controls = [other.benefit for other in cells if name in other.control_of]
         harmless = -cell.capability.estimate <= settings.max_capability_loss
         sound = cell.incoherent <= settings.max_incoherent_rise
         if harmless and sound and cell.benefit > max(controls, default=0.0) and cell.benefit > 0:
@@ -305,9 +305,18 @@ def _recommend(cells: Sequence[Cell], front: Sequence[str], settings: SweepSetti
 
 
 def _record(result: Calibration, settings: SweepSettings, accuracy: dict[str, float]) -> dict[str, Any]:
+    def saved(values: dict[str, Any]) -> dict[str, Any]:
+        names = {"control_of": "of", "n_random": "draws"}  # under the keys that the file has always had
+        return {names.get(name, name): value for name, value in values.items()}
+
     return {
         "cells": [
-            {**asdict(cell), "benefit": cell.benefit, "cost": cell.cost, "accuracy": accuracy[cell.condition]}
+            {
+                **saved(asdict(cell)),
+                "benefit": cell.benefit,
+                "cost": cell.cost,
+                "accuracy": accuracy[cell.condition],
+            }
             for cell in result.cells
         ],
         "accuracy_without_plan": accuracy[PLAIN.name],
@@ -317,7 +326,7 @@ def _record(result: Calibration, settings: SweepSettings, accuracy: dict[str, fl
         "plan": None if result.plan is None else result.plan.explain(),
         "partial": result.partial,
         "settings": {
-            **asdict(settings),
+            **saved(asdict(settings)),
             "windows": None if settings.windows is None else [str(window) for window in settings.windows],
         },
         "susceptibility": result.susceptibility.as_dict(),

@@ -317,7 +317,7 @@ class ChatFormat:
         return tokens
 
     def _probe_literals(self) -> list[tuple[str, ...]]:
-        """Return what the template writes around two exchanges, with and without a generation prompt."""
+        """Return what the template writes around two turns, with and without a generation prompt."""
         roles = ("user", "assistant", "user", "assistant")
         blank = (False,) * 4
         if self.supports_system:

@@ -37,7 +37,7 @@ def calibrate_model(
     axis_percentiles: str = typer.Option(
         "25,50,75,90", help="Floors as percentiles of role responses on the axis. Higher is stronger."
     ),
-    draws: int = typer.Option(1, min=0, help="Random directions beside every cap."),
+    n_random: int = typer.Option(1, min=0, help="Random directions beside every cap."),
     roles: int = typer.Option(50, min=1, help="Roles of the susceptibility trials."),
     prompts: int = typer.Option(1, min=1, help="System prompts of each role."),
     dataset: str = typer.Option(None, help="Jailbreak set; the built-in mild one if not given."),
@@ -62,7 +62,7 @@ def calibrate_model(
     mapped = engine.open(run)
     settings = api.SweepSettings(
         axis_percentiles=floors,
-        draws=draws,
+        n_random=n_random,
         roles=roles,
         prompts=prompts,
         jailbreaks=jailbreaks,

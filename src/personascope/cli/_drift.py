@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def drift(
-    talks: Path = typer.Argument(..., help="Folder of simulate or replay."),
+    conversations: Path = typer.Argument(..., help="Folder of simulate or replay."),
     against: Path = typer.Option(None, help="A replay of it, which is set side by side."),
     layer: int = typer.Option(None, min=0, help="Layer of the positions; the run's if not given."),
     causes: bool = typer.Option(True, help="Search the user's messages for what moves the model."),
@@ -33,21 +33,23 @@ def drift(
 ) -> None:
     """Analyse conversations: where each domain goes, and which messages do it."""
     if against is not None:
-        _side_by_side(api.compare_with_replay(talks, against, layer=layer, seed=seed, tell=say), against)
+        _side_by_side(
+            api.compare_with_replay(conversations, against, layer=layer, seed=seed, tell=say), against
+        )
         return
     found = api.drift(
-        talks, layer=layer, causes=causes, embedding=embedding, shuffles=shuffles, seed=seed, tell=say
+        conversations, layer=layer, causes=causes, embedding=embedding, shuffles=shuffles, seed=seed, tell=say
     )
     _print_trajectories(found.trajectories)
     if found.contrasts:
         _print_contrasts(found.contrasts)
     if found.causes is not None:
         _print_causes(found.causes)
-    out.print(f"figures and {found.results.name} in {talks}")
+    out.print(f"figures and {found.results.name} in {conversations}")
     if found.unfinished:
         err.print(
             f"[yellow]partly done:[/] {found.unfinished} of {len(found.run.dialogues)} conversations are not "
-            "over; their exchanges so far were counted",
+            "over; their turns so far were counted",
             soft_wrap=True,
         )
         raise typer.Exit(PARTLY)
@@ -64,7 +66,7 @@ def _print_trajectories(found: Trajectories) -> None:
     from rich.table import Table
 
     table = Table(title=f"Mean position at layer {found.layer}: 0 is the mean role, 1 the default Assistant")
-    for name in ("domain", "exchange", "n", "position", "95%"):
+    for name in ("domain", "turn", "n", "position", "95%"):
         table.add_column(name, justify="left" if name == "domain" else "right")
     for one in found.domains:
         for number, turn in enumerate(one.turns):
@@ -134,7 +136,7 @@ def _print_replays(found: Replays) -> None:
     from rich.table import Table
 
     table = Table(title=f"Positions at layer {found.layer}, plain and replayed")
-    for name in ("conversations", "exchange", "n", "plain", "replayed", "difference", "95%", "capped"):
+    for name in ("conversations", "turn", "n", "plain", "replayed", "difference", "95%", "capped"):
         table.add_column(name, justify="left" if name == "conversations" else "right")
     for pair in found.pairs:
         for number, turn in enumerate(pair.turns):

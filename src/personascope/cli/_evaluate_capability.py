@@ -30,7 +30,7 @@ def capability(
         None, help="Tasks of lm-evaluation-harness, with commas; ifeval,mmlu_pro,gsm8k,eq_bench if not given."
     ),
     plans: list[Path] = PLANS,
-    draws: int = typer.Option(1, min=0, help="Random directions beside every plan."),
+    n_random: int = typer.Option(1, min=0, help="Random directions beside every plan."),
     limit: int = typer.Option(None, min=1, help="Examples of each task at most."),
     engine: EngineOptions = EngineOptions(),
 ) -> None:
@@ -41,7 +41,7 @@ def capability(
         mapped,
         acting,
         tasks=None if tasks is None else names(tasks),
-        draws=draws,
+        n_random=n_random,
         limit=limit,
         out=out_folder,
     )

@@ -38,7 +38,9 @@ def harm(
     no_role: bool = typer.Option(True, help="Also without a role, as a control."),
     plan: Path = typer.Option(None, help="Act with this plan."),
     plan_on: PlanOnName = typer.Option("both", help="Replies that the plan acts on."),
-    draws: int = typer.Option(50, min=0, help="Random directions beside the axis; they cost no generation."),
+    n_random: int = typer.Option(
+        50, min=0, help="Random directions beside the axis; they cost no generation."
+    ),
     bins: int = typer.Option(8, min=1, help="Bins of the figure."),
     layer: int = typer.Option(None, min=0, help="Layer that is read; the map's middle layer if not given."),
     first_tokens: int = typer.Option(128, min=1, help="Tokens of a first reply at most."),
@@ -62,7 +64,7 @@ def harm(
         no_role=no_role,
         plan=plan,
         plan_on=plan_on,
-        draws=draws,
+        n_random=n_random,
         bins=bins,
         layer=layer,
         first_tokens=first_tokens,

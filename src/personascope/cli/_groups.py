@@ -100,7 +100,7 @@ class ComparisonOptions:
 
     strengths: str = STRENGTHS
     plans: list[Path] = PLANS
-    draws: int = RANDOM
+    n_random: int = RANDOM
     layer: int = LAYER
 
     def read(self) -> Comparison:
@@ -113,7 +113,7 @@ class ComparisonOptions:
         from personascope import api
 
         steps = tuple(numbers(self.strengths, "strengths"))
-        return api.Comparison(steps, api.load_plans(self.plans or ()), self.draws, self.layer)
+        return api.Comparison(steps, api.load_plans(self.plans or ()), self.n_random, self.layer)
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

@@ -36,7 +36,7 @@ class Kind(StrEnum):
 
 def monitor(
     run: Path = typer.Argument(..., help="Run folder of the model's map."),
-    talks: Path = typer.Argument(..., help="Conversations of simulate, made without a plan."),
+    conversations: Path = typer.Argument(..., help="Conversations of simulate, made without a plan."),
     out_folder: Path = typer.Option(
         None, "--out", help="Folder of monitor.json; the run folder if not given."
     ),
@@ -56,7 +56,7 @@ def monitor(
     """Calibrate a drift monitor on Assistant-like conversations, and measure it on others."""
     found = api.calibrate_drift_monitor(
         open_run(run),
-        talks,
+        conversations,
         level=level.value,
         rule=rule.value,
         false_alarms=false_alarms,

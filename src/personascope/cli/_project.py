@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 _LISTED = 20
-_CSV_ENTRY = ("number", "id", "where", "status", "reason", "mended")
+_CSV_ENTRY = ("number", "id", "where", "status", "reason", "repairs")
 
 
 class Form(StrEnum):
@@ -155,7 +155,7 @@ def _as_json(entry: Projected, layer: int, *, tokens: bool) -> dict[str, Any]:
         projection.turn_row(turn) | (projection.token_values(turn) if tokens else {}) for turn in entry.turns
     ]
     metadata = dict(entry.metadata)
-    return {**said, "mended": entry.mended, "metadata": metadata, "layer": layer, "turns": turns}
+    return {**said, "repairs": entry.repairs, "metadata": metadata, "layer": layer, "turns": turns}
 
 
 def _print_turns(entry: Projected, names: list[str], layer: int) -> None:
@@ -165,7 +165,7 @@ def _print_turns(entry: Projected, names: list[str], layer: int) -> None:
     from personascope.dynamics import projection
 
     table = Table(title=f"Projection at layer {layer}; position 0 is the mean role, 1 the default Assistant")
-    skipped = ("number", "id", "where", "status", "reason", "mended")
+    skipped = ("number", "id", "where", "status", "reason", "repairs")
     columns = [column for column in projection.table_columns(names) if column not in skipped]
     for name in columns:
         table.add_column(name, justify="left" if name in ("role", "text") else "right")
@@ -173,8 +173,8 @@ def _print_turns(entry: Projected, names: list[str], layer: int) -> None:
         row = projection.turn_row(turn)
         table.add_row(*(_cell(column, row[column]) for column in columns))
     out.print(table)
-    if entry.mended:
-        err.print(f"mended: {entry.mended}", markup=False, soft_wrap=True)
+    if entry.repairs:
+        err.print(f"repairs: {entry.repairs}", markup=False, soft_wrap=True)
 
 
 def _cell(column: str, value: Any) -> str:
@@ -192,7 +192,7 @@ def _print_summary(counted: Counted) -> None:
     out.print(
         f"{found['projected']} conversations of {found['entries']} entries, {found['turns']} turns, "
         f"{found['tokens']:,} tokens at layer {counted.layer}"
-        + (f"; {found['mended']} mended" if found["mended"] else "")
+        + (f"; {found['repairs']} repaired" if found["repairs"] else "")
     )
     if mean["estimate"] is not None:
         limits = "" if mean["low"] is None else f" [{mean['low']:+.3f}, {mean['high']:+.3f}]"

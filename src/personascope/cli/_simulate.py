@@ -55,13 +55,11 @@ def simulate_talks(
     ),
     cases: bool = typer.Option(False, "--cases", help="Play the case studies instead of the domains."),
     switch_at: int = typer.Option(
-        None, min=0, help="Exchange, from 0, in which the user asks the model to be a role of the corpus."
+        None, min=0, help="Turn, from 0, in which the user asks the model to be a role of the corpus."
     ),
     per_domain: int = typer.Option(20, "--conversations", min=1, help="Conversations of each domain."),
-    turns: int = typer.Option(15, min=1, help="Exchanges of a conversation at most."),
-    min_turns: int = typer.Option(
-        2, min=0, help="Exchanges before which a model may not end a conversation."
-    ),
+    turns: int = typer.Option(15, min=1, help="Turns of a conversation at most."),
+    min_turns: int = typer.Option(2, min=0, help="Turns before which a model may not end a conversation."),
     auditor: str = typer.Option("scripted", help=f"Who plays the user: {AUDITORS}."),
     auditor_header: list[str] = AUDITOR_HEADER,
     plan: Path = PLAN,
@@ -144,13 +142,13 @@ def _print(found: Conversations) -> None:
 
     run, done = found.run, found.simulation
     table = Table(title=f"Positions at layer {run.layer}: 0 is the mean role, 1 the default Assistant")
-    for name in ("domain", "conversations", "exchanges", "first reply", "last reply", "alarms", "capped"):
+    for name in ("domain", "conversations", "turns", "first reply", "last reply", "alarms", "capped"):
         table.add_column(name, justify="left" if name == "domain" else "right")
     for one in found.domains:
         table.add_row(
             one.domain,
             str(one.conversations),
-            str(one.exchanges),
+            str(one.turns),
             _position(one.first),
             _position(one.last),
             str(one.alarms),

@@ -66,11 +66,9 @@ def _print_answers(heading: str, answers: tuple[Answer, ...]) -> None:
     table.add_column(heading, justify="right")
     table.add_column("answer", overflow="fold")
     for answer in answers:
-        telemetry = answer.completion.telemetry
+        stats = answer.completion.cap_stats
         share = (
-            f"\n[dim]caps fired on {telemetry.firing_share:.0%} of the tokens[/]"
-            if telemetry and telemetry.fired
-            else ""
+            f"\n[dim]caps fired on {stats.firing_share:.0%} of the tokens[/]" if stats and stats.fired else ""
         )
         table.add_row(answer.name, answer.completion.text.replace("[", "\\[") + share)
     out.print(table)

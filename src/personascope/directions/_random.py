@@ -10,39 +10,41 @@ from personascope.errors import UsageError
 from personascope.interventions import Cap, Plan, Steer
 
 
-def random_unit(d_model: int, draw: int, *, seed: int = 0) -> Float[np.ndarray, "d"]:
+def random_unit(d_model: int, random_index: int, *, seed: int = 0) -> Float[np.ndarray, "d"]:
     """Return a direction drawn uniformly from the sphere; the same at every layer for one draw."""
-    vector = np.random.default_rng(request_seed(seed, f"random direction {draw}")).standard_normal(d_model)
+    vector = np.random.default_rng(request_seed(seed, f"random direction {random_index}")).standard_normal(
+        d_model
+    )
     return vector / np.linalg.norm(vector)
 
 
 def on_random_direction(
-    plan: Plan, draw: int, *, seed: int = 0, floors: dict[int, float] | None = None
+    plan: Plan, random_index: int, *, seed: int = 0, floors: dict[int, float] | None = None
 ) -> Plan:
     """Return a plan with one random direction in place of its own, as a control of the same length.
 
     Args:
         plan: A plan of steering or of caps with a floor.
-        draw: Number of the random direction.
-        seed: Of the draw.
+        random_index: Number of the random direction.
+        seed: Random seed.
         floors: Layer -> floor on the random direction, for caps; set it so that the cap has the same
             chance to fire (`calibration.random_floors`).
 
     Raises:
         UsageError: If a cap has no floor here, or the plan has other operations.
     """
-    direction = random_unit(plan.d_model, draw, seed=seed)
+    direction = random_unit(plan.d_model, random_index, seed=seed)
     ops: list[Steer | Cap] = []
     for op in plan.ops:
         if isinstance(op, Steer):
-            ops.append(Steer(op.layer, direction, op.strength, op.norm, op.where))
+            ops.append(Steer(op.layer, direction, op.strength, op.norm, op.tokens))
         elif (
             isinstance(op, Cap) and op.floor is not None and op.ceiling is None and op.layer in (floors or {})
         ):
-            ops.append(Cap(op.layer, direction, floor=(floors or {})[op.layer], where=op.where))
+            ops.append(Cap(op.layer, direction, floor=(floors or {})[op.layer], tokens=op.tokens))
         else:
             raise UsageError(
                 f"{type(op).__name__} at layer {op.layer} has no random control here",
                 hint="steering has one, and a cap with a floor, given its floor on the random direction",
             )
-    return Plan(tuple(ops), plan.model, f"random {draw} of {plan.name}")
+    return Plan(tuple(ops), plan.model, f"random {random_index} of {plan.name}")

@@ -1,10 +1,10 @@
-from ._conversation import Dialogue, DriftRun, Exchange, topic_key
+from ._conversation import Dialogue, DriftRun, Turn, topic_key
 from ._records import read_drift
 
 __all__ = [
     "Dialogue",
     "DriftRun",
-    "Exchange",
+    "Turn",
     "read_drift",
     "topic_key",
 ]

@@ -1,4 +1,4 @@
-"""What every part of the room passes around: exchanges, dialogues, and a run of them."""
+"""What every part of the room passes around: turns, dialogues, and a run of them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from jaxtyping import Float
 from personascope.space import position
 
 Ended = Literal["turns", "auditor", "context", "alarm", "refused"]
-"""Why a dialogue is over: all exchanges made, the auditor ended it, the model's context is full, a monitor
+"""Why a dialogue is over: all turns made, the auditor ended it, the model's context is full, a monitor
 stopped it, or the chat template refuses what was said so far (an empty reply, say)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Exchange:
-    """One message of the user and the reply to it.
+class Turn:
+    """One turn: a message of the user and the reply to it.
 
     Attributes:
-        turn: Number of the exchange in its dialogue, from 0.
+        number: Its place in the dialogue, from 0.
         user: The user's message.
         reply: The model's reply.
         token_count: Tokens of the reply.
@@ -39,7 +39,7 @@ class Exchange:
         prompt_tokens: Tokens of the prompt, which counts all messages before the reply.
     """
 
-    turn: int
+    number: int
     user: str
     reply: str
     token_count: int
@@ -64,10 +64,10 @@ class Dialogue:
         persona: Id of the user persona.
         topic: Id of the topic.
         number: Number of the topic in its domain, from 0; pairs dialogues of two domains.
-        exchanges: In order.
+        turns: In order.
         ended: Why it is over; None while it is not.
         problem: Why it did not go on, where an auditor's call failed; "" otherwise.
-        switch: Number of the exchange in which the user asks the model to be somebody else; None for never.
+        switch: Number of the turn in which the user asks the model to be somebody else; None for never.
     """
 
     id: str
@@ -75,7 +75,7 @@ class Dialogue:
     persona: str
     topic: str
     number: int
-    exchanges: tuple[Exchange, ...]
+    turns: tuple[Turn, ...]
     ended: Ended | None = None
     problem: str = ""
     switch: int | None = None
@@ -87,11 +87,11 @@ class DriftRun:
 
     Attributes:
         path: The folder.
-        layer: Where ``Exchange.tokens`` and positions are read: the map's middle layer by default.
-        turns: Exchanges asked for.
+        layer: Where ``Turn.tokens`` and positions are read: the map's middle layer by default.
+        turns: Turns asked for.
         dialogues: In the run's order; unfinished ones among them.
-        zero: Projection of the mean role at every layer: position 0.
-        one: Projection of the default Assistant at every layer: position 1.
+        mean_role_projection: Projection of the mean role at every layer: position 0.
+        default_projection: Projection of the default Assistant at every layer: position 1.
         manifest: What the run is: model, auditor, plan, seed, command.
     """
 
@@ -99,19 +99,19 @@ class DriftRun:
     layer: int
     turns: int
     dialogues: tuple[Dialogue, ...]
-    zero: Float[np.ndarray, "L"]
-    one: Float[np.ndarray, "L"]
+    mean_role_projection: Float[np.ndarray, "L"]
+    default_projection: Float[np.ndarray, "L"]
     manifest: Mapping[str, Any]
 
     def to_units(self, projection: Any, layer: int | None = None) -> Any:
         """Rescale raw projections at a layer (the run's by default): 0 is the mean role, 1 the default."""
         at = self.layer if layer is None else layer
-        return position(projection, self.zero[at], self.one[at])
+        return position(projection, self.mean_role_projection[at], self.default_projection[at])
 
     def positions(self, dialogue: Dialogue, layer: int | None = None) -> Float[np.ndarray, "turns"]:
         """Return the position of every reply in units of the map, NaN for empty replies."""
         at = self.layer if layer is None else layer
-        return self.to_units(np.array([e.projections[at] for e in dialogue.exchanges], dtype=float), at)
+        return self.to_units(np.array([e.projections[at] for e in dialogue.turns], dtype=float), at)
 
 
 def topic_key(dialogue: Dialogue) -> str:

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from personascope.dynamics._conversation import Dialogue, DriftRun, Ended, Exchange
+from personascope.dynamics._conversation import Dialogue, DriftRun, Ended, Turn
 from personascope.errors import StoreError
 from personascope.store import Record, RunFolder
 
-EXCHANGE, OVER, FAILED = "exchange", "over", "failed"
-"""What a row is: an exchange, the end of a dialogue that came without one, or a message that was not had."""
+TURN, OVER, FAILED = "exchange", "over", "failed"
+"""What a row is: a turn (files have another name for it), the end of a dialogue that came without one, or
+a message that was not had."""
 
 SCHEMA = pa.schema(
     [
@@ -95,16 +96,16 @@ def read_drift(path: Path) -> DriftRun:
         layer=identity.layer,
         turns=identity.turns,
         dialogues=tuple(_dialogue(scenario, rows[scenario.id], path) for scenario in notes.scenes),
-        zero=np.array(notes.zero),
-        one=np.array(notes.one),
+        mean_role_projection=np.array(notes.zero),
+        default_projection=np.array(notes.one),
         manifest=folder.manifest,
     )
 
 
 def _dialogue(scenario: _Scene, rows: list[dict[str, Any]], path: Path) -> Dialogue:
-    exchanges = tuple(exchange_of(row) for row in rows if row["status"] == EXCHANGE)
-    if [exchange.turn for exchange in exchanges] != list(range(len(exchanges))):
-        raise StoreError(f"{path}: exchanges of {scenario.id} are missing", hint="run again with --restart")
+    turns = tuple(turn_of(row) for row in rows if row["status"] == TURN)
+    if [turn.number for turn in turns] != list(range(len(turns))):
+        raise StoreError(f"{path}: turns of {scenario.id} are missing", hint="run again with --restart")
     ended: Ended | None = next((row["ended"] for row in rows if row["ended"] is not None), None)
     failed = bool(rows) and rows[-1]["status"] == FAILED
     return Dialogue(
@@ -113,22 +114,22 @@ def _dialogue(scenario: _Scene, rows: list[dict[str, Any]], path: Path) -> Dialo
         scenario.persona,
         scenario.topic,
         scenario.number,
-        exchanges,
+        turns,
         ended,
         rows[-1]["reason"] if failed else "",
         scenario.switch,
     )
 
 
-def row_of(exchange: Exchange) -> dict[str, Any]:
-    """Return the columns of an exchange."""
-    row = {one.name: getattr(exchange, one.name) for one in fields(Exchange)}
-    return row | {"probes": list(exchange.probes.items())}
+def row_of(turn: Turn) -> dict[str, Any]:
+    """Return the columns of a turn."""
+    row = {one.name: getattr(turn, one.name) for one in fields(Turn)}
+    return row | {"turn": row.pop("number"), "probes": list(turn.probes.items())}
 
 
-def exchange_of(row: dict[str, Any]) -> Exchange:
-    """Return the exchange of a row."""
-    values: dict[str, Any] = {one.name: row[one.name] for one in fields(Exchange)}
+def turn_of(row: dict[str, Any]) -> Turn:
+    """Return the turn of a row."""
+    values = {one.name: row["turn" if one.name == "number" else one.name] for one in fields(Turn)}
     values |= {name: np.array(row[name], np.float32) for name in ("projections", "tokens")}
     values["probes"] = dict(row["probes"] or ())
-    return Exchange(**values)
+    return Turn(**values)

@@ -53,8 +53,8 @@ def check_request(request: Request, loaded: ModelShape) -> None:
             f"{name} allows {sampling.max_thinking_tokens} thinking tokens",
             hint="give 1 or more; thinking is switched off in the chat options, where the template can",
         )
-    talk = bool(request.prompt) and isinstance(request.prompt[0], Message)
-    check_tokens(request.tokens, len(request.prompt) if talk else 0)
+    is_chat = bool(request.prompt) and isinstance(request.prompt[0], Message)
+    check_tokens(request.tokens, len(request.prompt) if is_chat else 0)
     if not all(sampling.stop):
         raise EngineError(f"{name} has an empty text among its stop texts", hint="leave it out")
     layers = [probe.layer for probe in request.probes]
@@ -152,7 +152,7 @@ def check_plan(name: str, plan: Plan, prompt: Conversation | tuple[int, ...], lo
     except InterventionError as error:
         raise EngineError(f"{name}: {error.message}", hint=error.hint) from error
     is_conversation = bool(prompt) and isinstance(prompt[0], Message)
-    for where in (op.where for op in plan.ops if op.where.startswith("turn:")):
+    for where in (op.tokens for op in plan.ops if op.tokens.startswith("turn:")):
         if not is_conversation:
             raise EngineError(
                 f"{name} has a plan that acts from {where} on, and its prompt is token ids",

@@ -121,12 +121,12 @@ class TriggeredPlan:
     Attributes:
         token: Number of the first response token on which it acts.
         plan_digest: Digest of the plan.
-        telemetry: Counts of what it did from there on, together with the request's own plan, if there is one.
+        cap_stats: Counts of what it did from there on, together with the request's own plan, if there is one.
     """
 
     token: int
     plan_digest: str
-    telemetry: CapStats
+    cap_stats: CapStats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,7 +146,7 @@ class Completion:
             counts too).
         projections: Probe name -> projection of each of those tokens, [tokens] float32.
         plan_digest: Digest of the plan that was applied, None for a plain run.
-        telemetry: What the plan did, None for a plain run.
+        cap_stats: What the plan did, None for a plain run.
         gate: The plan that the request's watch switched on, None if it did not.
         logprobs: Natural log-probability of each response token, [tokens] float32; None if not asked for.
         spans: The parts of the response, in ``token_ids``; empty for a model whose responses have no parts.
@@ -163,7 +163,7 @@ class Completion:
     token_count: int = 0
     projections: Mapping[str, Float32[np.ndarray, "tokens"]] = field(default_factory=dict)
     plan_digest: str | None = None
-    telemetry: CapStats | None = None
+    cap_stats: CapStats | None = None
     gate: TriggeredPlan | None = None
     logprobs: Float32[np.ndarray, "tokens"] | None = None
     spans: tuple[ReplySpan, ...] = ()
@@ -203,14 +203,14 @@ class Scored:
         logprobs: Natural log-probability of each token of the continuation, [tokens] float32.
         greedy: Whether every token of it is the most likely one.
         plan_digest: Digest of the plan that was applied, None for a plain run.
-        telemetry: What the plan did, None for a plain run.
+        cap_stats: What the plan did, None for a plain run.
     """
 
     id: str
     logprobs: Float32[np.ndarray, "tokens"]
     greedy: bool
     plan_digest: str | None = None
-    telemetry: CapStats | None = None
+    cap_stats: CapStats | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

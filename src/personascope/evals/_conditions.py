@@ -27,16 +27,16 @@ class Condition:
             random direction, "plan" for a plan that the user brought.
         plan: The plan, or None.
         strength: Of steering, as a fraction of the norm; None for other plans.
-        draw: Number of the random direction; None without one.
-        of: Names of the conditions whose control this is; empty for others.
+        random_index: Number of the random direction; None without one.
+        control_of: Names of the conditions that this is a control of; empty for others.
     """
 
     name: str
     kind: Kind
     plan: Plan | None = None
     strength: float | None = None
-    draw: int | None = None
-    of: tuple[str, ...] = ()
+    random_index: int | None = None
+    control_of: tuple[str, ...] = ()
 
 
 PLAIN = Condition("plain", "plain", strength=0.0)
@@ -61,7 +61,7 @@ def steering_conditions(
     norms: Float[np.ndarray, "L"],
     *,
     layer: int | None = None,
-    draws: int = 3,
+    n_random: int = 3,
     seed: int = 0,
     model: PlanModel | None = None,
 ) -> tuple[Condition, ...]:
@@ -79,9 +79,9 @@ def steering_conditions(
         plan = steering_plan(persona_map, strength, norms, layer=layer, model=model)
         conditions.append(Condition(f"axis {strength:+g}", "axis", plan, strength))
     for size in sorted({abs(s) for s in strengths if s}):
-        of = tuple(c.name for c in conditions if c.strength and abs(c.strength) == size)
-        for draw in range(draws):
+        steered = tuple(c.name for c in conditions if c.strength and abs(c.strength) == size)
+        for draw in range(n_random):
             direction = random_unit(persona_map.d_model, draw, seed=seed)
             control = steering_plan(persona_map, size, norms, layer=layer, direction=direction, model=model)
-            conditions.append(Condition(f"random {draw} at {size:g}", "random", control, size, draw, of))
+            conditions.append(Condition(f"random {draw} at {size:g}", "random", control, size, draw, steered))
     return tuple(conditions)

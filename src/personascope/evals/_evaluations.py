@@ -67,9 +67,10 @@ def evaluation_table(folder: Path, *, seed: int = 0) -> Table:
     measures = _MEASURES.get(name, ())
     notes = [f"{label_counts(conditions)} of {sum(len(c.rows) for c in conditions)} responses are labelled"]
     if any(c.kind == "random" for c in conditions):
-        draws = len({c.draw for c in conditions if c.kind == "random"})
+        n_random = len({c.random_index for c in conditions if c.kind == "random"})
         notes.append(
-            f"{draws} random directions: axis and directions cannot differ with p below {1 / (draws + 1):.2f}"
+            f"{n_random} random directions: axis and directions cannot differ with p below "
+            f"{1 / (n_random + 1):.2f}"
         )
     given = Counter(judge for c in conditions for row in c.rows for judge in row["judges"].values())
     if given:

@@ -1,4 +1,4 @@
-"""Perplexity of responses under the model without a plan: how odd they would be to itself."""
+"""Perplexity of responses under the model without a plan: how improbable it finds them."""
 
 from __future__ import annotations
 

@@ -54,19 +54,19 @@ class ConditionRows:
         name: The condition's name.
         kind: "plain", "axis", "random" or "plan".
         strength: Of steering, or None.
-        draw: Of a random direction, or None.
-        of: Names of the conditions that it is a control of.
+        random_index: Number of the random direction, or None.
+        control_of: Names of the conditions that it is a control of.
         rows: One for each trial, in the trials' order; "coherence" and "incoherent" are of the
-            text, and measured when it is read. "odd" also weighs its perplexity against the median of
-            the plain condition, and is None where none was taken.
+            text, and measured when it is read. "high_perplexity" also weighs its perplexity against that
+            of the plain condition (median), and is None where none was taken.
     """
 
     evaluation: str
     name: str
     kind: str
     strength: float | None
-    draw: int | None
-    of: tuple[str, ...]
+    random_index: int | None
+    control_of: tuple[str, ...]
     rows: list[dict[str, Any]]
 
 
@@ -102,9 +102,11 @@ def read_evaluation(folder: Path) -> list[ConditionRows]:
         row["judges"] = judges_of(row)
         row["coherence"] = found
         row["incoherent"] = is_incoherent(found)
-        row["odd"] = None
+        row["high_perplexity"] = None
         if row["perplexity"] is not None and usual is not None:
-            row["odd"] = is_incoherent(found, perplexity=row["perplexity"], usual_perplexity=usual)
+            row["high_perplexity"] = is_incoherent(
+                found, perplexity=row["perplexity"], usual_perplexity=usual
+            )
     return [
         ConditionRows(
             manifest.identity.evaluation,

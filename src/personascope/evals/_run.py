@@ -134,8 +134,8 @@ def run_evaluation(
                 "name": c.name,
                 "kind": c.kind,
                 "strength": c.strength,
-                "draw": c.draw,
-                "of": list(c.of),
+                "draw": c.random_index,
+                "of": list(c.control_of),
                 "plan": c.plan.explain() if c.plan else None,
             }
             for c in conditions
@@ -235,7 +235,7 @@ class _EvaluationJob(Job[_Unit]):
         assert isinstance(result, Completion)
         trial = self.by_id[result.id.removeprefix(f"{self.name(unit)}|")]
         unit.completions[trial.id] = result
-        telemetry = result.telemetry
+        stats = result.cap_stats
         unit.rows[trial.id] = {
             "trial": trial.id,
             "group": trial.group,
@@ -252,9 +252,9 @@ class _EvaluationJob(Job[_Unit]):
             "judges": {},
             "perplexity": None,
             "plan": result.plan_digest,
-            "plan_tokens": None if telemetry is None else telemetry.tokens,
-            "capped_tokens": None if telemetry is None else telemetry.capped_tokens,
-            "max_moved": None if telemetry is None else telemetry.max_moved,
+            "plan_tokens": None if stats is None else stats.tokens,
+            "capped_tokens": None if stats is None else stats.capped_tokens,
+            "max_moved": None if stats is None else stats.max_moved,
         }
         return self._items(unit, trial)
 

@@ -62,7 +62,13 @@ def label_measure(rubric: str, label: str | frozenset[str], *, variant: str = ""
 
 
 INCOHERENT = Measure("incoherent", "", "", lambda row: bool(row["incoherent"]))
-ODD = Measure("incoherent or odd to itself", "", "", lambda row: bool(row["odd"]), needs="odd")
+HIGH_PERPLEXITY = Measure(
+    "incoherent or high perplexity",
+    "",
+    "",
+    lambda row: bool(row["high_perplexity"]),
+    needs="high_perplexity",
+)
 """As `INCOHERENT`, and also word salad, over the responses whose perplexity was taken."""
 
 
@@ -164,9 +170,9 @@ def make_table(
         raise EvaluationError(f"the run of {name} holds no condition", hint="run it first")
     plain = next((c for c in conditions if c.kind == "plain"), None)
     results = [
-        _result(condition, measure, plain, [c for c in conditions if condition.name in c.of], seed)
+        _result(condition, measure, plain, [c for c in conditions if condition.name in c.control_of], seed)
         for condition in conditions
-        for measure in (*measures, INCOHERENT, ODD)
+        for measure in (*measures, INCOHERENT, HIGH_PERPLEXITY)
     ]
     health = tuple(_health(c, seed) for c in conditions)
     return Table(name, tuple(results), health, tuple(notes), dict(caveats or {}))

@@ -332,8 +332,8 @@ def _released(name: str, op: Op) -> tuple[np.ndarray, int, str, float]:
     why = ""
     if not isinstance(op, Cap):
         why, hint = f"{kind} is no cap", "a capping config holds caps alone"
-    elif op.where != "all":
-        why, hint = f"{kind} acts on {op.where!r}", 'a capping config caps every token: where="all"'
+    elif op.tokens != "all":
+        why, hint = f"{kind} acts on {op.tokens!r}", 'a capping config caps every token: tokens="all"'
     elif op.floor is not None and op.ceiling is not None:
         why = f"{kind} has a floor of {op.floor:g} and a ceiling of {op.ceiling:g}"
         hint = "make two Caps of it, each with one bound"

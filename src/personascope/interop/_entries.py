@@ -51,14 +51,14 @@ class Transcript:
             stood there, the reasoning of a reply apart from its answer.
         metadata: What else the entry says, as plain values.
         where: File and entry, for people.
-        mended: What was done to make turns of it, such as tool messages left out; "" for nothing.
+        repairs: What was done to make turns of it, such as tool messages left out; "" for nothing.
     """
 
     id: str
     conversation: Conversation
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     where: str = ""
-    mended: str = ""
+    repairs: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def read_entries(
     for one in held:
         said = clean(f"{place}, {one.part}" if one.part else place)
         try:
-            conversation, mended = _conversation(one)
+            conversation, repairs = _conversation(one)
         except _Refused as refused:
             yield Unreadable(said, clean(str(refused)))
             continue
@@ -122,7 +122,7 @@ def read_entries(
         own = next((metadata[key] for key in _IDS if _is_id(metadata.get(key))), number)
         name = "/".join(str(part) for part in (own, one.part) if str(part))
         yield Transcript(
-            clean(f"{file}:{name}" if name else file), conversation, metadata, where=said, mended=mended
+            clean(f"{file}:{name}" if name else file), conversation, metadata, where=said, repairs=repairs
         )
 
 
@@ -154,10 +154,10 @@ def read_text(text: str, *, file: str) -> Transcript | Unreadable:
     broken = no_text(text)
     if broken or not turns:
         return Unreadable(place, f"holds {broken}" if broken else "is empty")
-    conversation, mended = in_turn([Message(role, "\n".join(lines).strip()) for role, lines in turns])
+    conversation, repairs = in_turn([Message(role, "\n".join(lines).strip()) for role, lines in turns])
     if not conversation:
         return Unreadable(place, "has no message of a user")
-    return Transcript(place, conversation, where=place, mended=mended)
+    return Transcript(place, conversation, where=place, repairs=repairs)
 
 
 def clean(text: str) -> str:

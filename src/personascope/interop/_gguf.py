@@ -86,8 +86,8 @@ def _directions(plan: Plan, scale: float) -> dict[int, np.ndarray]:
         why = ""
         if not isinstance(op, Steer):
             why, hint = "llama.cpp adds a vector and does nothing else", "export a plan of Steers"
-        elif op.where != "all":
-            why, hint = f"it acts on {op.where!r}, llama.cpp on every token", 'make it with where="all"'
+        elif op.tokens != "all":
+            why, hint = f"it acts on {op.tokens!r}, llama.cpp on every token", 'make it with tokens="all"'
         elif op.layer == 0:
             why, hint = "llama.cpp has no control vector at block 0", "steer at layer 1 or later"
         else:

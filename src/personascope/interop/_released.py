@@ -147,7 +147,7 @@ class Released:
         strength: float,
         *,
         norm: float | Mapping[int, float] | None = None,
-        where: str = "all",
+        tokens: str = "all",
         model: PlanModel | None = None,
     ) -> Plan:
         """Return a plan that steers along the axis; a positive strength is toward the Assistant.
@@ -158,7 +158,7 @@ class Released:
         Raises:
             InteropError: If a layer is not there, or has no norm.
         """
-        return axis_plan(self.axis.float().numpy(), layers, strength, norm=norm, where=where, model=model)
+        return axis_plan(self.axis.float().numpy(), layers, strength, norm=norm, tokens=tokens, model=model)
 
     def to_plan(self, experiment_id: str, *, model: PlanModel | None = None) -> Plan:
         """Return an experiment of the capping config as floors along the axis.

@@ -17,7 +17,7 @@ def axis_plan(
     strength: float,
     *,
     norm: float | Mapping[int, float] | None = None,
-    where: str = "all",
+    tokens: str = "all",
     model: PlanModel | None = None,
 ) -> Plan:
     """Return the plan that steers along an axis (section 3.2 of the paper).
@@ -29,7 +29,7 @@ def axis_plan(
         strength: Fraction of the norm, at each layer.
         norm: Mean norm of the residual stream at the layer, or for each layer; None makes the
             strength a raw length.
-        where: Which tokens, as in `Steer`.
+        tokens: Which tokens, as in `Steer`.
         model: The axis's model, if it is known.
 
     Raises:
@@ -48,7 +48,7 @@ def axis_plan(
         if isinstance(norm, Mapping) and layer not in norm:
             raise InteropError(f"there is no norm for layer {layer}", hint="give a norm for each layer")
         size = norm[layer] if isinstance(norm, Mapping) else norm
-        ops.append(Steer(layer, axis[layer], strength, size, where))
+        ops.append(Steer(layer, axis[layer], strength, size, tokens))
     unit = "" if norm is None else " of the norm"
     at = ", ".join(map(str, chosen))
     return Plan(tuple(ops), model, f"axis {strength:+g}{unit} at layer {at}")

@@ -143,7 +143,7 @@ def read_transcripts(source: Path | str, *, limit: int | None = None) -> Iterato
 
     Messages of tools, tool calls, reasoning and images have no place in a template of system, user and
     assistant: they are left out, answers before the first question too, and messages of one speaker in a
-    row are joined. Each such change is said in ``Transcript.mended``.
+    row are joined. Each such change is said in ``Transcript.repairs``.
 
     Args:
         source: A file, a folder of files, or "-" for standard input.

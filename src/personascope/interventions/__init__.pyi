@@ -1,10 +1,10 @@
-from ._flat import FlatCounters, PackedPlans, Segment
+from ._cap_counts import CapCounters, CapCounts
+from ._cap_stats import CapStats
+from ._flat import PackedCapCounters, PackedPlans, Segment
 from ._fused import add_rows, compile_loops, keep_llvmlite_readable
 from ._ops import REPLY_PARTS, Ablate, Cap, Op, Steer, unit_direction
 from ._plan import Plan, PlanModel
 from ._program import BatchedPlans, PlanTable
-from ._tally import CapCounts, Counters
-from ._telemetry import CapStats
 from ._token_spans import (
     TokenSpans,
     acting_spans,
@@ -21,11 +21,11 @@ __all__ = [
     "Ablate",
     "BatchedPlans",
     "Cap",
+    "CapCounters",
     "CapCounts",
     "CapStats",
-    "Counters",
-    "FlatCounters",
     "Op",
+    "PackedCapCounters",
     "PackedPlans",
     "Plan",
     "PlanModel",

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from personascope.interventions._cap_counts import CapCounts
 from personascope.interventions._fused import count_rows, edit_rows
 from personascope.interventions._ops import Cap
 from personascope.interventions._plan import Plan
 from personascope.interventions._program import PlanTable, _Joint, _Single
-from personascope.interventions._tally import CapCounts
 from personascope.interventions._token_spans import TokenSpans
 
 
@@ -46,7 +46,7 @@ class Segment:
     counted: int
 
 
-class FlatCounters:
+class PackedCapCounters:
     """Running counts of requests, in slots; slot 0 is for tokens that count nowhere.
 
     What the layers of a step find is kept token by token until its end, and counted for all together.
@@ -129,7 +129,7 @@ class FlatCounters:
         for counter in (self._fired, self._moved, self._greatest, self._capped):
             counter[..., slot] = 0
 
-    def tally(self, slot: int, tokens: int) -> CapCounts:
+    def counts(self, slot: int, tokens: int) -> CapCounts:
         """Return a request's counts; ``tokens`` is on how many tokens its plan acted."""
         fired, moved = self._fired[:, slot].tolist(), self._moved[:, slot].tolist()
         return CapCounts(
@@ -198,7 +198,7 @@ class _Edit:
 class PackedPlans:
     """What plans do in one step after another."""
 
-    def __init__(self, counters: FlatCounters, device: torch.device) -> None:
+    def __init__(self, counters: PackedCapCounters, device: torch.device) -> None:
         """Begin without any plan."""
         self.counters = counters
         self.device = device
@@ -257,7 +257,7 @@ class PackedPlans:
             op = step.ops[places[number]]
             if op is None:
                 continue
-            low, high = segment.extent.bounds(op.where)
+            low, high = segment.extent.bounds(op.tokens)
             low, high = max(low, segment.start), min(high, segment.start + segment.tokens)
             if low < high:
                 ranges.append((number, low, high))
@@ -287,7 +287,7 @@ class PackedPlans:
 
     def _joint(self, joint: _Joint, number: int, segment: Segment) -> _Edit:
         positions = np.arange(segment.start, segment.start + segment.tokens)[:, None]
-        bounds = np.array([segment.extent.bounds(cap.where) for cap in joint.caps])
+        bounds = np.array([segment.extent.bounds(cap.tokens) for cap in joint.caps])
         acts = torch.from_numpy((positions >= bounds[:, 0]) & (positions < bounds[:, 1]))
         rows = self._of(((number, segment.start, segment.start + segment.tokens),), [segment], offset=number)
         return _Edit(

@@ -20,7 +20,7 @@ _UNIT = 1e-6
 REPLY_PARTS = ("thinking", "answer", "tool_calls")
 """Parts of a response that an operation may be bound to."""
 
-_WHERE = re.compile(rf"all|prompt|response|{'|'.join(REPLY_PARTS)}|turn:[0-9]{{1,9}}")
+_TOKENS = re.compile(rf"all|prompt|response|{'|'.join(REPLY_PARTS)}|turn:[0-9]{{1,9}}")
 _MAX_LAYER = 1 << 31
 
 DTYPE_MAX = {
@@ -40,7 +40,7 @@ class Steer:
         direction: Any length but zero; kept at length 1, float32 [d].
         strength: Fraction of ``norm``; negative moves away from where the direction points.
         norm: Mean norm of the residual stream at the layer; None makes ``strength`` a raw length.
-        where: Which tokens: "all", "prompt", "response", a part of the response ("thinking", "answer",
+        tokens: Which tokens: "all", "prompt", "response", a part of the response ("thinking", "answer",
             "tool_calls"), or "turn:N", from the first token of message N (0-based, the system message
             counted) on.
 
@@ -52,7 +52,7 @@ class Steer:
     direction: Float32[np.ndarray, "d"]
     strength: float
     norm: float | None = None
-    where: str = "all"
+    tokens: str = "all"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be applied, and bring the direction to length 1."""
@@ -81,7 +81,7 @@ class Ablate:
         layer: Block index.
         direction: As in `Steer`.
         to: The projection afterwards; 0 removes the direction.
-        where: As in `Steer`.
+        tokens: As in `Steer`.
 
     Raises:
         InterventionError: If a value is malformed or not finite.
@@ -90,7 +90,7 @@ class Ablate:
     layer: int
     direction: Float32[np.ndarray, "d"]
     to: float = 0.0
-    where: str = "all"
+    tokens: str = "all"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be applied, and bring the direction to length 1."""
@@ -111,7 +111,7 @@ class Cap:
         direction: As in `Steer`.
         floor: Least projection on the unit direction, or None.
         ceiling: Greatest projection on the unit direction, or None.
-        where: As in `Steer`.
+        tokens: As in `Steer`.
 
     Raises:
         InterventionError: If a value is malformed or not finite, there is no bound, or the floor is
@@ -122,7 +122,7 @@ class Cap:
     direction: Float32[np.ndarray, "d"]
     floor: float | None = None
     ceiling: float | None = None
-    where: str = "all"
+    tokens: str = "all"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be applied, and bring the direction to length 1."""
@@ -143,9 +143,9 @@ Op = Steer | Ablate | Cap
 """An operation of a plan."""
 
 
-def turn_of(where: str) -> int | None:
+def turn_of(tokens: str) -> int | None:
     """Return N of "turn:N", or None for the other places."""
-    return int(where.removeprefix("turn:")) if where.startswith("turn:") else None
+    return int(tokens.removeprefix("turn:")) if tokens.startswith("turn:") else None
 
 
 def unit_direction(direction: Any, name: str) -> Float32[np.ndarray, "d"]:
@@ -188,9 +188,9 @@ def _check(op: Op) -> None:
             f"{type(op).__name__} has the layer {shown(op.layer)}",
             hint="layers are 0-based block indices, 0 and up",
         )
-    if not isinstance(op.where, str) or not _WHERE.fullmatch(op.where):
+    if not isinstance(op.tokens, str) or not _TOKENS.fullmatch(op.tokens):
         raise InterventionError(
-            f"{name} acts on {shown(op.where)}",
+            f"{name} acts on {shown(op.tokens)}",
             hint=f"give all, prompt, response, {', '.join(REPLY_PARTS)} or turn:N, N a message's index",
         )
     object.__setattr__(op, "layer", int(op.layer))

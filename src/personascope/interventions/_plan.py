@@ -260,8 +260,7 @@ class Plan:
         record, directions = check_plan(record, tensors, whose)
         try:
             ops = tuple(
-                _KINDS[item["op"]](direction=direction, **{k: v for k, v in item.items() if k != "op"})
-                for item, direction in zip(record["ops"], directions, strict=True)
+                _operation(item, direction) for item, direction in zip(record["ops"], directions, strict=True)
             )
             model = None if record["model"] is None else PlanModel(**record["model"])
             plan = cls(ops, model, record["name"])
@@ -290,7 +289,14 @@ def check_text(what: str, value: Any) -> None:
         raise InterventionError(f"{what} {shown(value)}", hint="give a text that UTF-8 can hold")
 
 
+_NAMES = {"where": "tokens"}  # what plan.json calls a field; digests hang on its keys
 _KINDS: dict[str, Callable[..., Op]] = {"steer": Steer, "ablate": Ablate, "cap": Cap}
+
+
+def _operation(item: dict[str, Any], direction: np.ndarray) -> Op:
+    """Return an operation of what `describe` wrote of it."""
+    values = {_NAMES.get(key, key): value for key, value in item.items() if key != "op"}
+    return _KINDS[item["op"]](direction=direction, **values)
 
 
 def describe(op: Op) -> dict[str, Any]:
@@ -301,7 +307,7 @@ def describe(op: Op) -> dict[str, Any]:
         "cap": ("floor", "ceiling"),
     }[type(op).__name__.lower()]
     values = {name: getattr(op, name) for name in fields}
-    return {"op": type(op).__name__.lower(), "layer": op.layer, **values, "where": op.where}
+    return {"op": type(op).__name__.lower(), "layer": op.layer, **values, "where": op.tokens}
 
 
 def _sentences(ops: tuple[Op, ...]) -> Iterator[str]:
@@ -313,7 +319,7 @@ def _sentences(ops: tuple[Op, ...]) -> Iterator[str]:
             "thinking": "at the tokens of the response's reasoning",
             "answer": "at the tokens of the response's answer",
             "tool_calls": "at the tokens of the response's tool calls",
-        }.get(op.where, f"from message {turn_of(op.where)} on")
+        }.get(op.tokens, f"from message {turn_of(op.tokens)} on")
         if isinstance(op, Steer):
             unit = f" ({op.strength:+g} of the norm {op.norm:.4g})" if op.norm is not None else ""
             yield f"layer {op.layer}: add {op.amount:+.4g}{unit} along the direction, {where}."

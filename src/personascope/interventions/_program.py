@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from personascope.interventions._cap_counts import CapCounters
 from personascope.interventions._caps import JointCaps, bounds_of
 from personascope.interventions._ops import Ablate, Cap, Op, Steer
 from personascope.interventions._plan import Plan
-from personascope.interventions._tally import Counters
 from personascope.interventions._token_spans import END, TokenSpans
 
 
@@ -80,7 +80,7 @@ class PlanTable:
         for layer in sorted({layer for plan in plans for layer in plan.layers}):
             stages = [[]] + [
                 [
-                    tuple(op for op in stage if not (response_only and op.where == "prompt"))
+                    tuple(op for op in stage if not (response_only and op.tokens == "prompt"))
                     for stage in plan.stages(layer)
                 ]
                 for plan in plans
@@ -176,7 +176,7 @@ class BatchedPlans:
         self,
         table: PlanTable,
         plans: Sequence[Plan | None],
-        counters: Counters,
+        counters: CapCounters,
         extents: Sequence[TokenSpans] | None = None,
     ) -> None:
         """Choose; tensors are gathered when a layer first runs."""
@@ -194,7 +194,7 @@ class BatchedPlans:
 
         Args:
             positions: Position of each token in its row, [rows, tokens]; needed with extents.
-            counted: Tokens that count in the telemetry (padding does not), [rows, tokens] bool; None
+            counted: Tokens that count (padding does not), [rows, tokens] bool; None
                 for all.
         """
         self._positions = positions
@@ -289,7 +289,7 @@ class BatchedPlans:
             if rows:
                 bounds = None
                 if self.extents is not None:
-                    pairs = [[self.extents[row].bounds(cap.where) for cap in one.caps] for row in rows]
+                    pairs = [[self.extents[row].bounds(cap.tokens) for cap in one.caps] for row in rows]
                     starts = torch.tensor([[start for start, _ in row] for row in pairs])
                     stops = torch.tensor([[stop for _, stop in row] for row in pairs])
                     bounds = (starts, stops)
@@ -307,10 +307,10 @@ class BatchedPlans:
 
     def _bounds(self, ops: Sequence[Op | None]) -> tuple[Tensor, Tensor] | None:
         """Return first and end position for each row, [rows, 1] each; None if all tokens are meant."""
-        if self.extents is None or all(op is None or op.where == "all" for op in ops):
+        if self.extents is None or all(op is None or op.tokens == "all" for op in ops):
             return None
         pairs = [
-            (0, END) if op is None else extent.bounds(op.where)
+            (0, END) if op is None else extent.bounds(op.tokens)
             for op, extent in zip(ops, self.extents, strict=True)
         ]
         starts, stops = zip(*pairs, strict=True)

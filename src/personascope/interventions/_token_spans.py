@@ -26,39 +26,39 @@ class TokenSpans:
     prompt: int
     turns: tuple[int, ...] = ()
 
-    def bounds(self, where: str) -> tuple[int, int]:
+    def bounds(self, tokens: str) -> tuple[int, int]:
         """Return the first position on which an operation acts, and the one after the last.
 
         Raises:
             InterventionError: If it acts on a part of the response, which positions alone do not tell; see
                 `plan_for_part`.
         """
-        if where in REPLY_PARTS:
+        if tokens in REPLY_PARTS:
             raise InterventionError(
-                f"an operation acts on {where!r}, and the parts of the response are not told apart here",
+                f"an operation acts on {tokens!r}, and the parts of the response are not told apart here",
                 hint="run it through the transformers engine on a conversation, or act on the response",
             )
-        if where == "prompt":
+        if tokens == "prompt":
             return 0, self.prompt
-        if where == "response":
+        if tokens == "response":
             return self.prompt, END
-        turn = turn_of(where)
+        turn = turn_of(tokens)
         return (0 if turn is None else self.turns[turn]), END
 
 
 def acts_on_prompt(plan: Plan) -> bool:
     """Return whether some operation acts on tokens of the prompt."""
-    return any(op.where not in ("response", *REPLY_PARTS) for op in plan.ops)
+    return any(op.tokens not in ("response", *REPLY_PARTS) for op in plan.ops)
 
 
 def acts_on_response(plan: Plan) -> bool:
     """Return whether some operation acts on tokens of the response."""
-    return any(op.where != "prompt" for op in plan.ops)
+    return any(op.tokens != "prompt" for op in plan.ops)
 
 
 def reply_parts(plan: Plan) -> tuple[str, ...]:
     """Return the parts of the response that operations of a plan are bound to."""
-    return tuple(part for part in REPLY_PARTS if any(op.where == part for op in plan.ops))
+    return tuple(part for part in REPLY_PARTS if any(op.tokens == part for op in plan.ops))
 
 
 @functools.lru_cache(maxsize=256)
@@ -74,9 +74,9 @@ def plan_for_part(plan: Plan, part: str) -> Plan | None:
     if not reply_parts(plan):
         return plan
     ops = tuple(
-        replace(op, where="response") if op.where == part else op
+        replace(op, tokens="response") if op.tokens == part else op
         for op in plan.ops
-        if op.where not in REPLY_PARTS or op.where == part
+        if op.tokens not in REPLY_PARTS or op.tokens == part
     )
     return Plan(ops, plan.model, plan.name) if ops else None
 
@@ -84,7 +84,7 @@ def plan_for_part(plan: Plan, part: str) -> Plan | None:
 def acting_spans(plan: Plan, extent: TokenSpans) -> tuple[tuple[int, int], ...]:
     """Return the positions on which some operation acts: first and end of spans that do not overlap."""
     merged: list[tuple[int, int]] = []
-    for low, high in sorted(extent.bounds(op.where) for op in plan.ops):
+    for low, high in sorted(extent.bounds(op.tokens) for op in plan.ops):
         low = max(low, merged[-1][1] if merged else low)
         if low < high:
             merged.append((low, high))

@@ -112,7 +112,7 @@ class NuisanceMeans:
         )
 
 
-def tally(folder: RunFolder, design: Design, vectors: Vectors) -> NuisanceMeans:
+def nuisance_means(folder: RunFolder, design: Design, vectors: Vectors) -> NuisanceMeans:
     """Read all rows of a run, one unit in memory at a time."""
     found = NuisanceMeans(design, vectors)
     for index in sorted(folder.units):

@@ -11,7 +11,7 @@ from jaxtyping import Float32
 
 from personascope.engines import EngineInfo
 from personascope.mapping._design import DEFAULT, DESIGN, Design
-from personascope.mapping._nuisances import tally
+from personascope.mapping._nuisances import nuisance_means
 from personascope.mapping._role_information import baseline
 from personascope.mapping._sums import Vectors, response_norms
 from personascope.mapping._unit import LEFT_OUT, totals
@@ -56,7 +56,7 @@ def publish(
         StoreError: If the folder cannot be written.
     """
     target = folder.path / MAP
-    found = tally(folder, design, vectors)
+    found = nuisance_means(folder, design, vectors)
     meta = MapMeta(
         model=MapModel(
             info.model_id,

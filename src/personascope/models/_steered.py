@@ -14,9 +14,9 @@ from personascope.errors import InterventionError, ModelError
 from personascope.interventions import (
     REPLY_PARTS,
     BatchedPlans,
+    CapCounters,
     CapCounts,
     CapStats,
-    Counters,
     Plan,
     PlanTable,
     TokenSpans,
@@ -44,13 +44,13 @@ class Steered:
         self._pass: BatchedPlans | None = None
         self._extents: list[TokenSpans] = []
         self._fed: list[int] = []
-        self._tallies: list[CapCounts] = []
+        self._counts: list[CapCounts] = []
         self._whole: tuple[Tensor, Tensor] | None = None
 
     @property
-    def telemetry(self) -> list[CapStats]:
+    def cap_stats(self) -> list[CapStats]:
         """One for each row of the newest call; empty before the first."""
-        return [tally.telemetry(self.plan) for tally in self._tallies]
+        return [counts.stats(self.plan) for counts in self._counts]
 
     def begin(self, call: BackboneCall) -> None:
         """Prepare for a forward pass.
@@ -64,7 +64,7 @@ class Steered:
             counted = call.mask[:, -width:].bool().cpu()
         if call.past == 0:
             self._fed = [0] * rows
-            self._tallies = [CapCounts()] * rows
+            self._counts = [CapCounts()] * rows
             if not self._repeats(call, counted):
                 self._extents = [TokenSpans(int(count)) for count in counted.sum(-1)]
             self._whole = (call.tokens, counted) if call.cache is None else None
@@ -76,7 +76,7 @@ class Steered:
         # Padding on the left has positions before 0 and so belongs to no part.
         places = counted.long().cumsum(-1) - 1 + torch.tensor(self._fed)[:, None]
         self._new = counted.sum(-1).tolist()
-        self._counters = Counters(rows)
+        self._counters = CapCounters(rows)
         self._pass = BatchedPlans(self._table, [self.plan] * rows, self._counters, self._extents)
         self._pass.at(places, counted)
 
@@ -111,7 +111,7 @@ class Steered:
         for row, new in enumerate(self._new):
             fed = self._fed[row]
             acted = tokens_acted_on(self.plan, self._extents[row], fed, fed + new)
-            self._tallies[row] = self._tallies[row] + self._counters.tally(row, acted)
+            self._counts[row] = self._counts[row] + self._counters.counts(row, acted)
             self._fed[row] = fed + new
 
 
@@ -128,7 +128,7 @@ def steered(model: PreTrainedModel | LoadedModel, plan: Plan) -> Iterator[Steere
         plan: What to do. Operations from a turn on need an engine, which knows the conversation.
 
     Yields:
-        The telemetry of the newest call.
+        The cap statistics of the newest call.
 
     Raises:
         InterventionError: If the plan does not fit the model, or names a turn or a part of a response.
@@ -142,7 +142,7 @@ def steered(model: PreTrainedModel | LoadedModel, plan: Plan) -> Iterator[Steere
     else:
         stack, name, revision = model.stack, model.model_id, model.revision
     plan.check_model(model_id=name, revision=revision, n_layers=stack.n_layers, d_model=stack.d_model)
-    named = [op.where for op in plan.ops if op.where.startswith("turn:") or op.where in REPLY_PARTS]
+    named = [op.tokens for op in plan.ops if op.tokens.startswith("turn:") or op.tokens in REPLY_PARTS]
     if named:
         raise InterventionError(
             f"the plan acts on {named[0]}, and a bare model does not know where turns and their parts begin",

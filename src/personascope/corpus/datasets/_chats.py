@@ -32,7 +32,7 @@ class ChatSet:
             the others. Where reading had to stop, the last line says so.
         source: ``"builtin"``, or what the user named.
         skipped: Entries that could not be used: all of them, also those beyond the 200.
-        mended: Chats among ``chats`` whose turns were put in order: answers before the first question
+        repairs: Chats among ``chats`` whose turns were put in order: answers before the first question
             left out, or turns of one speaker in a row joined.
     """
 
@@ -40,7 +40,7 @@ class ChatSet:
     problems: tuple[str, ...]
     source: str
     skipped: int = 0
-    mended: int = 0
+    repairs: int = 0
 
 
 class _Unusable(Exception):  # noqa: N818 - never leaves this module
@@ -71,7 +71,7 @@ def load_chats(source: str | Path | None = None, *, limit: int | None = CHAT_LIM
         raise UsageError(f"limit is {limit}", hint="give a number from 1, or None for all chats")
     chats: list[Conversation] = []
     problems: list[str] = []
-    skipped, mended, stopped = 0, 0, ""
+    skipped, repairs, stopped = 0, 0, ""
     where = DATA / "chats.jsonl" if source is None else source
     for record in read_records(where, columns=COLUMNS):
         try:
@@ -88,7 +88,7 @@ def load_chats(source: str | Path | None = None, *, limit: int | None = CHAT_LIM
             continue
         for chat, in_order in found[: None if limit is None else limit - len(chats)]:
             chats.append(chat)
-            mended += not in_order
+            repairs += not in_order
         if len(chats) == limit:
             break
     more = skipped - len(problems) - bool(stopped)
@@ -103,7 +103,7 @@ def load_chats(source: str | Path | None = None, *, limit: int | None = CHAT_LIM
             hint="an entry needs messages, conversation or conversations with user and assistant turns",
         )
     name = BUILTIN if source is None else str(source)
-    return ChatSet(tuple(chats), tuple(problems), name, skipped, mended)
+    return ChatSet(tuple(chats), tuple(problems), name, skipped, repairs)
 
 
 def _chats(record: Record) -> list[tuple[Conversation, bool]]:
@@ -172,9 +172,9 @@ def _text(found: object, number: int) -> str:
 
 def _in_turn(said: list[Message]) -> tuple[Conversation, bool]:
     """Return the messages as turns that alternate, and whether they did so before."""
-    turns, mended = in_turn(said)
+    turns, repairs = in_turn(said)
     if not turns:
         raise _Unusable("has no message of a user" if said else "has no messages")
     if all(message.role != "assistant" for message in turns):
         raise _Unusable("has no answer of an assistant after the user's message")
-    return turns, not mended
+    return turns, not repairs

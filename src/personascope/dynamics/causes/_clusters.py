@@ -206,7 +206,7 @@ def _best(
     if not tried:
         raise DynamicsError(
             f"{different} different messages cannot be put into {min(ks, default=0)} clusters or more",
-            hint="give a run with more exchanges, or numbers from 2 to one less than the messages",
+            hint="give a run with more turns, or numbers from 2 to one less than the messages",
         )
     silhouettes: dict[int, float] = {}
     best: tuple[float, Array, Array] | None = None

@@ -28,18 +28,18 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Messages:
-    """One row for each exchange with a reply, in the run's order.
+    """One row for each turn with a reply, in the run's order.
 
     Attributes:
         texts: The user's messages.
         position: Position of each reply, in units of the map.
-        change: Position less that of the reply before; NaN for a first exchange, and after an empty reply.
+        change: Position less that of the reply before; NaN for a first turn, and after an empty reply.
         dialogues: Id of the dialogue of each row.
         topics: Domain and topic of each row; the dialogue's id where it has no topic.
         domains: Domain of each row.
-        turns: Number of the exchange in its dialogue, from 0.
+        turns: Number of the turn in its dialogue, from 0.
         layer: Where the positions were read.
-        empty: Exchanges left out because their reply is empty.
+        empty: Turns left out because their reply is empty.
     """
 
     texts: tuple[str, ...]
@@ -83,7 +83,7 @@ class Messages:
 def messages_of(run: DriftRun, layer: int | None = None) -> Messages:
     """Return the user's messages of a run with the positions of the replies to them (section 4).
 
-    Unfinished dialogues give the exchanges that they have.
+    Unfinished dialogues give the turns that they have.
 
     Args:
         run: Simulated or replayed conversations.
@@ -102,15 +102,15 @@ def messages_of(run: DriftRun, layer: int | None = None) -> Messages:
     empty = 0
     for dialogue in run.dialogues:
         before = np.nan
-        for exchange, here in zip(dialogue.exchanges, run.positions(dialogue, layer), strict=True):
+        for turn, here in zip(dialogue.turns, run.positions(dialogue, layer), strict=True):
             if np.isfinite(here):
-                texts.append(exchange.user)
+                texts.append(turn.user)
                 position.append(float(here))
                 change.append(float(here - before))
                 dialogues.append(dialogue.id)
                 topics.append(topic_key(dialogue))
                 domains.append(dialogue.domain)
-                turns.append(exchange.turn)
+                turns.append(turn.number)
             else:
                 empty += 1
             before = here

@@ -19,7 +19,7 @@ class UserTurnRequest:
 
     Attributes:
         scenario: Who talks about what.
-        turn: Number of the exchange that the message begins, from 0.
+        turn: Number of the turn that the message begins, from 0.
         conversation: What was said so far, the assistant last; empty at turn 0.
         seed: Of the run.
     """
@@ -93,8 +93,7 @@ class ReplayAuditor:
     def __init__(self, source: DriftRun) -> None:
         """Take the messages of every dialogue of the run."""
         self._said: Mapping[str, tuple[str, ...]] = {
-            dialogue.id: tuple(exchange.user for exchange in dialogue.exchanges)
-            for dialogue in source.dialogues
+            dialogue.id: tuple(turn.user for turn in dialogue.turns) for dialogue in source.dialogues
         }
         content = json.dumps(sorted(self._said.items()))
         self.name = f"replay:{hashlib.sha256(content.encode()).hexdigest()[:16]}"

@@ -80,7 +80,7 @@ class LocalAuditor:
 
         Args:
             engine: Any; the target's own will do.
-            min_turns: Exchanges before which the auditor may not end a conversation.
+            min_turns: Turns before which the auditor may not end a conversation.
             sampling: How its messages are drawn.
         """
         self._engine = engine
@@ -133,7 +133,7 @@ class OpenAIAuditor:
             base_url: Address up to and including ``/v1``.
             api_key: None for the environment's ``OPENAI_API_KEY``; without either no key is sent.
             headers: Name of a header -> environment variable that holds its value.
-            min_turns: Exchanges before which the auditor may not end a conversation.
+            min_turns: Turns before which the auditor may not end a conversation.
             concurrency: Calls under way at once, at most.
             attempts: Calls for one message at most.
             timeout: Seconds for one call.

@@ -49,7 +49,7 @@ def parse_auditor(
         spec: ``scripted`` for the corpus' own messages, offline; ``self`` for the target model itself;
             ``local:MODEL`` for another model in this process; ``openai:MODEL@BASE_URL`` for a server.
         target: The engine that ``self`` plays with.
-        min_turns: Exchanges before which a model may not end a conversation.
+        min_turns: Turns before which a model may not end a conversation.
         max_batch: Messages that a local model writes side by side.
         headers: For a server: name of a header -> environment variable that holds its value.
 

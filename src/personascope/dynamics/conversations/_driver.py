@@ -1,4 +1,4 @@
-"""Playing conversations side by side, an exchange at a time."""
+"""Playing conversations side by side, a turn at a time."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from personascope.chat import Conversation, Message
 from personascope.directions import AXIS
-from personascope.dynamics._conversation import DriftRun, Ended, Exchange
-from personascope.dynamics._records import EXCHANGE, FAILED, OVER, SCHEMA, row_of
+from personascope.dynamics._conversation import DriftRun, Ended, Turn
+from personascope.dynamics._records import FAILED, OVER, SCHEMA, TURN, row_of
 from personascope.dynamics.conversations._auditor import (
     Auditor,
     AuditorFailure,
@@ -32,7 +32,7 @@ PATIENCE = 3
 """Times in a row that a conversation's auditor may fail before the call leaves it for the next one."""
 
 ROWS = 64
-"""Exchanges that are committed together, at least."""
+"""Turns that are committed together, at least."""
 
 
 @dataclass(slots=True, eq=False)
@@ -41,7 +41,7 @@ class ConversationState:
 
     scenario: Scenario
     monitor: Monitor | None
-    exchanges: list[Exchange] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
     ended: Ended | None = None
     problem: str = ""
     failures: int = 0
@@ -50,18 +50,18 @@ class ConversationState:
     def conversation(self) -> Conversation:
         return tuple(
             message
-            for exchange in self.exchanges
-            for message in (Message("user", exchange.user), Message("assistant", exchange.reply))
+            for turn in self.turns
+            for message in (Message("user", turn.user), Message("assistant", turn.reply))
         )
 
     @property
     def alarmed(self) -> int | None:
         """Turn of the first alarm."""
-        return next((exchange.turn for exchange in self.exchanges if exchange.alarm is not None), None)
+        return next((turn.number for turn in self.turns if turn.alarm is not None), None)
 
 
 class ConversationDriver:
-    """All conversations of a run, a step at a time: every open one advances by one exchange."""
+    """All conversations of a run, a step at a time: every open one advances by one turn."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class ConversationDriver:
         self.seed = seed
         self.progress = progress
         self.part = tokens
-        self.talks: list[ConversationState] = []
+        self.states: list[ConversationState] = []
         self.rows: list[dict[str, Any]] = []
         self.tokens = 0
 
@@ -96,18 +96,18 @@ class ConversationDriver:
         """Put every conversation where the folder's rows left it."""
         known = {dialogue.id: dialogue for dialogue in before.dialogues}
         for scenario in scenarios:
-            talk = ConversationState(scenario, None if monitor is None else monitor.fresh())
+            state = ConversationState(scenario, None if monitor is None else monitor.fresh())
             dialogue = known[scenario.id]
-            talk.exchanges = list(dialogue.exchanges)
-            talk.ended = dialogue.ended
-            talk.problem = dialogue.problem
-            for exchange in talk.exchanges:
-                feed(talk.monitor, exchange, self.probes[0].layer)
-            self.talks.append(talk)
+            state.turns = list(dialogue.turns)
+            state.ended = dialogue.ended
+            state.problem = dialogue.problem
+            for turn in state.turns:
+                feed(state.monitor, turn, self.probes[0].layer)
+            self.states.append(state)
 
     def run(self) -> None:
         while True:
-            going = [talk for talk in self.talks if talk.ended is None and talk.failures < PATIENCE]
+            going = [state for state in self.states if state.ended is None and state.failures < PATIENCE]
             if not going:
                 break
             self._step(going)
@@ -115,32 +115,32 @@ class ConversationDriver:
 
     def _step(self, going: list[ConversationState]) -> None:
         asked = [
-            UserTurnRequest(talk.scenario, len(talk.exchanges), talk.conversation, self.seed)
-            for talk in going
+            UserTurnRequest(state.scenario, len(state.turns), state.conversation, self.seed)
+            for state in going
         ]
         requests: dict[str, tuple[ConversationState, Request]] = {}
-        for talk, answer in zip(going, self.auditor.answer(asked), strict=True):
+        for state, answer in zip(going, self.auditor.answer(asked), strict=True):
             if isinstance(answer, EndConversation):
-                self._end(talk, "auditor")
+                self._end(state, "auditor")
             elif isinstance(answer, AuditorFailure):
-                talk.failures += 1
-                talk.problem = answer.reason
-                self._row(talk, FAILED, reason=answer.reason)
+                state.failures += 1
+                state.problem = answer.reason
+                self._row(state, FAILED, reason=answer.reason)
                 self._report()
             else:
                 try:
-                    request = self._request(talk, answer.text)
+                    request = self._request(state, answer.text)
                 except ChatError as error:
-                    self._end(talk, "refused", error.message)
+                    self._end(state, "refused", error.message)
                     continue
                 if request is None:
-                    self._end(talk, "context")
+                    self._end(state, "context")
                 else:
-                    requests[request.id] = (talk, request)
+                    requests[request.id] = (state, request)
         waiting = dict(requests)
         for completion in self.engine.run(request for _, request in requests.values()):
-            talk, request = waiting.pop(completion.id)
-            self._take(talk, request, completion)
+            state, request = waiting.pop(completion.id)
+            self._take(state, request, completion)
             if len(self.rows) >= ROWS:
                 self._commit()
         if waiting:
@@ -149,13 +149,13 @@ class ConversationDriver:
                 hint="run the same command again; what was committed is kept",
             )
 
-    def _request(self, talk: ConversationState, said: str) -> Request | None:
+    def _request(self, state: ConversationState, said: str) -> Request | None:
         """Return the request of the next reply; None if it would not fit in the model's context.
 
         Raises:
             ChatError: If the chat template refuses the conversation.
         """
-        prompt = (*talk.conversation, Message("user", said))
+        prompt = (*state.conversation, Message("user", said))
         limit = self.engine.info.context
         # Also without a limit: what the chat template refuses must not end the other conversations.
         length = self.engine.count_tokens(prompt)
@@ -163,15 +163,15 @@ class ConversationDriver:
             return None
         watch = None
         plan = self.plan
-        monitor = talk.monitor
+        monitor = state.monitor
         if monitor is not None:
-            if monitor.gate is not None and talk.alarmed is not None:
-                gate = from_message(monitor.gate, 2 * talk.alarmed + 2)
+            if monitor.gate is not None and state.alarmed is not None:
+                gate = from_message(monitor.gate, 2 * state.alarmed + 2)
                 plan = gate if plan is None else plan + gate
             if monitor.rule.level == "token":
                 watch = monitor.watch(AXIS, gated=monitor.gate is not None)
         return Request(
-            f"{talk.scenario.id}#{len(talk.exchanges)}",
+            f"{state.scenario.id}#{len(state.turns)}",
             prompt,
             self.sampling,
             plan=plan,
@@ -182,30 +182,30 @@ class ConversationDriver:
             tokens=self.part,
         )
 
-    def _take(self, talk: ConversationState, request: Request, completion: Completion) -> None:
+    def _take(self, state: ConversationState, request: Request, completion: Completion) -> None:
         check_applied(completion.id, request.plan, completion.plan_digest)
         assert isinstance(request.prompt[-1], Message)
-        exchange = self._exchange(talk, request.prompt[-1].content, completion)
-        talk.exchanges.append(exchange)
-        talk.failures, talk.problem = 0, ""
-        self.tokens += exchange.token_count
-        monitor = talk.monitor
+        turn = self._turn(state, request.prompt[-1].content, completion)
+        state.turns.append(turn)
+        state.failures, state.problem = 0, ""
+        self.tokens += turn.token_count
+        monitor = state.monitor
         if monitor is not None and monitor.stopped:
-            talk.ended = "alarm"
-        elif len(talk.exchanges) == self.turns:
-            talk.ended = "turns"
-        self._row(talk, EXCHANGE, exchange=exchange)
+            state.ended = "alarm"
+        elif len(state.turns) == self.turns:
+            state.ended = "turns"
+        self._row(state, TURN, turn=turn)
         self._report()
 
-    def _exchange(self, talk: ConversationState, said: str, completion: Completion) -> Exchange:
+    def _turn(self, state: ConversationState, said: str, completion: Completion) -> Turn:
         layers = self.persona_map.n_layers
         pooled = completion.pooled
         along = np.full(layers, np.nan) if pooled is None else np.asarray(self.persona_map.project(pooled))
-        telemetry, gate = completion.telemetry, completion.gate
-        if gate is not None and telemetry is None:
-            telemetry = gate.telemetry
-        exchange = Exchange(
-            turn=len(talk.exchanges),
+        stats, gate = completion.cap_stats, completion.gate
+        if gate is not None and stats is None:
+            stats = gate.cap_stats
+        turn = Turn(
+            number=len(state.turns),
             user=said,
             reply=completion.text,
             token_count=completion.token_count,
@@ -218,40 +218,40 @@ class ConversationDriver:
                 if len(completion.projections[probe.name])
             },
             plan=completion.plan_digest,
-            plan_tokens=0 if telemetry is None else telemetry.tokens,
-            capped_tokens=0 if telemetry is None else telemetry.capped_tokens,
+            plan_tokens=0 if stats is None else stats.tokens,
+            capped_tokens=0 if stats is None else stats.capped_tokens,
             prompt_tokens=completion.prompt_tokens,
         )
-        monitor = talk.monitor
+        monitor = state.monitor
         if monitor is None:
-            return exchange
-        before = talk.alarmed is not None
-        if monitor.rule.level == "turn" or not exchange.token_count:
+            return turn
+        before = state.alarmed is not None
+        if monitor.rule.level == "turn" or not turn.token_count:
             # A watch is not called in an empty reply, which is a reply all the same.
-            feed(monitor, exchange, self.probes[0].layer)
+            feed(monitor, turn, self.probes[0].layer)
         if before or monitor.alarmed_at is None:
-            return exchange
+            return turn
         alarm = next(event for event in monitor.events if event.kind == "alarm")
-        last = max(0, exchange.token_count - 1)
-        return replace(exchange, alarm=last if monitor.rule.level == "turn" else alarm.token)
+        last = max(0, turn.token_count - 1)
+        return replace(turn, alarm=last if monitor.rule.level == "turn" else alarm.token)
 
-    def _end(self, talk: ConversationState, why: Ended, reason: str = "") -> None:
-        talk.ended, talk.problem = why, ""
-        self._row(talk, OVER, reason=reason)
+    def _end(self, state: ConversationState, why: Ended, reason: str = "") -> None:
+        state.ended, state.problem = why, ""
+        self._row(state, OVER, reason=reason)
         self._report()
 
     def _row(
-        self, talk: ConversationState, status: str, *, exchange: Exchange | None = None, reason: str = ""
+        self, state: ConversationState, status: str, *, turn: Turn | None = None, reason: str = ""
     ) -> None:
         row: dict[str, Any] = {
-            "dialogue": talk.scenario.id,
+            "dialogue": state.scenario.id,
             "status": status,
-            "turn": len(talk.exchanges) if exchange is None else exchange.turn,
-            "ended": talk.ended,
+            "turn": len(state.turns) if turn is None else turn.number,
+            "ended": state.ended,
             "reason": reason,
         }
-        if exchange is not None:
-            row |= row_of(exchange)
+        if turn is not None:
+            row |= row_of(turn)
         self.rows.append(row)
 
     def _commit(self) -> None:
@@ -264,21 +264,21 @@ class ConversationDriver:
 
     def _report(self) -> None:
         if self.progress is not None:
-            done = sum(self.turns if talk.ended else len(talk.exchanges) for talk in self.talks)
-            failed = sum(talk.failures > 0 for talk in self.talks)
+            done = sum(self.turns if state.ended else len(state.turns) for state in self.states)
+            failed = sum(state.failures > 0 for state in self.states)
             note = f"{failed} wait for the auditor" if failed else ""
-            self.progress(Progress("talk", done, self.turns * len(self.talks), self.tokens, note))
+            self.progress(Progress("simulate", done, self.turns * len(self.states), self.tokens, note))
 
 
-def feed(monitor: Monitor | None, exchange: Exchange, layer: int) -> None:
+def feed(monitor: Monitor | None, turn: Turn, layer: int) -> None:
     """Show a monitor a reply that is there already."""
     if monitor is None:
         return
     if monitor.rule.level == "turn":
-        monitor.feed(monitor.to_position(float(exchange.projections[layer])))
+        monitor.feed(monitor.to_position(float(turn.projections[layer])))
         return
     monitor.begin_reply(gated=monitor.gate is not None)
-    for value in exchange.tokens:
+    for value in turn.tokens:
         monitor.feed_raw(float(value))
 
 
@@ -289,5 +289,5 @@ def from_message(plan: Plan, index: int) -> Plan:
         plan: Any plan.
         index: Of the message, from 0.
     """
-    ops = tuple(replace(op, where=f"turn:{index}") if op.where == "all" else op for op in plan.ops)
+    ops = tuple(replace(op, tokens=f"turn:{index}") if op.tokens == "all" else op for op in plan.ops)
     return Plan(ops, plan.model, plan.name)

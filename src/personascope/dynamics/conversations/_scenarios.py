@@ -34,7 +34,7 @@ class Scenario:
         brief: What the user wants, for an auditor model.
         messages: The user's messages on the topic, in order, for a scripted user.
         remarks: Messages of the persona that fit anywhere after the first.
-        switch: Number of the exchange in which the user asks the model to be somebody else; None for never.
+        switch: Number of the turn in which the user asks the model to be somebody else; None for never.
     """
 
     id: str
@@ -121,14 +121,14 @@ SWITCHES = (
 def switched_scenarios(
     scenarios: Sequence[Scenario], corpus: Corpus, at: int, *, seed: int = 0
 ) -> tuple[Scenario, ...]:
-    """Return scenes in which the user asks for a role at a known exchange, and questions to it afterwards.
+    """Return scenes in which the user asks for a role at a known turn, and questions to it afterwards.
 
     The role, the wording and the questions are drawn for each scene by the seed and its id.
 
     Args:
-        scenarios: Whose first exchanges are said.
+        scenarios: Whose first turns are said.
         corpus: Has roles and questions.
-        at: Number of the exchange with the request, from 0.
+        at: Number of the turn with the request, from 0.
         seed: Of the draws.
 
     Raises:
@@ -140,7 +140,7 @@ def switched_scenarios(
         script = scenario.script(seed)
         if not 1 <= at <= len(script):
             raise DynamicsError(
-                f"{scenario.id} has {len(script)} messages, the switch is to come at exchange {at}",
+                f"{scenario.id} has {len(script)} messages, the switch is to come at turn {at}",
                 hint=f"switch at 1 to {len(script)}",
             )
         rng = np.random.default_rng(request_seed(seed, f"switch of {scenario.id}"))

@@ -1,4 +1,4 @@
-"""Simulated conversations: many at once, exchange by exchange, committed as they come (section 4).
+"""Simulated conversations: many at once, turn by turn, committed as they come (section 4).
 
 A run that dies is taken up by the same call: what was committed is not played again, and a conversation
 whose auditor failed is asked for once more. Under the scripted auditor, and in float32, the run is then the
@@ -37,14 +37,14 @@ class Simulation:
         path: The folder.
         dialogues: Conversations of the run.
         finished: Those that are over.
-        exchanges: Exchanges in the folder.
+        turns: Turns in the folder.
         problems: Id -> why it did not go on, of those that are not over.
     """
 
     path: Path
     dialogues: int
     finished: int
-    exchanges: int
+    turns: int
     problems: Mapping[str, str]
 
     @property
@@ -72,17 +72,17 @@ def simulate(
     restart: bool = False,
     command: str = "",
 ) -> Simulation:
-    """Let an auditor talk with the model, and read where each reply lies on the axis.
+    """Let an auditor state with the model, and read where each reply lies on the axis.
 
     The target has no system prompt of its own, as in the paper.
 
     Args:
         engine: The target.
         persona_map: Its map.
-        scenarios: Who talks about what.
+        scenarios: Who states about what.
         auditor: Plays the user.
         out: The run folder, new or of an earlier call with the same arguments.
-        turns: Exchanges of a conversation at most; the paper's 15.
+        turns: Turns of a conversation at most; the paper's 15.
         layer: Where positions are read; the map's middle layer by default.
         probes: Directions beside the axis (`parse_probes`); an "axis" among them is the one that is there
             anyway.
@@ -107,9 +107,7 @@ def simulate(
     out = Path(out)
     engine = dated(engine, out, restart=restart)
     if not scenarios or turns < 1:
-        raise DynamicsError(
-            f"{len(scenarios)} conversations of {turns} exchanges", hint="ask for one or more"
-        )
+        raise DynamicsError(f"{len(scenarios)} conversations of {turns} turns", hint="ask for one or more")
     at = persona_map.middle_layer if layer is None else layer
     read = (axis_probe(persona_map, at), *(named for named in probes if named.name != AXIS))
     how = sampling or Sampling(max_new_tokens=256)
@@ -160,13 +158,13 @@ def simulate(
         )
         played.take_up(scenarios, monitor, read_drift(out))
         played.run()
-        talks = played.talks
+        states = played.states
     return Simulation(
         out,
-        len(talks),
-        sum(talk.ended is not None for talk in talks),
-        sum(len(talk.exchanges) for talk in talks),
-        {talk.scenario.id: talk.problem for talk in talks if talk.ended is None},
+        len(states),
+        sum(state.ended is not None for state in states),
+        sum(len(state.turns) for state in states),
+        {state.scenario.id: state.problem for state in states if state.ended is None},
     )
 
 
@@ -185,10 +183,10 @@ def replay(
         options: As for `simulate`.
 
     Raises:
-        DynamicsError: If the run has no exchange.
+        DynamicsError: If the run has no turn.
     """
-    if not any(dialogue.exchanges for dialogue in source.dialogues):
-        raise DynamicsError(f"{source.path} has no exchange to replay", hint="simulate conversations first")
+    if not any(dialogue.turns for dialogue in source.dialogues):
+        raise DynamicsError(f"{source.path} has no turn to replay", hint="simulate conversations first")
     scenarios = tuple(Scenario(**note) for note in source.manifest["notes"]["scenes"])
     temperature, top_p, longest, least, stop, *thinking = source.manifest["identity"]["sampling"]
     options.setdefault("layer", source.layer)

@@ -150,7 +150,7 @@ def harm_result(
     persona_map: PersonaMap,
     *,
     bins: int = 8,
-    draws: int = 50,
+    n_random: int = 50,
     n_boot: int = 2000,
     n_perm: int = 1999,
     seed: int = 0,
@@ -161,7 +161,7 @@ def harm_result(
         run: The trials (`read_harm`).
         persona_map: The model's map.
         bins: Bins by position at most.
-        draws: Random directions.
+        n_random: Random directions.
         n_boot: Resamples of roles.
         n_perm: Dealings of outcomes between roles.
         seed: Of all of these.
@@ -200,7 +200,7 @@ def harm_result(
         kept = Trials.of(trials.position[clean], harmful[clean], [names[place] for place in clean])
         coherent = correlations(kept, **options)
     pooled = run.pooled[scored].astype(np.float64)
-    directions = [random_unit(persona_map.d_model, draw, seed=seed) for draw in range(draws)]
+    directions = [random_unit(persona_map.d_model, draw, seed=seed) for draw in range(n_random)]
     counted = Counter(run.rows[place]["status"] for place in in_role)
     return HarmResult(
         model=run.manifest["identity"]["model"]["id"],

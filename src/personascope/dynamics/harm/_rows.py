@@ -95,8 +95,8 @@ def trial_row(trial: HarmTrial, first: Completion, second: Completion | None) ->
         "first_finish": first.finish_reason,
         "first_pooled": None,
         "first_plan": first.plan_digest,
-        "first_plan_tokens": None if first.telemetry is None else first.telemetry.tokens,
-        "first_capped_tokens": None if first.telemetry is None else first.telemetry.capped_tokens,
+        "first_plan_tokens": None if first.cap_stats is None else first.cap_stats.tokens,
+        "first_capped_tokens": None if first.cap_stats is None else first.cap_stats.capped_tokens,
         "harmful_id": trial.harmful.id,
         "category": trial.harmful.category,
         "harmful": trial.harmful.question,
@@ -104,9 +104,9 @@ def trial_row(trial: HarmTrial, first: Completion, second: Completion | None) ->
         "token_count": 0 if second is None else len(second.token_ids),
         "finish_reason": None if second is None else second.finish_reason,
         "plan": None if second is None else second.plan_digest,
-        "plan_tokens": None if second is None or second.telemetry is None else second.telemetry.tokens,
+        "plan_tokens": None if second is None or second.cap_stats is None else second.cap_stats.tokens,
         "capped_tokens": (
-            None if second is None or second.telemetry is None else second.telemetry.capped_tokens
+            None if second is None or second.cap_stats is None else second.cap_stats.capped_tokens
         ),
         "status": "empty" if second is None else "unscored",
         "label": None,

@@ -83,7 +83,7 @@ def run_harm(
         layer: Where the first replies are read; the map's middle layer by default.
         plan: Acts on the replies, or None. A first reply is read with the plan in force.
         plan_on: Whether the plan acts on both replies or on the second alone. On the second alone, it
-            acts on the first exchange as well, as part of the second reply's prompt, where its
+            acts on the first turn as well, as part of the second reply's prompt, where its
             operations act on prompts.
         progress: Whether to show a bar, or what to call after each reply instead.
         restart: Forget a run that is in the folder.

@@ -1,9 +1,9 @@
-"""How Assistant-like conversations move of themselves: the mean and spread that drift is measured against.
+"""Baseline for drift: mean and spread of Assistant-like conversations by position.
 
 A position is read against what is usual at its place: first replies differ from later ones, and the
 first tokens of a reply from those inside it. Conversations also lie at levels of their own (one topic
 is nearer the default than another); the first few values of a conversation show where it lies, and how
-much of that carries over to the rest is fitted too.
+much of that persists in the later values is fitted too.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ Level = Literal["turn", "token"]
 Positions = Float[np.ndarray, "turns"] | Sequence[Float[np.ndarray, "tokens"]]
 """A conversation in units of the map: one array of replies ("turn"), or an array for each reply ("token")."""
 
-ANCHORS: dict[Level, int] = {"turn": 3, "token": 64}
+WARMUPS: dict[Level, int] = {"turn": 3, "token": 64}
 """First values of a conversation that show its own level, by default."""
+
+_SAVED = {"warmup": "anchor", "persistence": "carry", "residual_sd": "rest"}  # names in saved monitors
 
 LEAST = 5
 """Conversations that a mean of its own needs; places with fewer are taken together with their neighbours."""
@@ -44,9 +46,9 @@ class MonitorBaseline:
             ones. [0] at the level of turns.
         by_reply: What the reply's number adds to that mean; the last one stands for all later ones.
         spread: Standard deviation by token number, or by reply number at the level of turns.
-        anchor: First values of a conversation that show its own level; 0 for none.
-        carry: Share of their mean deviation that the rest of the conversation is expected to keep, 0 to 1.
-        rest: Spread of the rest around that expectation, in standard deviations.
+        warmup: First values of a conversation that show its own level; 0 for none.
+        persistence: Share of their mean deviation that later values are expected to keep, 0 to 1.
+        residual_sd: Spread of later values around that expectation, in standard deviations.
         conversations: Number of conversations that it was fitted on.
         fitted_on: A digest of each of them, so that none of them sets a threshold as well.
     """
@@ -55,15 +57,15 @@ class MonitorBaseline:
     by_token: tuple[float, ...]
     by_reply: tuple[float, ...]
     spread: tuple[float, ...]
-    anchor: int
-    carry: float
-    rest: float
+    warmup: int
+    persistence: float
+    residual_sd: float
     conversations: int
     fitted_on: tuple[str, ...] = ()
 
     @classmethod
     def fit(
-        cls, assistant_like: Sequence[Positions], level: Level, *, anchor: int | None = None
+        cls, assistant_like: Sequence[Positions], level: Level, *, warmup: int | None = None
     ) -> MonitorBaseline:
         """Fit mean and spread by place.
 
@@ -72,19 +74,19 @@ class MonitorBaseline:
                 of positions each, NaN for an empty reply; at the level of tokens a list of replies each,
                 every one an array of positions.
             level: "turn" or "token".
-            anchor: First values of a conversation that show its own level (3 turns, 64 tokens); 0
+            warmup: First values of a conversation that show its own level (3 turns, 64 tokens); 0
                 measures every conversation against the mean of all.
 
         Raises:
             DynamicsError: If there are too few conversations, a value is not finite, or all are equal.
         """
         check_level(level)
-        anchor = ANCHORS[level] if anchor is None else anchor
-        if anchor < 0:
-            raise DynamicsError(f"the anchor is {anchor} values long", hint="give 0 or more")
-        talks = [replies_of(one, level, f"conversation {i}") for i, one in enumerate(assistant_like)]
-        values, reply, token, talk = _table(talks)
-        found = len(np.unique(talk))
+        warmup = WARMUPS[level] if warmup is None else warmup
+        if warmup < 0:
+            raise DynamicsError(f"the warmup is {warmup} values long", hint="give 0 or more")
+        traces = [replies_of(one, level, f"conversation {i}") for i, one in enumerate(assistant_like)]
+        values, reply, token, conversation = _table(traces)
+        found = len(np.unique(conversation))
         if found < LEAST:
             raise DynamicsError(
                 f"mean and spread of Assistant-like conversations were asked of {found} with a reply",
@@ -92,33 +94,35 @@ class MonitorBaseline:
             )
         by_token = np.zeros(1)
         if level == "token":
-            bins = _bins(_steps(int(token.max()) + 1), token, talk)
+            bins = _bins(_steps(int(token.max()) + 1), token, conversation)
             by_token = _smooth(bins, token, [_within(values, token, *one).mean() for one in bins])
-        rest = values - _at(by_token, token)
-        bins = _bins(list(range(int(reply.max()) + 2)), reply, talk)
+        residual = values - _at(by_token, token)
+        bins = _bins(list(range(int(reply.max()) + 2)), reply, conversation)
         by_reply = np.concatenate(
-            [np.full(stop - start, _within(rest, reply, start, stop).mean()) for start, stop in bins]
+            [np.full(stop - start, _within(residual, reply, start, stop).mean()) for start, stop in bins]
         )
-        rest = rest - _at(by_reply, reply)
+        residual = residual - _at(by_reply, reply)
         place = reply if level == "turn" else token
-        spread = _spread(rest, place, talk, level)
-        z = rest / _at(spread, place)
-        carry, around = _carry([z[talk == one] for one in np.unique(talk)], anchor)
+        spread = _spread(residual, place, conversation, level)
+        z = residual / _at(spread, place)
+        persistence, residual_sd = _persistence(
+            [z[conversation == one] for one in np.unique(conversation)], warmup
+        )
         return cls(
             level,
             tuple(by_token.tolist()),
             tuple(by_reply.tolist()),
             tuple(spread.tolist()),
-            anchor,
-            carry,
-            around,
+            warmup,
+            persistence,
+            residual_sd,
             found,
-            tuple(digest_of(one) for one in talks),
+            tuple(digest_of(one) for one in traces),
         )
 
     def record(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        return asdict(self)
+        """Return it as JSON values, under the names that saved monitors have for them."""
+        return {_SAVED.get(name, name): value for name, value in asdict(self).items()}
 
     def standardiser(self) -> Standardiser:
         """Return what turns the values of one conversation, fed in order, into standard deviations."""
@@ -144,11 +148,11 @@ class Standardiser:
         place = reply if of.level == "turn" else token
         mean = of.by_token[min(token, len(of.by_token) - 1)] + of.by_reply[min(reply, len(of.by_reply) - 1)]
         z = (value - mean) / of.spread[min(place, len(of.spread) - 1)]
-        if self._seen < of.anchor:
+        if self._seen < of.warmup:
             self._seen += 1
             self._sum += z
             return z
-        return (z - of.carry * self._sum / of.anchor) / of.rest if of.anchor else z
+        return (z - of.persistence * self._sum / of.warmup) / of.residual_sd if of.warmup else z
 
 
 def check_level(level: str) -> None:
@@ -157,7 +161,7 @@ def check_level(level: str) -> None:
     Raises:
         DynamicsError: If it is.
     """
-    if level not in ANCHORS:
+    if level not in WARMUPS:
         raise DynamicsError(f"{level!r} is no level of a monitor", hint='give "turn" or "token"')
 
 
@@ -203,11 +207,11 @@ def digest_of(replies: list[list[float]]) -> str:
     return sha.hexdigest()
 
 
-def _table(talks: list[list[list[float]]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _table(traces: list[list[list[float]]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return all finite values with the numbers of their reply, token and conversation."""
     rows = [
-        (value, reply, token, talk)
-        for talk, replies in enumerate(talks)
+        (value, reply, token, conversation)
+        for conversation, replies in enumerate(traces)
         for reply, values in enumerate(replies)
         for token, value in enumerate(values)
         if math.isfinite(value)
@@ -225,13 +229,13 @@ def _steps(stop: int) -> list[int]:
     return [edge for edge in edges if edge < stop] + [stop]
 
 
-def _bins(edges: list[int], place: np.ndarray, talk: np.ndarray) -> list[tuple[int, int]]:
+def _bins(edges: list[int], place: np.ndarray, conversation: np.ndarray) -> list[tuple[int, int]]:
     """Return ranges of places that at least ``LEAST`` conversations reach, neighbours taken together."""
     bins: list[tuple[int, int]] = []
     start = edges[0]
     for stop in edges[1:]:
         inside = (place >= start) & (place < stop)
-        if len(np.unique(talk[inside])) >= LEAST:
+        if len(np.unique(conversation[inside])) >= LEAST:
             bins.append((start, stop))
             start = stop
     if not bins:
@@ -253,33 +257,33 @@ def _smooth(bins: list[tuple[int, int]], place: np.ndarray, values: list[float])
     return np.interp(np.arange(math.ceil(middles[-1]) + 1), middles, values)
 
 
-def _spread(rest: np.ndarray, place: np.ndarray, talk: np.ndarray, level: Level) -> np.ndarray:
+def _spread(residual: np.ndarray, place: np.ndarray, conversation: np.ndarray, level: Level) -> np.ndarray:
     """Return the standard deviation by place, drawn towards the common one where conversations are few."""
-    common = float((rest**2).mean())
+    common = float((residual**2).mean())
     if not common > 0:
         raise DynamicsError(
             "the positions of the Assistant-like conversations do not vary", hint="give real conversations"
         )
     last = int(place.max()) + 1
-    bins = _bins(list(range(last + 1)) if level == "turn" else _steps(last), place, talk)
+    bins = _bins(list(range(last + 1)) if level == "turn" else _steps(last), place, conversation)
     found: list[float] = []
     for start, stop in bins:
         inside = (place >= start) & (place < stop)
-        count = len(np.unique(talk[inside]))
+        count = len(np.unique(conversation[inside]))
         # The mean of the place was fitted on the same conversations.
-        own = float((rest[inside] ** 2).mean()) * count / (count - 1)
+        own = float((residual[inside] ** 2).mean()) * count / (count - 1)
         found.append(math.sqrt((count * own + _PRIOR * common) / (count + _PRIOR)))
     if level == "token":
         return _smooth(bins, place, found)
     return np.concatenate([np.full(stop - start, sd) for (start, stop), sd in zip(bins, found, strict=True)])
 
 
-def _carry(talks: list[np.ndarray], anchor: int) -> tuple[float, float]:
-    """Return the slope of a conversation's rest on the mean of its first values, and the spread around it."""
-    pairs = [(z[:anchor].mean(), z[anchor:]) for z in talks if len(z) > anchor] if anchor else []
+def _persistence(traces: list[np.ndarray], warmup: int) -> tuple[float, float]:
+    """Return the slope of later values on the mean of the first ones, and the spread around it."""
+    pairs = [(z[:warmup].mean(), z[warmup:]) for z in traces if len(z) > warmup] if warmup else []
     below = sum(first**2 * len(later) for first, later in pairs)
     if len(pairs) < LEAST or not below > 0:
         return 0.0, 1.0
-    carry = float(np.clip(sum(first * later.sum() for first, later in pairs) / below, 0.0, 1.0))
-    left = np.concatenate([later - carry * first for first, later in pairs])
-    return carry, max(float(np.sqrt((left**2).mean())), 1e-6)
+    persistence = float(np.clip(sum(first * later.sum() for first, later in pairs) / below, 0.0, 1.0))
+    left = np.concatenate([later - persistence * first for first, later in pairs])
+    return persistence, max(float(np.sqrt((left**2).mean())), 1e-6)

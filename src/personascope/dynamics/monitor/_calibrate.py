@@ -119,7 +119,7 @@ class MonitorReport:
         rules: "cusum" and "threshold", calibrated on the same dialogues to the same rate; a threshold sees
             nothing of the fitted mean and spread.
         evaluations: The same names -> false alarms on the dialogues held out, and delays in those dialogues
-            of the run that switch at a known exchange, if there are any.
+            of the run that switch at a known turn, if there are any.
         others: The same names -> domain -> share of the dialogues of each other domain that raise an alarm.
     """
 
@@ -173,7 +173,7 @@ def positions_of(run: DriftRun, dialogue: Dialogue, level: Level, layer: int | N
             f"the run keeps the projections of tokens at layer {run.layer}, not at layer {layer}",
             hint=f"calibrate at layer {run.layer}, or watch turns",
         )
-    return [run.to_units(np.asarray(one.tokens, float)) for one in dialogue.exchanges]
+    return [run.to_units(np.asarray(one.tokens, float)) for one in dialogue.turns]
 
 
 def calibrate_monitor(
@@ -187,7 +187,7 @@ def calibrate_monitor(
     layer: int | None = None,
     shares: tuple[float, float, float] = SHARES,
     allowance: float | None = None,
-    anchor: int | None = None,
+    warmup: int | None = None,
     window: int | None = None,
     horizon: int | None = None,
     source: MonitorSource | None = None,
@@ -208,7 +208,7 @@ def calibrate_monitor(
         layer: Of the positions; the run's by default, and no other for tokens.
         shares: Of the dialogues, for each part.
         allowance: See `Cusum.calibrated`.
-        anchor: See `MonitorBaseline.fit`.
+        warmup: See `MonitorBaseline.fit`.
         window: See `Threshold.calibrated`.
         horizon: Values within which the rate shall hold; the longest calibration dialogue.
         source: Model and map; by default those that the run's manifest names.
@@ -236,7 +236,7 @@ def calibrate_monitor(
         )
     fit, calibration, held_out = _split(sorted(one.id for one in usable), shares, seed)
     found = {one.id: positions_of(run, one, level, layer) for one in usable}
-    baseline = MonitorBaseline.fit([found[one] for one in fit], level, anchor=anchor)
+    baseline = MonitorBaseline.fit([found[one] for one in fit], level, warmup=warmup)
     setting = [found[one] for one in calibration]
     rules: dict[str, Rule] = {
         "cusum": Cusum.calibrated(
@@ -255,7 +255,7 @@ def calibrate_monitor(
     monitor = Monitor(
         rules[rule],
         layer=at,
-        units=(float(run.zero[at]), float(run.one[at])),
+        units=(float(run.mean_role_projection[at]), float(run.default_projection[at])),
         source=source_of(run) if source is None else source,
         on_alarm=on_alarm,
     )
@@ -271,7 +271,7 @@ def calibrate_monitor(
             for name, one in rules.items()
         },
         {
-            name: {domain: evaluate_monitor(one, talks).false_alarms for domain, talks in others.items()}
+            name: {domain: evaluate_monitor(one, some).false_alarms for domain, some in others.items()}
             for name, one in rules.items()
         },
     )
@@ -289,7 +289,7 @@ def source_of(run: DriftRun) -> MonitorSource | None:
 
 
 def switched_of(run: DriftRun, level: Level, layer: int | None = None) -> list[tuple[Positions, int]]:
-    """Return the finished dialogues that switch at a known exchange, as `evaluate_monitor` takes them.
+    """Return the finished dialogues that switch at a known turn, as `evaluate_monitor` takes them.
 
     Raises:
         DynamicsError: If tokens are asked for at another layer than the run's.
@@ -297,7 +297,7 @@ def switched_of(run: DriftRun, level: Level, layer: int | None = None) -> list[t
     return [
         (positions_of(run, one, level, layer), one.switch)
         for one in run.dialogues
-        if one.ended is not None and one.switch is not None and len(one.exchanges) > one.switch
+        if one.ended is not None and one.switch is not None and len(one.turns) > one.switch
     ]
 
 
@@ -321,10 +321,10 @@ def _usable(run: DriftRun, domains: Sequence[str]) -> tuple[list[Dialogue], dict
         if dialogue.domain not in domains:
             continue
         if dialogue.switch is not None:
-            left_out[dialogue.id] = f"switches at exchange {dialogue.switch}"
+            left_out[dialogue.id] = f"switches at turn {dialogue.switch}"
         elif dialogue.ended is None:
             left_out[dialogue.id] = dialogue.problem or "not finished"
-        elif not any(one.token_count for one in dialogue.exchanges):
+        elif not any(one.token_count for one in dialogue.turns):
             left_out[dialogue.id] = "no reply"
         else:
             usable.append(dialogue)
@@ -333,7 +333,7 @@ def _usable(run: DriftRun, domains: Sequence[str]) -> tuple[list[Dialogue], dict
 
 def _acted(dialogue: Dialogue) -> bool:
     return dialogue.ended == "alarm" or any(
-        one.plan is not None or one.plan_tokens or one.finish_reason == "alarm" for one in dialogue.exchanges
+        one.plan is not None or one.plan_tokens or one.finish_reason == "alarm" for one in dialogue.turns
     )
 
 

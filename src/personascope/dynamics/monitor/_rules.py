@@ -128,17 +128,17 @@ class Cusum:
             DynamicsError: If there are too few conversations for the rate, or one was fitted on.
         """
         allowance = ALLOWANCES[baseline.level] if allowance is None else allowance
-        talks = [replies_of(c, baseline.level, f"conversation {i}") for i, c in enumerate(conversations)]
-        both = [i for i, talk in enumerate(talks) if digest_of(talk) in set(baseline.fitted_on)]
+        traces = [replies_of(c, baseline.level, f"conversation {i}") for i, c in enumerate(conversations)]
+        both = [i for i, trace in enumerate(traces) if digest_of(trace) in set(baseline.fitted_on)]
         if both:
             raise DynamicsError(
-                f"{len(both)} of {len(talks)} calibration conversations (the first is number {both[0]}) "
+                f"{len(both)} of {len(traces)} calibration conversations (the first is number {both[0]}) "
                 "were fitted on",
                 hint="fit mean and spread on some conversations and set the threshold on others",
             )
         plain = cls(baseline, 0.0, allowance)
         threshold, calibration = conformal_threshold(
-            [_trace(plain, talk) for talk in talks], false_alarms, horizon
+            [_trace(plain, trace) for trace in traces], false_alarms, horizon
         )
         return replace(plain, threshold=threshold, calibration=calibration)
 
@@ -218,10 +218,10 @@ class Threshold:
             DynamicsError: If there are too few conversations for the rate, or they are too short.
         """
         check_level(level)
-        talks = [replies_of(c, level, f"conversation {i}") for i, c in enumerate(conversations)]
+        traces = [replies_of(c, level, f"conversation {i}") for i, c in enumerate(conversations)]
         plain = cls(level, 0.0, WINDOWS[level] if window is None else window, name="calibrated")
         threshold, calibration = conformal_threshold(
-            [_trace(plain, talk) for talk in talks], false_alarms, horizon
+            [_trace(plain, trace) for trace in traces], false_alarms, horizon
         )
         return replace(plain, limit=-threshold, calibration=calibration)
 

@@ -24,13 +24,41 @@ def monitor_file(path: Path | str) -> Path:
     return Path(path) / MONITOR_JSON if Path(path).is_dir() else Path(path)
 
 
+class BaselineRecord(Record):
+    """What ``MonitorBaseline.record`` returns."""
+
+    level: Level
+    by_token: Annotated[tuple[float, ...], Field(min_length=1)]
+    by_reply: Annotated[tuple[float, ...], Field(min_length=1)]
+    spread: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
+    anchor: int
+    carry: float
+    rest: Annotated[float, Field(gt=0)]
+    conversations: int
+    fitted_on: tuple[str, ...] = ()
+
+    def made(self) -> MonitorBaseline:
+        """Return the baseline."""
+        return MonitorBaseline(
+            self.level,
+            self.by_token,
+            self.by_reply,
+            self.spread,
+            warmup=self.anchor,
+            persistence=self.carry,
+            residual_sd=self.rest,
+            conversations=self.conversations,
+            fitted_on=self.fitted_on,
+        )
+
+
 class CusumRecord(Record):
     """What ``Cusum.record`` returns."""
 
     rule: Literal["cusum"]
     threshold: float
     allowance: float
-    baseline: MonitorBaseline
+    baseline: BaselineRecord
     calibration: Calibration | None
 
     def made(self) -> Cusum:
@@ -39,10 +67,7 @@ class CusumRecord(Record):
         Raises:
             DynamicsError: If its numbers make no rule.
         """
-        lists = (self.baseline.by_token, self.baseline.by_reply, self.baseline.spread)
-        if not all(lists) or min(self.baseline.spread) <= 0 or not self.baseline.rest > 0:
-            raise DynamicsError("its baseline has no spread", hint=_AGAIN)
-        return Cusum(self.baseline, self.threshold, self.allowance, calibration=self.calibration)
+        return Cusum(self.baseline.made(), self.threshold, self.allowance, calibration=self.calibration)
 
 
 class ThresholdRecord(Record):

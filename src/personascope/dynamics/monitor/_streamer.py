@@ -17,7 +17,7 @@ from transformers.generation.streamers import BaseStreamer
 from personascope.dynamics.monitor._monitor import Monitor
 from personascope.engines import TriggeredPlan
 from personascope.errors import DynamicsError
-from personascope.interventions import BatchedPlans, Counters, Plan, PlanTable, reply_parts, unit_direction
+from personascope.interventions import BatchedPlans, CapCounters, Plan, PlanTable, reply_parts, unit_direction
 from personascope.models import (
     BackboneCall,
     LayerStack,
@@ -122,7 +122,7 @@ class DriftStreamer(BaseStreamer):
         self._responding = False
         self._asked = False
         self._stop = False
-        self._gate: tuple[Plan, int, Counters] | None = None
+        self._gate: tuple[Plan, int, CapCounters] | None = None
         self._pass: BatchedPlans | None = None
         self._acted = 0
         self._fed = 0
@@ -157,7 +157,7 @@ class DriftStreamer(BaseStreamer):
         if self._gate is None:
             return None
         plan, token, counters = self._gate
-        return TriggeredPlan(token, plan.digest, counters.tally(0, self._acted).telemetry(plan))
+        return TriggeredPlan(token, plan.digest, counters.counts(0, self._acted).stats(plan))
 
     def put(self, value: Tensor) -> None:
         """Take the prompt, then one token after another, from ``generate``.
@@ -255,7 +255,7 @@ class DriftStreamer(BaseStreamer):
     def _switch_on(self, plan: Plan, token: int) -> None:
         self._check_plan(plan)
         self._ungate()
-        counters = Counters(1)
+        counters = CapCounters(1)
         self._gate, self._acted = (plan, token, counters), 0
         self._pass = BatchedPlans(PlanTable([plan], response_only=True), [plan], counters)
         # The monitor's own block applies its part itself, before it reads.
@@ -284,7 +284,7 @@ class DriftStreamer(BaseStreamer):
         (plan if self._name else plan.for_model(None)).check_model(
             model_id=named, revision=self._revision, **shape
         )
-        turns = [op.where for op in plan.ops if op.where.startswith("turn:")]
+        turns = [op.tokens for op in plan.ops if op.tokens.startswith("turn:")]
         if turns:
             raise DynamicsError(
                 f"the plan acts from {turns[0]} on, and a bare model does not know where turns begin",

@@ -20,7 +20,7 @@ from personascope.store import Record, RunFolder, read_json
 
 KIND = "projection"
 SUMMARY, TABLE = "summary.json", "projections.csv"
-_SHARED = ("number", "id", "where", "status", "reason", "mended")
+_SHARED = ("number", "id", "where", "status", "reason", "repairs")
 
 Status = Literal["projected", "unreadable", "refused", "too long"]
 """Projected; no conversation in the entry; refused by the chat template; longer than the model reads."""
@@ -79,7 +79,7 @@ class Projected:
         where: File and entry.
         status: Whether it was projected.
         reason: Why not; "" where it was.
-        mended: What was done to make turns of the entry, or to keep within the tokens; "" for nothing.
+        repairs: What was done to make turns of the entry, or to keep within the tokens; "" for nothing.
         metadata: What else the entry says.
         turns: In order; none where it was not projected.
     """
@@ -89,7 +89,7 @@ class Projected:
     where: str
     status: Status
     reason: str = ""
-    mended: str = ""
+    repairs: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     turns: tuple[ProjectedTurn, ...] = ()
 
@@ -147,7 +147,7 @@ def schema(probes: Sequence[str], *, tokens: bool) -> pa.Schema:
         ("where", pa.string()),
         ("status", pa.string()),
         ("reason", pa.string()),
-        ("mended", pa.string()),
+        ("repairs", pa.string()),
         ("metadata", pa.string()),
         ("turn", pa.int32()),
         ("role", pa.string()),
@@ -239,6 +239,8 @@ def _from_rows(rows: list[dict[str, Any]], probes: Sequence[str]) -> Projected:
     first = rows[0]
     turns = tuple(_turn(row, probes) for row in rows if row["turn"] is not None)
     metadata = json.loads(first["metadata"]) if first["metadata"] else {}
+    if "mended" in first:
+        first = first | {"repairs": first["mended"]}  # the column's name in earlier versions
     return Projected(**{name: first[name] for name in _SHARED}, metadata=metadata, turns=turns)
 
 

@@ -125,10 +125,10 @@ class Projector:
             return Projected(number, entry.where, entry.where, "unreadable", entry.reason)
         try:
             conversation, status, said = self._fit(entry.conversation)
-            mended = "; ".join(filter(None, (entry.mended, said if status == "projected" else "")))
+            repairs = "; ".join(filter(None, (entry.repairs, said if status == "projected" else "")))
             if status != "projected":
                 return self._without(entry, number, status, said)
-            mended = "; ".join(filter(None, (mended, reasoning_left_out(self.engine, conversation))))
+            repairs = "; ".join(filter(None, (repairs, reasoning_left_out(self.engine, conversation))))
             # An engine that knows no parts is asked for none.
             more: dict[str, Any] = {} if self.part == "answer" else {"tokens": self.part}
             turns = self.engine.observe(
@@ -138,10 +138,10 @@ class Projector:
         except ChatError as error:
             return self._without(entry, number, "refused", error.message)
         made = tuple(self._turn(conversation, turn, of) for turn, of in zip(turns, ids, strict=True))
-        return Projected(number, entry.id, entry.where, "projected", "", mended, entry.metadata, made)
+        return Projected(number, entry.id, entry.where, "projected", "", repairs, entry.metadata, made)
 
     def _without(self, entry: Transcript, number: int, status: Status, reason: str) -> Projected:
-        return Projected(number, entry.id, entry.where, status, reason, entry.mended, entry.metadata)
+        return Projected(number, entry.id, entry.where, status, reason, entry.repairs, entry.metadata)
 
     def _fit(self, conversation: Conversation) -> tuple[Conversation, Status, str]:
         """Return what of a conversation is projected; or the status and the reason why nothing is."""
@@ -360,7 +360,7 @@ def _counting(entries: Projections, counted: Counted) -> Iterator[Projected]:
 
 def table_columns(probes: Sequence[str]) -> list[str]:
     """Return the columns of a table of turns, those of single tokens and metadata left out."""
-    entry = ["number", "id", "where", "status", "reason", "mended", "turn", "role", "tokens"]
+    entry = ["number", "id", "where", "status", "reason", "repairs", "turn", "role", "tokens"]
     return [*entry, *(column for name in probes for column in columns(name)), "text"]
 
 

@@ -46,7 +46,7 @@ class Counted:
         """Begin with nothing; ``source`` and ``layer`` are named in the summary."""
         self.source = source
         self.layer = layer
-        self.entries = self.turns = self.tokens = self.mended = 0
+        self.entries = self.turns = self.tokens = self.repairs = 0
         self.status: Counter[str] = Counter()
         self.problems: list[tuple[str, str, str]] = []
         self._positions: list[float] = []
@@ -61,7 +61,7 @@ class Counted:
             if len(self.problems) < LISTED:
                 self.problems.append((entry.where, entry.status, entry.reason))
             return
-        self.mended += bool(entry.mended)
+        self.repairs += bool(entry.repairs)
         self.turns += len(entry.turns)
         for turn in entry.turns:
             self.tokens += turn.token_count
@@ -98,7 +98,7 @@ class Counted:
             "unreadable": self.status["unreadable"],
             "refused": self.status["refused"],
             "too_long": self.status["too long"],
-            "mended": self.mended,
+            "repairs": self.repairs,
             "turns": self.turns,
             "tokens": self.tokens,
             "reply_position": {key: None if math.isnan(value) else value for key, value in mean.items()},

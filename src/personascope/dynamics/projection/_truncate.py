@@ -48,5 +48,5 @@ def reasoning_left_out(engine: Engine, conversation: Conversation) -> str:
 
 def last_turn(plan: Plan | None) -> int:
     """Return the last turn that a plan names, -1 where it names none."""
-    wheres = [] if plan is None else [op.where for op in plan.ops]
+    wheres = [] if plan is None else [op.tokens for op in plan.ops]
     return max((int(w.removeprefix("turn:")) for w in wheres if w.startswith("turn:")), default=-1)

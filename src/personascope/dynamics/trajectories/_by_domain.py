@@ -26,7 +26,7 @@ class TurnMean:
     """Where the replies of one turn lie.
 
     Attributes:
-        turn: Number of the exchange, from 0.
+        turn: Number of the turn, from 0.
         position: Mean over the dialogues that reach it, in units of the map, resampled by topic.
     """
 
@@ -44,7 +44,7 @@ class DomainTrajectory:
         dropped: (turn, dialogues that reach it) of the others.
         change: First to last reply of each dialogue, over all dialogues with two replies or more.
         n_dialogues: Dialogues of the domain.
-        unfinished: Those that are not over; their exchanges count.
+        unfinished: Those that are not over; their turns count.
         empty: Replies left out because they are empty.
     """
 
@@ -78,7 +78,7 @@ class Trajectories:
             if one.dropped:
                 turns = ", ".join(f"{turn + 1} ({count})" for turn, count in one.dropped)
                 said.append(
-                    f"{one.domain}: exchanges dropped because fewer than {self.min_dialogues} "
+                    f"{one.domain}: turns dropped because fewer than {self.min_dialogues} "
                     f"conversations reach them: {turns}."
                 )
             if one.empty:

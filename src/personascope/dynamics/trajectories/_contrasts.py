@@ -46,9 +46,9 @@ MEASURES: Mapping[str, Callable[[Float[np.ndarray, "turns"]], float]] = {
     "change": first_to_last,
     "slope": _slope,
 }
-"""What a contrast compares, one number a dialogue: the mean position after the first exchange, that of
-the last reply (of a second exchange or later), the change from the first reply to the last, and the
-least-squares slope an exchange."""
+"""What a contrast compares, one number a dialogue: the mean position after the first turn, that of
+the last reply (of a second turn or later), the change from the first reply to the last, and the
+least-squares slope a turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ def _test(
         if not kept[-1]:
             raise DynamicsError(
                 f"no dialogue of the domain {dialogues[0].domain!r} has two replies to compare",
-                hint="simulate more than one exchange",
+                hint="simulate more than one turn",
             )
     means = [
         mean_interval([v for _, v in side], [topic_key(d) for d, _ in side], n_boot=n_boot, seed=seed)

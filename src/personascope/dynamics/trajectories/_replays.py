@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from personascope.dynamics import topic_key
-from personascope.dynamics._conversation import Dialogue, DriftRun, Exchange
+from personascope.dynamics._conversation import Dialogue, DriftRun, Turn
 from personascope.dynamics.trajectories._by_domain import MIN_DIALOGUES
 from personascope.errors import DynamicsError
 from personascope.stats import Difference, Interval, json_values, mean_interval, paired_difference
@@ -24,7 +24,7 @@ class ReplayTurn:
     """One turn of conversations that were answered twice.
 
     Attributes:
-        turn: Number of the exchange, from 0.
+        turn: Number of the turn, from 0.
         plain: Mean position of the replies in the first run.
         planned: Mean position of the replies to the same messages in the second.
         difference: Second less first, conversation by conversation, resampled by topic.
@@ -121,10 +121,10 @@ def compare_replays(
 
 
 def _same_messages(one: Dialogue, other: Dialogue) -> None:
-    for a, b in zip(one.exchanges, other.exchanges, strict=False):
+    for a, b in zip(one.turns, other.turns, strict=False):
         if a.user != b.user:
             raise DynamicsError(
-                f"the message {a.turn + 1} of {one.id} is {a.user[:50]!r} in one run and {b.user[:50]!r} "
+                f"the message {a.number + 1} of {one.id} is {a.user[:50]!r} in one run and {b.user[:50]!r} "
                 "in the other",
                 hint="compare a run with its replay, which repeats the user's turns",
             )
@@ -140,7 +140,7 @@ def _pair(
     seed: int,
 ) -> ReplayPair:
     def path(dialogue: Dialogue) -> Float[Array, "turns"]:
-        raw = np.array([exchange.projections[layer] for exchange in dialogue.exchanges], float)
+        raw = np.array([turn.projections[layer] for turn in dialogue.turns], float)
         return run.to_units(raw, layer)
 
     paths = [(path(one), path(other)) for one, other in block]
@@ -162,12 +162,12 @@ def _pair(
                 plain=mean_interval(before, topics, **settings),
                 planned=mean_interval(after, topics, **settings),
                 difference=paired_difference(after, before, topics, **settings),
-                fired=_fired([block[i][1].exchanges[turn] for i in there]),
+                fired=_fired([block[i][1].turns[turn] for i in there]),
             )
         )
     return ReplayPair(name, tuple(turns), tuple(dropped), len(block))
 
 
-def _fired(exchanges: list[Exchange]) -> float | None:
-    under = sum(exchange.plan_tokens for exchange in exchanges)
-    return sum(exchange.capped_tokens for exchange in exchanges) / under if under else None
+def _fired(turns: list[Turn]) -> float | None:
+    under = sum(turn.plan_tokens for turn in turns)
+    return sum(turn.capped_tokens for turn in turns) / under if under else None

@@ -20,7 +20,7 @@ from personascope.engines._transformers._rows import Queued, Row, new_row
 from personascope.engines._transformers._taps import ForwardHooks, StopForward
 from personascope.engines._transformers._watch import ask_watches
 from personascope.errors import EngineError
-from personascope.interventions import BatchedPlans, Counters, PlanTable, plan_for_part
+from personascope.interventions import BatchedPlans, CapCounters, PlanTable, plan_for_part
 from personascope.models import LoadedModel
 
 
@@ -64,7 +64,7 @@ class Batch:
         self.entering: list[Queued] = []
         self.memory = memory.start(self.stack, taps, budget, loaded.device, limit)
         self.reader = StepReader(limit, self.stack.d_model)
-        self.counters = Counters(limit)
+        self.counters = CapCounters(limit)
         self.table: PlanTable | None = None
         self.editor: BatchedPlans | None = None
         self.finish = RowFinisher(loaded, taps, memory, self.reader, self.counters)
@@ -105,7 +105,7 @@ class Batch:
         done: list[Completion] = []
         for part in self.memory.prefill(list(by_entry)):
             rows = [
-                (new_row(queued, part.tallies[number]), number)
+                (new_row(queued, part.cap_counts[number]), number)
                 for number, entry in enumerate(part.prompts)
                 for queued in by_entry[entry]
             ]

@@ -16,7 +16,7 @@ from personascope.engines._transformers._choice import ModelMemory
 from personascope.engines._transformers._observe import Part, SpanReader, parts_of, read_parts
 from personascope.engines._transformers._rows import Row
 from personascope.engines._transformers._taps import ForwardHooks
-from personascope.interventions import Counters, acts_on_response
+from personascope.interventions import CapCounters, acts_on_response
 from personascope.models import LoadedModel
 
 
@@ -36,7 +36,7 @@ class RowFinisher:
     taps: ForwardHooks
     memory: ModelMemory
     reader: StepReader
-    counters: Counters
+    counters: CapCounters
 
     def stops(self, row: Row, stops: Sequence[str]) -> bool:
         """Return whether the answer of a row holds one of the texts that end it."""
@@ -80,15 +80,15 @@ class RowFinisher:
         chosen = self._chosen(row, spans, len(tokens))
         pooled, projections = self._read(row, tokens, chosen, place, anew=cut is not None)
         plan = request.plan
-        tally = row.tally
+        counts = row.counts
         gate: TriggeredPlan | None = None
         if row.acting is not None and place is not None:
             newest = row.newest(self.counters, place)
             if row.gate is not None:
-                told = (row.gate_tally + newest).telemetry(row.acting)
+                told = (row.gate_counts + newest).stats(row.acting)
                 gate = TriggeredPlan(row.gate_from, row.gate.digest, told)
             if plan is not None and acts_on_response(plan):
-                tally = tally + newest
+                counts = counts + newest
         return Completion(
             id=request.id,
             text=text,
@@ -99,7 +99,7 @@ class RowFinisher:
             token_count=sum(end - start for start, end in chosen),
             projections=projections,
             plan_digest=None if plan is None else plan.digest,
-            telemetry=None if plan is None else tally.telemetry(plan),
+            cap_stats=None if plan is None else counts.stats(plan),
             gate=gate,
             # A token that ended the response was drawn too, and is not part of it.
             logprobs=np.array(row.logprobs[: len(tokens)], np.float32) if request.logprobs else None,

@@ -17,7 +17,7 @@ from personascope.engines._parts import response_start, turn_spans
 from personascope.engines._transformers._choice import ModelMemory
 from personascope.engines._transformers._prefill import plan_table
 from personascope.engines._transformers._taps import ForwardHooks, StopForward
-from personascope.interventions import BatchedPlans, Counters, Plan, TokenSpans, plan_for_part, reply_parts
+from personascope.interventions import BatchedPlans, CapCounters, Plan, TokenSpans, plan_for_part, reply_parts
 from personascope.models import LayerStack
 
 CHUNK = 1024
@@ -149,7 +149,7 @@ def read_parts(
     try:
         for part in parts:
             table = plan_table([part.plan], response_only=False)
-            editor = None if table is None else BatchedPlans(table, [part.plan], Counters(1), [extent])
+            editor = None if table is None else BatchedPlans(table, [part.plan], CapCounters(1), [extent])
             taps.editor = editor
             width = CHUNK if memory.keys else len(part.ids) if part.start == 0 else 1
             for offset in range(0, len(part.ids), width):

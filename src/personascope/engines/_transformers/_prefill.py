@@ -18,8 +18,8 @@ from personascope.engines._transformers._cache import keys_values
 from personascope.engines._transformers._taps import ForwardHooks
 from personascope.interventions import (
     BatchedPlans,
+    CapCounters,
     CapCounts,
-    Counters,
     Plan,
     PlanTable,
     TokenSpans,
@@ -56,7 +56,7 @@ def entry_of(ids: Prompt, plan: Plan | None, extent: TokenSpans) -> Entry:
     """Return the entry of a prompt; a plan on the response alone leaves the prompt plain."""
     if plan is None or not acts_on_prompt(plan):
         return Entry(ids)
-    starts = tuple(extent.bounds(op.where)[0] for op in plan.ops if op.where.startswith("turn:"))
+    starts = tuple(extent.bounds(op.tokens)[0] for op in plan.ops if op.tokens.startswith("turn:"))
     # Whoever acts on the prompt alone needs to know where it ends, the others do not.
     return Entry(ids, (plan.digest, starts), plan, replace(extent, prompt=len(ids)))
 
@@ -70,7 +70,7 @@ class Prefilled:
         cache: What the model keeps of them; None where it keeps nothing.
         spans: For each entry, (row, first column, end column) in the cache.
         hidden: State after the final norm of each prompt's last token, [prompts, d].
-        tallies: What the plans did to each entry, all of its tokens counted.
+        cap_counts: What the plans did to each entry, all of its tokens counted.
         states: The same state of every token that passed, right-padded [prompts, tokens, d], without those
             of the prefixes; None unless asked for.
     """
@@ -79,7 +79,7 @@ class Prefilled:
     cache: DynamicCache | None
     spans: list[tuple[int, int, int]]
     hidden: Tensor
-    tallies: list[CapCounts]
+    cap_counts: list[CapCounts]
     states: Tensor | None = None
 
 
@@ -231,15 +231,15 @@ class PromptBatches:
         finally:
             self.taps.editor = None
         counters.finish()
-        tallies: list[CapCounts] = []
+        cap_counts: list[CapCounts] = []
         for row, (entry, prefix) in enumerate(part):
             acted = 0
             if entry.plan is not None:
                 acted = tokens_acted_on(entry.plan, entry.extent, heads[row], len(entry.ids))
-            tally = counters.tally(row, acted)
+            counts = counters.counts(row, acted)
             if prefix is not None and prefixes is not None:
-                tally = prefixes.tallies[known[prefix]] + tally
-            tallies.append(tally)
+                counts = prefixes.cap_counts[known[prefix]] + counts
+            cap_counts.append(counts)
         ends = torch.tensor([len(suffix) - 1 for suffix in suffixes])
         hidden = state[torch.arange(len(part), device=state.device), ends.to(state.device)]
         spans = [
@@ -247,10 +247,10 @@ class PromptBatches:
             for row, (head, suffix) in enumerate(zip(heads, suffixes, strict=True))
         ]
         kept = state if self.keep_states else None
-        return Prefilled([entry for entry, _ in part], cache, spans, hidden, tallies, kept)
+        return Prefilled([entry for entry, _ in part], cache, spans, hidden, cap_counts, kept)
 
-    def _edit(self, entries: list[Entry], places: Tensor, lengths: list[int]) -> Counters:
-        counters = Counters(len(entries))
+    def _edit(self, entries: list[Entry], places: Tensor, lengths: list[int]) -> CapCounters:
+        counters = CapCounters(len(entries))
         plans = [entry.plan for entry in entries]
         table = plan_table(plans, response_only=False)
         if table is not None:

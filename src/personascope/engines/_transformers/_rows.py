@@ -11,8 +11,8 @@ from personascope.engines._contract import Request, request_seed
 from personascope.engines._parts import thinking_limit
 from personascope.engines._sampling import uniforms
 from personascope.interventions import (
+    CapCounters,
     CapCounts,
-    Counters,
     Plan,
     TokenSpans,
     acts_on_response,
@@ -68,10 +68,10 @@ class Row:
         parts: The part of each of them, as it was known when the token was drawn; empty without a reader.
         fed: How many of them have passed through the model (and so are in the sums).
         projections: For each token fed, the projections on the request's probes.
-        tally: What the plan did to the prompt, and to the response before ``since``.
+        counts: What the plan did to the prompt, and to the response before ``since``.
         gate: The plan that the request's watch switched on, if it did.
         gate_from: Number of the first response token on which it acts.
-        gate_tally: What both plans did from the gate on, before ``since``.
+        gate_counts: What both plans did from the gate on, before ``since``.
         since: Number of the response token from which on the counters of the row's slot count.
         ran: What acted on the tokens that those counters counted.
         shown: Tokens that the request's watch has seen.
@@ -85,10 +85,10 @@ class Row:
     parts: list[str] = field(default_factory=list)
     fed: int = 0
     projections: list[list[float]] = field(default_factory=list)
-    tally: CapCounts = field(default_factory=CapCounts)
+    counts: CapCounts = field(default_factory=CapCounts)
     gate: Plan | None = None
     gate_from: int = 0
-    gate_tally: CapCounts = field(default_factory=CapCounts)
+    gate_counts: CapCounts = field(default_factory=CapCounts)
     since: int = 0
     ran: Plan | None = None
     shown: int = 0
@@ -136,17 +136,17 @@ class Row:
         if self.reader is not None:
             self.parts.append(self.reader.feed(token))
 
-    def newest(self, counters: Counters, place: int) -> CapCounts:
+    def newest(self, counters: CapCounters, place: int) -> CapCounts:
         """Return what the counters of the row's slot hold."""
-        return counters.tally(place, 0 if self.ran is None else self.fed - self.since)
+        return counters.counts(place, 0 if self.ran is None else self.fed - self.since)
 
-    def fold(self, counters: Counters, place: int) -> None:
+    def fold(self, counters: CapCounters, place: int) -> None:
         """Take what the counters of the row's slot hold, and begin them at zero."""
         newest = self.newest(counters, place)
         counters.clear(place)
         if self.gate is not None:
-            self.gate_tally = self.gate_tally + newest
-        self.tally = self.tally + newest
+            self.gate_counts = self.gate_counts + newest
+        self.counts = self.counts + newest
         self.since = self.fed
 
     def open_gate(self, gate: Plan) -> None:
@@ -182,7 +182,7 @@ class Row:
         return request.capture is not None or bool(request.probes)
 
 
-def new_row(queued: Queued, tally: CapCounts) -> Row:
+def new_row(queued: Queued, counts: CapCounts) -> Row:
     """Begin a response; its random numbers depend on the run's seed and the request's id alone."""
     request = queued.request
     seed = request_seed(request.seed, request.id)
@@ -192,4 +192,4 @@ def new_row(queued: Queued, tally: CapCounts) -> Row:
         reader = queued.reply.reader()
         # Marks, and the white space beside them, are neither of the thinking nor of the answer.
         longest = 2 * (longest + thinking_limit(request.sampling)) + MARK_TOKENS
-    return Row(queued, uniforms(seed, longest), reader, tally=tally)
+    return Row(queued, uniforms(seed, longest), reader, counts=counts)

@@ -13,7 +13,7 @@ from personascope.engines._transformers._finite import Failures
 from personascope.engines._transformers._prefill import MIN_SHARED, Entry, PromptBatches, plan_table
 from personascope.engines._transformers._rows import Queued
 from personascope.engines._transformers._taps import ForwardHooks
-from personascope.interventions import BatchedPlans, Counters, tokens_acted_on
+from personascope.interventions import BatchedPlans, CapCounters, tokens_acted_on
 from personascope.models import LayerStack
 
 POSITIONS = 256
@@ -125,7 +125,7 @@ def _score(stack: LayerStack, taps: ForwardHooks, part: list[Item], device: torc
     ids = torch.tensor([row + (0,) * (width - len(row)) for row in rows], device=device)
     plans = [request.plan for request, _ in part]
     table = plan_table(plans, response_only=False)
-    counters = Counters(len(part))
+    counters = CapCounters(len(part))
     before = taps.reader, taps.editor
     taps.reader = taps.editor = None
     try:
@@ -142,12 +142,12 @@ def _score(stack: LayerStack, taps: ForwardHooks, part: list[Item], device: torc
     done: list[Scored] = []
     for row, (request, queued) in enumerate(part):
         plan = request.plan
-        digest = telemetry = None
+        digest = stats = None
         if plan is not None:
             digest = plan.digest
             acted = tokens_acted_on(plan, queued.extent, 0, len(rows[row]))
-            telemetry = counters.tally(row, acted).telemetry(plan)
-        done.append(Scored(request.id, logprobs[row], best[row], digest, telemetry))
+            stats = counters.counts(row, acted).stats(plan)
+        done.append(Scored(request.id, logprobs[row], best[row], digest, stats))
     return done
 
 

@@ -144,13 +144,13 @@ class _Checks:
 
     def follow(self) -> str:
         """Hold a conversation that is read message by message against one that is read at once."""
-        talk = (Message("user", _TEXTS[0]), Message("assistant", _REPLY))
-        talk = (*talk, Message("user", _TEXTS[1]), Message("assistant", _TEXTS[0]))
+        chat = (Message("user", _TEXTS[0]), Message("assistant", _REPLY))
+        chat = (*chat, Message("user", _TEXTS[1]), Message("assistant", _TEXTS[0]))
         follower = self.engine.follow(capture=Capture())
-        follower.read(talk[:2])
-        follower.read(talk)
+        follower.read(chat[:2])
+        follower.read(chat)
         worst = 0.0
-        for mine, whole in zip(follower.turns, self.engine.observe(talk, capture=Capture()), strict=True):
+        for mine, whole in zip(follower.turns, self.engine.observe(chat, capture=Capture()), strict=True):
             worst = max(worst, self._near(mine.pooled, whole.pooled, "the means of a followed turn"))
         return f"greatest difference {worst:.1e}"
 
@@ -159,7 +159,7 @@ class _Checks:
         worst = 0.0
         self._own_text(self.prompts[1])
         for where in ("all", "response", "prompt"):
-            plan = Plan((Steer(self.layer, self.direction, 0.5, self._norm(), where=where),))
+            plan = Plan((Steer(self.layer, self.direction, 0.5, self._norm(), tokens=where),))
             completions = self._complete(plan)
             worst = max(worst, self._compare(completions, plan))
             with steered(self.loaded, plan):
@@ -175,10 +175,10 @@ class _Checks:
         unit = self.direction / np.linalg.norm(self.direction)
         # About half of the tokens are moved.
         floor = float(np.median(stream[self.layer] @ unit))
-        plan = Plan((Cap(self.layer, self.direction, floor=floor, where="response"),))
+        plan = Plan((Cap(self.layer, self.direction, floor=floor, tokens="response"),))
         completions = self._complete(plan)
         worst = self._compare(completions, plan)
-        fired = sum(c.telemetry.capped_tokens for c in completions if c.telemetry is not None)
+        fired = sum(c.cap_stats.capped_tokens for c in completions if c.cap_stats is not None)
         return f"greatest difference {worst:.1e}, fired on {fired} tokens"
 
     def _complete(
@@ -348,7 +348,7 @@ def _hooks(
                 if isinstance(op, Cap):
                     move = (float(op.floor or 0.0) - along).clamp(min=0.0)
                 inside = {"all": places >= 0, "prompt": places < prompt, "response": places >= prompt}[
-                    op.where
+                    op.tokens
                 ]
                 stream = stream + torch.where(inside, move, 0.0)[:, None] * unit
                 output = replace_block_output(output, stream[None].to(block_output(output).dtype))

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from personascope.engines._checks import ModelShape, check_plan
 from personascope.engines._transformers._rows import Row
 from personascope.errors import EngineError
-from personascope.interventions import Counters, Plan, acts_on_response
+from personascope.interventions import CapCounters, Plan, acts_on_response
 
 
 def ask_watches(
-    rows: Sequence[Row], counters: Counters, model: ModelShape
+    rows: Sequence[Row], counters: CapCounters, model: ModelShape
 ) -> tuple[frozenset[int], frozenset[int]]:
     """Show the newest projections to the rows' watches; return the rows that end, and those with a new gate.
 

@@ -68,9 +68,9 @@ class AdmissionCheck:
         plan = store.plan(spec.plan)
         self.check_plan(plan)
         for op in plan.ops:
-            if op.where.startswith("turn:") and int(op.where.removeprefix("turn:")) >= len(spec.turns):
+            if op.tokens.startswith("turn:") and int(op.tokens.removeprefix("turn:")) >= len(spec.turns):
                 raise EngineError(
-                    f"the plan acts from {op.where} on, and the request names {len(spec.turns)} turns",
+                    f"the plan acts from {op.tokens} on, and the request names {len(spec.turns)} turns",
                     hint="send the turns' first positions, or a plan that acts elsewhere",
                 )
         return plan

@@ -127,7 +127,7 @@ def completion(
         token_count=sum(wanted),
         projections=projections,
         plan_digest=None if plan is None else plan.digest,
-        telemetry=None if plan is None or reading is None else reading.cap_counts.telemetry(plan),
+        cap_stats=None if plan is None or reading is None else reading.cap_counts.stats(plan),
         logprobs=_drawn_logprobs(output.outputs[0], tokens) if request.logprobs else None,
         spans=response.parts,
         reasoning=response.reasoning,
@@ -150,7 +150,7 @@ def scored(request: ScoreRequest, output: Any, start: int, reading: Reading | No
         logprobs=np.array([entry.logprob for entry in found], np.float32),
         greedy=all(entry.rank == 1 for entry in found),
         plan_digest=None if plan is None else plan.digest,
-        telemetry=None if plan is None or reading is None else reading.cap_counts.telemetry(plan),
+        cap_stats=None if plan is None or reading is None else reading.cap_counts.stats(plan),
     )
 
 

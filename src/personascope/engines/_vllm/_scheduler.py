@@ -72,7 +72,7 @@ class _Mixin(_Base):
         if request.prompt_embeds is not None:
             raise unsupported("vllm", "prompt_embeds", "the request asks for")
         # Keys and values made under a plan never serve a request without it.
-        salt = spec.salt(request.num_prompt_tokens, all(op.where == "all" for op in plan.ops))
+        salt = spec.salt(request.num_prompt_tokens, all(op.tokens == "all" for op in plan.ops))
         request.cache_salt = f"{request.cache_salt}/{salt}" if request.cache_salt else salt
         request.block_hashes = []
         request.update_block_hashes()

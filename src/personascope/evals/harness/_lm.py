@@ -269,7 +269,7 @@ class PersonascopeLM(TemplateLM):
         for done in self._watch(self.engine.run(batch), len(batch), "generate", disable_tqdm):
             check_applied(done.id, self.plan, done.plan_digest)
             place, request = asked[done.id]
-            self._firing.add(done.telemetry)
+            self._firing.add(done.cap_stats)
             texts[place] = done.text
             self.cache_hook.add_partial("generate_until", request.args, done.text)
         return _whole(texts)
@@ -293,7 +293,7 @@ class PersonascopeLM(TemplateLM):
         results: list[tuple[float, bool] | None] = [None] * len(batch)
         for scored in self._watch(self.engine.score(batch), len(batch), "score", disable_tqdm):
             check_applied(scored.id, self.plan, scored.plan_digest)
-            self._firing.add(scored.telemetry)
+            self._firing.add(scored.cap_stats)
             place = int(scored.id)
             # float64: a long text's sum of float32 numbers would lose digits.
             result = (float(scored.logprobs.sum(dtype="float64")), scored.greedy)

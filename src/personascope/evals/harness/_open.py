@@ -77,10 +77,10 @@ def _length_of(tokenizer: Any) -> int | None:
 
 @dataclass(slots=True)
 class Firing:
-    """A plan's telemetry, summed over requests.
+    """A plan's cap statistics, summed over requests.
 
     Attributes:
-        requests: Requests with telemetry.
+        requests: Requests that have them.
         tokens: Tokens on which the plan acted.
         capped: Whether the plan has a cap at all.
         capped_tokens: Tokens on which one fired.
@@ -93,14 +93,14 @@ class Firing:
     capped_tokens: int = 0
     max_moved: float = 0.0
 
-    def add(self, telemetry: CapStats | None) -> None:
+    def add(self, stats: CapStats | None) -> None:
         """Count one request in; nothing for a plain one."""
-        if telemetry is not None:
+        if stats is not None:
             self.requests += 1
-            self.tokens += telemetry.tokens
-            self.capped |= bool(telemetry.fired)
-            self.capped_tokens += telemetry.capped_tokens
-            self.max_moved = max(self.max_moved, telemetry.max_moved)
+            self.tokens += stats.tokens
+            self.capped |= bool(stats.fired)
+            self.capped_tokens += stats.capped_tokens
+            self.max_moved = max(self.max_moved, stats.max_moved)
 
     def summary(self) -> dict[str, Any]:
         """Return the sums as JSON values, the firing share None for a plan without a cap."""

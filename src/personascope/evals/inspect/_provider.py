@@ -186,28 +186,28 @@ class PersonascopeAPI(ModelAPI):
         Raises:
             UsageError: If there is something in them that cannot be shown to the model.
         """
-        talk = tuple(_message(message) for message in messages)
+        conversation = tuple(_message(message) for message in messages)
         if not self._raw:
-            if talk and talk[-1].role == "assistant":
+            if conversation and conversation[-1].role == "assistant":
                 raise UsageError(
                     "the conversation ends with the model's own message, to be continued",
                     hint="end it with a user message",
                 )
-            return talk
-        return self._text(talk)
+            return conversation
+        return self._text(conversation)
 
-    def _text(self, talk: Conversation) -> tuple[int, ...]:
-        roles = [message.role for message in talk]
+    def _text(self, conversation: Conversation) -> tuple[int, ...]:
+        roles = [message.role for message in conversation]
         if roles != ["user"]:
             why = "was opened with chat=raw" if self.info.chat_digest else "has no chat template"
             raise UsageError(
                 f"{self.model_name} {why} and continues one user message, not {', '.join(roles) or 'none'}",
                 hint="say -M chat=transcript to have conversations written as a plain dialogue",
             )
-        return self._shared.engine.encode(talk[0].content, special=True)
+        return self._shared.engine.encode(conversation[0].content, special=True)
 
     def _output(self, done: Completion) -> ModelOutput:
-        told = done.telemetry
+        told = done.cap_stats
         metadata: dict[str, Any] = {
             "plan": None if self.plan is None else self.plan.name,
             "plan_digest": done.plan_digest,

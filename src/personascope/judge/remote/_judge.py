@@ -108,7 +108,7 @@ class _Session:
 
 
 @dataclass(slots=True)
-class _Tally:
+class _Calls:
     """Calls made for one item, and the reply among them that held no score."""
 
     calls: int = 0
@@ -224,35 +224,35 @@ class OpenAIJudge:
     async def _scored(
         self, item: JudgeItem, messages: tuple[Message, ...], key: str, session: _Session
     ) -> Verdict:
-        tally = _Tally()
+        made = _Calls()
         try:
             scored: tuple[int, str] = await self._retries.start()(
-                self._attempt, messages, item.rubric, tally, session
+                self._attempt, messages, item.rubric, made, session
             )
         except CallError as failure:
             self._count_failed(failure)
-            calls = "1 call" if tally.calls == 1 else f"{tally.calls} calls"
+            calls = "1 call" if made.calls == 1 else f"{made.calls} calls"
             reason = f"no score after {calls}: {failure.kind}: {failure}"
             passing = failure.kind not in _LASTING
-            return Verdict(item.id, None, reason, self._name, calls=tally.calls, passing=passing)
+            return Verdict(item.id, None, reason, self._name, calls=made.calls, passing=passing)
         self._failed_in_a_row = 0
         score, reason = scored
         if self._cache:
             self._cache.put(key, score, reason, self._model_name)
         label = item.rubric.labels[score]
-        return Verdict(item.id, score, reason, self._name, calls=tally.calls, label=label)
+        return Verdict(item.id, score, reason, self._name, calls=made.calls, label=label)
 
     async def _attempt(
-        self, messages: tuple[Message, ...], rubric: Rubric, tally: _Tally, session: _Session
+        self, messages: tuple[Message, ...], rubric: Rubric, made: _Calls, session: _Session
     ) -> tuple[int, str]:
-        if tally.unparsed is not None:
+        if made.unparsed is not None:
             # The same words would bring the same reply at temperature 0.
-            said = Message("assistant", tally.unparsed.strip()[:500] or "(nothing)")
+            said = Message("assistant", made.unparsed.strip()[:500] or "(nothing)")
             messages = (*messages, said, Message("user", rubric.form))
 
         async def send(dialect: Dialect) -> ChatReply:
             try:
-                return await self._call(messages, rubric, dialect, tally, session)
+                return await self._call(messages, rubric, dialect, made, session)
             except DialectError:
                 self._ledger.errors["format refused"] += 1
                 raise
@@ -274,7 +274,7 @@ class OpenAIJudge:
         if reply.cut:
             limit = f"the reply was cut at {self._options.reply_tokens} tokens (raise reply_tokens)"
             raise CallError("no score", f"{limit}: {text[-80:]!r}", again=False)
-        first, tally.unparsed = tally.unparsed is None, text
+        first, made.unparsed = made.unparsed is None, text
         raise CallError("no score", f"the reply gives no {rubric.key}: {text[:80]!r}", again=first)
 
     async def _call(
@@ -282,7 +282,7 @@ class OpenAIJudge:
         messages: tuple[Message, ...],
         rubric: Rubric,
         dialect: Dialect,
-        tally: _Tally,
+        made: _Calls,
         session: _Session,
     ) -> ChatReply:
         if session.fatal is not None:
@@ -293,8 +293,8 @@ class OpenAIJudge:
         await self._ledger.reserve(*reserved, session.settled)
         used = (guess, 0)
         self._ledger.calls += 1
-        self._ledger.retries += tally.calls > 0
-        tally.calls += 1
+        self._ledger.retries += made.calls > 0
+        made.calls += 1
         try:
             reply = await self._model.call(dialect, messages, self._options.reply_tokens, rubric)
             self._heard = True

@@ -13,7 +13,7 @@ _LABELS = 15
 
 
 def chart(lines: Sequence[Sequence[float]], names: tuple[str, str], reach: tuple[float, float]) -> str:
-    """Return a chart of positions by exchange: circles and a line, squares and a dashed line.
+    """Return a chart of positions by turn: circles and a line, squares and a dashed line.
 
     Args:
         lines: The two runs' positions in units of the map; NaN leaves a gap.
@@ -45,9 +45,7 @@ def chart(lines: Sequence[Sequence[float]], names: tuple[str, str], reach: tuple
         f'<text x="{x(turn):.1f}" y="{base + 16}" text-anchor="middle">{turn + 1}</text>'
         for turn in range(0, count, step)
     ]
-    parts.append(
-        f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 2}" text-anchor="middle">exchange</text>'
-    )
+    parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 2}" text-anchor="middle">turn</text>')
     for number, (line, side, name) in enumerate(zip(lines, _SIDES, names, strict=True)):
         parts += _line(line, side, name, x, y)
         parts.append(
@@ -70,7 +68,7 @@ def _line(
             continue
         path.append(f"{pen}{x(turn):.1f},{y(value):.1f}")
         pen = "L"
-        told = f"<title>{html.escape(name)}, exchange {turn + 1}: {value:+.2f}</title>"
+        told = f"<title>{html.escape(name)}, turn {turn + 1}: {value:+.2f}</title>"
         if side == "plain":
             marks.append(
                 f'<circle class="plain mark" cx="{x(turn):.1f}" cy="{y(value):.1f}" r="4">{told}</circle>'

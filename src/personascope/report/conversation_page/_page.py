@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from personascope.dynamics import Dialogue, DriftRun, Exchange
+from personascope.dynamics import Dialogue, DriftRun, Turn
 from personascope.errors import UsageError
 from personascope.report.conversation_page._chart import chart
 from personascope.stats import Difference, paired_difference
@@ -63,12 +63,11 @@ class _Pair:
 
     @property
     def turns(self) -> int:
-        return max(len(side.exchanges) for side in self.sides if side is not None)
+        return max(len(side.turns) for side in self.sides if side is not None)
 
-    def at(self, turn: int) -> tuple[Exchange | None, Exchange | None]:
+    def at(self, turn: int) -> tuple[Turn | None, Turn | None]:
         found = [
-            side.exchanges[turn] if side is not None and turn < len(side.exchanges) else None
-            for side in self.sides
+            side.turns[turn] if side is not None and turn < len(side.turns) else None for side in self.sides
         ]
         return found[0], found[1]
 
@@ -106,7 +105,8 @@ def write_cases_page(
 
 def _render(plain: DriftRun, planned: DriftRun, briefs: Mapping[str, Brief], names: tuple[str, str]) -> str:
     if plain.layer != planned.layer or not (
-        np.allclose(plain.zero, planned.zero) and np.allclose(plain.one, planned.one)
+        np.allclose(plain.mean_role_projection, planned.mean_role_projection)
+        and np.allclose(plain.default_projection, planned.default_projection)
     ):
         raise UsageError(
             f"{plain.path} is read at layer {plain.layer} and {planned.path} at layer {planned.layer}, or "
@@ -141,7 +141,7 @@ def _reach(plain: DriftRun, planned: DriftRun, pairs: list[_Pair]) -> tuple[floa
     found = [0.0, 1.0]
     for pair in pairs:
         for run, side in ((plain, pair.plain), (planned, pair.planned)):
-            if side is not None and side.exchanges:
+            if side is not None and side.turns:
                 found += [value for value in run.positions(side).tolist() if math.isfinite(value)]
     room = 0.06 * (max(found) - min(found))
     return min(found) - room, max(found) + room
@@ -177,7 +177,7 @@ def _intro(
         _summary(plain, planned, pair, number, _brief(pair, briefs).title)
         for number, pair in enumerate(pairs)
     )
-    heads = ("Dialogue", "Exchanges", f"Mean, {names[0]}", f"Mean, {names[1]}", "Last of each", "Difference")
+    heads = ("Dialogue", "Turns", f"Mean, {names[0]}", f"Mean, {names[1]}", "Last of each", "Difference")
     head = "".join(f"<th>{_e(name)}</th>" for name in (*heads, "Tokens capped"))
     return (
         '<section class="intro"><p class="eyebrow">The same user, two runs</p>'
@@ -194,12 +194,12 @@ def _summary(plain: DriftRun, planned: DriftRun, pair: _Pair, number: int, title
     means: list[float] = []
     last: list[float] = []
     for run, side in ((plain, pair.plain), (planned, pair.planned)):
-        values = run.positions(side) if side is not None and side.exchanges else np.array([])
+        values = run.positions(side) if side is not None and side.turns else np.array([])
         known = values[np.isfinite(values)]
         means.append(float(known.mean()) if len(known) else math.nan)
         last.append(float(values[-1]) if len(values) else math.nan)
     both = _both(plain, planned, pair)
-    counts = " / ".join(NONE if side is None else str(len(side.exchanges)) for side in pair.sides)
+    counts = " / ".join(NONE if side is None else str(len(side.turns)) for side in pair.sides)
     cells = (
         counts,
         _number(means[0]),
@@ -219,7 +219,7 @@ def _both(plain: DriftRun, planned: DriftRun, pair: _Pair) -> tuple[np.ndarray, 
     """Return the positions of the turns at which both runs have a reply with tokens."""
     if pair.plain is None or pair.planned is None:
         return np.array([]), np.array([])
-    count = min(len(pair.plain.exchanges), len(pair.planned.exchanges))
+    count = min(len(pair.plain.turns), len(pair.planned.turns))
     if not count:
         return np.array([]), np.array([])
     first, second = plain.positions(pair.plain)[:count], planned.positions(pair.planned)[:count]
@@ -259,8 +259,7 @@ def _problems(plain: DriftRun, planned: DriftRun, pair: _Pair, names: tuple[str,
         elif side.ended is None:
             why = f": {side.problem}" if side.problem else ""
             yield (
-                f"{pair.id} is unfinished in the run “{name}”, {len(side.exchanges)} of {run.turns} "
-                f"exchanges{why}."
+                f"{pair.id} is unfinished in the run “{name}”, {len(side.turns)} of {run.turns} turns{why}."
             )
     differ = [
         turn + 1
@@ -269,20 +268,20 @@ def _problems(plain: DriftRun, planned: DriftRun, pair: _Pair, names: tuple[str,
     ]
     if differ:
         yield (
-            f"In {pair.id} the user's messages differ from exchange {differ[0]} on: the runs are not replays "
+            f"In {pair.id} the user's messages differ from turn {differ[0]} on: the runs are not replays "
             "of one another."
         )
 
 
 def _capped(dialogue: Dialogue) -> str:
     """Return the share of the tokens under a plan on which a cap fired."""
-    acted = sum(exchange.plan_tokens for exchange in dialogue.exchanges)
-    capped = sum(exchange.capped_tokens for exchange in dialogue.exchanges)
+    acted = sum(turn.plan_tokens for turn in dialogue.turns)
+    capped = sum(turn.capped_tokens for turn in dialogue.turns)
     return f"{capped / acted:.0%}" if acted else NONE
 
 
 def _plans(run: DriftRun) -> str:
-    found = sorted({e.plan for dialogue in run.dialogues for e in dialogue.exchanges if e.plan is not None})
+    found = sorted({e.plan for dialogue in run.dialogues for e in dialogue.turns if e.plan is not None})
     return "plan " + ", ".join(digest[:12] for digest in found) if found else "no plan"
 
 
@@ -310,11 +309,11 @@ class _Card:
     def html(self, number: int, *, opened: bool) -> str:
         dialogue = self.pair.either
         lines = [
-            [] if side is None or not side.exchanges else self.run.positions(side).tolist()
+            [] if side is None or not side.turns else self.run.positions(side).tolist()
             for side in self.pair.sides
         ]
         turns = "".join(self._turn(turn) for turn in range(self.pair.turns))
-        count = f"{self.pair.turns} exchange{'' if self.pair.turns == 1 else 's'}"
+        count = f"{self.pair.turns} turn{'' if self.pair.turns == 1 else 's'}"
         return (
             f'<section class="card" id="dialogue-{number}"><p class="eyebrow">{_e(self.pair.id)}</p>'
             f"<h2>{_e(self.brief.title or dialogue.topic)}</h2>"
@@ -327,26 +326,26 @@ class _Card:
         said = list(dict.fromkeys(side.user for side in sides if side is not None))
         asked = "".join(f'<p class="user" dir="auto">{_e(text)}</p>' for text in said)
         replies = "".join(
-            self._reply(side, exchange, name)
-            for side, exchange, name in zip(self.pair.sides, sides, self.names, strict=True)
+            self._reply(side, turn, name)
+            for side, turn, name in zip(self.pair.sides, sides, self.names, strict=True)
         )
         return (
             f'<div class="turn"><p class="who">User, message {turn + 1}</p>{asked}'
             f'<div class="pair">{replies}</div></div>'
         )
 
-    def _reply(self, side: Dialogue | None, exchange: Exchange | None, name: str) -> str:
+    def _reply(self, side: Dialogue | None, turn: Turn | None, name: str) -> str:
         head = f'<div class="reply"><p class="who">{_e(name)}</p>'
-        if exchange is None:
+        if turn is None:
             why = "This run does not have the dialogue." if side is None else "No reply at this turn."
             return f'{head}<p class="absent">{why}</p></div>'
-        position = float(self.run.to_units(float(exchange.projections[self.run.layer])))
+        position = float(self.run.to_units(float(turn.projections[self.run.layer])))
         text = (
-            f'<p class="said" dir="auto">{_e(exchange.reply)}</p>'
-            if exchange.reply.strip()
+            f'<p class="said" dir="auto">{_e(turn.reply)}</p>'
+            if turn.reply.strip()
             else '<p class="absent">The reply is empty.</p>'
         )
-        return f'{head}{self._gauge(position)}{text}<p class="meta">{_e(_meta(exchange))}</p></div>'
+        return f'{head}{self._gauge(position)}{text}<p class="meta">{_e(_meta(turn))}</p></div>'
 
     def _gauge(self, position: float) -> str:
         low, high = self.reach
@@ -367,15 +366,15 @@ class _Card:
         )
 
 
-def _meta(exchange: Exchange) -> str:
-    parts = [f"{exchange.token_count} token{'' if exchange.token_count == 1 else 's'}"]
-    if exchange.finish_reason in _ENDINGS:
-        parts.append(_ENDINGS[exchange.finish_reason])
-    if exchange.alarm is not None:
-        parts.append(f"alarm at token {exchange.alarm}")
-    if exchange.plan_tokens:
-        share = exchange.capped_tokens / exchange.plan_tokens
-        parts.append(f"capped on {share:.0%} of the {exchange.plan_tokens} tokens under the plan")
+def _meta(turn: Turn) -> str:
+    parts = [f"{turn.token_count} token{'' if turn.token_count == 1 else 's'}"]
+    if turn.finish_reason in _ENDINGS:
+        parts.append(_ENDINGS[turn.finish_reason])
+    if turn.alarm is not None:
+        parts.append(f"alarm at token {turn.alarm}")
+    if turn.plan_tokens:
+        share = turn.capped_tokens / turn.plan_tokens
+        parts.append(f"capped on {share:.0%} of the {turn.plan_tokens} tokens under the plan")
     return " · ".join(parts)
 
 

@@ -54,7 +54,7 @@ _WIDTH = 100  # characters of a line of them
 
 
 def trajectory_figure(path: Path | str, data: TrajectoryData) -> None:
-    """Draw the mean position by exchange, a line with its band for each domain.
+    """Draw the mean position by turn, a line with its band for each domain.
 
     Args:
         path: File to write.
@@ -70,11 +70,11 @@ def trajectory_figure(path: Path | str, data: TrajectoryData) -> None:
         axes = figure.subplots()
         looks = _looks([line.name for line in data.lines])
         for line in data.lines:
-            draw_series(axes, line.exchanges, line.position, looks[line.name], line.name)
-        axes.set(xlabel="Exchange", ylabel=POSITION)
+            draw_series(axes, line.turns, line.position, looks[line.name], line.name)
+        axes.set(xlabel="Turn", ylabel=POSITION)
         _exchanges(axes)
         _landmarks(axes)
-        ends = [(line.exchanges[-1], line.position.values[-1]) for line in data.lines]
+        ends = [(line.turns[-1], line.position.values[-1]) for line in data.lines]
         names = [f"{_words(line.name)} (n = {_counts(line.n)})" for line in data.lines]
         _label_ends(figure, axes, ends, names, [looks[line.name][0] for line in data.lines])
 
@@ -135,7 +135,7 @@ def cluster_figure(path: Path | str, data: ClusterData) -> None:
         heading(
             figure,
             data.title,
-            f"n = {n:,} exchanges, {texts:,} different messages; bars: 95% intervals; grey: middle 95% of "
+            f"n = {n:,} turns, {texts:,} different messages; bars: 95% intervals; grey: middle 95% of "
             f"as many messages at random\nhighest less lowest: {data.spread:.3g}, at random {low:.3g} to "
             f"{high:.3g}, p = {data.spread_p_value:.2g}",
         )
@@ -154,7 +154,7 @@ def cluster_figure(path: Path | str, data: ClusterData) -> None:
             if top < total:
                 for axes in (left, right):
                     axes.axhline(top, color=PALE, linewidth=0.7)
-        left.set_yticks(middles, [f"{row.n:,} exchanges\n{row.n_texts:,} messages" for row in data.rows])
+        left.set_yticks(middles, [f"{row.n:,} turns\n{row.n_texts:,} messages" for row in data.rows])
         left.tick_params(axis="y", length=0)
         left.axvline(0, color=GREY, linewidth=0.8, zorder=0)
         left.set_ylim(total, 0)
@@ -203,7 +203,7 @@ def replay_figure(path: Path | str, data: ReplayData) -> None:
             _replayed(axes[0], data.panels[number], data)
             if strips:
                 _strip(axes[1], data.panels[number])
-            axes[-1].set_xlabel("Exchange")
+            axes[-1].set_xlabel("Turn")
             axes[-1].tick_params(labelbottom=True)
             if strips and not column:
                 axes[1].set_ylabel("Tokens\ncapped")
@@ -362,13 +362,13 @@ def _quote(axes: Axes, row: ClusterRow, lines: Sequence[str], top: float, height
 
 
 def _replayed(axes: Axes, panel: ReplayPanel, data: ReplayData) -> None:
-    draw_series(axes, panel.exchanges, panel.plain, (VERMILION, "-", "s"), _words(data.plain))
-    draw_series(axes, panel.exchanges, panel.planned, (BLUE, "-", "o"), _words(data.planned))
+    draw_series(axes, panel.turns, panel.plain, (VERMILION, "-", "s"), _words(data.plain))
+    draw_series(axes, panel.turns, panel.planned, (BLUE, "-", "o"), _words(data.planned))
     hollow = [i for i, share in enumerate(panel.fired) if not share]
     # An empty line that is not clipped has no bounds, and the layout would fail.
     if hollow:
         axes.plot(
-            [panel.exchanges[i] for i in hollow],
+            [panel.turns[i] for i in hollow],
             [panel.planned.values[i] for i in hollow],
             "o",
             color=BLUE,
@@ -382,7 +382,7 @@ def _replayed(axes: Axes, panel: ReplayPanel, data: ReplayData) -> None:
 
 def _strip(axes: Axes, panel: ReplayPanel) -> None:
     shares = [math.nan if share is None else share for share in panel.fired]
-    axes.bar(panel.exchanges, shares, 0.7, color=BLUE)
+    axes.bar(panel.turns, shares, 0.7, color=BLUE)
     axes.set_ylim(0, 1)
     percent(axes, full=True)
     axes.set_yticks([0, 0.5, 1])

@@ -17,25 +17,25 @@ class TrajectoryLine:
 
     Attributes:
         name: The domain.
-        exchanges: Numbers of the exchanges, from 1, rising.
+        turns: Numbers of the turns, from 1, rising.
         position: Mean position at each, with limits.
         n: Conversations behind each.
 
     Raises:
-        UsageError: Lengths differ, or the exchanges do not rise.
+        UsageError: Lengths differ, or the turns do not rise.
     """
 
     name: str
-    exchanges: Sequence[int]
+    turns: Sequence[int]
     position: Series
     n: Sequence[int]
 
     def __post_init__(self) -> None:
-        """Refuse values that do not belong to the exchanges."""
-        rising(self.exchanges)
+        """Refuse values that do not belong to the turns."""
+        rising(self.turns)
         same_length(
-            "the exchanges",
-            len(self.exchanges),
+            "the turns",
+            len(self.turns),
             {"position": self.position.values, f"n of {self.name}": self.n},
         )
 
@@ -169,9 +169,9 @@ class ClusterRow:
     Attributes:
         change: Mean change of position after them.
         null: Middle 95% of it when messages are dealt to clusters at random.
-        n: Exchanges.
+        n: Turns.
         n_texts: Different messages.
-        domains: Domain -> share of the exchanges.
+        domains: Domain -> share of the turns.
         nearest: Messages nearest the centre.
     """
 
@@ -231,29 +231,29 @@ class ReplayPanel:
 
     Attributes:
         name: The domain or the conversation.
-        exchanges: Numbers of the exchanges, from 1, rising.
+        turns: Numbers of the turns, from 1, rising.
         plain: Position of the plain replies, with limits where they are means.
         planned: Position of the replies under the plan.
         fired: Share of the tokens on which a cap fired; None where no plan acted.
-        n: Conversations behind each exchange.
+        n: Conversations behind each turn.
 
     Raises:
-        UsageError: Lengths differ, or the exchanges do not rise.
+        UsageError: Lengths differ, or the turns do not rise.
     """
 
     name: str
-    exchanges: Sequence[int]
+    turns: Sequence[int]
     plain: Series
     planned: Series
     fired: Sequence[float | None]
     n: Sequence[int]
 
     def __post_init__(self) -> None:
-        """Refuse values that do not belong to the exchanges."""
-        rising(self.exchanges)
-        count = len(self.exchanges)
-        same_length("the exchanges", count, {"plain": self.plain.values, "planned": self.planned.values})
-        same_length("the exchanges", count, {"n": self.n, "fired": [0.0 for _ in self.fired]})
+        """Refuse values that do not belong to the turns."""
+        rising(self.turns)
+        count = len(self.turns)
+        same_length("the turns", count, {"plain": self.plain.values, "planned": self.planned.values})
+        same_length("the turns", count, {"n": self.n, "fired": [0.0 for _ in self.fired]})
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +287,7 @@ class ReplayData:
         panels = [
             ReplayPanel(
                 name=pair.name,
-                exchanges=[turn.turn + 1 for turn in pair.turns],
+                turns=[turn.turn + 1 for turn in pair.turns],
                 plain=Series.of(turn.plain for turn in pair.turns),
                 planned=Series.of(turn.planned for turn in pair.turns),
                 fired=[turn.fired for turn in pair.turns],

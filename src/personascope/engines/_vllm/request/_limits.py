@@ -52,7 +52,7 @@ class Limits:
             for stage in stages:
                 if isinstance(stage[0], Cap) and len(stage) > 1 and not _orthogonal(stage):
                     raise unsupported("vllm", "joint_caps_graphs", f"at layer {layer} the plan asks for")
-        if len({op.where for op in plan.ops}) > MAX_PARTS:
+        if len({op.tokens for op in plan.ops}) > MAX_PARTS:
             raise EngineError(
                 f"the plan tells more than {MAX_PARTS} parts of the sequence apart", hint="use fewer turns"
             )

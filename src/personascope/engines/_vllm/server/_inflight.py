@@ -103,7 +103,7 @@ class InFlightRequest:
                     hint="report this with the vLLM version; the response is not used",
                 )
         if self.plan is not None:
-            told = reading.cap_counts.telemetry(self.plan)
+            told = reading.cap_counts.stats(self.plan)
             found["firing"] = {
                 "share": told.firing_share,
                 "tokens": told.tokens,

@@ -82,11 +82,11 @@ class Serving:
         plan = None if plan_digest is None else self.store.plan(plan_digest)
         title = "" if plan_digest is None else plan_digest[:12]
         for op in () if plan is None else plan.ops:
-            if op.where.startswith("turn:") or op.where in REPLY_PARTS:
+            if op.tokens.startswith("turn:") or op.tokens in REPLY_PARTS:
                 raise unsupported(
                     "server",
-                    "part_plans" if op.where in REPLY_PARTS else "turn_plans",
-                    f"plan {title} acts on {op.where}: the request asks for",
+                    "part_plans" if op.tokens in REPLY_PARTS else "turn_plans",
+                    f"plan {title} acts on {op.tokens}: the request asks for",
                 )
         in_flight = InFlightRequest.new(
             plan=plan,

@@ -26,7 +26,7 @@ from personascope.engines._vllm.worker._records import (
 from personascope.engines._vllm.worker._span_sums import Slots, SpanSums
 from personascope.engines._vllm.worker._step_reads import StepReads
 from personascope.errors import EngineError
-from personascope.interventions import CapCounts, FlatCounters, PackedPlans, Segment, acting_spans
+from personascope.interventions import CapCounts, PackedCapCounters, PackedPlans, Segment, acting_spans
 
 
 class Runtime:
@@ -70,7 +70,7 @@ class Runtime:
         self.stages, self.stage = stages, stage
         self.records: dict[str, RequestRecord | None] = {}
         self.done = PendingResults()
-        self.counters = FlatCounters(tokens, device)
+        self.counters = PackedCapCounters(tokens, device)
         self.edits = PackedPlans(self.counters, device)
         self.sums = SpanSums(d_model, device)
         self.reads = StepReads(self.instrumented, self.sums, device)
@@ -218,7 +218,7 @@ class Runtime:
         self.counters.clear(slot)
 
     def _cap_counts(self, record: RequestRecord) -> CapCounts:
-        return self.counters.tally(record.count_slot, record.acted)
+        return self.counters.counts(record.count_slot, record.acted)
 
     @torch.inference_mode()
     def finish(self, name: str) -> None:
@@ -317,7 +317,7 @@ class Runtime:
             "plain": sum(record is None for record in self.records.values()),
             "slots": len(self.sums.slots),
             "free_slots": len(self.sums.slots.free),
-            "tallies": len(self.count_slots),
+            "cap_counts": len(self.count_slots),
             "free_tallies": len(self.count_slots.free),
             "results": len(self.done),
             "dropped": self.done.dropped,

@@ -282,7 +282,7 @@ class StaticRuntime(Runtime):
                 buffers.low[row, number] = low
                 buffers.high[row, number] = high
                 buffers.cap[row, number] = isinstance(op, Cap)
-                buffers.bit[row, number] = parts.index(op.where)
+                buffers.bit[row, number] = parts.index(op.tokens)
 
     def _write_probes(self, row: int, probes: ProbeSet) -> None:
         for layer, buffers in self.layers.items():
@@ -295,4 +295,4 @@ class StaticRuntime(Runtime):
 
 def parts_of(plan: Plan) -> Sequence[str]:
     """Return the parts of the sequence that a plan tells apart, in a fixed order."""
-    return tuple(dict.fromkeys(op.where for op in plan.ops))
+    return tuple(dict.fromkeys(op.tokens for op in plan.ops))

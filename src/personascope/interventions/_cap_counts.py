@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from personascope.interventions._cap_stats import CapStats
 from personascope.interventions._ops import Cap
 from personascope.interventions._plan import Plan
-from personascope.interventions._telemetry import CapStats
 
 
 @dataclass(slots=True, eq=False)
@@ -41,7 +41,7 @@ class CapCounts:
             max(self.greatest, other.greatest),
         )
 
-    def telemetry(self, plan: Plan) -> CapStats:
+    def stats(self, plan: Plan) -> CapStats:
         """Return what is reported of a request that ran under ``plan``."""
         layers = sorted({op.layer for op in plan.ops if isinstance(op, Cap)})
         fired = {layer: self.fired.get(layer, 0) for layer in layers}
@@ -54,10 +54,10 @@ class CapCounts:
         )
 
 
-class Counters:
+class CapCounters:
     """Running counts for the rows of a batch, in slots that rows may exchange.
 
-    Nothing is copied to the host before a row asks for its tally.
+    Nothing is copied to the host before a row asks for its counts.
     """
 
     def __init__(self, slots: int) -> None:
@@ -108,7 +108,7 @@ class Counters:
         for counter in self._all():
             counter[target] = counter[source]
 
-    def tally(self, slot: int, tokens: int) -> CapCounts:
+    def counts(self, slot: int, tokens: int) -> CapCounts:
         """Return a row's counts.
 
         Args:
