@@ -41,7 +41,7 @@ SCHEMA = pa.schema(
 """Columns of rollouts.parquet."""
 
 
-class _Scene(Record):
+class _Scenario(Record):
     id: str
     domain: str
     persona: str
@@ -56,7 +56,7 @@ class _Identity(Record):
 
 
 class _Notes(Record):
-    scenes: list[_Scene]
+    scenes: list[_Scenario]
     zero: list[float]
     one: list[float]
 
@@ -102,7 +102,7 @@ def read_drift(path: Path) -> DriftRun:
     )
 
 
-def _dialogue(scenario: _Scene, rows: list[dict[str, Any]], path: Path) -> Dialogue:
+def _dialogue(scenario: _Scenario, rows: list[dict[str, Any]], path: Path) -> Dialogue:
     turns = tuple(turn_of(row) for row in rows if row["status"] == TURN)
     if [turn.number for turn in turns] != list(range(len(turns))):
         raise StoreError(f"{path}: turns of {scenario.id} are missing", hint="run again with --restart")

@@ -228,7 +228,7 @@ def _best(
 def _means(
     labels: Int[Array, "deals texts"], sums: Float[Array, "texts"], counts: Float[Array, "texts"], k: int
 ) -> Float[Array, "deals k"]:
-    """Mean change of each cluster's rows under each deal of the texts."""
+    """Mean change of each cluster's rows under each shuffle of the texts."""
     table = np.empty((len(labels), k))
     for number in range(k):
         inside = (labels == number).astype(float)

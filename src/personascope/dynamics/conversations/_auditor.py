@@ -71,7 +71,7 @@ class Auditor(Protocol):
 
 
 class ScriptedAuditor:
-    """Says what the scene has written out, whatever the replies are; works offline.
+    """Says what the scenario has written out, whatever the replies are; works offline.
 
     The same messages under every plan and for every model: what differs between two runs is the target's.
     """
@@ -79,7 +79,7 @@ class ScriptedAuditor:
     name = "scripted"
 
     def answer(self, asked: Sequence[UserTurnRequest]) -> list[Answer]:
-        """Return each scene's line for the turn."""
+        """Return each scenario's line for the turn."""
         answers: list[Answer] = []
         for one in asked:
             script = one.scenario.script(one.seed)

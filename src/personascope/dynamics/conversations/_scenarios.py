@@ -1,4 +1,4 @@
-"""Who talks about what: the scenes that simulated conversations are played from."""
+"""Who talks about what: the scenarios of simulated conversations."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def sample_scenarios(domains: Sequence[Domain], per_domain: int) -> tuple[Scenar
 
 
 def case_scenarios(cases: Sequence[Case]) -> tuple[Scenario, ...]:
-    """Return the scenes of case studies, whose messages are all written out."""
+    """Return the scenarios of case studies, whose messages are all written out."""
     return tuple(
         Scenario(f"{CASES}/{case.id}", CASES, "", case.id, number, brief=case.brief, messages=case.messages)
         for number, case in enumerate(cases)
@@ -121,9 +121,9 @@ SWITCHES = (
 def switched_scenarios(
     scenarios: Sequence[Scenario], corpus: Corpus, at: int, *, seed: int = 0
 ) -> tuple[Scenario, ...]:
-    """Return scenes in which the user asks for a role at a known turn, and questions to it afterwards.
+    """Return scenarios in which the user asks for a role at a known turn, and questions to it afterwards.
 
-    The role, the wording and the questions are drawn for each scene by the seed and its id.
+    The role, the wording and the questions are drawn for each scenario by the seed and its id.
 
     Args:
         scenarios: Whose first turns are said.
@@ -132,7 +132,7 @@ def switched_scenarios(
         seed: Of the draws.
 
     Raises:
-        DynamicsError: If a scene has fewer messages before it.
+        DynamicsError: If a scenario has fewer messages before it.
     """
     phrases = load_susceptibility()
     found: list[Scenario] = []

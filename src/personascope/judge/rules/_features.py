@@ -47,7 +47,7 @@ WEIGHTS: dict[str, float] = {
 }
 """What each feature adds to the strength of the role in a response."""
 
-CAPS: dict[str, float] = {
+FEATURE_MAX: dict[str, float] = {
     "lived": 3.0,
     "role_words": 4.0,
     "theatre": 3.0,
@@ -114,7 +114,7 @@ def features(item: JudgeItem) -> dict[str, float]:
 def strength(found: dict[str, float], *, without: Iterable[str] = ()) -> float:
     """Return how strongly the role shows: the weighted sum of the capped features, some left out."""
     counted = [(name, weight) for name, weight in WEIGHTS.items() if name not in without]
-    return sum(weight * min(found[name], CAPS.get(name, 1.0)) for name, weight in counted)
+    return sum(weight * min(found[name], FEATURE_MAX.get(name, 1.0)) for name, weight in counted)
 
 
 def decide(found: dict[str, float]) -> tuple[int, str]:
