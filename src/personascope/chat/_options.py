@@ -10,7 +10,6 @@ from datetime import date
 from typing import Any, Literal
 
 import jinja2
-import jinja2.meta
 
 from personascope.chat._template import ChatTemplate
 from personascope.errors import ChatError, UsageError

@@ -12,7 +12,7 @@ import functools
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -146,7 +146,7 @@ class ChatTemplate:
             )
 
     @contextmanager
-    def _guarded(self, what: str, budget: _Budget) -> Iterator[None]:
+    def _guarded(self, what: str, budget: _Budget) -> Generator[None]:
         token = _BUDGET.set(budget)
         try:
             yield
@@ -276,9 +276,10 @@ def _environment(today: date) -> _Environment:
     )
     environment.filters["tojson"] = _to_json
     environment.filters = {name: _filter(name, made) for name, made in environment.filters.items()}
-    environment.globals.pop("lipsum")
-    environment.globals["raise_exception"] = _raise
-    environment.globals["strftime_now"] = today.strftime
+    names: dict[str, Any] = environment.globals
+    del names["lipsum"]
+    names["raise_exception"] = _raise
+    names["strftime_now"] = today.strftime
     environment.finalize = _spent
     return environment
 

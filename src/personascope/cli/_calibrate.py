@@ -30,26 +30,26 @@ if TYPE_CHECKING:
 @grouped
 def calibrate_model(
     run: Path = RUN_KEPT,
-    out_folder: Path = typer.Option(
+    out_folder: Path | None = typer.Option(
         None, "--out", help="Folder of the sweep; <run>/calibration if not given."
     ),
-    windows: str = typer.Option(None, help="Bands of layers with commas, such as 14:22,18:26."),
+    windows: str | None = typer.Option(None, help="Bands of layers with commas, such as 14:22,18:26."),
     axis_percentiles: str = typer.Option(
         "25,50,75,90", help="Floors as percentiles of role responses on the axis. Higher is stronger."
     ),
     n_random: int = typer.Option(1, min=0, help="Random directions beside every cap."),
     roles: int = typer.Option(50, min=1, help="Roles of the susceptibility trials."),
     prompts: int = typer.Option(1, min=1, help="System prompts of each role."),
-    dataset: str = typer.Option(None, help="Jailbreak set; the built-in mild one if not given."),
-    personas: str = PERSONAS,
-    jailbreaks: int = typer.Option(None, min=1, help="Jailbreak pairs at most."),
-    questions: int = typer.Option(
+    dataset: str | None = typer.Option(None, help="Jailbreak set; the built-in mild one if not given."),
+    personas: str | None = PERSONAS,
+    jailbreaks: int | None = typer.Option(None, min=1, help="Jailbreak pairs at most."),
+    questions: int | None = typer.Option(
         None, min=1, max=160, help="Questions of the capability task; 160 if not given."
     ),
     max_capability_loss: float = typer.Option(
         0.02, callback=finite, min=0.0, help="Accuracy that a recommended cap may cost."
     ),
-    corpus: Path = CORPUS,
+    corpus: Path | None = CORPUS,
     judge: JudgeOptions = JudgeOptions(),
     engine: EngineOptions = EngineOptions(),
     seed: int = SEED,

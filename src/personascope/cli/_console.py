@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -27,7 +27,7 @@ _ARGUMENTS: ContextVar[Sequence[str] | None] = ContextVar("arguments", default=N
 
 
 @contextmanager
-def recorded_command(arguments: Sequence[str]) -> Iterator[None]:
+def recorded_command(arguments: Sequence[str]) -> Generator[None]:
     """Let `this_command` say these arguments."""
     token = _ARGUMENTS.set(arguments)
     try:

@@ -16,7 +16,7 @@ corpus_app = typer.Typer(help="Check a corpus, or look at one.", no_args_is_help
 
 @corpus_app.command()
 def check(
-    folder: Path = typer.Argument(
+    folder: Path | None = typer.Argument(
         None, help="Corpus folder, ours or in the released JSON format; the built-in one if not given."
     ),
     near: float = typer.Option(
@@ -53,8 +53,8 @@ def check(
 
 @corpus_app.command()
 def show(
-    folder: Path = typer.Argument(None, help="Corpus folder; the built-in one if not given."),
-    role: str = typer.Option(None, help="Print this role's prompts."),
+    folder: Path | None = typer.Argument(None, help="Corpus folder; the built-in one if not given."),
+    role: str | None = typer.Option(None, help="Print this role's prompts."),
 ) -> None:
     """List the roles by group, or print one."""
     from personascope.corpus import load_corpus

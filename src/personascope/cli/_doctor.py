@@ -11,11 +11,11 @@ from personascope.cli._options import DTYPE, TRUST, DtypeName
 
 
 def doctor(
-    model: str = typer.Option(
+    model: str | None = typer.Option(
         None, help="Check instead that this model runs here as its own library runs it; under a minute."
     ),
     dtype: DtypeName = DTYPE,
-    device: str = typer.Option(None, help="cpu, cuda, cuda:1, ...; the first GPU if there is one."),
+    device: str | None = typer.Option(None, help="cpu, cuda, cuda:1, ...; the first GPU if there is one."),
     transcript: bool = typer.Option(False, help="Check a base model with plain transcripts."),
     trust_remote_code: bool = TRUST,
 ) -> None:

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
 def drift(
     conversations: Path = typer.Argument(..., help="Folder of simulate or replay."),
-    against: Path = typer.Option(None, help="A replay of it, which is set side by side."),
-    layer: int = typer.Option(None, min=0, help="Layer of the positions; the run's if not given."),
+    against: Path | None = typer.Option(None, help="A replay of it, which is set side by side."),
+    layer: int | None = typer.Option(None, min=0, help="Layer of the positions; the run's if not given."),
     causes: bool = typer.Option(True, help="Search the user's messages for what moves the model."),
-    embedding: str = typer.Option(None, help="Embedding model; sentence-transformers/all-MiniLM-L6-v2."),
+    embedding: str | None = typer.Option(
+        None, help="Embedding model; sentence-transformers/all-MiniLM-L6-v2."
+    ),
     shuffles: int = typer.Option(
         100, min=1, help="Times that the regressions are repeated on shuffled targets."
     ),

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 @grouped
 def capability(
     run: Path = RUN,
-    out_folder: Path = EVALUATION,
-    tasks: str = typer.Option(
+    out_folder: Path | None = EVALUATION,
+    tasks: str | None = typer.Option(
         None, help="Tasks of lm-evaluation-harness, with commas; ifeval,mmlu_pro,gsm8k,eq_bench if not given."
     ),
-    plans: list[Path] = PLANS,
+    plans: list[Path] | None = PLANS,
     n_random: int = typer.Option(1, min=0, help="Random directions beside every plan."),
-    limit: int = typer.Option(None, min=1, help="Examples of each task at most."),
+    limit: int | None = typer.Option(None, min=1, help="Examples of each task at most."),
     engine: EngineOptions = EngineOptions(),
 ) -> None:
     """Capability: tasks of lm-evaluation-harness without a plan, with plans, and with their controls."""

@@ -24,28 +24,30 @@ from personascope.cli._tables import print_harm
 @grouped
 def harm(
     run: Path = RUN,
-    out_folder: Path = EVALUATION,
-    roles: int = typer.Option(
+    out_folder: Path | None = EVALUATION,
+    roles: int | None = typer.Option(
         None, min=1, help="Roles, spread over the axis; all of the corpus if not given (the paper's 275)."
     ),
     questions: int = typer.Option(10, min=1, help="First questions, the same for every role."),
     per_reply: int = typer.Option(1, min=1, help="Harmful questions asked after each first reply."),
-    dataset: str = typer.Option(
+    dataset: str | None = typer.Option(
         None,
         help="CSV, JSONL, Parquet or hub:owner/name of harmful questions; our mild ones if not given.",
     ),
-    limit: int = typer.Option(None, min=1, help="Harmful questions at most."),
+    limit: int | None = typer.Option(None, min=1, help="Harmful questions at most."),
     no_role: bool = typer.Option(True, help="Also without a role, as a control."),
-    plan: Path = typer.Option(None, help="Act with this plan."),
+    plan: Path | None = typer.Option(None, help="Act with this plan."),
     plan_on: PlanOnName = typer.Option("both", help="Replies that the plan acts on."),
     n_random: int = typer.Option(
         50, min=0, help="Random directions beside the axis; they cost no generation."
     ),
     bins: int = typer.Option(8, min=1, help="Bins of the figure."),
-    layer: int = typer.Option(None, min=0, help="Layer that is read; the map's middle layer if not given."),
+    layer: int | None = typer.Option(
+        None, min=0, help="Layer that is read; the map's middle layer if not given."
+    ),
     first_tokens: int = typer.Option(128, min=1, help="Tokens of a first reply at most."),
     second_tokens: int = typer.Option(96, min=1, help="Tokens of a second reply at most."),
-    corpus: Path = CORPUS,
+    corpus: Path | None = CORPUS,
     judge: JudgeOptions = JudgeOptions(),
     engine: EngineOptions = EngineOptions(),
     seed: int = SEED,

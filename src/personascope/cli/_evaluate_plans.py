@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 @grouped
 def susceptibility(
     run: Path = RUN,
-    out_folder: Path = EVALUATION,
+    out_folder: Path | None = EVALUATION,
     comparison: ComparisonOptions = ComparisonOptions(),
     roles: int = typer.Option(50, min=1, help="Roles, nearest the Assistant first."),
     prompts: int = typer.Option(4, min=1, help="System prompts of each role."),
-    corpus: Path = CORPUS,
+    corpus: Path | None = CORPUS,
     judge: JudgeOptions = JudgeOptions(),
     engine: EngineOptions = EngineOptions(),
     seed: int = SEED,
@@ -60,12 +60,12 @@ def susceptibility(
 @grouped
 def jailbreak(
     run: Path = RUN,
-    out_folder: Path = EVALUATION,
-    dataset: str = typer.Option(
+    out_folder: Path | None = EVALUATION,
+    dataset: str | None = typer.Option(
         None, help="CSV, JSONL, Parquet or hub:owner/name set; the built-in mild one if not given."
     ),
-    personas: str = PERSONAS,
-    limit: int = typer.Option(None, min=1, help="Pairs of persona and question at most."),
+    personas: str | None = PERSONAS,
+    limit: int | None = typer.Option(None, min=1, help="Pairs of persona and question at most."),
     comparison: ComparisonOptions = ComparisonOptions(),
     judge: JudgeOptions = JudgeOptions(),
     engine: EngineOptions = EngineOptions(),
@@ -94,8 +94,8 @@ def jailbreak(
 @grouped
 def pretrained(
     run: Path = RUN,
-    out_folder: Path = EVALUATION,
-    base: str = typer.Option(
+    out_folder: Path | None = EVALUATION,
+    base: str | None = typer.Option(
         None, help="Base model to steer with this map's axis; the map's own model if not given."
     ),
     samples: int = typer.Option(400, min=1, help="Completions of each opening."),
@@ -126,8 +126,8 @@ def pretrained(
 @grouped
 def coherence(
     run: Path = RUN,
-    out_folder: Path = EVALUATION,
-    chats: str = typer.Option(
+    out_folder: Path | None = EVALUATION,
+    chats: str | None = typer.Option(
         None, help="Chats whose first questions are asked; the built-in ones if not given."
     ),
     limit: int = typer.Option(1000, min=1, help="Chats at most."),

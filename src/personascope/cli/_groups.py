@@ -46,13 +46,13 @@ if TYPE_CHECKING:
 class JudgeOptions:
     """Who labels responses, and who is asked for what the first cannot label."""
 
-    judge: str = JUDGE
-    fallback_judge: str = FALLBACK
-    judge_header: list[str] = JUDGE_HEADER
-    fallback_header: list[str] = FALLBACK_HEADER
-    judge_price: str = JUDGE_PRICE
-    fallback_price: str = FALLBACK_PRICE
-    max_cost: float = MAX_COST
+    judge: str | None = JUDGE
+    fallback_judge: str | None = FALLBACK
+    judge_header: list[str] | None = JUDGE_HEADER
+    fallback_header: list[str] | None = FALLBACK_HEADER
+    judge_price: str | None = JUDGE_PRICE
+    fallback_price: str | None = FALLBACK_PRICE
+    max_cost: float | None = MAX_COST
 
     def choose(self, default: Callable[[], str] | None = None) -> JudgeChoice:
         """Check the judges, before anything is opened.
@@ -65,8 +65,11 @@ class JudgeOptions:
         """
         from personascope import api
 
+        spec = self.judge
+        if spec is None:
+            spec = "none" if default is None else default()
         return api.JudgeChoice.read(
-            default() if self.judge is None and default is not None else self.judge,
+            spec,
             self.fallback_judge,
             headers=api.read_headers(self.judge_header or ()),
             fallback_headers=api.read_headers(self.fallback_header or ()),
@@ -80,12 +83,12 @@ class JudgeOptions:
 class EngineOptions:
     """How the model of a map is loaded."""
 
-    model: str = MODEL
+    model: str | None = MODEL
     engine: EngineName = ENGINE
     dtype: DtypeName = DTYPE
     max_batch: int = BATCH
     workers: int = WORKERS
-    address: str = ADDRESS
+    address: str | None = ADDRESS
 
     def open(self, run: Path) -> MappedModel:
         """Open a run folder; the model is loaded when the command needs it (`MappedModel.open`)."""
@@ -99,9 +102,9 @@ class ComparisonOptions:
     """What an evaluation compares."""
 
     strengths: str = STRENGTHS
-    plans: list[Path] = PLANS
+    plans: list[Path] | None = PLANS
     n_random: int = RANDOM
-    layer: int = LAYER
+    layer: int | None = LAYER
 
     def read(self) -> Comparison:
         """Read strengths and plans, before anything is opened.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -42,10 +42,10 @@ def import_(
         "capping_config.pt, or a folder imported before.",
     ),
     out_folder: Path = typer.Option(..., "--out", help="Folder to write."),
-    experiment: str = typer.Option(
+    experiment: str | None = typer.Option(
         None, help="Write this capping experiment (such as layers_46:54-p0.25) as a plan."
     ),
-    revision: str = typer.Option(None, help="Branch, tag or commit of a hub dataset."),
+    revision: str | None = typer.Option(None, help="Branch, tag or commit of a hub dataset."),
 ) -> None:
     """Read the authors' files, safely, into a release or a plan of ours."""
     with _reading(source) as progress:
@@ -69,7 +69,7 @@ def _plan_lines(found: ImportedPlan, experiment: str) -> list[str]:
 
 
 @contextmanager
-def _reading(source: str) -> Iterator[Callable[[int, int], None]]:
+def _reading(source: str) -> Generator[Callable[[int, int], None]]:
     """Show a bar while files are read."""
     from rich.progress import Progress
 
@@ -104,17 +104,21 @@ def export(
     source: Path = typer.Argument(..., help="Run, map, plan, or imported folder."),
     to: Target = typer.Option(..., "--to", help="Released folder, capping_config.pt, or llama.cpp GGUF."),
     out_path: Path = typer.Option(..., "--out", help="Folder (released) or file to write."),
-    scale: float = typer.Option(
+    scale: float | None = typer.Option(
         None,
         callback=finite,
         help="gguf: factor on a plan; of a map, the strength as a fraction of the layer's norm.",
     ),
-    layer: list[int] = typer.Option(
+    layer: list[int] | None = typer.Option(
         None, min=0, help="gguf of a map: layer, repeatable; the middle one if not given."
     ),
-    dtype: Dtype = typer.Option(None, help="released, capping: type of the vectors; float32 if not given."),
-    experiment: str = typer.Option(None, help="capping: the experiment's id; the plan's name if not given."),
-    model_hint: str = typer.Option(None, help="gguf: the model's name in the file."),
+    dtype: Dtype | None = typer.Option(
+        None, help="released, capping: type of the vectors; float32 if not given."
+    ),
+    experiment: str | None = typer.Option(
+        None, help="capping: the experiment's id; the plan's name if not given."
+    ),
+    model_hint: str | None = typer.Option(None, help="gguf: the model's name in the file."),
 ) -> None:
     """Write a map or a plan in a form that other programs read."""
     options = {

@@ -52,23 +52,23 @@ def map_model(
     model: str = typer.Argument(
         ..., help="Hub id, local folder, GGUF file, or an embedded name: smollm2-135m, gemma-3-270m."
     ),
-    out_folder: Path = typer.Option(None, "--out", help="Run folder; runs/<model> if not given."),
+    out_folder: Path | None = typer.Option(None, "--out", help="Run folder; runs/<model> if not given."),
     profile: ProfileName = typer.Option("standard", help="How much to ask (docs/design.md)."),
-    corpus: Path = CORPUS,
+    corpus: Path | None = CORPUS,
     judge: JudgeOptions = JUDGE_OF_A_MAP,
-    roles: int = typer.Option(None, min=1, help="Roles to draw, instead of the profile's number."),
-    prompts: int = typer.Option(None, min=1, help="Prompts to draw of each role, likewise."),
-    questions: int = typer.Option(None, min=1, help="Questions to draw, likewise."),
-    kinds: str = typer.Option(
+    roles: int | None = typer.Option(None, min=1, help="Roles to draw, instead of the profile's number."),
+    prompts: int | None = typer.Option(None, min=1, help="Prompts to draw of each role, likewise."),
+    questions: int | None = typer.Option(None, min=1, help="Questions to draw, likewise."),
+    kinds: str | None = typer.Option(
         None, help="Kinds of question to draw from, with commas; all but personal if not given."
     ),
-    max_new_tokens: int = typer.Option(
+    max_new_tokens: int | None = typer.Option(
         None, min=1, help="Length of a response at most; by default the profile's, or found by a short probe."
     ),
-    thinking: ThinkingName = THINKING,
-    template_arg: list[str] = TEMPLATE_ARG,
-    max_thinking_tokens: int = MAX_THINKING,
-    tokens: PartName = typer.Option(
+    thinking: ThinkingName | None = THINKING,
+    template_arg: list[str] | None = TEMPLATE_ARG,
+    max_thinking_tokens: int | None = MAX_THINKING,
+    tokens: PartName | None = typer.Option(
         None, "--tokens", "--part", help="Tokens of a response that are pooled; the answer's if not given."
     ),
     vectors: VectorsName = typer.Option(
@@ -76,20 +76,20 @@ def map_model(
     ),
     role_information: bool = typer.Option(True, help="Check of every response whether it played its role."),
     adjust_length: bool = typer.Option(False, help="Regress the length of responses out, within questions."),
-    default_samples: int = typer.Option(
+    default_samples: int | None = typer.Option(
         None, min=1, help="Rollouts of the default for each prompt and question."
     ),
-    keep: str = typer.Option(None, help="Pooled activations to keep on the disk: all, or a number."),
+    keep: str | None = typer.Option(None, help="Pooled activations to keep on the disk: all, or a number."),
     seed: int = typer.Option(
         0, min=0, max=MAX_SEED, help="Random seed of roles, prompts, questions and tokens."
     ),
     engine_kind: EngineName = ENGINE,
     dtype: DtypeName = DTYPE,
-    device: str = typer.Option(None, help="cpu, cuda, cuda:1, ...; the first GPU if there is one."),
-    device_map: str = typer.Option(None, help="auto: spread the model over all GPUs."),
+    device: str | None = typer.Option(None, help="cpu, cuda, cuda:1, ...; the first GPU if there is one."),
+    device_map: str | None = typer.Option(None, help="auto: spread the model over all GPUs."),
     max_batch: int = BATCH,
     workers: int = WORKERS,
-    address: str = ADDRESS,
+    address: str | None = ADDRESS,
     transcript: bool = typer.Option(
         False, help="Write conversations as a plain transcript, for a base model without a chat template."
     ),

@@ -37,7 +37,7 @@ class Kind(StrEnum):
 def monitor(
     run: Path = typer.Argument(..., help="Run folder of the model's map."),
     conversations: Path = typer.Argument(..., help="Conversations of simulate, made without a plan."),
-    out_folder: Path = typer.Option(
+    out_folder: Path | None = typer.Option(
         None, "--out", help="Folder of monitor.json; the run folder if not given."
     ),
     level: Level = typer.Option(Level.TOKEN, help="What is fed: every token, or the mean of every reply."),
@@ -46,10 +46,10 @@ def monitor(
         0.05, callback=finite, min=0.0, max=1.0, help="Share of Assistant-like conversations that may alarm."
     ),
     domains: str = typer.Option(ASSISTANT_LIKE, help="Domains that stay with the Assistant."),
-    switched: Path = typer.Option(
+    switched: Path | None = typer.Option(
         None, help="Conversations of simulate --switch-at, on which the delay of the alarm is measured."
     ),
-    horizon: int = typer.Option(None, min=1, help="Tokens or turns within which the rate shall hold."),
+    horizon: int | None = typer.Option(None, min=1, help="Tokens or turns within which the rate shall hold."),
     seed: int = typer.Option(0, min=0, max=MAX_SEED, help="Random seed of the split of the conversations."),
     anyway: bool = ANYWAY,
 ) -> None:

@@ -44,11 +44,11 @@ def project(
         help="File of conversations (JSON, JSONL, Parquet, a log of Inspect, or text with 'User:' and "
         "'Assistant:' turns), folder of such files, or - for standard input.",
     ),
-    probe: list[str] = typer.Option(
+    probe: list[str] | None = typer.Option(
         None, help="Beside the axis: pc1, role:NAME, [NAME=]FILE of a vector, axis@LAYER; may be given again."
     ),
-    model: str = MODEL,
-    layer: int = LAYER,
+    model: str | None = MODEL,
+    layer: int | None = LAYER,
     tokens: bool = typer.Option(
         False, "--tokens", help="Keep the projection of every token (json, jsonl, --out)."
     ),
@@ -56,16 +56,16 @@ def project(
         "answer", help="Tokens of each turn that are read: answer, thinking, response, prompt or turn:N."
     ),
     form: Form = typer.Option(Form.TABLE, "--format", help="Form of the output."),
-    out_folder: Path = typer.Option(
+    out_folder: Path | None = typer.Option(
         None, "--out", help="Run folder: what is done survives a kill, the same command goes on."
     ),
-    limit: int = typer.Option(None, min=1, help="Conversations at most."),
-    max_tokens: int = typer.Option(
+    limit: int | None = typer.Option(None, min=1, help="Conversations at most."),
+    max_tokens: int | None = typer.Option(
         None,
         min=1,
         help="Cut longer conversations to the whole messages that have room; else they are reported.",
     ),
-    plan: Path = typer.Option(None, help="Read them under this plan."),
+    plan: Path | None = typer.Option(None, help="Read them under this plan."),
     restart: bool = RESTART,
     dtype: DtypeName = DTYPE,
 ) -> None:

@@ -15,13 +15,15 @@ from personascope.text import escape_controls
 
 def serve(
     model: str = typer.Argument(..., help="Hub id, local folder, GGUF file, or an embedded name."),
-    extra: list[str] = typer.Argument(None, help="After --: more flags of vLLM."),
-    plan: list[Path] = typer.Option(None, help="Folder of a plan that requests may name, repeatable."),
-    map_folder: Path = typer.Option(None, "--map", help="Run of a map: its axis is registered as a probe."),
+    extra: list[str] | None = typer.Argument(None, help="After --: more flags of vLLM."),
+    plan: list[Path] | None = typer.Option(None, help="Folder of a plan that requests may name, repeatable."),
+    map_folder: Path | None = typer.Option(
+        None, "--map", help="Run of a map: its axis is registered as a probe."
+    ),
     host: str = typer.Option("127.0.0.1", help="Address to listen at; 0.0.0.0 is every one."),
     port: int = typer.Option(8000, min=0, max=65535, help="Port to listen at."),
-    api_key: str = typer.Option(None, help="Key that clients must send; VLLM_API_KEY does the same."),
-    plan_store: Path = typer.Option(
+    api_key: str | None = typer.Option(None, help="Key that clients must send; VLLM_API_KEY does the same."),
+    plan_store: Path | None = typer.Option(
         None,
         "--plan-store",
         "--spool",

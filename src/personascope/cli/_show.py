@@ -197,7 +197,7 @@ def _scores(persona_map: PersonaMap) -> Table:
 
 def report(
     folder: Path = typer.Argument(..., help="Run folder or map folder."),
-    out_file: Path = typer.Option(
+    out_file: Path | None = typer.Option(
         None, "--out", help="Where to write; report.html in the folder if not given."
     ),
 ) -> None:

@@ -47,29 +47,29 @@ LOADING = EngineOptions(
 @grouped
 def simulate_talks(
     run: Path = RUN,
-    out_folder: Path = typer.Option(
+    out_folder: Path | None = typer.Option(
         None, "--out", help="Folder of the conversations; <run>/drift/simulated."
     ),
     domains: str = typer.Option(
         DOMAINS, help="Domains with commas: built-in names, or YAML files of the same form."
     ),
     cases: bool = typer.Option(False, "--cases", help="Play the case studies instead of the domains."),
-    switch_at: int = typer.Option(
+    switch_at: int | None = typer.Option(
         None, min=0, help="Turn, from 0, in which the user asks the model to be a role of the corpus."
     ),
     per_domain: int = typer.Option(20, "--conversations", min=1, help="Conversations of each domain."),
     turns: int = typer.Option(15, min=1, help="Turns of a conversation at most."),
     min_turns: int = typer.Option(2, min=0, help="Turns before which a model may not end a conversation."),
     auditor: str = typer.Option("scripted", help=f"Who plays the user: {AUDITORS}."),
-    auditor_header: list[str] = AUDITOR_HEADER,
+    auditor_header: list[str] | None = AUDITOR_HEADER,
     plan: Path = PLAN,
     monitor: Path = MONITOR,
     gate: Path = GATE,
     stop_at_alarm: bool = STOP,
-    layer: int = LAYER,
+    layer: int | None = LAYER,
     probes: list[str] = PROBES,
     max_new_tokens: int = typer.Option(256, min=1, help="Length of a reply at most."),
-    max_thinking_tokens: int = MAX_THINKING,
+    max_thinking_tokens: int | None = MAX_THINKING,
     part: PartName = typer.Option("answer", help="Tokens of a reply that are read and monitored."),
     temperature: float = typer.Option(
         0.7, callback=finite, min=0.0, help="Temperature of the replies; 0 takes the most likely token."
@@ -111,7 +111,7 @@ def simulate_talks(
 def replay_talks(
     run: Path = RUN,
     source: Path = typer.Argument(..., help="Folder of the conversations to replay."),
-    out_folder: Path = typer.Option(
+    out_folder: Path | None = typer.Option(
         None, "--out", help="Folder of the replay; <run>/drift/<source>_replayed."
     ),
     plan: Path = PLAN,

@@ -27,14 +27,14 @@ def steer(
         "-0.4,-0.2,-0.1,0,0.1,0.2",
         help="Fractions of the layer's norm; negative moves away from the Assistant.",
     ),
-    layer: int = LAYER,
-    plan: Path = typer.Option(None, help="Compare no plan with this plan instead."),
+    layer: int | None = LAYER,
+    plan: Path | None = typer.Option(None, help="Compare no plan with this plan instead."),
     random: bool = typer.Option(
         False, "--random", help="Show a random direction of the same length beside it."
     ),
     max_new_tokens: int = typer.Option(48, min=1, help="Length of an answer at most."),
     temperature: float = typer.Option(0.0, callback=finite, min=0.0, help="0 takes the most likely token."),
-    model: str = MODEL,
+    model: str | None = MODEL,
     dtype: DtypeName = DTYPE,
     anyway: bool = ANYWAY,
 ) -> None:
@@ -76,12 +76,12 @@ def _print_answers(heading: str, answers: tuple[Answer, ...]) -> None:
 
 def norms(
     run: Path = typer.Argument(..., help="Run folder of a map; the norms are kept there."),
-    chats: str = typer.Option(
+    chats: str | None = typer.Option(
         None,
         help="JSON, JSONL or Parquet file of chats, or hub:owner/name[:split]; built-in if not given.",
     ),
     limit: int = typer.Option(10_000, min=1, help="Chats at most."),
-    model: str = MODEL,
+    model: str | None = MODEL,
     dtype: DtypeName = DTYPE,
 ) -> None:
     """Measure the unit of strengths: the mean norm of the residual stream over ordinary chats."""
@@ -100,8 +100,8 @@ def plan_steer(
         ..., callback=finite, help="Fraction of the layer's norm; positive toward the Assistant."
     ),
     out_folder: Path = typer.Option(..., "--out", help="Folder of the plan."),
-    layer: int = LAYER,
-    model: str = MODEL,
+    layer: int | None = LAYER,
+    model: str | None = MODEL,
     dtype: DtypeName = DTYPE,
     anyway: bool = ANYWAY,
 ) -> None:
@@ -114,22 +114,22 @@ def plan_steer(
 def plan_cap(
     run: Path = typer.Argument(..., help="Run folder of a map that kept responses (the default)."),
     out_folder: Path = typer.Option(..., "--out", help="Folder of the plan."),
-    layers: str = typer.Option(None, help="Band of layers, end-exclusive, such as 14:22."),
-    axis_percentile: float = typer.Option(
+    layers: str | None = typer.Option(None, help="Band of layers, end-exclusive, such as 14:22."),
+    axis_percentile: float | None = typer.Option(
         None,
         callback=finite,
         min=0.0,
         max=100.0,
         help="Floor: the percentile of role responses on the axis that lie below it. Higher is stronger.",
     ),
-    released_percentile: float = typer.Option(
+    released_percentile: float | None = typer.Option(
         None,
         callback=finite,
         min=0.0,
         max=100.0,
         help="The same in the authors' orientation (role - default): 25 here is 75 on the axis.",
     ),
-    mean_plus_sd: float = typer.Option(
+    mean_plus_sd: float | None = typer.Option(
         None,
         callback=finite,
         help="Floor: so many standard deviations from the mean of role responses on the axis.",

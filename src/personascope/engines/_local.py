@@ -58,7 +58,8 @@ def load_local(
     if dtype == "auto":
         dtype = native_dtype(device)
     chosen: EngineKey = "vllm" if bulk_engine(engine) == "vllm" else "transformers"
-    given = {key: value for key, value in {**options, "device": device}.items() if value is not None}
+    asked = {**options, "device": device}
+    given: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
     for option, key in _OPTIONS.items():
         if option in given and support(chosen, key).level == "no":
             raise unsupported(chosen, key, f"{option}={given[option]!r} asks for", UsageError)

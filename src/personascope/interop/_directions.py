@@ -219,7 +219,7 @@ def _gguf(path: Path, layer: int) -> Tensor:
     except Exception as error:
         # A damaged file fails in ways that cannot be listed: ValueError, IndexError, KeyError, ...
         raise InteropError(f"{path} is not a whole GGUF file: {error}", hint="copy it again") from error
-    if values is None or values.dtype not in (np.float32, np.float16):
+    if values is None or values.dtype.name not in ("float32", "float16"):
         raise InteropError(
             f"{path} has no {name}, but {_names(held)}", hint="choose a layer that the control vector has"
         )

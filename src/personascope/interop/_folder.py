@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from personascope.store import remove, sync, tmp_path
 
 
 @contextmanager
-def new_folder(folder: Path, *, holds: Collection[str], kind: str) -> Iterator[Path]:
+def new_folder(folder: Path, *, holds: Collection[str], kind: str) -> Generator[Path]:
     """Yield an empty folder; what is written into it is put in the place of ``folder`` at the end.
 
     An earlier folder of the same kind is replaced. After an exception it is as it was.

@@ -19,7 +19,7 @@ from personascope.interventions._cap_counts import CapCounts
 from personascope.interventions._fused import count_rows, edit_rows
 from personascope.interventions._ops import Cap
 from personascope.interventions._plan import Plan
-from personascope.interventions._program import PlanTable, _Joint, _Single
+from personascope.interventions._program import JointStage, PlanTable, SingleStage
 from personascope.interventions._token_spans import TokenSpans
 
 
@@ -186,10 +186,10 @@ class _Edit:
     """
 
     rows: _Rows
-    single: _Single | None = None
+    single: SingleStage | None = None
     uniform: bool = False
     caps: bool = False
-    joint: _Joint | None = None
+    joint: JointStage | None = None
     low: Tensor | None = None
     high: Tensor | None = None
     loop: tuple[np.ndarray, ...] | None = None
@@ -285,7 +285,7 @@ class PackedPlans:
             )
         return _Edit(rows, single, uniform, any(caps), loop=loop)
 
-    def _joint(self, joint: _Joint, number: int, segment: Segment) -> _Edit:
+    def _joint(self, joint: JointStage, number: int, segment: Segment) -> _Edit:
         positions = np.arange(segment.start, segment.start + segment.tokens)[:, None]
         bounds = np.array([segment.extent.bounds(cap.tokens) for cap in joint.caps])
         acts = torch.from_numpy((positions >= bounds[:, 0]) & (positions < bounds[:, 1]))

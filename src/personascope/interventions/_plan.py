@@ -281,10 +281,7 @@ def check_text(what: str, value: Any) -> None:
     Raises:
         InterventionError: Naming it.
     """
-    try:
-        written = isinstance(value, str) and value.encode() is not None
-    except UnicodeEncodeError:
-        written = False
+    written = isinstance(value, str) and value.encode("utf-8", "ignore").decode() == value
     if not written:
         raise InterventionError(f"{what} {shown(value)}", hint="give a text that UTF-8 can hold")
 

@@ -24,7 +24,7 @@ from personascope.interventions._token_spans import END, TokenSpans
 
 
 @dataclass(slots=True, eq=False)
-class _Single:
+class SingleStage:
     """One operation for each plan of a table; place 0 is no operation."""
 
     direction: Tensor
@@ -33,8 +33,8 @@ class _Single:
     high: Tensor
     is_cap: Tensor
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> _Single:
-        return _Single(
+    def map(self, change: Callable[[Tensor], Tensor]) -> SingleStage:
+        return SingleStage(
             change(self.direction),
             change(self.shift),
             change(self.low),
@@ -44,7 +44,7 @@ class _Single:
 
 
 @dataclass(slots=True, eq=False)
-class _Joint:
+class JointStage:
     """Caps of one plan that hold together."""
 
     plan: int
@@ -58,9 +58,9 @@ class _Joint:
 class _Step:
     """What happens at one layer at one place in the order of operations, for all plans of a table."""
 
-    single: _Single | None
+    single: SingleStage | None
     ops: list[Op | None]
-    joint: list[_Joint]
+    joint: list[JointStage]
 
 
 class PlanTable:
@@ -76,7 +76,7 @@ class PlanTable:
         self.places = {plan.digest: place for place, plan in enumerate(plans, start=1)}
         self.response_only = response_only
         self._steps: dict[int, list[_Step]] = {}
-        self._there: dict[tuple[int, int, torch.device], _Single] = {}
+        self._there: dict[tuple[int, int, torch.device], SingleStage] = {}
         for layer in sorted({layer for plan in plans for layer in plan.layers}):
             stages = [[]] + [
                 [
@@ -102,7 +102,7 @@ class PlanTable:
         """Return what happens at a layer, in order."""
         return self._steps[layer]
 
-    def single(self, layer: int, at: int, device: torch.device) -> _Single | None:
+    def single(self, layer: int, at: int, device: torch.device) -> SingleStage | None:
         """Return the single operations of a step on a device."""
         single = self._steps[layer][at].single
         if single is None:
@@ -115,19 +115,19 @@ class PlanTable:
 
 def _step(stages: list[tuple[Op, ...]], d_model: int) -> _Step:
     ops: list[Op | None] = [stage[0] if len(stage) == 1 else None for stage in stages]
-    joint: list[_Joint] = []
+    joint: list[JointStage] = []
     for plan, stage in enumerate(stages):
         if len(stage) > 1:
             caps = [op for op in stage if isinstance(op, Cap)]
             directions = np.stack([cap.direction for cap in caps])
             low, high = bounds_of(caps)
-            joint.append(_Joint(plan, caps, JointCaps(directions), low, high))
+            joint.append(JointStage(plan, caps, JointCaps(directions), low, high))
     if not any(ops):
         return _Step(None, ops, joint)
     zero = np.zeros(d_model, np.float32)
     rows = [_formula(op) for op in ops]
     return _Step(
-        _Single(
+        SingleStage(
             torch.from_numpy(np.stack([zero if op is None else op.direction for op in ops])),
             torch.tensor([row[0] for row in rows], dtype=torch.float32),
             torch.tensor([row[1] for row in rows], dtype=torch.float32),
@@ -155,11 +155,11 @@ def _formula(op: Op | None) -> tuple[float, float, float]:
 class _Chosen:
     """A step's tensors for the rows of a pass: broadcast if all rows have one plan, else one a row."""
 
-    single: _Single | None
+    single: SingleStage | None
     uniform: bool
     caps: bool
     bounds: tuple[Tensor, Tensor] | None
-    joint: list[tuple[_Joint, Tensor, tuple[Tensor, Tensor] | None]]
+    joint: list[tuple[JointStage, Tensor, tuple[Tensor, Tensor] | None]]
 
 
 class BatchedPlans:
@@ -252,7 +252,7 @@ class BatchedPlans:
         return torch.where((shift != 0)[..., None], edited, hidden), shift
 
     def _joint(
-        self, joint: _Joint, rows: Tensor, bounds: tuple[Tensor, Tensor] | None, hidden: Tensor
+        self, joint: JointStage, rows: Tensor, bounds: tuple[Tensor, Tensor] | None, hidden: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         part = hidden[rows]
         along = (part.double() @ joint.solver.directions.to(hidden.device).T).cpu()
@@ -283,7 +283,7 @@ class BatchedPlans:
 
     def _choose(self, layer: int, at: int, device: torch.device) -> _Chosen:
         step = self.table.steps(layer)[at]
-        joint: list[tuple[_Joint, Tensor, tuple[Tensor, Tensor] | None]] = []
+        joint: list[tuple[JointStage, Tensor, tuple[Tensor, Tensor] | None]] = []
         for one in step.joint:
             rows = [row for row, place in enumerate(self.places) if place == one.plan]
             if rows:

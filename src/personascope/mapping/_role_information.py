@@ -12,6 +12,7 @@ What that is worth against readers is in benchmarks/role_information.md.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -80,7 +81,7 @@ def baseline(folder: RunFolder, design: Design) -> float:
     return float(np.quantile(np.array(values, np.float64), BASELINE_QUANTILE))
 
 
-def default_values(rows: Iterable[dict], neutral: set[int]) -> list[float]:
+def default_values(rows: Iterable[dict[str, Any]], neutral: set[int]) -> list[float]:
     """Return the role information of the default's responses under a neutral prompt."""
     return [
         row["role_information"]

@@ -7,6 +7,8 @@ head applied to that state. Where they are not (soft-capping, scaling), the mode
 replayed with the backbone's result put in, so that no formula of any family is repeated here.
 """
 
+# pyright: reportPrivateUsage=false
+# A copy of a module without its hooks can be made of its private parts alone.
 from __future__ import annotations
 
 import copy

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -116,7 +116,7 @@ class Steered:
 
 
 @contextmanager
-def steered(model: PreTrainedModel | LoadedModel, plan: Plan) -> Iterator[Steered]:
+def steered(model: PreTrainedModel | LoadedModel, plan: Plan) -> Generator[Steered]:
     """Apply a plan to every forward pass of a model while the block lasts.
 
     A forward pass without a cache, or with an empty one, begins a prompt; what follows with a filled

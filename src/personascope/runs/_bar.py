@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from types import TracebackType
 
@@ -122,7 +122,7 @@ def _duration(seconds: float) -> str:
 
 
 @contextmanager
-def shown(progress: ProgressCallback | bool) -> Iterator[ProgressCallback | None]:
+def shown(progress: ProgressCallback | bool) -> Generator[ProgressCallback | None]:
     """Yield what a run calls with its progress: a bar for True, nothing for False, else the caller's own."""
     if callable(progress):
         yield progress

@@ -23,7 +23,8 @@ class SafeConsole(Console):
 
     def __init__(self, **options: Any) -> None:
         """Take the options of Rich's console; ``:name:`` is not made an emoji unless asked."""
-        super().__init__(**{"emoji": False, **options})
+        options.setdefault("emoji", False)
+        super().__init__(**options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Return a text without control characters, so that widths are those of what is shown."""
@@ -31,7 +32,8 @@ class SafeConsole(Console):
         try:
             return super().render_str(shown, **options)
         except MarkupError:
-            return super().render_str(shown, **{**options, "markup": False})
+            options["markup"] = False
+            return super().render_str(shown, **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yield segments; those of text that came another way, such as log messages, are escaped here."""

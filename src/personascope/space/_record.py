@@ -133,7 +133,7 @@ class MapRecord(Record):
 
 def _dimensions() -> dict[str, tuple[str, ...]]:
     """Return the dimensions of every tensor, as the annotations of the values say them."""
-    found = {
+    found: dict[str, tuple[str, ...]] = {
         "response_norms": ("L",),
         "quantiles.role": ("L", "Q"),
         "quantiles.default": ("L", "Q"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,7 +88,7 @@ def differences(found: Any, wanted: Any, name: str = "") -> list[str]:
 
 
 @contextmanager
-def reading_rows(path: Path) -> Iterator[None]:
+def reading_rows(path: Path) -> Generator[None]:
     """Say of whatever cannot be read that it is the file's fault.
 
     Raises:

@@ -251,7 +251,7 @@ def _import_ray() -> Any:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray
-        import ray.exceptions
+        import ray.exceptions  # pyright: ignore[reportUnusedImport]  # what `ray` alone does not bring
     except ImportError as error:
         raise EngineError(
             f"Ray cannot be imported: {error}",

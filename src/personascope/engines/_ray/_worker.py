@@ -6,6 +6,8 @@ requests enter while the old ones are generated. Whoever asks for results takes 
 All that touches the engine happens in the one thread; the actor's calls only put in and take out.
 """
 
+# pyright: reportPrivateUsage=false
+# A feed is a part of its worker.
 from __future__ import annotations
 
 import logging

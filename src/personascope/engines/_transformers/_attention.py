@@ -48,7 +48,7 @@ def grouped_sdpa(
 
 def use_grouped_attention(model: PreTrainedModel) -> bool:
     """Switch a model that runs on ``sdpa`` to the grouped form; others are left as they are."""
-    if model.config._attn_implementation != "sdpa":
+    if getattr(model.config, "_attn_implementation", None) != "sdpa":
         return False
     AttentionInterface.register(NAME, grouped_sdpa)
     AttentionMaskInterface.register(NAME, sdpa_mask)

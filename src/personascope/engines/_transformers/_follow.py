@@ -1,5 +1,7 @@
 """A conversation that grows: each new message passes through the model once, and no earlier one again."""
 
+# pyright: reportPrivateUsage=false
+# A follower is a view of its engine.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

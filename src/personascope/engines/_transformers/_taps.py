@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -42,7 +42,7 @@ class ForwardHooks:
         self._handles: list[RemovableHandle] = []
 
     @contextmanager
-    def attached(self) -> Iterator[ForwardHooks]:
+    def attached(self) -> Generator[ForwardHooks]:
         """Set the hooks, and take them off again whatever happens; inside itself it sets no second ones."""
         if self._depth == 0:
             self._handles = [

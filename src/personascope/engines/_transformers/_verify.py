@@ -7,7 +7,7 @@ log-softmax of the logits, plans against the same edit by a hook, a batch agains
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -332,7 +332,7 @@ class _Checks:
 @contextmanager
 def _hooks(
     blocks: Sequence[torch.nn.Module], seen: dict[int, np.ndarray], plan: Plan | None, prompt: int
-) -> Iterator[None]:
+) -> Generator[None]:
     """Edit one sequence by the plan's operations, written out, and note what each block gives."""
 
     def hook(layer: int) -> Callable[..., Any]:

@@ -6,6 +6,8 @@ for vLLM to pick. What a request says then depends neither on the batch nor on t
 """
 
 # pyright: reportMissingImports=false
+# pyright: reportUntypedBaseClass=false
+# vLLM's classes are not there where types are checked.
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -6,6 +6,8 @@ scheduling off for a scheduler that is not its asynchronous one.
 """
 
 # pyright: reportMissingImports=false
+# pyright: reportUntypedBaseClass=false
+# vLLM's classes are not there where types are checked.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any

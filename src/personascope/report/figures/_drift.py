@@ -9,6 +9,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -354,7 +355,7 @@ def _quotes(row: ClusterRow) -> list[str]:
 def _quote(axes: Axes, row: ClusterRow, lines: Sequence[str], top: float, height: float) -> None:
     shares = ", ".join(f"{name} {100 * share:.0f}%" for name, share in row.domains.items())
     start = top + (height - len(lines) - 1) / 2
-    text = {"va": "center", "parse_math": False, "fontsize": 8.8}
+    text: dict[str, Any] = {"va": "center", "parse_math": False, "fontsize": 8.8}
     # The text lies over an empty panel: it shall not be given room of its own as well.
     axes.text(0, start + 0.5, textwrap.shorten(shares, 90), color=GREY, **text).set_in_layout(False)
     for number, line in enumerate(lines, start=1):

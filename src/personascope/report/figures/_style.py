@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ def looks(labels: Sequence[str]) -> list[tuple[str, str]]:
 
 
 @contextmanager
-def drawing(path: Path | str, size: tuple[float, float]) -> Iterator[Figure]:
+def drawing(path: Path | str, size: tuple[float, float]) -> Generator[Figure]:
     """Give an empty figure of ``size`` inches, and write it when the block ends without an error.
 
     The suffix says the format: PNG, SVG or PDF. The file is written whole or not at all.

@@ -15,7 +15,7 @@ import os
 import re
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -240,7 +240,7 @@ class PlanStore:
         return self.folder / f".{digest[:16]}.{uuid.uuid4().hex}.tmp"
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> Generator[None]:
         """Be the only one, of all threads and processes, that takes entries away."""
         handle = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -289,7 +289,7 @@ def _damaged(kind: str, digest: str, why: str) -> EngineError:
 
 
 @contextmanager
-def _as_store_errors(folder: Path) -> Iterator[None]:
+def _as_store_errors(folder: Path) -> Generator[None]:
     """Turn an operating system's refusal into a StoreError.
 
     Raises:

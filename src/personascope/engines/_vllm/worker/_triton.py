@@ -4,8 +4,8 @@ Everything that changes from step to step is data in buffers that stay where the
 CUDA graph does the right thing when it is replayed. A program whose token has nothing to do leaves at once.
 """
 
-# pyright: reportMissingImports=false
-
+# pyright: standard, reportMissingImports=false
+# A kernel's arguments are Triton's, which has no types.
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -4,6 +4,8 @@ Its methods are the targets of ``collective_rpc``.
 """
 
 # pyright: reportMissingImports=false
+# pyright: reportUntypedBaseClass=false
+# vLLM's classes are not there where types are checked.
 from __future__ import annotations
 
 from typing import Any
