@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -133,8 +133,11 @@ class ContentTokenizer:
                 hint="decode the text with errors='replace' where it was read",
             ) from error
 
+        # Each of these makes a list anew whenever it is asked for.
+        ids, offsets = encoding.ids, encoding.offsets
+
         def in_twin(at: int) -> int:
-            index = max(i for i, (begin, _, _) in enumerate(starts) if begin <= at)
+            index = bisect_right(starts, at, key=lambda start: start[0]) - 1
             # A place at a content's end is that content's, not the start of the template's next piece.
             while index and starts[index][0] == at and starts[index - 1][2]:
                 index -= 1
@@ -145,9 +148,9 @@ class ContentTokenizer:
         free = 0
         for index in sorted(range(len(marks)), key=lambda i: marks[i]):
             start, end = (in_twin(place) for place in marks[index])
-            spans[index] = self._locate(encoding.ids, encoding.offsets, start, end, free)
+            spans[index] = self._locate(ids, offsets, start, end, free)
             free = max(free, spans[index][1])
-        return encoding.ids, spans
+        return ids, spans
 
     def _rewrite(self, literal: str) -> str:
         if not self.control:
