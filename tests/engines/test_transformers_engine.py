@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from personascope.chat import ChatFormat, Message
-from personascope.engines import Capture, Probe, Request, Sampling, TransformersEngine
+from personascope.engines import Capture, Completion, Probe, Request, Sampling, TransformersEngine
 from personascope.errors import EngineError
+from personascope.interventions import Cap, Plan, Steer
 from personascope.models import LoadedModel, block_output
 from tiny import load_tiny, tiny_models
 
@@ -201,3 +203,39 @@ def test_what_cannot_be_honoured_is_refused_by_name(change: dict, text: str) -> 
     with pytest.raises(EngineError, match=text) as raised:
         list(TransformersEngine(load_tiny("llama")).run([Request(**base)]))
     assert "'bad'" in str(raised.value)
+
+
+@pytest.mark.parametrize("name", sorted(tiny_models()))
+def test_a_response_of_one_token_is_the_first_of_a_longer_one(name: str) -> None:
+    loaded = load_tiny(name)
+    chat = loaded.chat or ChatFormat.transcript(loaded.tokenizer)
+    engine = TransformersEngine(loaded, chat=chat)
+    v = np.random.default_rng(0).standard_normal(loaded.d_model)
+    plans = [
+        None,
+        Plan((Steer(0, v, 0.5, tokens="prompt"),)),
+        Plan((Cap(0, v, floor=1e3, tokens="response"),)),
+    ]
+
+    def ask(length: int, **options: Any) -> dict[str, Completion]:
+        sampling = Sampling(temperature=0.0, max_new_tokens=length, min_new_tokens=length)
+        asked = [
+            Request(f"{q}/{p}", (Message("user", question),), sampling, plan=plan, **options)
+            for q, question in enumerate(QUESTIONS)
+            for p, plan in enumerate(plans)
+        ]
+        return {completion.id: completion for completion in engine.run(asked)}
+
+    longer, read = ask(3), ask(1, capture=Capture(), tokens="response")
+    for id, one in ask(1).items():
+        assert one.token_ids == longer[id].token_ids[:1] == read[id].token_ids
+        assert (one.finish_reason, one.plan_digest) == ("length", longer[id].plan_digest)
+        assert one.pooled is None and read[id].pooled is not None
+        # The one token is fed only where it is read, so a plan of the response has nothing to act on.
+        if id.endswith("/2"):
+            assert one.cap_stats is not None and one.cap_stats.tokens == 0
+            assert read[id].cap_stats is not None and read[id].cap_stats.tokens == 1
+    id, one = next((id, one) for id, one in longer.items() if one.text[:1].strip() and id.endswith("/0"))
+    stop = Sampling(temperature=0.0, max_new_tokens=8, stop=(one.text[:1],))
+    (cut,) = engine.run([Request("cut", (Message("user", QUESTIONS[int(id[0])]),), stop)])
+    assert (cut.text, cut.finish_reason) == ("", "stop")

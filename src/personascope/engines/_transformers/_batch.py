@@ -129,7 +129,10 @@ class Batch:
                 done += self._completion(row, "stop", None)
             else:
                 row.take(token)
-                alive.append((row, number))
+                if reason := self._ended(row):
+                    done += self._completion(row, reason, None)
+                else:
+                    alive.append((row, number))
         if alive:
             new = [row for row, _ in alive]
             self.memory.admit(part, [number for _, number in alive], new)
@@ -179,10 +182,8 @@ class Batch:
                     ended.append((index, "stop"))
                     continue
                 row.take(token)
-                if self._stop_string(row):
-                    ended.append((index, "stop"))
-                elif row.full and not row.watched:
-                    ended.append((index, "length"))
+                if reason := self._ended(row):
+                    ended.append((index, reason))
         done = [
             completion
             for index, reason in ended
@@ -264,8 +265,11 @@ class Batch:
                 rows[index].logprobs.append(value)
         return tokens.tolist(), finite
 
-    def _stop_string(self, row: Row) -> bool:
-        return self.finish.stops(row, self.stops(row.queued.request))
+    def _ended(self, row: Row) -> FinishReason | None:
+        """Return why a row is over with the token that it just took, if it is."""
+        if self.finish.stops(row, self.stops(row.queued.request)):
+            return "stop"
+        return "length" if row.full and not row.watched else None
 
     def _completion(self, row: Row, reason: FinishReason, place: int | None) -> list[Completion]:
         """Return what came of a row; nothing, and a failure more, if what was read of it is not finite."""

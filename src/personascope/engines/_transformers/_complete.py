@@ -51,7 +51,7 @@ class RowFinisher:
         Args:
             row: The row.
             reason: Why it ended.
-            place: Its slot; None for one that ended before its first token.
+            place: Its slot in the batch; None for one that ended with its first token.
             stops: Texts that end it.
         """
         request = row.queued.request
