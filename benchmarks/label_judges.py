@@ -27,20 +27,10 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 from personascope.errors import JudgeError
-from personascope.judge import (
-    HAND,
-    PROBE,
-    RUBRICS,
-    WEIGHTS,
-    Embedder,
-    JudgeItem,
-    LabelWeights,
-    Rubric,
-    broken,
-    feature_matrix,
-    features_digest,
-    overruled,
-)
+from personascope.judge import RUBRICS, WEIGHTS, Embedder, JudgeItem, LabelWeights, Rubric
+from personascope.judge.classifier._features import HAND, feature_matrix, features_digest
+from personascope.judge.classifier._judge import broken, overruled
+from personascope.judge.classifier._weights import PROBE
 from personascope.store import write_bytes
 
 LABELS = Path(__file__).with_name("labels")

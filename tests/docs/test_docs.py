@@ -93,3 +93,12 @@ def test_every_python_block_imports_what_exists(code: str) -> None:
             module = importlib.import_module(node.module)
             missing = [alias.name for alias in node.names if not hasattr(module, alias.name)]
             assert not missing, f"{node.module} has no {missing}"
+
+
+def test_files_that_contributing_names_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:\w+/)*\w+\.(?:py|pyi|md|toml))`", text) + re.findall(r"\bdocs/\w+\.md", text)
+    assert len(named) > 30
+    files = [path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*") if ".venv" not in path.parts[3:4]]
+    missing = [name for name in named if not any(f"/{path}".endswith(f"/{name}") for path in files)]
+    assert not missing, missing

@@ -13,9 +13,7 @@ from label_case import LOOP, SAYINGS, WIDTH, FakeModel, item
 
 from personascope.errors import JudgeError, StoreError, UsageError
 from personascope.judge import (
-    HAND,
-    PROBE,
-    ROLE_PLAYING,
+    ADMITS_ROLE_PLAY,
     SUSCEPTIBILITY,
     TRAITS,
     Embedder,
@@ -24,15 +22,21 @@ from personascope.judge import (
     LabelWeights,
     Rubric,
     RulesJudge,
-    feature_matrix,
-    features_digest,
     parse_judge,
 )
 from personascope.judge import _offline as offline_module
 from personascope.judge._rubric import ROLE_SCORE
 from personascope.judge.classifier import _embedder as embedder_module
 from personascope.judge.classifier._embedder import EMBEDDING
-from personascope.judge.classifier._features import BLOCKS, first_sentence, hand_features
+from personascope.judge.classifier._features import (
+    BLOCKS,
+    HAND,
+    feature_matrix,
+    features_digest,
+    first_sentence,
+    hand_features,
+)
+from personascope.judge.classifier._weights import PROBE
 
 BLOCKS_USED = ("hand", "response")
 AT = {name: HAND.index(name) for name in ("ai", "person", "esoteric")}
@@ -131,8 +135,8 @@ def test_an_empty_response_has_no_label_where_none_is_for_it(model: FakeModel, t
 
 
 def test_a_pool_embeds_many_items_at_once_and_gives_the_same(model: FakeModel, tmp_path: Path) -> None:
-    judge = EmbeddingJudge(weights=saved(tmp_path, SUSCEPTIBILITY, ROLE_PLAYING), batch_size=8)
-    rubrics = (SUSCEPTIBILITY, ROLE_PLAYING)
+    judge = EmbeddingJudge(weights=saved(tmp_path, SUSCEPTIBILITY, ADMITS_ROLE_PLAY), batch_size=8)
+    rubrics = (SUSCEPTIBILITY, ADMITS_ROLE_PLAY)
     items = [item(f"I sell bread number {n}.", rubrics[n % 2], id=f"i{n}") for n in range(40)]
     alone = {one.id: judge.score_batch([one])[0] for one in items}
     model.calls.clear()
@@ -160,7 +164,7 @@ def test_a_text_is_embedded_once(model: FakeModel) -> None:
 
 
 def test_a_rubric_without_weights_is_named(model: FakeModel, tmp_path: Path) -> None:
-    judge = EmbeddingJudge(weights=saved(tmp_path, ROLE_PLAYING))
+    judge = EmbeddingJudge(weights=saved(tmp_path, ADMITS_ROLE_PLAY))
     with pytest.raises(JudgeError, match="rubric 'susceptibility'; it has them for: role_playing") as caught:
         judge.score_batch([item("Hello.")])
     assert "openai:MODEL@BASE_URL" in caught.value.hint

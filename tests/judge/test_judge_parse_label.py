@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from personascope.judge import JAILBREAK, ROLE_PLAYING, RUBRICS, SUSCEPTIBILITY, Rubric
+from personascope.judge import ADMITS_ROLE_PLAY, JAILBREAK, RUBRICS, SUSCEPTIBILITY, Rubric
 from personascope.judge._rubric import LABEL_FORM, LETTER_FORM, ROLE_SCORE
 from personascope.judge.parsing._answer import parse_answer
 
 WHO = SUSCEPTIBILITY.labels
-PLAYS = ROLE_PLAYING.labels
+PLAYS = ADMITS_ROLE_PLAY.labels
 GIVES = JAILBREAK.labels
 LABELLED = [rubric for rubric in RUBRICS.values() if rubric.key == "label"]
 

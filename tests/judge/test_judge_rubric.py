@@ -7,9 +7,9 @@ import pytest
 
 from personascope.errors import JudgeError
 from personascope.judge import (
+    ADMITS_ROLE_PLAY,
     HARMFUL,
     JAILBREAK,
-    ROLE_PLAYING,
     RUBRIC_DIGEST,
     RUBRICS,
     SELF_DESCRIPTION,
@@ -112,7 +112,7 @@ def test_the_labels_are_those_of_the_paper() -> None:
         "other",
         "nonsensical",
     )
-    assert ROLE_PLAYING.labels == ("yes", "no", "unclear", "nonsensical")
+    assert ADMITS_ROLE_PLAY.labels == ("yes", "no", "unclear", "nonsensical")
     assert len(JAILBREAK.labels) == 9 and set(JAILBREAK.labels) > HARMFUL
     assert set(RUBRICS) == {
         "role_score",

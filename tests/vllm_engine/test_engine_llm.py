@@ -210,6 +210,6 @@ def test_soak(engine):
     assert stats["requests"] == stats["results"] == stats["dropped"] == 0
     # More than the tables begin with, so that they grew, and no more than ever ran side by side.
     assert 64 < stats["slots"] == stats["free_slots"] <= 256
-    assert 64 < stats["cap_counts"] == stats["free_tallies"] <= 128
+    assert 64 < stats["cap_counts"] == stats["free_cap_counts"] <= 128
     assert stats["plans"] <= 8
     assert memory[-1] - memory[0] < 100e6

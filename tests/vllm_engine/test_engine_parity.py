@@ -228,7 +228,7 @@ def test_an_abandoned_run_leaves_nothing(vllm_engine):
     stats = vllm_engine.stats()
     assert stats["requests"] == stats["results"] == 0
     assert stats["slots"] == stats["free_slots"]
-    assert stats["cap_counts"] == stats["free_tallies"]
+    assert stats["cap_counts"] == stats["free_cap_counts"]
 
 
 def test_observing_while_a_run_is_open(vllm_engine):

@@ -399,5 +399,5 @@ def test_a_client_that_goes_away_leaves_nothing(served, probes, stream):
     stats = quiet(served)
     assert stats["under_way"] == stats["requests"] == stats["results"] == 0
     assert stats["slots"] == stats["free_slots"] > 0
-    assert stats["cap_counts"] == stats["free_tallies"] > 0
+    assert stats["cap_counts"] == stats["free_cap_counts"] > 0
     assert len(ask(served, {"probes": probes}).choices[0].token_ids) == 24

@@ -64,7 +64,7 @@ MAX_COST = typer.Option(
 EVALUATION = typer.Option(None, "--out", help="Folder of the evaluation; <run>/evals/<name> if not given.")
 STRENGTHS = typer.Option("-0.4,-0.2,-0.1,0,0.1,0.2,0.4", help="Steering strengths, with commas.")
 PLANS = typer.Option(None, "--plan", help="Evaluate this plan instead of steering; may be given again.")
-RANDOM = typer.Option(3, min=0, max=10_000, help="Random directions beside the axis, of the same length.")
+RANDOM = typer.Option(3, min=0, max=10_000, help="Random directions beside every plan or strength.")
 LAYER = typer.Option(None, min=0, help="Layer that is acted on; the map's middle layer if not given.")
 PERSONAS = typer.Option(
     None, help="Personas that questions without system prompts are crossed with: builtin, or a YAML file."

@@ -1,4 +1,4 @@
-from ._conversation import Dialogue, DriftRun, Turn, topic_key
+from ._conversation import Dialogue, DriftRun, Turn
 from ._records import read_drift
 
 __all__ = [
@@ -6,5 +6,4 @@ __all__ = [
     "DriftRun",
     "Turn",
     "read_drift",
-    "topic_key",
 ]

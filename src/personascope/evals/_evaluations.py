@@ -10,9 +10,9 @@ from personascope.errors import UsageError
 from personascope.evals._rows import ConditionRows, read_evaluation
 from personascope.evals._tables import Measure, Table, label_measure, make_table
 from personascope.judge import (
+    ADMITS_ROLE_PLAY,
     HARMFUL,
     JAILBREAK,
-    ROLE_PLAYING,
     SELF_DESCRIPTION,
     SUSCEPTIBILITY,
     TRAITS,
@@ -26,7 +26,7 @@ RESULTS = "results.json"
 
 SUSCEPTIBILITY_MEASURES: tuple[Measure, ...] = (
     *(label_measure(SUSCEPTIBILITY.name, label, variant="identity") for label in SUSCEPTIBILITY.labels),
-    label_measure(ROLE_PLAYING.name, "yes", variant="role_play", name="says that it role-plays"),
+    label_measure(ADMITS_ROLE_PLAY.name, "yes", variant="role_play", name="says that it role-plays"),
 )
 
 JAILBREAK_MEASURES: tuple[Measure, ...] = tuple(
@@ -65,7 +65,10 @@ def evaluation_table(folder: Path, *, seed: int = 0) -> Table:
     if conditions and name not in _MEASURES:
         raise UsageError(f"{folder} holds a run of {name!r}", hint=f"give one of {', '.join(_MEASURES)}")
     measures = _MEASURES.get(name, ())
-    notes = [f"{label_counts(conditions)} of {sum(len(c.rows) for c in conditions)} responses are labelled"]
+    notes: list[str] = []
+    if any(measure.rubric for measure in measures):
+        total = sum(len(c.rows) for c in conditions)
+        notes.append(f"{label_counts(conditions)} of {total} responses are labelled")
     if any(c.kind == "random" for c in conditions):
         n_random = len({c.random_index for c in conditions if c.kind == "random"})
         notes.append(

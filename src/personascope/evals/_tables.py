@@ -32,7 +32,7 @@ class Measure:
         name: Stands in tables.
         variant: The trials that count; "" for all.
         rubric: The rubric whose label is read; "" for a measure of every response, such as coherence.
-        hit: Whether a row counts.
+        hit: Whether a row counts; its columns are those of ``SCHEMA`` in `_run`, ``text`` among them.
         needs: A column that a row must have a value in; "" for none.
     """
 

@@ -20,8 +20,8 @@ from personascope.corpus.datasets import (
 from personascope.engines import Engine, Sampling, sampling_record
 from personascope.errors import UsageError
 from personascope.judge import (
+    ADMITS_ROLE_PLAY,
     JAILBREAK,
-    ROLE_PLAYING,
     SELF_DESCRIPTION,
     SUSCEPTIBILITY,
     TRAITS,
@@ -43,7 +43,7 @@ class Trial:
         prompt: A conversation, or token ids.
         system_prompt: For the judge and for readers.
         question: Likewise; for a base model, the opening.
-        rubrics: What the response is labelled by; none where its coherence alone is asked for.
+        rubrics: What the response is labelled by; none where its text alone is measured.
     """
 
     id: str
@@ -138,7 +138,7 @@ def susceptibility_trials(
                     prompt=(Message("system", system), Message("user", question.text)),
                     system_prompt=system,
                     question=question.text,
-                    rubrics=(ROLE_PLAYING if question.asks_role_play else SUSCEPTIBILITY,),
+                    rubrics=(ADMITS_ROLE_PLAY if question.asks_role_play else SUSCEPTIBILITY,),
                 )
                 for question in texts.questions
             ]

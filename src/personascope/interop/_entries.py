@@ -11,7 +11,7 @@ from typing import Any
 
 from personascope.chat import Conversation, Message, Role, split_reasoning
 from personascope.corpus.datasets import (
-    HOLDERS,
+    MESSAGE_FIELDS,
     ROLE_OF,
     Held,
     content,
@@ -130,9 +130,9 @@ def _nothing_in(value: object) -> str:
     """Say why an entry is no conversation."""
     if not isinstance(value, Mapping):
         return f"{_short(value)} holds no list of messages"
-    known = [name for name in HOLDERS if value.get(name) is not None]
+    known = [name for name in MESSAGE_FIELDS if value.get(name) is not None]
     what = f"{known[0]} is {_short(value[known[0]])}" if known else f"has {_short(sorted(map(str, value)))}"
-    return f"{what}, and no list of messages under {', '.join(HOLDERS)}"
+    return f"{what}, and no list of messages under {', '.join(MESSAGE_FIELDS)}"
 
 
 def read_text(text: str, *, file: str) -> Transcript | Unreadable:

@@ -136,10 +136,10 @@ class TranscriptSource:
 def read_transcripts(source: Path | str, *, limit: int | None = None) -> Iterator[Transcript | Unreadable]:
     """Read conversations in any of the usual forms; an entry that is none is yielded with its reason.
 
-    Read are: a list of messages (``role`` or ``from``, ``content`` or ``value``; texts or parts of text),
-    or mappings with one under ``conversation``, ``messages`` or ``conversations`` (our JSON, OpenAI,
-    LMSYS, the released transcripts, ShareGPT), one or a list of them, in .json, .jsonl, .ndjson or .parquet;
-    logs of Inspect (.eval or .json), a transcript a sample; and texts with ``User:`` and ``Assistant:``.
+    Read are: a list of messages, or a mapping with one under a field that some program writes
+    (``corpus/datasets/_message_fields.py``; docs/project.md lists the programs), one or a list of them, in
+    .json, .jsonl, .ndjson or .parquet; logs of Inspect (.eval or .json), a transcript a sample; and texts
+    with ``User:`` and ``Assistant:``.
 
     Messages of tools, tool calls, reasoning and images have no place in a template of system, user and
     assistant: they are left out, answers before the first question too, and messages of one speaker in a

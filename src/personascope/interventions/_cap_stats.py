@@ -12,8 +12,9 @@ class CapStats:
 
     Counted are the tokens that passed through the model: the prompt's, whether or not its keys and
     values came from a prefix shared with other requests, and the response's. The last token of a
-    response passes through only where activations are read. In vLLM, prompt tokens that its prefix
-    cache held are not counted: their counts went with the request that put them there.
+    response, which may be its only one, passes through only where activations are read. In vLLM, prompt
+    tokens that its prefix cache held are not counted: their counts went with the request that put them
+    there.
 
     Attributes:
         tokens: Tokens on which some operation of the plan acts.

@@ -43,7 +43,7 @@ Being right about the role does not matter.""",
 )
 """As what a model presents itself when it plays a role and is asked about itself."""
 
-ROLE_PLAYING = Rubric(
+ADMITS_ROLE_PLAY = Rubric(
     name="role_playing",
     labels=("yes", "no", "unclear", NONSENSICAL),
     definitions=(
@@ -168,7 +168,7 @@ that takes up most of it counts; if two are equal, the first that is stated.""",
 RUBRICS: MappingProxyType[str, Rubric] = MappingProxyType(
     {
         rubric.name: rubric
-        for rubric in (ROLE_SCORE, SUSCEPTIBILITY, ROLE_PLAYING, JAILBREAK, SELF_DESCRIPTION, TRAITS)
+        for rubric in (ROLE_SCORE, SUSCEPTIBILITY, ADMITS_ROLE_PLAY, JAILBREAK, SELF_DESCRIPTION, TRAITS)
     }
 )
 """All built-in rubrics by name."""

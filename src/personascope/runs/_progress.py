@@ -14,7 +14,7 @@ class Progress:
         phase: What is being done, in a word or two: "generate", "judge", "build the map".
         done: Steps that are done, of this and of earlier runs.
         total: Steps in all; 0 where that is not known.
-        tokens: Response tokens that this run generated.
+        tokens: Tokens that this run generated and counts, or read; ``done`` also counts earlier runs.
         note: What is worked on, such as a condition's name.
         unscored: Committed responses without a label that they need.
         waiting: Verdicts that are awaited; a response with two rubrics awaits two.

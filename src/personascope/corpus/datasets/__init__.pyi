@@ -1,7 +1,7 @@
 from ._chats import load_chats
 from ._data import refuse_repeats
-from ._exports import HOLDERS, Held, conversations_of
 from ._jailbreak import JailbreakItem, JailbreakSet, load_harmful_questions, load_jailbreak_set
+from ._message_fields import MESSAGE_FIELDS, Held, conversations_of
 from ._openings import Opening, load_openings
 from ._questions import ChoiceQuestion, load_basics, load_sums
 from ._shapes import ROLE_OF, content, in_turn, no_text, speaker
@@ -9,7 +9,7 @@ from ._sources import Record, read_records, text_records
 from ._susceptibility import Susceptibility, load_susceptibility
 
 __all__ = [
-    "HOLDERS",
+    "MESSAGE_FIELDS",
     "ROLE_OF",
     "ChoiceQuestion",
     "Held",

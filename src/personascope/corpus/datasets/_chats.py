@@ -9,7 +9,7 @@ from typing import cast
 
 from personascope.chat import Conversation, Message, split_reasoning
 from personascope.corpus.datasets._data import BUILTIN, DATA
-from personascope.corpus.datasets._exports import COLUMNS, HOLDERS, Held, conversations_of
+from personascope.corpus.datasets._message_fields import COLUMNS, MESSAGE_FIELDS, Held, conversations_of
 from personascope.corpus.datasets._shapes import ROLE_OF, content, in_turn, no_text, speaker
 from personascope.corpus.datasets._sources import Record, read_records
 from personascope.errors import CorpusError, UsageError
@@ -116,9 +116,9 @@ def _chats(record: Record) -> list[tuple[Conversation, bool]]:
         found = conversations_of(entry)
         if found:
             return [_chat(held) for held in found]
-        holder = next((name for name in HOLDERS if entry.get(name) is not None), None)
+        holder = next((name for name in MESSAGE_FIELDS if entry.get(name) is not None), None)
         if holder is None:
-            raise _Unusable(f"has none of {', '.join(HOLDERS)}, but {short(sorted(map(str, entry)))}")
+            raise _Unusable(f"has none of {', '.join(MESSAGE_FIELDS)}, but {short(sorted(map(str, entry)))}")
         value = entry[holder]
     if not isinstance(value, list):
         raise _Unusable(f"holds {short(value)}, not a list of messages")

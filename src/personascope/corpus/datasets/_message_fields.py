@@ -12,7 +12,7 @@ from typing import Any, TypeGuard, cast
 
 from personascope.corpus.datasets._shapes import content
 
-HOLDERS = ("messages", "conversation", "conversations", "chat_messages", "contents")
+MESSAGE_FIELDS = ("messages", "conversation", "conversations", "chat_messages", "contents")
 """Fields with a list of messages: of OpenAI, LMSYS and the released files, ShareGPT, Claude, Gemini."""
 
 PAIRS = (("conversation_a", "conversation_b"), ("chosen", "rejected"))
@@ -29,7 +29,7 @@ SYSTEMS = (
 """Fields with a system prompt beside the messages."""
 
 COLUMNS = (
-    *HOLDERS, *(name for pair in PAIRS for name in pair), *SYSTEMS,
+    *MESSAGE_FIELDS, *(name for pair in PAIRS for name in pair), *SYSTEMS,
     "mapping", "current_node", "chat", "conv", "options", "input", "instructions", "output", "request",
     "response", "id", "conversation_id", "uuid",
 )  # fmt: skip
@@ -199,8 +199,8 @@ def _pair(entry: Entry) -> list[Held]:
 
 
 def _plain(entry: Entry) -> list[Held]:
-    """A list of messages under one of `HOLDERS`."""
-    holder = next((name for name in HOLDERS if isinstance(entry.get(name), list)), None)
+    """A list of messages under one of `MESSAGE_FIELDS`."""
+    holder = next((name for name in MESSAGE_FIELDS if isinstance(entry.get(name), list)), None)
     if holder is None:
         return []
     options = _mapping(entry.get("options"))

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from personascope.dynamics import topic_key
-from personascope.dynamics._conversation import Dialogue, DriftRun
+from personascope.dynamics._conversation import Dialogue, DriftRun, topic_key
 from personascope.errors import DynamicsError
 from personascope.stats import Interval, json_values, mean_interval
 

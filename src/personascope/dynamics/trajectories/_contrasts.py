@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from personascope.dynamics import topic_key
-from personascope.dynamics._conversation import Dialogue, DriftRun
+from personascope.dynamics._conversation import Dialogue, DriftRun, topic_key
 from personascope.dynamics.trajectories._by_domain import by_domain, first_to_last
 from personascope.errors import DynamicsError
 from personascope.stats import Difference, json_values, mean_interval, paired_difference

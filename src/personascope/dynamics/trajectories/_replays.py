@@ -9,8 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from personascope.dynamics import topic_key
-from personascope.dynamics._conversation import Dialogue, DriftRun, Turn
+from personascope.dynamics._conversation import Dialogue, DriftRun, Turn, topic_key
 from personascope.dynamics.trajectories._by_domain import MIN_DIALOGUES
 from personascope.errors import DynamicsError
 from personascope.stats import Difference, Interval, json_values, mean_interval, paired_difference

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from personascope.chat import Message
 from personascope.engines import Engine, Request, ScoreRequest
 from personascope.errors import EngineError, EvaluationError, UsageError
-from personascope.evals._opening import check_plan
+from personascope.evals._open_engine import check_plan
 from personascope.evals.harness._open import Context, Firing, open_from_args
 from personascope.evals.harness._options import sampling_of
 from personascope.interventions import Plan

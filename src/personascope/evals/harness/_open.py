@@ -9,7 +9,7 @@ import torch
 
 from personascope.engines import Engine
 from personascope.errors import UsageError
-from personascope.evals._opening import LOADING, open_engine, open_plan
+from personascope.evals._open_engine import LOADING, open_engine, open_plan
 from personascope.interventions import CapStats, Plan
 
 _MODEL = ("max_length", "max_gen_toks", "seed")

@@ -25,7 +25,7 @@ from inspect_ai.tool import ToolChoice, ToolInfo
 from personascope.chat import Conversation, Message
 from personascope.engines import Completion, EngineInfo, LocalEngine, Sampling, Scored
 from personascope.errors import UsageError
-from personascope.evals._opening import CHATS, LOADING, check_plan, open_engine
+from personascope.evals._open_engine import CHATS, LOADING, check_plan, open_engine
 from personascope.evals.inspect._sampling import sampling_of
 from personascope.interventions import Plan
 from personascope.runs import Prompt, RequestQueue

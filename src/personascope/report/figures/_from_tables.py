@@ -8,7 +8,7 @@ from pathlib import Path
 from personascope.calibration import Calibration, Cell
 from personascope.errors import EvaluationError
 from personascope.evals import Result, Table
-from personascope.judge import ROLE_PLAYING, SUSCEPTIBILITY
+from personascope.judge import ADMITS_ROLE_PLAY, SUSCEPTIBILITY
 from personascope.report.figures._data import (
     CompletionsData,
     ConditionRow,
@@ -189,7 +189,7 @@ def _row(table: Table, plan: str, measure: str) -> ConditionRow | None:
         if r.kind == "random" and r.measure == measure and r.condition.endswith(f" of {plan}")
     ]
     return ConditionRow(
-        name=measure if measure != ROLE_PLAYING.name else "role-playing",
+        name=measure if measure != ADMITS_ROLE_PLAY.name else "role-playing",
         none=Estimate.of(table.get("plain", measure).share),
         plan=Estimate.of(mine.share),
         draws=[Estimate.of(r.share) for r in controls],

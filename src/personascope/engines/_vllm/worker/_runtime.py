@@ -318,7 +318,7 @@ class Runtime:
             "slots": len(self.sums.slots),
             "free_slots": len(self.sums.slots.free),
             "cap_counts": len(self.count_slots),
-            "free_tallies": len(self.count_slots.free),
+            "free_cap_counts": len(self.count_slots.free),
             "results": len(self.done),
             "dropped": self.done.dropped,
             "plans": 0 if self.edits.table is None else len(self.edits.table.places),
