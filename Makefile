@@ -51,7 +51,9 @@ demo: $(VENV)/.ready
 	$(BIN)/personascope steer runs/demo "Who are you?"
 	$(BIN)/personascope report runs/demo --out runs/demo/report.html
 
-test: lint types test-vllm test-main
+# The two environments side by side: each process has one thread, so together they fill two cores.
+test: lint types
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-vllm test-main
 
 test-main: $(VENV)/.ready browser
 	$(BIN)/python -m pytest $(WORKERS) --durations=40
@@ -62,7 +64,8 @@ check: lint types
 		tests/docs tests/interventions tests/runs tests/space tests/stats tests/store tests/text
 
 test-vllm: $(VLLM_VENV)/.ready
-	$(VLLM_BIN)/python -m pytest tests/vllm_engine tests/ray_engine
+	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind $(VLLM_BIN)/python -m pytest --durations=40 \
+		tests/vllm_engine tests/ray_engine
 
 # Every rule that rests on Transformers, on its newest release and on the oldest that is allowed.
 .venv-%/.ready: pyproject.toml

@@ -170,6 +170,18 @@ def thinking_files(folder: Path) -> Any:
     return open_files(str(folder))
 
 
+def test_the_server_thinks_where_it_is_told_to(tmp_path):
+    thinking_files(tmp_path / "model")
+    args = (tmp_path / "model", "--plan-store", tmp_path / "store")
+    for options, told in (((), False), (("--thinking", "on"), True)):
+        ran = serve(*args, *options)
+        assert ran.returncode == 0, ran.stderr
+        given = dict(pairwise(shlex.split(ran.stdout)))
+        assert json.loads(given["--default-chat-template-kwargs"]) == {"enable_thinking": told}
+    ran = serve(*args, "--template-arg", "no_such=1")
+    assert (ran.returncode, ran.stdout) == (1, "") and "no_such" in ran.stderr
+
+
 def test_the_server_renders_with_the_engines_options(tmp_path):
     files = thinking_files(tmp_path / "model")
     assert files.chat.template_options == {"enable_thinking": False}

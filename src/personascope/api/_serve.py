@@ -10,9 +10,9 @@ from personascope import engines, models
 from personascope.api._chat_options import options_of_map
 from personascope.api._inputs import Tell, open_plan, quiet
 from personascope.api._mapped_model import MappedModel
-from personascope.chat import ChatFormat
+from personascope.chat import ChatFormat, ChatOptions
 from personascope.engines import PlanStore, Probe, ProbeSet, ServeCommand
-from personascope.errors import EngineError
+from personascope.errors import EngineError, UsageError
 from personascope.identity import ModelIdentity
 from personascope.interventions import Plan
 from personascope.models import ModelFiles, cache_root
@@ -47,6 +47,7 @@ def prepare_server(
     dtype: str = "auto",
     allow_upload: bool = False,
     trust_remote_code: bool = False,
+    chat_options: ChatOptions | None = None,
     extra: Sequence[str] = (),
     tell: Tell = quiet,
 ) -> Serving:
@@ -64,6 +65,7 @@ def prepare_server(
         dtype: Type of the weights.
         allow_upload: Take uploads of plans without a key.
         trust_remote_code: Run code that comes with the model.
+        chat_options: How the chat template is rendered; as the map says where there is one.
         extra: More flags of vLLM.
         tell: Called with a line before something takes its time.
 
@@ -72,16 +74,28 @@ def prepare_server(
         InterventionError: If a plan is of another model.
         ModelError: If the model cannot be read.
         SpaceError: If the map found no axis.
+        UsageError: If the template is to be rendered otherwise than when the map was made, or there is none.
     """
     acting = [open_plan(plan) for plan in plans]
     if mapped is not None:
         mapped.require_axis(anyway=anyway)
     tell(f"reading {model} ...")
     files = models.open_files(model, trust_remote_code=trust_remote_code)
-    options = None if mapped is None else options_of_map(mapped.persona_map.model)
+    options = chat_options if mapped is None else options_of_map(mapped.persona_map.model)
+    # The server writes the day's own date: vLLM's templates take none.
+    options = None if options is None else replace(options, today=None)
+    if chat_options is not None and options != chat_options:
+        raise UsageError(
+            "the chat template is asked for otherwise than the map was made with",
+            hint="leave --thinking and --template-arg out with --map, or map the model with them",
+        )
+    if chat_options is not None and not isinstance(files.chat, ChatFormat):
+        raise UsageError(
+            f"{files.model_id} has no chat template, so that nothing of it can be set",
+            hint="leave --thinking and --template-arg out",
+        )
     if options is not None and isinstance(files.chat, ChatFormat):
-        # The server writes the day's own date: vLLM's templates take none.
-        files = replace(files, chat=files.chat.with_options(replace(options, today=None)))
+        files = replace(files, chat=files.chat.with_options(options))
     kept = PlanStore((plan_store or cache_root() / "spool").resolve())
     command = engines.serve_command(
         files,

@@ -8,7 +8,15 @@ import typer
 
 from personascope import api
 from personascope.cli._console import err, say
-from personascope.cli._options import ANYWAY, DTYPE, TRUST, DtypeName
+from personascope.cli._options import (
+    ANYWAY,
+    DTYPE,
+    TEMPLATE_ARG,
+    THINKING,
+    TRUST,
+    DtypeName,
+    ThinkingName,
+)
 from personascope.cli._run import open_run
 from personascope.text import escape_controls
 
@@ -32,6 +40,8 @@ def serve(
     dtype: DtypeName = DTYPE,
     allow_upload: bool = typer.Option(False, help="Take uploads of plans without an API key."),
     trust_remote_code: bool = TRUST,
+    thinking: ThinkingName | None = THINKING,
+    template_arg: list[str] | None = TEMPLATE_ARG,
     print_command: bool = typer.Option(False, help="Print the command and stop."),
     anyway: bool = ANYWAY,
 ) -> None:
@@ -49,6 +59,7 @@ def serve(
         dtype=dtype,
         allow_upload=allow_upload,
         trust_remote_code=trust_remote_code,
+        chat_options=api.read_chat_options(thinking, template_arg or ()),
         extra=extra or (),
         tell=say,
     )
