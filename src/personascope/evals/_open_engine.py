@@ -6,12 +6,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from personascope.chat import ChatOptions
 from personascope.engines import LocalEngine, load_engine
 from personascope.errors import UsageError
 from personascope.interventions import Plan
 
-LOADING = ("engine", "dtype", "device", "device_map", "attn_implementation", "trust_remote_code", "max_batch")
-"""Arguments for `load_engine`."""
+LOADING = (
+    "engine",
+    "dtype",
+    "device",
+    "device_map",
+    "attn_implementation",
+    "trust_remote_code",
+    "max_batch",
+    "thinking",
+)
+"""Arguments for `load_engine`, and whether the model thinks before it answers."""
+
+_SWITCH = {"on": True, "off": False, True: True, False: False}  # YAML reads on and off as booleans
 
 CHATS = ("auto", "transcript")
 """Forms of a conversation: the model's own template, or a plain dialogue (for a base model)."""
@@ -26,12 +38,19 @@ def open_engine(model: str, arguments: Mapping[str, Any], *, chat: str = "auto")
         chat: One of `CHATS`.
 
     Raises:
-        UsageError: If there is no such form of conversation.
+        UsageError: If there is no such form of conversation, or ``thinking`` is neither on nor off.
+        ChatError: If thinking is asked for, and the model's template has none.
         ModelError: If the model cannot be loaded.
     """
     if chat not in CHATS:
         raise UsageError(f"chat is {chat!r}", hint=f"give one of {', '.join(CHATS)}")
-    engine = load_engine(model, **{name: value for name, value in arguments.items() if value is not None})
+    given = {name: value for name, value in arguments.items() if value is not None}
+    thinking = given.pop("thinking", None)
+    if thinking is not None:
+        if thinking not in _SWITCH:
+            raise UsageError(f"thinking is {thinking!r}", hint="give on or off")
+        given["chat_options"] = ChatOptions(thinking=_SWITCH[thinking])
+    engine = load_engine(model, **given)
     return engine if chat == "auto" else engine.with_transcript()
 
 

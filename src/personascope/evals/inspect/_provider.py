@@ -49,7 +49,8 @@ class PersonascopeAPI(ModelAPI):
         api_key: Ignored.
         config: Generation options.
         model_args: ``plan`` (a folder), ``chat``, and of ``dtype``, ``device``, ``device_map``,
-            ``attn_implementation``, ``trust_remote_code``, ``max_batch`` what the engine needs.
+            ``attn_implementation``, ``trust_remote_code``, ``max_batch``, ``thinking`` (on or off) what the
+            engine needs.
             ``chat`` is auto (the model's template, or raw if it has none), transcript (a plain
             dialogue), or raw: a single user message, which the model continues as it stands.
 
