@@ -1,4 +1,4 @@
-"""Opening an engine or a plan from the plain arguments of another program's command line."""
+"""Open an engine or a plan from the plain arguments of another program's command line."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from personascope.errors import UsageError
 from personascope.interventions import Plan
 
 LOADING = ("engine", "dtype", "device", "device_map", "attn_implementation", "trust_remote_code", "max_batch")
-"""Arguments for `load_engine`."""
+"""Arguments that are passed on to `load_engine`."""
 
 CHATS = ("auto", "transcript")
-"""Forms of a conversation: the model's own template, or a plain dialogue (for a base model)."""
+"""Chat formats: the model's own template, or a plain transcript (for a base model)."""
 
 
 def open_engine(model: str, arguments: Mapping[str, Any], *, chat: str = "auto") -> LocalEngine:
-    """Load an engine; arguments that are None count as not given.
+    """Load an engine; arguments that are None are ignored.
 
     Args:
-        model: As `personascope.models.resolve` takes it.
-        arguments: Some of `LOADING`.
-        chat: One of `CHATS`.
+        model: Model name, as in `personascope.models.resolve`.
+        arguments: Arguments named in `LOADING`.
+        chat: Chat format, one of `CHATS`.
 
     Raises:
-        UsageError: If there is no such form of conversation.
+        UsageError: If the chat format is unknown.
         ModelError: If the model cannot be loaded.
     """
     if chat not in CHATS:
@@ -36,7 +36,7 @@ def open_engine(model: str, arguments: Mapping[str, Any], *, chat: str = "auto")
 
 
 def open_plan(folder: str | Path | None, engine: LocalEngine) -> Plan | None:
-    """Read a plan and compare its model with the engine's, before anything is run.
+    """Read a plan, if a folder is given, and check that its model is the engine's.
 
     Raises:
         StoreError: If the folder holds no plan.
@@ -50,10 +50,10 @@ def open_plan(folder: str | Path | None, engine: LocalEngine) -> Plan | None:
 
 
 def check_plan(plan: Plan, engine: Any) -> None:
-    """Refuse a plan of another model than an engine's.
+    """Check that a plan's model is the engine's.
 
     Raises:
-        InterventionError: Naming what differs.
+        InterventionError: If it is another model; the message names the difference.
     """
     info = engine.info
     plan.check_model(
