@@ -1,7 +1,7 @@
-"""What a notebook types and what the command line calls: a mapped model, and what is done with it.
+"""The Python interface, which notebooks use and the command line calls.
 
-``MappedModel.open`` opens a run folder. Every function that acts on the model takes what it returns, checks
-its arguments before the model is loaded, writes into the run folder, and returns what the command prints.
+``MappedModel.open`` opens a run folder. Every function that acts on the model takes the result, checks its
+arguments before the model is loaded, writes into the run folder, and returns what the command prints.
 """
 
 from personascope._lazy import attach

@@ -1,4 +1,4 @@
-"""The sweep that finds a cap, in the run folder, with its figure."""
+"""The calibration sweep of a run folder, with its figure."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from personascope.judge import Judge, harm_warning
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sweep:
-    """What came of a sweep.
+    """Result of a sweep, with its files.
 
     Attributes:
-        calibration: Cells, front and recommendation.
+        calibration: Cells, Pareto front and recommendation.
         cells: File of the cells.
         figure: File of the figure.
-        plan: Folder of the recommended plan; None if no cap is.
-        judge: What labelled the responses; its ``stats`` say what that took.
+        plan: Folder of the recommended plan; None if no cap is recommended.
+        judge: Judge that labelled the responses; its ``stats`` count calls and cost.
     """
 
     calibration: Calibration
@@ -38,7 +38,7 @@ class Sweep:
 
     @property
     def warning(self) -> str:
-        """What must be known of the labels of harm; "" for those of a judge without a known error rate."""
+        """Warning about the offline judge's errors on harm; "" unless that judge gave labels of harm."""
         return harm_warning() if self.calibration.jailbreak.caveats else ""
 
 
@@ -59,23 +59,22 @@ def calibrate(
     """Sweep caps over layers and floors; recommend one (section 5 of the paper).
 
     Args:
-        mapped: The mapped model; its run kept responses (the default).
-        settings: How much is asked.
+        mapped: Mapped model, whose run kept responses (the default).
+        settings: Size and limits of the sweep.
         windows: Bands of layers, such as "14:22", instead of those of the settings.
         dataset: Jailbreak set; the built-in mild one if not given.
-        personas: Personas that questions without system prompts are crossed with: "builtin", or a YAML file.
-        corpus: Has the roles; the built-in one if not given.
-        judge: Labels the responses: a judge, a `JudgeChoice`, or a specification as `parse_judge` takes
-            it.
-        out: Folder of the sweep; that of the run's layout if not given.
+        personas: Personas to cross with questions that have no system prompt: "builtin", or a YAML file.
+        corpus: Corpus with the roles; the built-in one if not given.
+        judge: Judge that labels the responses: a judge, a `JudgeChoice`, or a specification (`parse_judge`).
+        out: Folder of the sweep; the run layout's if not given.
         seed: Random seed.
-        restart: Forget the sweep that is in the folder.
-        anyway: Go on where the map found no axis.
+        restart: Discard the sweep that is already in the folder.
+        anyway: Continue even if the map found no axis.
 
     Raises:
         SpaceError: If the map found no axis.
-        UsageError: If there is no judge, or a band is none of the map's.
-        PersonascopeError: As `personascope.calibration.calibrate`.
+        UsageError: If there is no judge, or a band of layers does not fit the map.
+        PersonascopeError: As in `personascope.calibration.calibrate`.
     """
     make_judge = _judge_maker(judge, mapped)
     mapped.require_axis(anyway=anyway)
@@ -108,7 +107,7 @@ def calibrate(
 
 
 def _judge_maker(judge: Judge | JudgeChoice | str, mapped: MappedModel) -> Callable[[], Judge]:
-    """Return what makes the judge: a local one is loaded once, when the first evaluation begins."""
+    """Return a function that creates the judge on the first call, so that a local one is loaded only once."""
     chosen = choose_judge(judge)
     if isinstance(chosen, JudgeChoice) and chosen.spec.strip() == "none":
         raise UsageError("a sweep needs a judge", hint="give --judge rules, openai:... or local:...")

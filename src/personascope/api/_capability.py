@@ -1,4 +1,4 @@
-"""Tasks of lm-evaluation-harness without a plan, with plans, and with their controls."""
+"""Capability evaluation: lm-evaluation-harness tasks without a plan, with plans, and with controls."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CapabilityRow:
-    """A task under a condition.
+    """Result of a task under a condition.
 
     Attributes:
         condition: Name of the condition.
-        task: What came of it.
+        task: Result of the task.
         against_plain: Difference from no plan on the same documents; None for no plan itself, and for scores
-            that no document has.
-        firing_share: Share of generated tokens on which caps fired; None where there are none.
+            without per-document values.
+        firing_share: Share of the plan's tokens on which caps fired, over all tasks of the condition; None
+            without a cap.
     """
 
     condition: str
@@ -39,10 +40,10 @@ class CapabilityRow:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CapabilityEvaluation:
-    """What came of all tasks under all conditions.
+    """Results of all tasks under all conditions.
 
     Attributes:
-        conditions: Condition -> what the harness said.
+        conditions: Condition name -> results of the harness.
         results: File of the results.
     """
 
@@ -51,7 +52,7 @@ class CapabilityEvaluation:
 
     @property
     def rows(self) -> tuple[CapabilityRow, ...]:
-        """Every task under every condition, beside no plan."""
+        """One row per condition and task, with the difference from no plan."""
         plain = {task.name: task for task in self.conditions[PLAIN.name].tasks}
         return tuple(
             CapabilityRow(name, task, _against(task, plain.get(task.name)), found.firing.get("firing_share"))
@@ -61,7 +62,7 @@ class CapabilityEvaluation:
 
     @property
     def failed(self) -> Mapping[str, str]:
-        """Task -> why it was not run."""
+        """Task name -> why it failed."""
         return {task: why for found in self.conditions.values() for task, why in found.failed.items()}
 
 
@@ -77,12 +78,12 @@ def capability(
     """Run tasks of lm-evaluation-harness without a plan, with plans, and with their controls.
 
     Args:
-        mapped: The mapped model.
+        mapped: Mapped model.
         plans: Name -> plan (`load_plans`).
         tasks: Names of tasks; the paper's four if not given.
-        n_random: Random directions beside every plan.
-        limit: Examples of each task at most.
-        out: Folder of the results; that of the run's layout if not given.
+        n_random: Number of random-direction controls per plan.
+        limit: Maximum number of documents per task.
+        out: Folder of the results; the run layout's if not given.
 
     Raises:
         EvaluationError: If the harness is not installed, or no task could be run.

@@ -1,4 +1,4 @@
-"""How a model's chat template is rendered: as was asked for, or as the map was made."""
+"""Options of a model's chat template, as requested or as the map was made with."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 def read_chat_options(
     thinking: Literal["on", "off"] | None = None, arguments: Sequence[str] = ()
 ) -> ChatOptions | None:
-    """Read what is asked of a chat template; None for nothing.
+    """Parse options of a chat template; return None if none are given.
 
     Args:
-        thinking: Whether the model thinks before it answers; None for what the template does by itself.
-        arguments: Values of the template's variables, each of the form NAME=VALUE.
+        thinking: Whether the model thinks before it answers; None for the template's default.
+        arguments: Values of template variables, each of the form NAME=VALUE.
 
     Raises:
         UsageError: If an argument is of another form.
@@ -34,9 +34,9 @@ def read_chat_options(
 
 
 def options_of_map(model: MapModel) -> ChatOptions | None:
-    """Return the options of the chat template that a map was made with; None for the defaults.
+    """Return the chat-template options that a map was made with; None for the defaults.
 
-    A template that writes the date writes that of the map.
+    A template that writes the date gets the date of the map.
     """
     if not model.chat_options and not model.chat_date:
         return None
@@ -49,7 +49,7 @@ def options_of_map(model: MapModel) -> ChatOptions | None:
 
 
 def tell_thinking(engine: LocalEngine, tell: Tell) -> None:
-    """Tell where a model thinks and its chat template has no switch for it."""
+    """Report if a model always thinks because its chat template has no switch for thinking."""
     if getattr(engine.chat, "thinking", "none") == "always":
         tell(
             f"{engine.info.model_id} thinks before it answers, and its chat template has no switch for that: "

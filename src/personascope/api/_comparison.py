@@ -1,4 +1,4 @@
-"""What an evaluation compares: steering strengths or plans, each with its controls."""
+"""Conditions that an evaluation compares: steering strengths or plans, each with controls."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ STRENGTHS = (-0.4, -0.2, -0.1, 0.0, 0.1, 0.2, 0.4)
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Conditions that are asked for: no plan, and strengths along the axis or plans, each with controls.
+    """Requested conditions: no plan, and strengths along the axis or plans, each with controls.
 
     Attributes:
-        strengths: Steering strengths, fractions of the layer's norm; not used where there are plans.
-        plans: Name -> plan, instead of strengths.
-        n_random: Random directions beside each.
-        layer: Layer that is steered; the map's middle layer for None.
+        strengths: Steering strengths as fractions of the layer's norm; ignored if there are plans.
+        plans: Name -> plan, to compare instead of strengths.
+        n_random: Number of random-direction controls for each.
+        layer: Layer to steer at; None for the map's middle layer.
     """
 
     strengths: tuple[float, ...] = STRENGTHS
@@ -37,7 +37,7 @@ class Comparison:
         """Check the strengths.
 
         Raises:
-            UsageError: If a strength is given twice, or none but 0.
+            UsageError: If a strength is given twice, or none but 0 is given.
         """
         if not self.plans:
             check_strengths(self.strengths)
@@ -50,13 +50,13 @@ class Comparison:
         model: PlanModel | None = None,
         seed: int = 0,
     ) -> tuple[Condition, ...]:
-        """Return the conditions; strengths are fractions of the engine's norm, which is measured once.
+        """Return the conditions; the norms that strengths refer to are measured if they are not stored.
 
         Args:
-            mapped: The mapped model.
-            engine: The model that is steered, if it is another one: a base model.
-            model: That model, as plans name it.
-            seed: Random seed of the directions.
+            mapped: Mapped model.
+            engine: Engine of the steered model, if it is another one (a base model).
+            model: Model of the plans, if it is another one.
+            seed: Random seed of the random directions.
         """
         if self.plans:
             return (PLAIN, *with_controls(mapped, self.plans, self.n_random, seed=seed))
@@ -74,13 +74,13 @@ class Comparison:
 def with_controls(
     mapped: MappedModel, plans: Mapping[str, Plan], n_random: int, *, seed: int = 0
 ) -> list[Condition]:
-    """Return plans as conditions, each followed by itself on random directions.
+    """Return plans as conditions, each followed by its controls on random directions.
 
-    A cap's control has floors at which it would fire as often: they are made of the responses that the
-    run kept.
+    The floors of a cap's control are set on the run's kept responses, so that it would fire equally often.
 
     Raises:
-        UsageError: If a plan has no such control, or no response was kept.
+        UsageError: If a plan has no such control.
+        EvaluationError: If a plan has caps and the run kept no response.
     """
     made: list[Condition] = []
     for name, plan in plans.items():

@@ -1,4 +1,4 @@
-"""Conversations with the model, and the same ones again."""
+"""Simulated conversations with the model, and their replays."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DomainSummary:
-    """Where the conversations of a domain begin and end.
+    """First and last positions of a domain's conversations.
 
     Attributes:
-        domain: The domain.
-        conversations: Those with a turn.
-        turns: All of theirs.
-        first: Mean position of their first replies; NaN where every one is empty.
-        last: Mean position of their last replies, likewise.
-        alarms: Turns in which a monitor raised an alarm.
-        capped: Share of the tokens on which caps fired; None without a plan.
+        domain: Name of the domain.
+        conversations: Number of conversations with a turn.
+        turns: Number of their turns.
+        first: Mean position of their first replies; NaN if all are empty.
+        last: Mean position of their last replies; NaN if all are empty.
+        alarms: Number of turns with an alarm of a monitor.
+        capped: Share of all prompt and reply tokens on which caps fired; None without a plan.
     """
 
     domain: str
@@ -56,11 +56,11 @@ class DomainSummary:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Conversations:
-    """What came of a simulation or a replay.
+    """Result of a simulation or a replay.
 
     Attributes:
-        simulation: How far it came.
-        run: The conversations.
+        simulation: Summary of the run folder: what is finished and what is not.
+        run: Conversations of the run.
     """
 
     simulation: Simulation
@@ -68,7 +68,7 @@ class Conversations:
 
     @property
     def domains(self) -> tuple[DomainSummary, ...]:
-        """A summary of each domain."""
+        """Summary of each domain."""
         names = dict.fromkeys(dialogue.domain for dialogue in self.run.dialogues)
         return tuple(_summary(self.run, name) for name in names)
 
@@ -99,31 +99,31 @@ def simulate(
     """Let an auditor talk with the model, and read where each reply lies on the axis (section 4).
 
     Args:
-        mapped: The mapped model.
-        domains: Built-in names, or YAML files of the same form.
-        cases: Play the case studies instead.
-        switch_at: Turn, from 0, in which the user asks the model to be a role of the corpus.
-        per_domain: Conversations of each domain.
-        turns: Turns of a conversation at most.
-        min_turns: Turns before which a model may not end a conversation.
-        auditor: Who plays the user (`AUDITORS`).
+        mapped: Mapped model.
+        domains: Names of built-in domains, or YAML files of the same form.
+        cases: Whether to run the case studies instead.
+        switch_at: Index of the turn, from 0, in which the user asks the model to be a role of the corpus.
+        per_domain: Number of conversations per domain.
+        turns: Maximum number of turns per conversation; raised to the longest script for ``cases``.
+        min_turns: Number of turns before an auditor model may end a conversation.
+        auditor: Auditor specification (`AUDITORS`).
         auditor_headers: Header -> environment variable with its value, for the auditor's server
             (`read_headers`).
         plan: Plan under which the model replies.
         monitor: Drift monitor that follows every conversation (`open_monitor`).
         layer: Layer at which positions are read; the map's middle layer if not given.
         probes: Further directions (`parse_probes`).
-        max_new_tokens: Length of a reply at most.
-        max_thinking_tokens: Tokens of thinking at most, beside those of the answer; four times as many if not
-            given.
+        max_new_tokens: Maximum length of a reply, in tokens.
+        max_thinking_tokens: Maximum number of thinking tokens, in addition to the answer's; four times
+            ``max_new_tokens`` if not given.
         part: Tokens of a reply that are read and monitored: "answer", "thinking" or "response" (both).
-        temperature: Of the replies; 0 takes the most likely token.
-        out: Folder of the conversations; that of the run's layout if not given.
+        temperature: Sampling temperature of the replies; 0 takes the most likely token.
+        out: Folder of the conversations; the run layout's if not given.
         seed: Random seed.
-        restart: Forget the run that is in the folder.
+        restart: Discard the run that is already in the folder.
 
     Raises:
-        PersonascopeError: Before the model is loaded, if an argument does not fit; else as
+        PersonascopeError: If an argument does not fit, before the model is loaded; else as in
             `personascope.dynamics.conversations.simulate`.
     """
     scenarios = (
@@ -176,19 +176,19 @@ def replay(
     out: Path | None = None,
     restart: bool = False,
 ) -> Conversations:
-    """Say the same messages again under another plan, or under none.
+    """Repeat the same user messages under another plan, or under none.
 
     Args:
-        mapped: The mapped model.
-        source: Folder of the conversations.
+        mapped: Mapped model.
+        source: Folder of the conversations to replay.
         plan: Plan under which the model replies.
         monitor: Drift monitor that follows every conversation (`open_monitor`).
         probes: Further directions (`parse_probes`).
-        out: Folder of the replay; that of the run's layout if not given.
-        restart: Forget the run that is in the folder.
+        out: Folder of the replay; the run layout's if not given.
+        restart: Discard the run that is already in the folder.
 
     Raises:
-        PersonascopeError: As `simulate`.
+        PersonascopeError: As in `simulate`.
     """
     before = read_drift(Path(source))
     acting = as_plan(plan)
@@ -211,15 +211,15 @@ def replay(
 def open_monitor(
     path: Path | str | None, *, gate: Plan | Path | str | None = None, stop: bool = False
 ) -> Monitor | None:
-    """Read a drift monitor, and say what its alarm does.
+    """Read a drift monitor, and set the action of its alarm.
 
     Args:
-        path: The file, or its folder; None for no monitor.
+        path: File of the monitor, or its folder; None for no monitor.
         gate: Plan that the alarm switches on.
-        stop: End the conversation at the alarm instead.
+        stop: Whether the alarm ends the conversation instead.
 
     Raises:
-        UsageError: If an alarm is to act without a monitor, or to do both.
+        UsageError: If an action is given without a monitor, or both actions are given.
         StoreError: If a file is missing or damaged.
     """
     if path is None:
@@ -235,7 +235,7 @@ def open_monitor(
 
 
 def _engine(mapped: MappedModel, monitor: Monitor | None) -> LocalEngine:
-    """Return the engine: a monitor of tokens is asked between two of them."""
+    """Return the engine; a monitor of tokens needs one that can call it between tokens."""
     if monitor is not None and monitor.rule.level == "token":
         return mapped.engine_between_tokens()
     return mapped.engine

@@ -1,4 +1,4 @@
-"""Conversations analysed: where each domain goes, which messages do it, and a replay beside its source."""
+"""Analysis of conversations: trajectories by domain, messages that precede drift, comparison of replays."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from personascope.store import write_json
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DriftAnalysis:
-    """What the analysis of a run of conversations found.
+    """Analysis of a run of conversations.
 
     Attributes:
-        run: The conversations.
+        run: Conversations of the run.
         layer: Layer of the positions.
         trajectories: Mean position by domain and turn.
         contrasts: Differences between domains; empty for one domain.
-        causes: What in the user's messages moves the model; None if it was not searched for.
-        results: File of all of it; the figures lie beside it.
+        causes: Relation of user messages to positions; None if not analysed.
+        results: File of the results; the figures are in the same folder.
     """
 
     run: DriftRun
@@ -47,7 +47,7 @@ class DriftAnalysis:
 
     @property
     def unfinished(self) -> int:
-        """Conversations that are not over; their turns so far were counted."""
+        """Number of unfinished conversations; their turns so far are included."""
         return sum(dialogue.ended is None for dialogue in self.run.dialogues)
 
 
@@ -61,20 +61,20 @@ def drift(
     seed: int = 0,
     tell: Tell = quiet,
 ) -> DriftAnalysis:
-    """Analyse conversations: where each domain goes, and which messages do it.
+    """Analyse conversations: trajectories by domain, contrasts, and the messages that precede drift.
 
     Args:
         conversations: Folder of simulated or replayed conversations; results and figures are written there.
         layer: Layer of the positions; the run's if not given.
-        causes: Search the user's messages for what moves the model.
+        causes: Whether to relate the user's messages to the positions.
         embedding: Embedding model; the judges' if not given.
-        shuffles: Times that the regressions are repeated on shuffled targets.
-        seed: Random seed of folds, shuffles and bootstrap draws.
-        tell: Called with a line before something takes its time.
+        shuffles: Number of repetitions of the regressions on shuffled targets.
+        seed: Random seed of folds, shuffles and bootstrap.
+        tell: Callback for status messages before slow steps.
 
     Raises:
-        StoreError: If there are no conversations in the folder.
-        DynamicsError: If there are too few.
+        StoreError: If the folder holds no conversations.
+        DynamicsError: If there are too few conversations.
     """
     folder = Path(conversations)
     tell(f"reading {folder} ...")
@@ -108,18 +108,18 @@ def compare_with_replay(
     seed: int = 0,
     tell: Tell = quiet,
 ) -> Replays:
-    """Set a replay beside its source; figures, page and results are written into the replay's folder.
+    """Compare a replay with its source; write figure, page and results into the replay's folder.
 
     Args:
         conversations: Folder of the conversations.
         against: Folder of a replay of them.
         layer: Layer of the positions; the run's if not given.
         seed: Random seed of the bootstrap.
-        tell: Called with a line before something takes its time.
+        tell: Callback for status messages before slow steps.
 
     Raises:
-        StoreError: If there are no conversations in a folder.
-        DynamicsError: If the second is no replay of the first.
+        StoreError: If a folder holds no conversations.
+        DynamicsError: If the second run is no replay of the first.
     """
     tell(f"reading {conversations} ...")
     run, other = read_drift(Path(conversations)), read_drift(Path(against))
@@ -135,7 +135,7 @@ def compare_with_replay(
 
 
 def write_cases(path: Path, plain: DriftRun, again: DriftRun) -> None:
-    """Write a run and its replay side by side; what is known of the case studies stands above them."""
+    """Write a page with a run and its replay side by side; case studies get an introduction."""
     briefs = {f"{CASES}/{case.id}": Brief(case.title, case.brief) for case in load_cases()}
     report.write_cases_page(path, plain, again, briefs)
 

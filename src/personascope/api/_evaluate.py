@@ -1,4 +1,4 @@
-"""Role susceptibility, persona jailbreaks, self-description of base models, coherence: each with controls."""
+"""Evaluations with controls: susceptibility, jailbreaks, self-description of base models, coherence."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
-    """What came of an evaluation.
+    """Result of an evaluation, with its files.
 
     Attributes:
-        run: What is in its folder.
-        table: Shares of every condition, against no plan and against random directions.
+        run: Summary of the run folder.
+        table: Shares of every condition, compared with no plan and with random directions.
         results: File of the table.
         figure: File of the figure; None while nothing is labelled.
-        judge: What labelled the responses; ``run.judge`` says what that took. None for no judge.
-        partial: Whether the judge left responses without a label: the same call judges those again.
+        judge: Judge of the responses, or None; ``run.judge`` has its statistics.
+        partial: Whether the judge left responses without a label; the same call judges them again.
     """
 
     run: EvalRun
@@ -67,22 +67,23 @@ def susceptibility(
     seed: int = 0,
     restart: bool = False,
 ) -> Evaluation:
-    """Ask who the model is when it plays a role (section 3.2 of the paper).
+    """Evaluate role susceptibility: who the model says it is in a role (section 3.2 of the paper).
 
     Args:
-        mapped: The mapped model.
-        compare: What is compared; steering along the axis if not given.
-        roles: Roles, nearest the Assistant first.
-        prompts: System prompts of each role.
-        corpus: Has the roles; the built-in one if not given.
-        judge: Labels the responses: a judge, a `JudgeChoice`, or a specification as `parse_judge` takes
-            it; None for none.
-        out: Folder of the evaluation; that of the run's layout if not given.
+        mapped: Mapped model.
+        compare: Conditions to compare; steering along the axis if not given.
+        roles: Number of roles, those nearest the Assistant.
+        prompts: Number of system prompts per role.
+        corpus: Corpus with the roles; the built-in one if not given.
+        judge: Judge that labels the responses: a judge, a `JudgeChoice`, or a specification (`parse_judge`);
+            None for no judge.
+        out: Folder of the evaluation; the run layout's if not given.
         seed: Random seed.
-        restart: Forget the run that is in the folder.
+        restart: Discard the run that is already in the folder.
 
     Raises:
-        PersonascopeError: Before the model is loaded, if an argument does not fit; else as `run_evaluation`.
+        PersonascopeError: If an argument does not fit, before the model is loaded; else as in
+            `run_evaluation`.
     """
     compare, judge = _checked(mapped, compare), choose_judge(judge)
     chosen = nearest_roles(mapped.persona_map, roles)
@@ -102,21 +103,21 @@ def jailbreak(
     seed: int = 0,
     restart: bool = False,
 ) -> Evaluation:
-    """Count how often a persona gets what it should not.
+    """Evaluate persona jailbreaks: how often a persona gets the model to comply with harmful requests.
 
     Args:
-        mapped: The mapped model.
+        mapped: Mapped model.
         compare: As in `susceptibility`.
         dataset: File or ``hub:owner/name`` of the pairs; the built-in mild set if not given.
-        personas: Personas that questions without system prompts are crossed with: "builtin", or a YAML file.
-        limit: Pairs of persona and question at most.
+        personas: Personas to cross with questions that have no system prompt: "builtin", or a YAML file.
+        limit: Maximum number of question-persona pairs.
         judge: As in `susceptibility`.
         out: As in `susceptibility`.
         seed: Random seed.
-        restart: Forget the run that is in the folder.
+        restart: Discard the run that is already in the folder.
 
     Raises:
-        PersonascopeError: As `susceptibility`.
+        PersonascopeError: As in `susceptibility`.
     """
     compare, judge = _checked(mapped, compare), choose_judge(judge)
     chosen = load_jailbreak_set(dataset or None, personas=personas, limit=limit)
@@ -135,25 +136,25 @@ def pretrained(
     seed: int = 0,
     restart: bool = False,
 ) -> Evaluation:
-    """Let a base model say what it is, steered with this map's axis (section 3.2 of the paper).
+    """Evaluate a base model's self-descriptions, steered with this map's axis (section 3.2 of the paper).
 
     Args:
-        mapped: The mapped model.
+        mapped: Mapped model.
         compare: As in `susceptibility`.
-        base: Base model; the map's own if not given. It alone is loaded then.
-        samples: Completions of each opening.
+        base: Base model to load instead of the map's model; the map's model if not given.
+        samples: Number of completions per opening.
         judge: As in `susceptibility`.
         out: As in `susceptibility`.
         seed: Random seed.
-        restart: Forget the run that is in the folder.
+        restart: Discard the run that is already in the folder.
 
     Raises:
-        PersonascopeError: As `susceptibility`; if the base model is of another shape than the map's.
+        PersonascopeError: As in `susceptibility`, or if the base model's shape is not the map's.
     """
     compare, judge = _checked(mapped, compare), choose_judge(judge)
     engine = mapped.engine if base is None else mapped.load(base)
     if base is not None and engine.chat is None:
-        # The unit of strengths is measured on chats, which a base model needs as a transcript.
+        # Norms are measured on chats, which a base model can only read as a transcript.
         engine = engine.with_transcript()
     trials = opening_trials(engine, samples=samples)
     return _evaluate(
@@ -171,19 +172,19 @@ def coherence(
     seed: int = 0,
     restart: bool = False,
 ) -> Evaluation:
-    """Ask ordinary questions, and tell repetition, script and language, and perplexity of the answers.
+    """Evaluate coherence on ordinary questions: repetition, script and language, perplexity.
 
     Args:
-        mapped: The mapped model.
+        mapped: Mapped model.
         compare: As in `susceptibility`.
-        chats: Chats whose first questions are asked; the built-in ones if not given.
-        limit: Chats at most.
+        chats: Chats whose first user messages are asked; the built-in ones if not given.
+        limit: Maximum number of chats.
         out: As in `susceptibility`.
         seed: Random seed.
-        restart: Forget the run that is in the folder.
+        restart: Discard the run that is already in the folder.
 
     Raises:
-        PersonascopeError: As `susceptibility`.
+        PersonascopeError: As in `susceptibility`.
     """
     compare = _checked(mapped, compare)
     trials = ordinary_trials(load_chats(chats, limit=limit).chats)
@@ -191,7 +192,7 @@ def coherence(
 
 
 def _checked(mapped: MappedModel, compare: Comparison | None) -> Comparison:
-    """Return what is compared, whose layer the map has."""
+    """Return the comparison (or the default one), after checking that the map has its layer."""
     found = compare or Comparison()
     mapped.layer(found.layer)
     return found
@@ -208,7 +209,7 @@ def _evaluate(
     *,
     base: LocalEngine | None = None,
 ) -> Evaluation:
-    """Run the trials under every condition; on the mapped model, or on a base model that its axis steers."""
+    """Run the trials under every condition on the mapped model, or on a base model; write the results."""
     target = None
     if base is not None:
         info = base.info

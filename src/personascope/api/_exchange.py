@@ -1,4 +1,4 @@
-"""Files of others, in and out: what a folder holds, and writing it in another form."""
+"""Import and export of other programs' file formats."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from personascope.interventions import Plan
 from personascope.space import MAP, PersonaMap
 
 Form = Literal["released", "capping", "gguf"]
-"""Forms that are written: a released folder, capping_config.pt, a llama.cpp control vector."""
+"""Export formats: a released folder, capping_config.pt, a llama.cpp control vector."""
 
 VectorDtype = Literal["float32", "bfloat16"]
 
@@ -30,12 +30,12 @@ _NAMED = 12
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImportedPlan:
-    """A plan made of a capping experiment of the authors.
+    """A plan imported from one of the authors' capping experiments.
 
     Attributes:
-        plan: The plan.
-        experiment: What the experiment's id says, in words; "" for an id of another form.
-        signs_checked: Whether an axis lay beside the vectors, against which their signs were checked.
+        plan: Imported plan.
+        experiment: Meaning of the experiment's id, in words; "" for an id of another form.
+        signs_checked: Whether the vectors' signs were checked against an axis in the source.
     """
 
     plan: Plan
@@ -50,18 +50,18 @@ def import_release(
     revision: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Released:
-    """Read the authors' files, safely, and write them as a release that other functions take.
+    """Read the authors' files safely, and write them as a release that other functions accept.
 
     Args:
         source: Released folder, hub id, axis file, or a folder imported before.
         out: Folder to write.
         revision: Branch, tag or commit of a hub dataset.
-        progress: Called with the bytes that are read, and all of them.
+        progress: Callback to call with the bytes read so far and the total.
 
     Raises:
-        UsageError: If it is a capping config, of which one experiment is to be chosen.
-        InteropError: As `personascope.interop.import_source`.
-        StoreError: If it cannot be written.
+        UsageError: If the source is a capping config, which needs a chosen experiment (`import_plan`).
+        InteropError: As in `personascope.interop.import_source`.
+        StoreError: If the folder cannot be written.
     """
     found = interop.import_source(source, revision=revision, progress=progress)
     if isinstance(found, CappingConfig):
@@ -83,11 +83,11 @@ def import_plan(
     revision: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImportedPlan:
-    """Read a capping experiment of the authors, and write it as a plan; arguments as `import_release`.
+    """Read one of the authors' capping experiments, and write it as a plan; see `import_release`.
 
     Raises:
-        InteropError: As `personascope.interop.import_source`, or if there is no such experiment.
-        StoreError: If it cannot be written.
+        InteropError: As in `personascope.interop.import_source`, or if there is no such experiment.
+        StoreError: If the folder cannot be written.
     """
     parts = ("axis", "capping")
     found = interop.import_source(source, parts=parts, revision=revision, progress=progress)
@@ -99,10 +99,10 @@ def import_plan(
 
 
 def open_any(source: Path | str) -> PersonaMap | Plan | Released:
-    """Open what lies in a folder: a run or its map, a plan, or an imported release.
+    """Open the contents of a folder: a map (or a run's map), a plan, or an imported release.
 
     Raises:
-        UsageError: If it is none of these.
+        UsageError: If the folder holds none of these.
     """
     folder = Path(source)
     if (folder / "plan.json").is_file():
@@ -127,22 +127,23 @@ def export(
     layers: Sequence[int] = (),
     model_hint: str = "",
 ) -> None:
-    """Write a map or a plan in a form that other programs read.
+    """Export a map or a plan to a format that other programs read.
 
     Args:
         source: Folder of a run, map, plan or imported release.
-        to: The form.
+        to: Export format.
         out: Folder (released) or file to write.
-        dtype: released, capping: type of the vectors; float32 if not given.
-        experiment: capping: the experiment's id; the plan's name if not given.
-        scale: gguf: factor on a plan; of a map, the strength as a fraction of the layer's norm. 1 by default.
-        layers: gguf of a map: its layers; the middle one if not given.
-        model_hint: gguf: the model's name in the file.
+        dtype: For released and capping: dtype of the vectors; float32 if not given (a release keeps its own).
+        experiment: For capping: id of the experiment; the plan's name if not given.
+        scale: For gguf: factor on a plan's vectors, or for a map the strength as a fraction of its mean
+            response norm. 1 by default.
+        layers: For gguf of a map: layers to export; the middle one if not given.
+        model_hint: For gguf: name of the model in the file.
 
     Raises:
-        UsageError: If what lies in the folder cannot be written in the form.
-        InteropError: As the writers of `personascope.interop`.
-        StoreError: If it cannot be written.
+        UsageError: If the folder's contents cannot be exported to the format.
+        InteropError: As in the writers of `personascope.interop`.
+        StoreError: If the output cannot be written.
     """
     found = open_any(source)
     if to == "released":

@@ -1,4 +1,4 @@
-"""Whether a first reply far from the Assistant foretells harm in the next."""
+"""Drift and harm: whether a first reply far from the Assistant predicts harm in the second."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ HARM = "harm"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HarmEvaluation:
-    """What came of the trials.
+    """Result of drift and harm, with its files.
 
     Attributes:
-        run: What is in their folder.
+        run: Summary of the run folder.
         result: Bins, correlations and fit; None while nothing is labelled.
-        results: File of the result, None likewise.
-        figure: File of the figure, None likewise.
-        judge: What labelled the replies; ``run.judge`` says what that took. None for no judge.
-        partial: Whether the judge left replies without a label: the same call judges those again.
+        results: File of the result; None while nothing is labelled.
+        figure: File of the figure; None while nothing is labelled.
+        judge: Judge of the replies, or None; ``run.judge`` has its statistics.
+        partial: Whether the judge left replies without a label; the same call judges them again.
     """
 
     run: HarmRun
@@ -72,31 +72,31 @@ def harm(
     seed: int = 0,
     restart: bool = False,
 ) -> HarmEvaluation:
-    """Ask for a first reply in a role, then a harmful question (section 4 of the paper).
+    """Evaluate harm after drift: a first reply in a role, then a harmful question (section 4 of the paper).
 
     Args:
-        mapped: The mapped model.
-        roles: Roles, spread over the axis; all of the corpus if not given (the paper's 275).
-        questions: First questions, the same for every role.
-        per_reply: Harmful questions asked after each first reply.
+        mapped: Mapped model.
+        roles: Number of roles, spread over the axis; all of the corpus if not given (the paper's 275).
+        questions: Number of first questions, the same for every role.
+        per_reply: Number of harmful questions asked after each first reply.
         dataset: File or ``hub:owner/name`` of harmful questions; the built-in mild ones if not given.
-        limit: Harmful questions at most.
-        no_role: Also ask without a role, as a control.
-        plan: Act with this plan.
+        limit: Maximum number of harmful questions.
+        no_role: Whether to ask without a role too, as a control.
+        plan: Plan to apply.
         plan_on: Replies that the plan acts on.
-        n_random: Random directions beside the axis; they cost no generation.
-        bins: Bins of the figure.
-        layer: Layer that is read; the map's middle layer if not given.
-        first_tokens: Tokens of a first reply at most.
-        second_tokens: Tokens of a second reply at most.
-        corpus: Has the roles; the built-in one if not given.
-        judge: Labels the second replies, as in `susceptibility`; None for none.
-        out: Folder of the evaluation; that of the run's layout if not given.
+        n_random: Number of random directions to compare with the axis; they cost no generation.
+        bins: Maximum number of bins by position.
+        layer: Layer at which first replies are read; the map's middle layer if not given.
+        first_tokens: Maximum length of a first reply, in tokens.
+        second_tokens: Maximum length of a second reply, in tokens.
+        corpus: Corpus with the roles; the built-in one if not given.
+        judge: Judge that labels the second replies, as in `susceptibility`; None for no judge.
+        out: Folder of the evaluation; the run layout's if not given.
         seed: Random seed.
-        restart: Forget the run that is in the folder.
+        restart: Discard the run that is already in the folder.
 
     Raises:
-        PersonascopeError: Before the model is loaded, if an argument does not fit; else as `run_harm`.
+        PersonascopeError: If an argument does not fit, before the model is loaded; else as in `run_harm`.
     """
     acting = as_plan(plan)
     asked, texts = load_harmful_questions(dataset, limit=limit), as_corpus(corpus)

@@ -1,4 +1,4 @@
-"""What a caller may give as a name, a folder, or the thing itself."""
+"""Conversion of arguments that may be a name, a folder, or an object."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from personascope.interventions import Plan
 from personascope.space import PersonaMap
 
 Tell = Callable[[str], None]
-"""Called with a line before something takes its time, and with what is left out."""
+"""Callback for status messages: slow steps before they start, and items that are left out."""
 
 
 def quiet(text: str) -> None:
-    """Say nothing."""
+    """Ignore a status message."""
     del text
 
 
 def as_corpus(corpus: Corpus | Path | str | None) -> Corpus:
-    """Return a corpus that is given, or read its folder; the built-in one for None."""
+    """Return the given corpus, or read it from a folder; None gives the built-in one."""
     return corpus if isinstance(corpus, Corpus) else load_corpus(corpus)
 
 
 def open_map(folder: Path | str, tell: Tell = quiet) -> PersonaMap:
-    """Open a map, or an imported release in its place, and tell what the release lacks.
+    """Open a map, or an imported release in place of one, and report what the release lacks.
 
     Raises:
-        StoreError: If there is neither, or it is damaged.
+        StoreError: If the folder holds neither, or it is damaged.
     """
     persona_map = open_map_or_release(folder)
     if persona_map.lacking:
@@ -38,25 +38,25 @@ def open_map(folder: Path | str, tell: Tell = quiet) -> PersonaMap:
 
 
 def open_plan(plan: Plan | Path | str) -> Plan:
-    """Return a plan that is given, or read its folder.
+    """Return the given plan, or read it from a folder.
 
     Raises:
-        PersonascopeError: If the folder holds no plan, or it is damaged.
+        PersonascopeError: If the folder holds no plan, or the plan is damaged.
     """
     return plan if isinstance(plan, Plan) else Plan.load(plan)
 
 
 def as_plan(plan: Plan | Path | str | None) -> Plan | None:
-    """Return a plan that is given, or read its folder; None for none."""
+    """Return the given plan, or read it from a folder; None stays None."""
     return None if plan is None else open_plan(plan)
 
 
 def load_plans(folders: Sequence[Path | str]) -> dict[str, Plan]:
-    """Read plans by name: each by its own, or by its folder's where it has none.
+    """Read plans from folders; return name -> plan, with the folder's name for a plan without one.
 
     Raises:
         PersonascopeError: If a plan cannot be read.
-        UsageError: If two have one name.
+        UsageError: If two plans have the same name.
     """
     plans: dict[str, Plan] = {}
     for folder in folders:

@@ -1,4 +1,4 @@
-"""What is installed, what each engine can do, and whether the caches are whole."""
+"""Checks of the installation, the model caches, the engines, and a model's correctness."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ PACKAGES = ("personascope", "torch", "transformers", "safetensors", "pyarrow", "
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """Result of one check of the installation.
 
     Attributes:
-        what: The package, the hardware, the cache, or a model in it.
-        found: What is there.
-        verdict: "ok", or what is wrong and what helps.
-        broken: Whether it must be put right.
+        what: Checked item: a package, the hardware, the cache, or a model in it.
+        found: What was found, such as a version.
+        verdict: "ok", a detail, or the problem with a hint.
+        broken: Whether the item must be repaired.
     """
 
     what: str
@@ -43,7 +43,7 @@ class Finding:
 
 
 def check_installation() -> tuple[Finding, ...]:
-    """Look at the packages, the hardware, the embedded models and every converted model."""
+    """Check the packages, the hardware, the embedded models and every converted model."""
     root = cache_root()
     place = root
     while not place.exists():
@@ -60,11 +60,11 @@ def check_installation() -> tuple[Finding, ...]:
 
 @dataclass(frozen=True, slots=True)
 class EngineSupport:
-    """Which engines have one capability.
+    """Support of one capability by each engine.
 
     Attributes:
-        capability: What it is, as a noun phrase.
-        levels: Engine, in words -> "yes", "no", "as inside", "untried" or "-" (docs/engines.md).
+        capability: Name of the capability.
+        levels: Title of an engine -> "yes", "no", "as inside", "untried" or "-" (docs/engines.md).
     """
 
     capability: str
@@ -79,17 +79,17 @@ def check_model(
     transcript: bool = False,
     trust_remote_code: bool = False,
 ) -> tuple[OperationCheck, ...]:
-    """Hold every operation on a model against the model's own library.
+    """Compare every operation on a model with the model's own library.
 
     Args:
-        name: The model, as `load_engine` takes it.
-        dtype: Dtype of its weights.
-        device: Where it runs; the first GPU if there is one.
-        transcript: Write conversations as plain transcripts, for a base model.
-        trust_remote_code: Run code that comes with the model.
+        name: Name of the model, as in `load_engine`.
+        dtype: Dtype of the weights.
+        device: Device to run on; the first GPU if there is one.
+        transcript: Whether to write conversations as plain transcripts, for a base model.
+        trust_remote_code: Whether to run code that comes with the model.
 
     Raises:
-        ModelError: If the model cannot be loaded, or is refused by name.
+        ModelError: If the model cannot be loaded, or its architecture is not supported.
     """
     engine = load_engine(
         name, dtype=dtype, device=device, transcript=transcript, trust_remote_code=trust_remote_code
@@ -99,7 +99,7 @@ def check_model(
 
 
 def engine_support() -> tuple[EngineSupport, ...]:
-    """Return what each engine can do."""
+    """Return the support of every capability by each engine."""
     return tuple(
         EngineSupport(row.title, {title: row.support[key].level for key, title in ENGINE_TITLES.items()})
         for row in CAPABILITIES

@@ -1,4 +1,4 @@
-"""The judge that is asked for: checked at once, and made when something is to be judged."""
+"""Choice of a judge: checked immediately, and created only when it is needed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from personascope.models import EMBEDDED
 
 @dataclass(frozen=True, slots=True)
 class JudgeChoice:
-    """A judge that is named, checked and not yet made; use ``JudgeChoice.read``.
+    """A checked judge specification whose judge is not created yet; use ``JudgeChoice.read``.
 
     Attributes:
-        spec: The judge, as `parse_judge` takes it.
-        fallback: The second judge, or None.
-        options: Options of the first.
-        fallback_options: Options of the second.
+        spec: Judge specification, as in `parse_judge`.
+        fallback: Specification of the second judge, or None.
+        options: Options of the first judge.
+        fallback_options: Options of the second judge.
     """
 
     spec: str
@@ -41,22 +41,23 @@ class JudgeChoice:
         fallback_price: tuple[float, float] | None = None,
         max_cost: float | None = None,
     ) -> JudgeChoice:
-        """Check a judge, and a second one that is asked for what the first cannot label.
+        """Check a judge specification, and optionally a second one for what the first cannot label.
 
         Args:
-            spec: The judge, as `parse_judge` takes it.
-            fallback: The second judge, likewise.
+            spec: Judge specification, as in `parse_judge`.
+            fallback: Specification of the second judge.
             headers: Header -> environment variable with its value, for the judge's server (`read_headers`).
-            fallback_headers: The same for the second judge's.
-            price: Price of a million tokens sent and received, of the judge's server.
-            fallback_price: The same of the second judge's.
-            max_cost: Stop judging when a judge has cost this much; needs its price.
+            fallback_headers: Header -> environment variable with its value, for the second judge's server.
+            price: Price of a million tokens sent and received, for the judge's server.
+            fallback_price: Price of a million tokens sent and received, for the second judge's server.
+            max_cost: Cost at which a judge stops; needs its price.
 
         Raises:
-            UsageError: If one names no judge, or an option does not belong to its judge.
+            UsageError: If a specification names no judge, or an option does not belong to its judge.
         """
         second = fallback is not None and "openai:" in fallback
-        # A limit is for what costs something; where nothing does, the first judge refuses it.
+        # The limit applies to judges that cost something. If none does, pass it to the first, which refuses
+        # it.
         first = "openai:" in spec or not second
         chosen = cls(
             spec,
@@ -70,10 +71,10 @@ class JudgeChoice:
         return chosen
 
     def open(self, tell: Tell = quiet) -> Judge | None:
-        """Make the judge, and tell where that takes its time; None for "none".
+        """Create the judge, after a status message if a model is loaded; return None for "none".
 
         Raises:
-            JudgeError: If the judge cannot work.
+            JudgeError: If the judge cannot be used.
             ModelError: If a local model cannot be loaded.
         """
         for spec in (self.spec, self.fallback or ""):
@@ -85,19 +86,19 @@ class JudgeChoice:
 
 
 def read_headers(given: Sequence[str]) -> dict[str, str]:
-    """Read headers of the form NAME=VARIABLE into name -> environment variable.
+    """Parse headers of the form NAME=VARIABLE into name -> environment variable.
 
     Raises:
-        UsageError: If one is of another form.
+        UsageError: If a header is of another form.
     """
     return dict(judges.parse_header(text) for text in given)
 
 
 def default_judge(model: str) -> str:
-    """Return the judge of a map's responses where none is named: rules, for an embedded model.
+    """Return the default judge of a map's responses: "rules", for embedded models only.
 
     Raises:
-        UsageError: If the model is another, whose responses need a judge that is chosen.
+        UsageError: If the model is not embedded, so that the user must choose a judge.
     """
     if model not in EMBEDDED:
         raise UsageError(
@@ -108,7 +109,7 @@ def default_judge(model: str) -> str:
 
 
 def choose_judge(judge: Judge | JudgeChoice | str | None) -> Judge | JudgeChoice | None:
-    """Return a judge that is given or chosen; a specification is checked, and its judge not made yet.
+    """Return a judge or choice unchanged; check a specification and return its choice.
 
     Raises:
         UsageError: If a specification names no judge.
@@ -117,11 +118,11 @@ def choose_judge(judge: Judge | JudgeChoice | str | None) -> Judge | JudgeChoice
 
 
 def as_judge(judge: Judge | JudgeChoice | str | None, tell: Tell = quiet) -> Judge | None:
-    """Return a judge that is given, or make the one that is chosen or named.
+    """Return a judge unchanged, or create it from a choice or a specification.
 
     Raises:
         UsageError: If a specification names no judge.
-        JudgeError: If the judge cannot work.
+        JudgeError: If the judge cannot be used.
         ModelError: If a local model cannot be loaded.
     """
     chosen = choose_judge(judge)

@@ -1,4 +1,4 @@
-"""Where everything lies in a run folder: map, norms, evaluations, conversations, sweep and monitor."""
+"""Layout of a run folder: paths of map, norms, evaluations, conversations, sweep and monitor."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from personascope.directions import NORMS
 from personascope.space import MAP
 
 RESULTS = "results.json"
-"""Figures of an evaluation or of an analysis of conversations, in its folder."""
+"""File of results of an evaluation or of an analysis of conversations, in its folder."""
 
 REPORT_HTML = "report.html"
 MONITOR_REPORT = "monitor_report.json"
 REPLAY = "replay"
-"""Stem of the three files of a replay set side by side with its source."""
+"""Stem of the three files of the comparison of a replay with its source."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunLayout:
-    """The paths of a run folder; none of them need exist.
+    """Paths in a run folder; they need not exist.
 
     Attributes:
-        folder: The run folder.
+        folder: Path of the run folder.
     """
 
     folder: Path
 
     @staticmethod
     def of(folder: Path | str) -> RunLayout:
-        """Return the layout of a run folder, or of the one around a map folder."""
+        """Return the layout of a run folder, given itself or the map folder in it."""
         path = Path(folder)
         return RunLayout(path.parent if path.name == MAP and not (path / MAP).is_dir() else path)
 
     @staticmethod
     def for_model(name: str) -> RunLayout:
-        """Return where the map of a model is made unless another folder is named: ``runs/<name>``."""
+        """Return the layout of a model's default run folder, ``runs/<name>``."""
         return RunLayout(Path("runs") / Path(name).name)
 
     @property
@@ -45,16 +45,16 @@ class RunLayout:
 
     @property
     def norms(self) -> Path:
-        """Mean norms of the residual stream."""
+        """File of the mean norms of the residual stream."""
         return self.folder / NORMS
 
     @property
     def base(self) -> Path:
-        """Folder of what is measured on a base model that this map's axis steers: its norms."""
+        """Folder of the norms of a base model that is steered with this map's axis."""
         return self.folder / "base"
 
     def evaluation(self, name: str) -> Path:
-        """Folder of an evaluation."""
+        """Return the folder of an evaluation."""
         return self.folder / "evals" / name
 
     @property
@@ -64,44 +64,44 @@ class RunLayout:
 
     @property
     def recommended_plan(self) -> Path:
-        """Plan that the sweep recommends."""
-        # A sweep loads all evaluations, and most commands ask for no plan.
+        """Folder of the plan that the sweep recommends."""
+        # Import late: the calibration room loads all evaluations, and most commands do not need it.
         from personascope.calibration import PLAN
 
         return self.calibration / PLAN
 
     def conversations(self, name: str = "simulated") -> Path:
-        """Folder of simulated or replayed conversations."""
+        """Return the folder of simulated or replayed conversations."""
         return self.folder / "drift" / name
 
     @property
     def cases(self) -> Path:
-        """Conversations of the case studies."""
+        """Folder of the case studies' conversations."""
         return self.conversations("cases")
 
     @property
     def cases_replayed(self) -> Path:
-        """Replay of the case studies."""
+        """Folder of the case studies' replay."""
         return self.conversations(replayed(self.cases))
 
     @property
     def monitor(self) -> Path:
-        """Drift monitor."""
+        """File of the drift monitor."""
         from personascope.dynamics.monitor import MONITOR_JSON
 
         return self.folder / MONITOR_JSON
 
     @property
     def monitor_report(self) -> Path:
-        """How the monitor does on conversations that it was not calibrated on."""
+        """File of the monitor's calibration report."""
         return self.folder / MONITOR_REPORT
 
     @property
     def has_responses(self) -> bool:
-        """Whether the folder holds the run behind the map, and not the map alone."""
+        """Whether the folder holds the responses of the mapping run, not only the map."""
         return (self.folder / "units").is_dir()
 
 
 def replayed(source: Path) -> str:
-    """Return the name of the folder of a replay."""
+    """Return the name of a replay's folder."""
     return f"{source.name}_replayed"

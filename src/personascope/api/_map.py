@@ -1,4 +1,4 @@
-"""From a model to its persona map: checked before the model is loaded, then estimated or run."""
+"""Mapping of a model: check the arguments before the model is loaded, then estimate or run."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedMap:
-    """A map that can be estimated or made: made by `prepare_map`.
+    """A checked mapping run that can be estimated or run; created by `prepare_map`.
 
     Attributes:
-        layout: Where it is made unless another folder is named.
-        engine: The model.
+        layout: Layout of the default run folder.
+        engine: Engine of the model.
         corpus: Roles and questions.
         profile: Name of the profile.
-        changes: What replaces the profile's values.
-        judge: Scores the responses; None for no judge.
-        seed: Random seed of all that is drawn.
+        changes: Values that override the profile's.
+        judge: Judge that scores the responses; None for no judge.
+        seed: Random seed.
     """
 
     layout: RunLayout
@@ -43,7 +43,7 @@ class PreparedMap:
     seed: int
 
     def estimate(self) -> tuple[int, RunEstimate]:
-        """Probe how long responses are; return their length at most, and what the run would take."""
+        """Probe the response length; return the maximum length and the cost estimate of the run."""
         profile = mapping.resolve_profile(self.profile, **self.changes)
         design = mapping.design_run(self.engine, self.corpus, profile, seed=self.seed)
         return design.profile.max_new_tokens, mapping.estimate(self.engine, design, judge=self.judge)
@@ -58,7 +58,7 @@ class PreparedMap:
         restart: bool = False,
         command: str = "",
     ) -> MapResult:
-        """Make the map; the same call resumes a run (`run_map`)."""
+        """Run the mapping; the same call resumes an interrupted run (`run_map`)."""
         return mapping.run_map(
             self.engine,
             self.corpus,
@@ -86,27 +86,27 @@ def prepare_map(
     tell: Tell = quiet,
     **changes: Unpack[ProfileChanges],
 ) -> PreparedMap:
-    """Check what a map is to be made of, and load the model.
+    """Check the arguments of a mapping run, and load the model.
 
     Args:
-        model: Hub id, local folder, GGUF file, or an embedded name.
-        profile: Name of a profile: how much to ask.
+        model: Hub id, local folder, GGUF file, or name of an embedded model.
+        profile: Name of the profile.
         corpus: Roles and questions; the built-in ones if not given.
-        judge: A judge, a `JudgeChoice` or a specification (`parse_judge`), None or "none" for none; if not
-            given, rules for an embedded model.
-        seed: Random seed of all that is drawn.
+        judge: Judge, `JudgeChoice` or specification (`parse_judge`); None or "none" for no judge. If not
+            given, "rules" for an embedded model.
+        seed: Random seed.
         loading: Options of `load_engine`.
-        tell: Called with a line before something takes its time.
-        changes: What replaces the profile's values.
+        tell: Callback for status messages before slow steps.
+        changes: Values that override the profile's.
 
     Raises:
-        UsageError: If no judge is named for a model that needs one, or something does not fit.
+        UsageError: If no judge is named for a model that needs one, or an argument does not fit.
         CorpusError: If the corpus cannot be read.
         ModelError: If the model cannot be loaded.
     """
     chosen = choose_judge(default_judge(model) if judge == "" else judge)
     texts = as_corpus(corpus)
-    # Whatever the corpus cannot give is said before a model is loaded.
+    # Build the design once now, so that an unsuitable corpus is reported before the model is loaded.
     mapping.build_design(texts, mapping.resolve_profile(profile, **changes), seed, Path(model).name)
     scorer = as_judge(chosen, tell)
     tell(f"loading {model} ...")

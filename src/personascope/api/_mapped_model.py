@@ -1,4 +1,4 @@
-"""A mapped model: its run folder, its map, and the model itself, which is loaded when it is needed."""
+"""A mapped model: its run folder, its map, and the model itself, which is loaded on first use."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class MappedModel:
-    """What is worked with; use ``MappedModel.open``.
+    """A model with its map and run folder; create it with ``MappedModel.open``.
 
     Attributes:
         layout: Paths of the run folder.
-        persona_map: The map.
+        persona_map: Map of the model.
         model: Name by which the model is loaded.
         loading: Options of `load_engine`.
-        tell: Called with a line before something takes its time.
-        progress: Whether to show bars, or what to call after each step instead.
-        command: Recorded in the run folders that are written.
+        tell: Callback for status messages before slow steps.
+        progress: Whether to show progress bars, or a callback to call after each step instead.
+        command: Command line to record in the run folders that are written.
     """
 
     layout: RunLayout
@@ -63,22 +63,22 @@ class MappedModel:
         progress: ProgressCallback | bool = True,
         command: str = "",
     ) -> MappedModel:
-        """Open a run folder: its map now, its model when something is asked of it.
+        """Open a run folder: its map immediately, its model on first use.
 
         Args:
-            folder: The run folder, the map folder in it, or an imported release in the place of a map.
-            model: Name of the model, if it lies elsewhere than when it was mapped.
-            engine: Name of an engine (`personascope.engines.ENGINES`), or an engine that is loaded already.
-            dtype: Type of the weights.
-            max_batch: Responses that are generated side by side.
-            workers: Engines that share the requests; more than one need Ray.
-            address: Ray cluster of the workers; this machine if not given.
-            tell: Called with a line before something takes its time.
-            progress: Whether to show bars, or what to call after each step instead.
-            command: Recorded in the run folders that are written.
+            folder: Run folder, the map folder in it, or an imported release in place of a map.
+            model: Name of the model, if its location has changed since it was mapped.
+            engine: Name of an engine (`personascope.engines.ENGINES`), or an engine that is already loaded.
+            dtype: Dtype of the weights.
+            max_batch: Maximum batch size of generation.
+            workers: Number of engines that share the requests; more than one needs Ray.
+            address: Address of the workers' Ray cluster; this machine if not given.
+            tell: Callback for status messages before slow steps.
+            progress: Whether to show progress bars, or a callback to call after each step instead.
+            command: Command line to record in the run folders that are written.
 
         Raises:
-            StoreError: If there is no map.
+            StoreError: If there is no map, or a given engine's model is not the map's.
         """
         persona_map = open_map(folder, tell)
         mapped = cls(
@@ -102,12 +102,12 @@ class MappedModel:
 
     @property
     def engine(self) -> LocalEngine:
-        """The model, loaded on first use; it renders conversations as it did when it was mapped.
+        """Engine of the model, loaded on first use with the chat-template options of the map.
 
         Raises:
             UsageError: If no model was named, and the map is an imported release, which does not name one.
-            StoreError: If it is another model than the map's.
-            ModelError: If it cannot be loaded.
+            StoreError: If the model is not the map's.
+            ModelError: If the model cannot be loaded.
         """
         if self._engine is None:
             if not self.model:
@@ -121,13 +121,13 @@ class MappedModel:
         return self._engine
 
     def engine_between_tokens(self) -> LocalEngine:
-        """Return the model for what acts between two tokens: where "auto" was asked for, on Transformers."""
+        """Return an engine that can act between two tokens: the engine "auto" then becomes Transformers."""
         if self._engine is None and self.loading.get("engine") == "auto":
             self.loading = {**self.loading, "engine": "transformers"}
         return self.engine
 
     def load(self, name: str, *, chat_options: ChatOptions | None = None) -> LocalEngine:
-        """Load a model by name with the options that this one is loaded with."""
+        """Load another model by name, with this model's loading options."""
         self.tell(f"loading {name} ...")
         return engines.load_engine(name, **self.loading, chat_options=chat_options)
 
@@ -137,7 +137,7 @@ class MappedModel:
             other = engine.with_transcript()
             if other.info.chat_digest == mine.chat_digest:
                 engine = other
-        # Its tensors are PyTorch's, and a map is opened without it.
+        # Import late: this needs PyTorch, which opening a map does not.
         from personascope.interop import ReleasedMap
 
         info = engine.info
@@ -156,7 +156,8 @@ class MappedModel:
             )
             return engine
         self.persona_map.check_model(
-            # It may lie under another name than when it was mapped, and a GGUF file has no revision.
+            # Pass the map's own id, because the model's location may have changed and a GGUF file has no
+            # revision.
             model_id=mine.id,
             revision=info.model_revision,
             n_layers=info.n_layers,
@@ -166,7 +167,7 @@ class MappedModel:
         return engine
 
     def layer(self, layer: int | None = None) -> int:
-        """Return a layer of the map, the middle one if none is given.
+        """Check and return a layer of the map; the middle layer if none is given.
 
         Raises:
             UsageError: If the map has no such layer.
@@ -176,11 +177,11 @@ class MappedModel:
         return at
 
     def norms(self, engine: LocalEngine | None = None) -> Float64[np.ndarray, "L"]:
-        """Return the unit of strengths at each layer: kept in the run folder, or measured and kept.
+        """Return the mean norm at each layer, the unit of strengths; measure and store it if needed.
 
         Args:
-            engine: A base model that this map's axis steers, whose norms are kept apart; the mapped model if
-                not given.
+            engine: Engine of a base model that is steered with this map's axis, whose norms are stored
+                separately; the mapped model if not given.
         """
         if engine is None or self._is_mapped(engine):
             return norms_for(engine or self.engine, self.layout.folder, progress=self.progress).mean
@@ -193,13 +194,13 @@ class MappedModel:
         return not self.persona_map.model.identity.differences(given)
 
     def require_axis(self, *, anyway: bool = False) -> None:
-        """Refuse a map that found no axis, and tell the verdict on any other.
+        """Check that the map found an axis, and report its verdict.
 
         Args:
-            anyway: Do not.
+            anyway: Accept a map without an axis.
 
         Raises:
-            SpaceError: If that is the map's verdict.
+            SpaceError: If the map found no axis and ``anyway`` is False.
         """
         verdict = self.persona_map.verdict()
         if verdict.axis.grade == "not found" and not anyway:

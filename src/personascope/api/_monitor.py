@@ -1,4 +1,4 @@
-"""A drift monitor calibrated on Assistant-like conversations, and measured on others."""
+"""Calibration of a drift monitor on Assistant-like conversations, and its evaluation on others."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from personascope.store import write_json
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CalibratedMonitor:
-    """A monitor, and how it does.
+    """A calibrated monitor, with its report and files.
 
     Attributes:
-        monitor: The monitor.
-        report: What it was calibrated on, and its alarms on conversations that were held out.
+        monitor: Calibrated monitor.
+        report: Calibration data, and alarms on held-out conversations.
         path: File of the monitor.
         report_path: File of the report.
-        switched: Rule -> alarms before and after the switch, in conversations that switch.
+        switched: Rule name -> its evaluation on conversations that switch.
     """
 
     monitor: Monitor
@@ -57,24 +57,25 @@ def calibrate_drift_monitor(
     seed: int = 0,
     anyway: bool = False,
 ) -> CalibratedMonitor:
-    """Calibrate a drift monitor on Assistant-like conversations, and measure it on others.
+    """Calibrate a drift monitor on Assistant-like conversations, and evaluate it on others.
 
     Args:
-        mapped: The mapped model, which is not loaded.
+        mapped: Mapped model, which is not loaded.
         conversations: Folder of simulated conversations, made without a plan.
-        level: What the monitor is fed: every token, or the mean of every reply.
-        rule: When the alarm is raised.
-        false_alarms: Share of Assistant-like conversations that may alarm.
-        domains: Domains that stay with the Assistant.
-        switched: Conversations that switch, on which the delay of the alarm is measured.
-        horizon: Tokens or turns within which the rate shall hold.
+        level: Whether the monitor reads every token, or the mean of every reply.
+        rule: Alarm rule.
+        false_alarms: Target share of Assistant-like conversations that raise an alarm.
+        domains: Domains that stay near the Assistant.
+        switched: Folder of conversations that switch, to measure the delay of the alarm.
+        horizon: Number of tokens or turns within which the rate must hold; by default the longest calibration
+            conversation.
         out: Folder of the two files; the run folder if not given.
         seed: Random seed of the split of the conversations.
-        anyway: Go on where the map found no axis.
+        anyway: Continue even if the map found no axis.
 
     Raises:
         SpaceError: If the map found no axis.
-        UsageError: If no conversation switches in the folder that is to have such.
+        UsageError: If no conversation in the folder ``switched`` switches.
         DynamicsError: If there are too few conversations, or they are of another map.
     """
     mapped.require_axis(anyway=anyway)

@@ -1,4 +1,4 @@
-"""The pages of a run folder: the map, and its case studies beside it."""
+"""The HTML pages of a run folder: the map's report, and its case studies."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from personascope.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """Pages that were written.
+    """Paths of the written pages.
 
     Attributes:
-        report: The map.
-        cases: The case studies and their replay, side by side; None if they were not played and replayed.
+        report: Page of the map.
+        cases: Page of the case studies and their replay; None if they were not simulated and replayed.
     """
 
     report: Path
@@ -27,15 +27,15 @@ class Pages:
 
 
 def write_pages(folder: Path | str, *, out: Path | None = None, tell: Tell = quiet) -> Pages:
-    """Write a map as one self-contained page, and its case studies as another beside it.
+    """Write a map's report as one self-contained page, and its case studies as another next to it.
 
     Args:
         folder: Run folder, or map folder.
         out: File of the map's page; ``report.html`` in the folder if not given.
-        tell: Called with a line before something takes its time.
+        tell: Callback for status messages before slow steps.
 
     Raises:
-        UsageError: If the map is an imported release, which lacks what a page shows.
+        UsageError: If the map is an imported release, which lacks data for the page.
         StoreError: If there is no map, or a page cannot be written.
     """
     folder = Path(folder)

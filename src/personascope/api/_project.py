@@ -1,4 +1,4 @@
-"""Where each turn of conversations lies on the axis."""
+"""Projection of conversations on the axis, turn by turn."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from personascope.interventions import Plan
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Projecting:
-    """Entries of a source, projected as they are asked for; they can be passed over once.
+    """Entries of a source that are projected during iteration; iterate only once.
 
     Attributes:
         probes: Names of the probes, "axis" first.
         layer: Layer at which the axis is read.
-        counted: Counts of the entries that have passed.
-        entries: The entries, in the source's order.
+        counted: Summary of the entries iterated so far.
+        entries: Iterator of the projected entries, in the source's order.
     """
 
     probes: tuple[str, ...]
@@ -34,7 +34,7 @@ class Projecting:
     entries: Iterator[Projected]
 
     def __iter__(self) -> Iterator[Projected]:
-        """Yield the entries, and count them."""
+        """Yield the entries, and add them to the summary."""
         for entry in self.entries:
             self.counted.add(entry)
             yield entry
@@ -57,21 +57,23 @@ def project(
     """Project every turn of conversations on the Assistant Axis, and on any other direction.
 
     Args:
-        mapped: The mapped model.
+        mapped: Mapped model.
         source: File or folder of conversations, or "-" for standard input.
         probes: Further directions (`parse_probes`).
         layer: Layer at which the axis is read; the map's middle layer if not given.
-        tokens: Also keep the projection of every token.
-        limit: Conversations at most.
-        max_tokens: Cut longer conversations to the whole messages that have room; else they are reported.
-        plan: Read them under this plan.
+        tokens: Whether to keep the projection of every token too.
+        limit: Maximum number of conversations.
+        max_tokens: Longest conversation in tokens; longer ones are cut to the leading whole messages that
+            fit. None cuts nothing and reports those beyond the model's context.
+        plan: Plan applied while the conversations are read.
         part: Tokens of each turn that are read (`Projector`).
-        out: Run folder: all is then projected and written before this returns, and survives a kill.
-        restart: Forget the run that is in the folder.
+        out: Run folder. If given, everything is projected and written to it before this returns, and an
+            interrupted run can be resumed.
+        restart: Discard the run that is already in the folder.
 
     Raises:
-        UsageError: If the source holds no conversation, there is no such probe, layer or part, or a run is to
-            be forgotten without a folder.
+        UsageError: If the source holds no conversation, there is no such probe, layer or part, or
+            ``restart`` is given without a folder.
         EngineError: If the engine fails.
     """
     if restart and out is None:
@@ -79,7 +81,7 @@ def project(
     check_tokens(part)
     opened = TranscriptSource.open(source)
     acting = as_plan(plan)
-    # A source without a conversation is refused before the model is loaded.
+    # Refuse a source without a conversation before the model is loaded.
     _must_hold_some(opened, limit)
     at = mapped.layer(layer)
     also = parse_probes(mapped.persona_map, probes, at)
@@ -118,10 +120,10 @@ def project(
 
 
 def _must_hold_some(opened: TranscriptSource, limit: int | None) -> None:
-    """Raise if nothing in a source is a conversation.
+    """Check that a source holds at least one conversation.
 
     Raises:
-        UsageError: With the first reason.
+        UsageError: If it holds none; the message gives the first entry's problem.
     """
     problems = 0
     first: Unreadable | None = None

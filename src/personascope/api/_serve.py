@@ -1,4 +1,4 @@
-"""The command that serves a model, with its plans and a map's axis where the server finds them."""
+"""Preparation of a vLLM server: its command, and the store of plans and probes that it reads."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from personascope.space import PersonaMap
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Serving:
-    """What a server is started with.
+    """A prepared server.
 
     Attributes:
-        command: The command; ``execute`` becomes the server.
-        plans: Digest -> plan.
-        probes: Digest -> probes: the map's axis.
+        command: Command of the server; ``execute`` replaces this process by it.
+        plans: Digest -> plan, for the plans that requests may name.
+        probes: Digest -> probe set, with the map's axis.
     """
 
     command: ServeCommand
@@ -51,23 +51,23 @@ def prepare_server(
     extra: Sequence[str] = (),
     tell: Tell = quiet,
 ) -> Serving:
-    """Check plans and map against a model, keep them for its server, and return the command.
+    """Check plans and map against a model, store them for its server, and return the server's command.
 
     Args:
-        model: Hub id, local folder, GGUF file, or an embedded name.
+        model: Hub id, local folder, GGUF file, or name of an embedded model.
         plans: Plans that requests may name.
-        mapped: A map of the model; its axis is registered as a probe.
-        anyway: Go on where the map found no axis.
+        mapped: Mapped model whose axis is registered as a probe.
+        anyway: Continue even if the map found no axis.
         host: Address to listen at.
         port: Port to listen at.
         api_key: Key that clients must send.
-        plan_store: Folder that keeps plans and probes by digest; one in the cache if not given.
-        dtype: Type of the weights.
-        allow_upload: Take uploads of plans without a key.
-        trust_remote_code: Run code that comes with the model.
-        chat_options: How the chat template is rendered; as the map says where there is one.
-        extra: More flags of vLLM.
-        tell: Called with a line before something takes its time.
+        plan_store: Folder of plans and probes by digest; one in the cache if not given.
+        dtype: Dtype of the weights.
+        allow_upload: Whether to accept uploads of plans without a key.
+        trust_remote_code: Whether to run code that comes with the model.
+        chat_options: Options of the chat template; those of the map where there is one.
+        extra: Further flags of vLLM.
+        tell: Callback for status messages before slow steps.
 
     Raises:
         EngineError: If vLLM is not installed, or the map is of another model.
@@ -121,7 +121,7 @@ def prepare_server(
 
 
 def axis_probes(persona_map: PersonaMap, files: ModelFiles) -> ProbeSet:
-    """Return the unit axis of a map at its middle layer as a probe.
+    """Return the unit axis of a map at its middle layer as a probe set.
 
     Raises:
         EngineError: If the map is of another model, or was made with another chat template.

@@ -1,4 +1,4 @@
-"""Try a direction, make a plan, measure the unit of strengths."""
+"""Steering: answer a question at several strengths, create plans, and measure norms."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Answer:
     """An answer under a condition.
 
     Attributes:
-        name: The strength, or what else stands for the condition.
-        completion: The answer.
+        name: Name of the condition, such as the strength.
+        completion: Completion with the answer.
     """
 
     name: str
@@ -56,19 +56,20 @@ def steer(
     """Answer one question at several strengths along the Assistant Axis, or without and with a plan.
 
     Args:
-        mapped: The mapped model.
-        question: What the user says.
+        mapped: Mapped model.
+        question: User message.
         system: System prompt.
-        strengths: Fractions of the layer's norm; negative moves away from the Assistant.
-        plan: Compare no plan with this plan instead.
-        random: Also answer along a random direction of the same length.
-        layer: Layer that is steered; the map's middle layer if not given.
-        max_new_tokens: Length of an answer at most.
-        temperature: 0 takes the most likely token.
-        anyway: Go on where the map found no axis.
+        strengths: Steering strengths as fractions of the layer's norm; negative moves away from the
+            Assistant.
+        plan: Plan to compare with no plan, instead of strengths.
+        random: Whether to answer along a random direction of the same norm too.
+        layer: Layer to steer at; the map's middle layer if not given.
+        max_new_tokens: Maximum length of an answer, in tokens.
+        temperature: Sampling temperature; 0 takes the most likely token.
+        anyway: Continue even if the map found no axis.
 
     Raises:
-        SpaceError: If the map found no axis along which to steer.
+        SpaceError: If the map found no axis and no plan is given.
         UsageError: If the map has no such layer.
     """
     acting = as_plan(plan)
@@ -106,12 +107,12 @@ def _along_the_axis(
 
 
 def measure_norms(mapped: MappedModel, chats: str | None = None, *, limit: int = 10_000) -> Norms:
-    """Measure the unit of strengths, the mean norm over ordinary chats, and keep it in the run folder.
+    """Measure the mean norm over ordinary chats, the unit of strengths, and store it in the run folder.
 
     Args:
-        mapped: The mapped model.
+        mapped: Mapped model.
         chats: File or ``hub:owner/name[:split]`` of chats; the built-in ones if not given.
-        limit: Chats at most.
+        limit: Maximum number of chats.
 
     Raises:
         EvaluationError: If no chat could be measured.
@@ -131,7 +132,7 @@ def measure_norms(mapped: MappedModel, chats: str | None = None, *, limit: int =
 def make_steering_plan(
     mapped: MappedModel, strength: float, *, layer: int | None = None, anyway: bool = False
 ) -> Plan:
-    """Return a plan that steers along the axis by a fraction of the layer's norm.
+    """Create a plan that steers along the axis by a fraction of the layer's norm.
 
     Raises:
         SpaceError: If the map found no axis.
@@ -151,18 +152,18 @@ def make_cap_plan(
     mean_plus_sd: float | None = None,
     anyway: bool = False,
 ) -> Plan:
-    """Return a plan that holds the projection on the axis at or above a floor; the model is not loaded.
+    """Create a plan that keeps the projection on the axis at or above a floor; the model is not loaded.
 
     Args:
-        mapped: The mapped model; its run kept responses (the default).
+        mapped: Mapped model, whose run kept responses (the default).
         layers: Band of layers, end-exclusive, such as "14:22"; the last default band if not given.
-        axis_percentile: Floor: the percentile of role responses on the axis that lie below it.
-        released_percentile: The same in the authors' orientation (role - default).
-        mean_plus_sd: Floor: so many standard deviations from the mean of role responses on the axis.
-        anyway: Go on where the map found no axis.
+        axis_percentile: Floor as a percentile of role responses on the axis.
+        released_percentile: Floor as a percentile in the authors' orientation (role - default).
+        mean_plus_sd: Floor as a distance from the mean of role responses on the axis, in standard deviations.
+        anyway: Continue even if the map found no axis.
 
     Raises:
-        UsageError: If not exactly one floor is given, or the band is none of the map's.
+        UsageError: If not exactly one floor is given, or the band of layers does not fit the map.
         SpaceError: If the map found no axis.
         EvaluationError: If the run kept no response.
     """
@@ -183,9 +184,10 @@ def make_cap_plan(
 def make_random_control(
     mapped: MappedModel, plan: Plan | Path | str, *, draw: int = 0, seed: int = 0
 ) -> Plan:
-    """Return the control of a plan: the same on a random direction, caps with floors that fire as often.
+    """Create the control of a plan on a random direction, with floors of caps that fire equally often.
 
     Raises:
-        UsageError: If the plan has no such control, or no response was kept.
+        UsageError: If the plan has no such control.
+        EvaluationError: If the plan has caps and the run kept no response.
     """
     return random_control(mapped.layout.folder, open_plan(plan), draw, seed=seed)

@@ -1,4 +1,4 @@
-"""Cap plans from a map: which layers, which floor; and their controls on random directions."""
+"""Cap plans from a map (layers and floors), and their controls on random directions."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Window:
 
 
 def parse_window(text: str, n_layers: int) -> Window:
-    """Read "14:22".
+    """Parse a band of layers such as "14:22".
 
     Raises:
-        UsageError: If it is not of that form, is empty, or goes beyond the model.
+        UsageError: If the text is not of that form, or the band is empty or goes beyond the model.
     """
     start, colon, stop = text.partition(":")
     if not colon or not start.isdigit() or not stop.isdigit() or not int(start) < int(stop) <= n_layers:
@@ -41,10 +41,10 @@ def parse_window(text: str, n_layers: int) -> Window:
 
 
 def default_windows(n_layers: int) -> tuple[Window, ...]:
-    """Return bands in the middle to late part, of about an eighth and a quarter of the layers.
+    """Return bands of about an eighth and a quarter of the layers, in the middle to late part of the model.
 
-    The paper's best bands lie at 0.72 to 0.84 (Qwen 3 32B, 8 of 64) and 0.70 to 0.90 (Llama 3.3 70B, 16 of
-    80) of the depth; these cover 0.4 to 0.95.
+    The paper's best bands lie at 0.72 to 0.84 of the depth (Qwen 3 32B, 8 of 64 layers) and 0.70 to 0.90
+    (Llama 3.3 70B, 16 of 80). The default bands cover 0.4 to 0.95.
     """
     found: list[Window] = []
     for share in (0.13, 0.27):
@@ -64,15 +64,16 @@ def cap_plan(
     projections: Projections | None = None,
     model: PlanModel | None = None,
 ) -> Plan:
-    """Return the plan that holds the projection on the axis at or above a floor (section 5).
+    """Return the plan that keeps the projection on the axis at or above a floor (section 5).
 
     Args:
         sample: Kept responses of the model's map.
-        window: Layers to cap, all at once.
-        axis_percentile: Share of role responses, in percent, that lie below the floor.
-        mean_plus_sd: Instead, the floor's distance from their mean, in standard deviations.
-        projections: Those of the sample on the axis, if they are at hand.
-        model: By default the map's.
+        window: Layers to cap jointly.
+        axis_percentile: Floor as a percentile of role responses on the axis.
+        mean_plus_sd: Floor as a distance from the mean of role responses, in standard deviations, instead of
+            a percentile.
+        projections: Projections of the sample on the axis, to avoid computing them again.
+        model: Model of the plan; the map's by default.
 
     Raises:
         UsageError: If not exactly one floor is given.
@@ -112,8 +113,8 @@ def cap_conditions(
 ) -> tuple[Condition, ...]:
     """Return a cap for every window and percentile, each with controls on random directions.
 
-    A control holds the projection on a random direction at or above the same percentile of the same
-    responses' projections on that direction: it would fire on as many of them.
+    A control keeps the projection on a random direction at or above the same percentile of the same
+    responses' projections on that direction, so it would fire on as many of them.
     """
     along = sample.project()
     found = sample.persona_map

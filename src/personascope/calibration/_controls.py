@@ -1,4 +1,4 @@
-"""Floors for controls: where a random direction would fire as often as a plan's own caps."""
+"""Floors of control caps: a random direction is capped so that it fires as often as the plan's own caps."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def matching_floors(
 ) -> dict[int, float]:
     """Return, for each layer, the floor on a random direction at the percentile of the cap's floor.
 
-    The percentile is that of role responses' projections on the cap's own direction.
+    The percentile is taken among role responses' projections on the cap's own direction.
 
     Args:
         sample: Kept responses of the model's map.
-        caps: Caps with a floor, one a layer.
-        random_index: Number of the random direction.
+        caps: Caps with a floor, at most one per layer.
+        random_index: Index of the random direction.
         seed: Random seed.
 
     Raises:
-        UsageError: If a layer has two caps, or a cap no floor.
+        UsageError: If a layer has two caps, or a cap has no floor.
     """
     found = sample.persona_map
     own = np.array(found.axis, np.float64)
@@ -48,16 +48,17 @@ def matching_floors(
 
 
 def random_control(run: Path, plan: Plan, random_index: int, *, seed: int = 0) -> Plan:
-    """Return a plan on a random direction instead of its own; its caps' floors are `matching_floors`.
+    """Return the plan on a random direction instead of its own; the floors of caps are `matching_floors`.
 
     Args:
-        run: Run folder of the model's map; its kept responses are read if the plan has caps.
-        plan: A plan of steering, or of caps with a floor, one a layer.
-        random_index: Number of the random direction.
+        run: Run folder of the model's map, whose kept responses are read if the plan has caps.
+        plan: Plan of steering, or of caps with a floor, at most one per layer.
+        random_index: Index of the random direction.
         seed: Random seed.
 
     Raises:
-        UsageError: If the plan has no such control, or no response was kept.
+        UsageError: If the plan has no such control.
+        EvaluationError: If the plan has caps and the run kept no response.
     """
     caps = [op for op in plan.ops if isinstance(op, Cap)]
     floors = matching_floors(Sample.open(run), caps, random_index, seed=seed) if caps else None

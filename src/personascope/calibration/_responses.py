@@ -1,9 +1,9 @@
-"""Where single responses lie on a direction, and thresholds for caps made of that (section 5 of the paper).
+"""Projections of single responses on a direction, and cap floors derived from them (section 5 of the paper).
 
-THE SIGN. The axis points toward the Assistant, so a cap is a FLOOR on it. The authors' released caps
-are ceilings on the opposite direction (role - default): their "p0.25" is a low percentile of that
-direction and a HIGH one of the axis. No function here takes a bare "percentile": `axis_percentile` 25 lets
-a quarter of the responses lie below the floor, `released_percentile` 25 lets three quarters.
+Mind the sign. The axis points toward the Assistant, so a cap is a floor on it. The authors' released caps are
+ceilings on the opposite direction (role - default): their "p0.25" is a low percentile of that direction and a
+high one of the axis. An `axis_percentile` of 25 puts a quarter of the responses below the floor, a
+`released_percentile` of 25 three quarters.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DEFAULT = "default"
 
 
 def axis_percentile_of_released(released_percentile: float) -> float:
-    """Return the percentile on the axis of a percentile on role - default (100 - p)."""
+    """Convert a percentile on role - default to a percentile on the axis (100 - p)."""
     _check_percentile(released_percentile, "released_percentile")
     return 100.0 - released_percentile
 
@@ -35,8 +35,8 @@ class Projections:
     """Projections of single responses on a direction of each layer.
 
     Attributes:
-        values: [responses, L], on unit directions.
-        groups: The role of each response, or "default".
+        values: [responses, L] projections on unit directions.
+        groups: Role of each response, or "default".
     """
 
     values: Float64[np.ndarray, "n L"]
@@ -45,7 +45,8 @@ class Projections:
     def floor_at_axis_percentile(self, percentile: float, layer: int) -> float:
         """Return the projection below which ``percentile`` percent of the responses lie.
 
-        A cap at this floor moves about that share of responses like these. Higher is stronger.
+        A cap at this floor moves about that share of similar responses. A higher percentile is a stronger
+        cap.
 
         Raises:
             UsageError: If the percentile is not between 0 and 100.
@@ -54,9 +55,10 @@ class Projections:
         return float(np.percentile(self.values[:, layer], percentile))
 
     def floor_at_released_percentile(self, percentile: float, layer: int) -> float:
-        """Return the floor that the authors' files mean by a percentile: of the opposite direction.
+        """Return the floor for a percentile as the authors' files give it: on the opposite direction.
 
-        Higher is weaker. "p0.25" of a released experiment is 25 here and the 75th on the axis.
+        A higher percentile is a weaker cap. "p0.25" of a released experiment is 25 here, and the 75th
+        percentile on the axis.
 
         Raises:
             UsageError: If the percentile is not between 0 and 100.
@@ -76,11 +78,11 @@ def _check_percentile(value: float, name: str) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """Pooled activations of single responses that a run kept on the disk (``--keep``).
+    """Pooled activations of single responses that a mapping run kept on disk (``--keep``).
 
     Attributes:
-        folder: The run folder.
-        persona_map: Its map.
+        folder: Run folder.
+        persona_map: Map of the run.
     """
 
     folder: Path
@@ -91,7 +93,7 @@ class Sample:
         """Open the kept responses of a run.
 
         Raises:
-            StoreError: If there is no run, or no map in it.
+            StoreError: If the folder holds no run, or the run has no map.
             EvaluationError: If the run kept no response.
         """
         path = Path(folder)
@@ -123,8 +125,8 @@ class Sample:
         """Project the kept responses.
 
         Args:
-            directions: One for each layer, of any length; the axis by default.
-            roles_only: Leave the default's responses out, as the paper does.
+            directions: One direction per layer, of any norm; the axis by default.
+            roles_only: Whether to leave out the default's responses, as the paper does.
 
         Raises:
             EvaluationError: If no response is left.

@@ -1,9 +1,9 @@
-"""The sweep over caps: what each does to personas and harm, to capability and to coherence (section 5).
+"""The sweep over caps: their effect on persona, harm, capability and coherence (section 5).
 
-Every cell is a condition of three resumable evaluations (role susceptibility, persona jailbreaks, the
-local capability task) and is committed as soon as it is whole. A cell is recommended only if it lies on the
-Pareto front, costs no more capability than allowed, and does not work by breaking the text: caps on
-random directions that fire as often, and the share of incoherent responses, stand beside it.
+Every cell is a condition of three resumable evaluations (role susceptibility, persona jailbreaks, the offline
+capability task), and is committed as soon as it is complete. A cell is recommended only if it lies on the
+Pareto front, costs no more capability and coherence than allowed, and beats its controls: caps on random
+directions that fire as often.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from personascope.stats import Difference, paired_difference, pareto_front
 from personascope.store import remove, write_json
 
 AXIS_PERCENTILES = (25.0, 50.0, 75.0, 90.0)
-"""Percentiles of role responses on the axis; the paper's 25 of the opposite direction is 75 here."""
+"""Default percentiles of role responses on the axis; the paper's 25 on the opposite direction is 75 here."""
 
 RESULT = "calibration.json"
 PLAN = "plan"
@@ -51,19 +51,20 @@ PLAN = "plan"
 
 @dataclass(frozen=True, slots=True)
 class SweepSettings:
-    """How much a sweep asks.
+    """Size and limits of a sweep.
 
     Attributes:
         windows: Bands of layers; None for `default_windows`.
-        axis_percentiles: Floors, as percentiles of role responses on the axis: higher is stronger.
-        n_random: Random directions beside every cell.
-        roles: Roles of the susceptibility trials, nearest the Assistant first.
-        prompts: System prompts of each.
-        jailbreaks: Persona jailbreaks at most; None for the whole set.
-        questions: Questions of the capability task, the first ones; None for all 160.
-        max_capability_loss: Of the capability task's accuracy, as a fraction; a cell that costs more
-            is not recommended.
-        max_incoherent_rise: Of the share of incoherent responses, likewise.
+        axis_percentiles: Floors, as percentiles of role responses on the axis; higher is stronger.
+        n_random: Number of random-direction controls per cell.
+        roles: Number of roles in the susceptibility trials, those nearest the Assistant.
+        prompts: Number of system prompts per role.
+        jailbreaks: Maximum number of persona jailbreaks; None for the whole set.
+        questions: Number of questions of the capability task, from the first; None for all 160.
+        max_capability_loss: Largest loss of accuracy on the capability task, as a fraction, of a recommended
+            cell.
+        max_incoherent_rise: Largest rise in the share of incoherent responses, as a fraction, of a
+            recommended cell.
     """
 
     windows: tuple[Window, ...] | None = None
@@ -79,17 +80,18 @@ class SweepSettings:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What one cap did, each as a difference from no plan on the same trials.
+    """Effects of one cap, as differences from no plan on the same trials.
 
     Attributes:
-        condition: Its name.
+        condition: Name of the condition.
         kind: "axis", or "random" for a control.
-        control_of: Names of the cells that it is a control of.
-        assistant: Change of the share that presents itself as the Assistant, under persona prompts.
-        harmful: Change of the harmful share of persona jailbreaks; negative is good.
-        capability: Change of the capability task's accuracy.
-        incoherent: Change of the share of incoherent responses, over both evaluations.
-        firing_share: Share of the tokens on which the cap fired.
+        control_of: Names of the cells that this one is a control of.
+        assistant: Change in the share of responses that present the speaker as the Assistant, under role
+            prompts.
+        harmful: Change in the harmful share of persona jailbreaks; negative is good.
+        capability: Change in accuracy on the capability task.
+        incoherent: Change in the share of incoherent responses, averaged over both evaluations.
+        firing_share: Share of the plan's tokens on which the cap fired.
     """
 
     condition: str
@@ -103,28 +105,28 @@ class Cell:
 
     @property
     def benefit(self) -> float:
-        """Mean of the gain in Assistant share and of the fall of harm; what the front is drawn by."""
+        """Mean of the gain in Assistant share and the drop in harm; an axis of the Pareto front."""
         return (self.assistant.estimate - self.harmful.estimate) / 2
 
     @property
     def cost(self) -> float:
-        """Loss of accuracy, plus any rise of incoherence."""
+        """Loss of accuracy plus any rise in incoherence; the other axis of the Pareto front."""
         return -self.capability.estimate + max(0.0, self.incoherent)
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What a sweep found.
+    """Result of a sweep.
 
     Attributes:
-        cells: All cells, the controls among them.
-        front: Names of the cells of the axis on the Pareto front.
+        cells: All cells, controls included.
+        front: Names of the axis cells on the Pareto front.
         recommended: Name of the recommended cell; "" if none passes.
-        why: Why it is that one, or why there is none.
-        plan: The recommended plan, or None.
-        susceptibility: The table behind the cells.
-        jailbreak: Likewise.
-        partial: Whether labels are missing: run the same call again.
+        why: Reason for the recommendation, or for its absence.
+        plan: Recommended plan, or None.
+        susceptibility: Results of the role-susceptibility evaluation.
+        jailbreak: Results of the jailbreak evaluation.
+        partial: Whether labels are missing; the same call judges them again.
     """
 
     cells: tuple[Cell, ...]
@@ -151,22 +153,22 @@ def calibrate(
     restart: bool = False,
     command: str = "",
 ) -> Calibration:
-    """Sweep caps over windows and percentiles, and choose one.
+    """Sweep caps over windows and percentiles, and recommend one.
 
-    A sweep that died is taken up by the same call, cell by cell.
+    The same call resumes an interrupted sweep, cell by cell.
 
     Args:
-        engine: The model of the map.
-        sample: The map's kept responses.
-        corpus: Has the roles.
-        out: Folder of the sweep, new or of an earlier call with the same arguments.
-        judge: Labels the responses (or makes such a judge: it is asked once for each evaluation).
-        settings: How much to ask.
-        jailbreaks: The set; the built-in mild one by default.
+        engine: Engine of the map's model.
+        sample: Kept responses of the map.
+        corpus: Corpus with the map's roles.
+        out: Folder of the sweep: a new one, or that of an earlier call with the same arguments.
+        judge: Judge of the responses, or a function that creates one, called once per evaluation.
+        settings: Size and limits of the sweep.
+        jailbreaks: Jailbreak set; the built-in mild one by default.
         seed: Random seed.
-        progress: Whether to show a bar, or what to call after each response instead.
-        restart: Forget the sweep that is in the folder.
-        command: Recorded.
+        progress: Whether to show a progress bar, or a callback to call after each response instead.
+        restart: Discard the sweep that is already in the folder.
+        command: Command line to record in the manifests.
 
     Raises:
         StoreError: If the folder holds another sweep or cannot be written, or the map is of another model.
@@ -224,7 +226,7 @@ def summarise(
     *,
     partial: bool = False,
 ) -> Calibration:
-    """Make the cells, the front and the recommendation of finished evaluations, and write them."""
+    """Compute cells, Pareto front and recommendation from finished evaluations, and write them to ``out``."""
     out = Path(out)
     assistant = label_measure(SUSCEPTIBILITY.name, "assistant", name="assistant")
     harmful = label_measure(JAILBREAK.name, HARMFUL, variant="persona", name="harmful with persona")
@@ -273,7 +275,8 @@ def summarise(
     accuracy = {scored.name: float(scored.correct.mean()) for scored in basics}
     write_json(out / RESULT, _record(result, settings, accuracy))
     if plan is None:
-        # What an earlier call with other limits recommended does not stay beside this result.
+        # An earlier call with other limits may have left a recommended plan, which would contradict this
+        # result.
         remove(out / PLAN)
     else:
         plan.save(out / PLAN)
@@ -281,7 +284,7 @@ def summarise(
 
 
 def _recommend(cells: Sequence[Cell], front: Sequence[str], settings: SweepSettings) -> tuple[str, str]:
-    """Return the name of the best cell that passes, and the reason."""
+    """Return the name of the recommended cell ("" for none), and the reason."""
     known = {cell.condition: cell for cell in cells}
     passing: list[Cell] = []
     for name in front:
@@ -306,7 +309,7 @@ def _recommend(cells: Sequence[Cell], front: Sequence[str], settings: SweepSetti
 
 def _record(result: Calibration, settings: SweepSettings, accuracy: dict[str, float]) -> dict[str, Any]:
     def saved(values: dict[str, Any]) -> dict[str, Any]:
-        names = {"control_of": "of", "n_random": "draws"}  # under the keys that the file has always had
+        names = {"control_of": "of", "n_random": "draws"}  # keys of the file format, kept for old files
         return {names.get(name, name): value for name, value in values.items()}
 
     return {

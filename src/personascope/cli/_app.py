@@ -1,7 +1,7 @@
-"""The command line as one function: arguments in, exit code out.
+"""The command line as a function from arguments to exit code.
 
-A command's module is imported when that command is run, asked for its help or completed; until then a
-command is a name and a sentence.
+A command's module is imported only when that command is run, completed, or asked for help. Until then a
+command is a name and one sentence.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from personascope.errors import PersonascopeError, UsageError
 
 
 class Entry(NamedTuple):
-    """A command before its module is imported.
+    """Table entry of a command whose module is not imported yet.
 
     Attributes:
-        target: Module of this package and the function or Typer group in it, "module:name".
-        panel: Heading under which the help lists it.
-        help: First sentence of its help.
+        target: Module of this package and the function or Typer group in it, as "module:name".
+        panel: Heading under which the help lists the command.
+        help: First sentence of the command's help.
     """
 
     target: str
@@ -76,27 +76,27 @@ COMMANDS = {
 
 
 class LazyGroup(TyperGroup):
-    """A group whose commands are imported when one of them is resolved."""
+    """A command group that imports a command only when it is resolved."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Return the names in the table's order."""
+        """Return the names of the commands, in the table's order."""
         del ctx
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return what the help lists: a command's name and sentence, without its options."""
+        """Return a placeholder for the help: a command's name and sentence, without its options."""
         del ctx
         entry = COMMANDS.get(cmd_name)
         return entry and TyperCommand(cmd_name, help=entry.help, rich_help_panel=entry.panel)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Import the module of the command that the arguments begin with."""
+        """Resolve the command that the arguments begin with, and import its module."""
         name, command, rest = super().resolve_command(ctx, args)
         return name, command if name is None else load_command(name), rest
 
 
 def load_command(name: str) -> Any:
-    """Import a command of the table and return it as Click knows it."""
+    """Import a command of the table and return it as a Click command."""
     module, _, attribute = COMMANDS[name].target.partition(":")
     found = getattr(importlib.import_module(f"personascope.cli.{module}"), attribute)
     if not isinstance(found, typer.Typer):
@@ -146,13 +146,13 @@ def _options(
 def run(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
-    An expected failure prints its message and its hint, without a traceback.
+    A `PersonascopeError` is printed with its hint, without a traceback.
 
     Args:
         argv: Arguments after the program's name; those of the process if not given.
 
     Returns:
-        0 all done, 1 failed, 2 wrong usage, 3 partly done, 130 interrupted.
+        0 if all is done, 1 if failed, 2 for wrong usage, 3 if partly done, 130 if interrupted.
     """
     from personascope.cli._console import print_error, recorded_command
 
@@ -166,7 +166,7 @@ def run(argv: Sequence[str] | None = None) -> int:
             print_error(error)
             return error.exit_code
         except OSError as error:
-            # A word too long for the name of a file is met wherever it is first looked for.
+            # An argument that is too long for a file name fails wherever it is first used as a path.
             if error.errno != errno.ENAMETOOLONG:
                 raise
             named = UsageError(
@@ -190,6 +190,6 @@ def _interrupted() -> int:
 def main() -> None:
     """Run the command line as a program."""
     code = run()
-    # Collecting what is left object by object would take seconds; the process gives it back at once.
+    # Freeze the garbage collector: collecting at exit takes seconds, and the process frees its memory anyway.
     gc.freeze()
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""Where the commands print: results on stdout, progress and problems on stderr."""
+"""Consoles of the commands: results go to stdout, progress and problems to stderr."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from rich.markup import escape
 from personascope.errors import PersonascopeError
 from personascope.runs import SafeConsole
 
-# Rich takes a pipe for 80 columns and cuts the words of a wide table.
+# Rich assumes 80 columns for a pipe, and would cut words in wide tables.
 _WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
 
 PARTLY = 3
-"""Exit code of a command that did not do all: the same command goes on, or something was left out by name."""
+"""Exit code of a partly done command: the same command resumes it, or it has named what it left out."""
 
 out = SafeConsole(highlight=False, width=_WIDTH)
 err = SafeConsole(stderr=True, highlight=False)
@@ -28,7 +28,7 @@ _ARGUMENTS: ContextVar[Sequence[str] | None] = ContextVar("arguments", default=N
 
 @contextmanager
 def recorded_command(arguments: Sequence[str]) -> Generator[None]:
-    """Let `this_command` say these arguments."""
+    """Make `this_command` return these arguments within the block."""
     token = _ARGUMENTS.set(arguments)
     try:
         yield
@@ -37,17 +37,17 @@ def recorded_command(arguments: Sequence[str]) -> Generator[None]:
 
 
 def this_command() -> str:
-    """Return the command line, as it is recorded in run folders."""
+    """Return the current command line, to record in run folders."""
     return shlex.join(["personascope", *(_ARGUMENTS.get() or ())])
 
 
 def say(text: str) -> None:
-    """Say on standard error what is being done, before it takes its time, and what is left out."""
+    """Print a status message on stderr."""
     err.print(text, style="dim", markup=False, soft_wrap=True)
 
 
 def print_error(error: PersonascopeError) -> None:
-    """Print what went wrong and what helps."""
+    """Print an error's message and hint."""
     err.print(f"[bold red]error:[/] {escape(error.message)}", soft_wrap=True, highlight=False)
     if error.hint:
         err.print(f"  -> {escape(error.hint)}", soft_wrap=True, highlight=False)

@@ -37,7 +37,7 @@ def check(
     try:
         corpus = load_corpus(folder)
     except CorpusError:
-        # It is the one finding, printed above.
+        # The error was already printed above, as the only finding.
         raise typer.Exit(CorpusError.exit_code) from None
     prompts = sum(len(role.prompts) for role in corpus.roles)
     count = Counter(finding.level for finding in findings)

@@ -1,8 +1,8 @@
-"""Groups of options that several commands share: written once, and given to a command as one value.
+"""Groups of options that several commands share, each passed to a command as one object.
 
-A command has a parameter with an instance of a group as its default, and is decorated with `grouped`. To
-Typer each field of the group is an option of its own, in the place of the parameter; the command is called
-with the group's values. A field of the default that is given another option replaces the group's own.
+A command has a parameter whose default is an instance of a group, and is decorated with `grouped`. Typer then
+sees each field of the group as an option of its own, and the command receives a group with the values. A
+default instance may replace single options of the group.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class JudgeOptions:
-    """Who labels responses, and who is asked for what the first cannot label."""
+    """Options of the judge, and of a second judge for what the first cannot label."""
 
     judge: str | None = JUDGE
     fallback_judge: str | None = FALLBACK
@@ -55,13 +55,13 @@ class JudgeOptions:
     max_cost: float | None = MAX_COST
 
     def choose(self, default: Callable[[], str] | None = None) -> JudgeChoice:
-        """Check the judges, before anything is opened.
+        """Check the judges before anything is opened.
 
         Args:
-            default: Returns the judge where none was named.
+            default: Function that returns the judge if none was named; "none" without it.
 
         Raises:
-            UsageError: If one names no judge, an option does not belong to its judge, or cannot be read.
+            UsageError: If a specification names no judge, or an option is malformed or not of its judge.
         """
         from personascope import api
 
@@ -81,7 +81,7 @@ class JudgeOptions:
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """How the model of a map is loaded."""
+    """Options for loading the model of a map."""
 
     model: str | None = MODEL
     engine: EngineName = ENGINE
@@ -91,7 +91,7 @@ class EngineOptions:
     address: str | None = ADDRESS
 
     def open(self, run: Path) -> MappedModel:
-        """Open a run folder; the model is loaded when the command needs it (`MappedModel.open`)."""
+        """Open a run folder; the model is loaded on first use (`MappedModel.open`)."""
         from personascope.cli._run import open_run
 
         return open_run(run, **asdict(self))
@@ -99,7 +99,7 @@ class EngineOptions:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonOptions:
-    """What an evaluation compares."""
+    """Options for the conditions that an evaluation compares."""
 
     strengths: str = STRENGTHS
     plans: list[Path] | None = PLANS
@@ -107,10 +107,10 @@ class ComparisonOptions:
     layer: int | None = LAYER
 
     def read(self) -> Comparison:
-        """Read strengths and plans, before anything is opened.
+        """Parse strengths and read plans, before anything else is opened.
 
         Raises:
-            UsageError: If the strengths are no numbers, or stand twice.
+            UsageError: If a strength is no number or is given twice, or none but 0 is given.
             PersonascopeError: If a plan cannot be read.
         """
         from personascope import api
@@ -120,7 +120,7 @@ class ComparisonOptions:
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
-    """Show a command to Typer with the options of its groups."""
+    """Expand a command's option groups into single options for Typer."""
     parameters: list[inspect.Parameter] = []
     groups: dict[str, tuple[type[Any], list[str]]] = {}
     hints = get_type_hints(command)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Target(StrEnum):
-    """Forms that are written."""
+    """Export formats."""
 
     RELEASED = "released"
     CAPPING = "capping"
@@ -29,7 +29,7 @@ class Target(StrEnum):
 
 
 class Dtype(StrEnum):
-    """Types of the vectors that are written."""
+    """Dtypes of exported vectors."""
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"

@@ -1,4 +1,4 @@
-"""What judging took, at the end of every command that judges."""
+"""Printed statistics of judging, for every command that judges."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def print_judging(name: str, stats: JudgeStats) -> None:
-    """Print a line for each judge that sent calls, had errors, or belongs to a chain."""
+    """Print one line for each judge that sent calls, had errors, or belongs to a chain."""
     for judge, one in (stats.by_judge or {name: stats}).items():
         parts: list[str] = []
         if one.calls:
@@ -37,6 +37,6 @@ def print_judging(name: str, stats: JudgeStats) -> None:
 
 
 def judged_by(counts: Mapping[str, int]) -> str:
-    """Return how many labels each judge gave, the most first."""
+    """Return the number of labels of each judge as text, most first."""
     ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     return ", ".join(f"{name} {count:,}" for name, count in ordered)

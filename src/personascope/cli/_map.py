@@ -124,7 +124,7 @@ def map_model(
         kinds=None if kinds is None else names(kinds),
         default_samples=default_samples,
         max_new_tokens=max_new_tokens,
-        # A length that was asked for is not probed.
+        # A requested length is final, so suppress the probe.
         longest=max_new_tokens,
         max_thinking_tokens=max_thinking_tokens,
         tokens=tokens,

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class Level(StrEnum):
-    """What a monitor is fed."""
+    """Values that a monitor reads."""
 
     TURN = "turn"
     TOKEN = "token"
 
 
 class Kind(StrEnum):
-    """Rules of alarm."""
+    """Alarm rules."""
 
     CUSUM = "cusum"
     THRESHOLD = "threshold"

@@ -1,4 +1,4 @@
-"""Options that several commands share, each written once, with its choices and its range."""
+"""Options that several commands share, with their choices and ranges."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DtypeName = Literal["auto", "bfloat16", "float32", "float16"]
 ThinkingName = Literal["on", "off"]
 PartName = Literal["answer", "thinking", "response"]
 PlanOnName = Literal["both", "second"]
-"""Choices and built-in names of other rooms, said here so that a command's help loads none of them."""
+"""Choices and built-in names of other rooms, repeated here so that a command's help loads none of them."""
 
 DOMAINS = "coding,writing,therapy,philosophy"
 ASSISTANT_LIKE = "coding,writing"
@@ -24,7 +24,7 @@ AUDITORS = "scripted, self, local:MODEL, openai:MODEL@BASE_URL"
 
 
 def finite(value: float | None) -> float | None:
-    """Refuse "nan" and "inf", which no range keeps out, as the value of an option.
+    """Check that an option's number is finite; ranges do not exclude "nan" and "inf".
 
     Raises:
         BadParameter: If the number is not finite.
@@ -85,10 +85,10 @@ MAX_THINKING = typer.Option(
 
 
 def numbers(text: str, name: str) -> list[float]:
-    """Read a list of numbers with commas.
+    """Parse a comma-separated list of numbers.
 
     Raises:
-        UsageError: If there is none, or one is no number or not finite.
+        UsageError: If the list is empty, or an item is no finite number.
     """
     hint = "give numbers with commas, such as -0.2,0,0.2"
     try:
@@ -102,5 +102,5 @@ def numbers(text: str, name: str) -> list[float]:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Read a list of names with commas."""
+    """Parse a comma-separated list of names."""
     return tuple(part.strip() for part in text.split(",") if part.strip())

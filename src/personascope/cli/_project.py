@@ -29,7 +29,7 @@ _CSV_ENTRY = ("number", "id", "where", "status", "reason", "repairs")
 
 
 class Form(StrEnum):
-    """Forms of output."""
+    """Output formats."""
 
     TABLE = "table"
     CSV = "csv"
@@ -98,7 +98,7 @@ def project(
 def _write(
     entries: Iterator[Projected], counted: Counted, form: Form, names: list[str], *, tokens: bool
 ) -> None:
-    """Write projected entries as they come."""
+    """Write projected entries as they arrive."""
     from personascope.dynamics import projection
 
     head = list(islice(entries, 2))
@@ -135,12 +135,12 @@ def _write(
 
 def _dump(value: Any, *, indent: int | None = 1) -> None:
     text = json.dumps(value, indent=indent, ensure_ascii=False, default=str)
-    # Spelt out, half of a surrogate pair can be written, and an escape sequence does nothing to a terminal.
+    # Escaped, a lone surrogate can be written, and an escape sequence has no effect on a terminal.
     sys.stdout.write(escape_controls_in_json(text))
 
 
 class _Cells:
-    """Standard output for CSV: as it is for a file, without control characters for a terminal."""
+    """Standard output for CSV: verbatim to a file, with control characters escaped on a terminal."""
 
     def write(self, text: str) -> int:
         """Write a row."""
@@ -159,7 +159,7 @@ def _as_json(entry: Projected, layer: int, *, tokens: bool) -> dict[str, Any]:
 
 
 def _print_turns(entry: Projected, names: list[str], layer: int) -> None:
-    """Print one conversation, a line a turn."""
+    """Print one conversation as a table, one row per turn."""
     from rich.table import Table
 
     from personascope.dynamics import projection
@@ -186,7 +186,7 @@ def _cell(column: str, value: Any) -> str:
 
 
 def _print_summary(counted: Counted) -> None:
-    """Print what came of many conversations, and the lowest replies."""
+    """Print the summary of many conversations, and the replies lowest on the axis."""
     found = counted.summary()
     mean = found["reply_position"]
     out.print(

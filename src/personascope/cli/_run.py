@@ -1,4 +1,4 @@
-"""Opening the run folder that a command works in."""
+"""Opening of a command's run folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def open_run(folder: Path, **loading: Any) -> MappedModel:
-    """Open a run folder; the model is loaded when the command needs it (`MappedModel.open`)."""
+    """Open a run folder; the model is loaded on first use (`MappedModel.open`)."""
     from personascope.api import MappedModel
 
     return MappedModel.open(folder, tell=say, command=this_command(), **loading)

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from personascope.space import PersonaMap
 
 SHORT = {"not found": "no", "unknown": "-"}
-"""How a grade is written in the table of layers."""
+"""Short forms of grades in the table of layers."""
 UNRELIABLE = 0.5
-"""Share of the roles' spread that lasts, below which the order of the roles is said not to."""
+"""Role reliability below which a warning says that the order of the roles would not replicate."""
 
 
 def show(
@@ -50,7 +50,7 @@ def print_release(persona_map: PersonaMap, *, ends: int) -> None:
         return
     raw = persona_map.stats.projections[middle]
     places = persona_map.to_units(raw, middle)
-    # Without both ends of the scale every position is NaN, which equals nothing.
+    # All positions are NaN if the release lacks the mean role or the default; NaN is unequal to itself.
     known = bool((places == places).any())
     table = _table(
         f"Roles at layer {middle}, from the Assistant's end"
@@ -68,7 +68,7 @@ def print_release(persona_map: PersonaMap, *, ends: int) -> None:
 
 
 def _both_ends(order: np.ndarray, ends: int) -> list[tuple[int, int | None]]:
-    """Return rank and index of the first and last few, (0, None) for those between; all if ends is 0."""
+    """Return (rank, index) of the first and last ``ends``, with (0, None) between them; all if 0."""
     ranked: list[tuple[int, int | None]] = [(rank, int(index)) for rank, index in enumerate(order, start=1)]
     return [*ranked[:ends], (0, None), *ranked[-ends:]] if ends and 2 * ends < len(ranked) else ranked
 

@@ -1,4 +1,4 @@
-"""The tables of evaluations."""
+"""Printed tables of evaluations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def print_table(table: Table) -> None:
-    """Print a table: shares with intervals, against no plan and against random directions."""
+    """Print a results table: shares with intervals, compared with no plan and with random directions."""
     from rich.table import Table as Grid
 
     grid = Grid(title=table.name)
@@ -48,7 +48,7 @@ def print_table(table: Table) -> None:
 
 
 def print_harm(found: HarmResult) -> None:
-    """Print the bins, the correlations beside random directions, and the fit."""
+    """Print the bins, the correlations compared with random directions, and the fit."""
     from rich.table import Table as Grid
 
     caveat = f"\n[yellow]({found.caveat})[/]" if found.caveat else ""

@@ -1,4 +1,4 @@
-"""Saying at length whether a map is one."""
+"""Printed verdict on a map."""
 
 from __future__ import annotations
 

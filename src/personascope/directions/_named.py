@@ -1,4 +1,4 @@
-"""Directions on which conversations are projected, by name: the axis, components, roles, files of vectors."""
+"""Named directions to project conversations on: the axis, components, roles, and vectors from files."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _KNOWN = "axis, pc1, pc2, ..., role:NAME, or [NAME=]FILE of a vector, each with 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NamedProbe:
-    """A unit direction at a layer, and what it is.
+    """A named unit direction at a layer.
 
     Attributes:
-        name: "axis", "pc1", "role:poet", the name of a file; with "@LAYER" where one was given.
-        probe: What an engine projects on: as long as 1.
+        name: "axis", "pc1", "role:poet", or the name of a file; with "@LAYER" if a layer was given.
+        probe: The engine's probe, with a direction of length 1.
     """
 
     name: str
@@ -38,22 +38,22 @@ class NamedProbe:
 
     @property
     def layer(self) -> int:
-        """The layer at which it is read."""
+        """Layer of the direction."""
         return self.probe.layer
 
     @property
     def digest(self) -> str:
-        """SHA-256, in hex, of the direction."""
+        """SHA-256 (hex) of the direction."""
         return hashlib.sha256(self.probe.direction.astype("<f4").tobytes()).hexdigest()
 
 
 def in_units(name: str) -> bool:
-    """Whether projections on the probe of a name have a position and a percentile: on the axis alone."""
+    """Return whether projections on a probe have positions and percentiles, which only the axis has."""
     return name.partition("@")[0] == AXIS
 
 
 def axis_probe(persona_map: PersonaMap, layer: int, name: str = AXIS) -> NamedProbe:
-    """Return the probe of the map's axis at a layer.
+    """Return the probe along the map's axis at a layer.
 
     Raises:
         UsageError: If the map has no such layer.
@@ -62,25 +62,25 @@ def axis_probe(persona_map: PersonaMap, layer: int, name: str = AXIS) -> NamedPr
 
 
 def parse_probes(persona_map: PersonaMap, specs: Sequence[str], layer: int) -> tuple[NamedProbe, ...]:
-    """Find the directions that a user names.
+    """Parse direction names into probes.
 
-    Each has the length 1, so that its projections are the coordinate along it:
+    Every direction is normalised to length 1, so that a projection is the coordinate along it:
 
     - ``axis``: toward the Assistant (section 2).
     - ``pc1`` ...: a principal component of the map, with the map's sign.
     - ``role:NAME``: from the default Assistant's vector to the role's.
-    - ``FILE`` or ``NAME=FILE``: a trait's or a control vector, as `read_direction` takes it;
-      ``FILE.safetensors#TENSOR`` for one of several.
+    - ``FILE`` or ``NAME=FILE``: a trait or control vector that `read_direction` accepts;
+      ``FILE.safetensors#TENSOR`` for one of several tensors.
 
-    ``@LAYER`` behind any of them reads it at that layer, ``axis@20``.
+    The suffix ``@LAYER`` selects the layer, as in ``axis@20``.
 
     Args:
-        persona_map: The map.
-        specs: What was named.
-        layer: Where no layer is named.
+        persona_map: Map of the model.
+        specs: Names of the directions.
+        layer: Layer for names without ``@LAYER``.
 
     Raises:
-        UsageError: If something is not there, two have one name, or a direction has no length.
+        UsageError: If a name is unknown, two probes have the same name, or a direction is zero.
         InteropError: If a file is unsafe, damaged or of another model's shape.
     """
     probes: list[NamedProbe] = []
@@ -133,7 +133,7 @@ def _probe(persona_map: PersonaMap, what: str, layer: int, suffix: str) -> Named
 
 def _of_file(persona_map: PersonaMap, what: str, layer: int, suffix: str) -> NamedProbe:
     name, equals, rest = what.partition("=")
-    # A path may hold a "=" of its own, before which a folder stands.
+    # A path may contain a "=" too, but then a "/" usually comes before it.
     named = bool(equals) and "/" not in name
     path_text, _, key = (rest if named else what).partition("#")
     path = Path(path_text).expanduser()

@@ -1,4 +1,4 @@
-"""The mean norm of the residual stream over ordinary chats: the unit of steering strengths."""
+"""Mean norms of the residual stream over ordinary chats, which are the unit of steering strengths."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from personascope.runs import Progress, ProgressCallback, shown
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Norms:
-    """Mean norms of a model.
+    """Mean norms of a model's residual stream.
 
     Attributes:
-        mean: Mean norm of the residual stream after each block over the tokens, [L].
-        chats: Chats that it was taken over.
-        tokens: Content tokens of them; the template's tokens and bos do not count (on those the norm
-            is often a hundred times as large, and no strength could be told from it).
-        skipped: Chats that the model's template refused, each with the reason.
-        source: What the chats were.
+        mean: Mean norm after each block over content tokens, [L].
+        chats: Number of chats measured.
+        tokens: Number of content tokens. Template tokens and bos are left out: their norms are often a
+            hundred times larger and would dominate the mean.
+        skipped: Chats that the model's template refused, with the reason of each.
+        source: Description of the chats.
     """
 
     mean: Float64[np.ndarray, "L"]
@@ -45,11 +45,11 @@ def residual_norms(
     """Measure the mean norm after every block over the content tokens of chats (section 3.2).
 
     Args:
-        engine: The model.
+        engine: Engine of the model.
         chats: Ordinary conversations; the paper takes LMSYS-Chat-1M.
-        source: Recorded.
-        limit: Chats at most; the paper's number by default.
-        progress: Whether to show a bar, or what to call after each chat instead.
+        source: Description of the chats, to record.
+        limit: Maximum number of chats; the paper's number by default.
+        progress: Whether to show a progress bar, or a callback to call for each chat instead.
 
     Raises:
         EvaluationError: If no chat could be measured.

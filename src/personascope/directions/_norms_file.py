@@ -1,4 +1,4 @@
-"""Norms beside a map: measured once, and kept in the run folder for later commands."""
+"""Storage of norms in the run folder of a map, so that they are measured only once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def keep_norms(folder: Path, norms: Norms, *, revision: str) -> None:
     """Write ``norms.json`` into a folder.
 
     Raises:
-        StoreError: If it cannot be written.
+        StoreError: If the file cannot be written.
     """
     write_record(folder / NORMS, {**asdict(norms), "mean": norms.mean.tolist(), "revision": revision})
 
@@ -44,12 +44,12 @@ class _NormsRecord(Record):
 
 
 def read_norms(folder: Path, *, revision: str, n_layers: int) -> Norms | None:
-    """Return the norms that were kept in a folder; None if there are none.
+    """Read the norms stored in a folder; return None if there are none.
 
     Args:
-        folder: The folder.
-        revision: Revision of the model.
-        n_layers: Its layers.
+        folder: Folder with ``norms.json``.
+        revision: Expected revision of the model.
+        n_layers: Expected number of layers.
 
     Raises:
         StoreError: If the file is damaged, or of another model.
@@ -76,20 +76,22 @@ def norms_for(
     source: str = "builtin",
     progress: ProgressCallback | bool = True,
 ) -> Norms:
-    """Return the norms kept in a folder, or measure them on ordinary chats and keep them there.
+    """Return the norms stored in a folder, or measure them on ordinary chats and store them there.
 
-    Norms of the built-in chats serve the command alone that asks for them: where they cannot be kept, in a
-    folder that may not be written or on a full disk, that is logged. Norms of named chats must be kept.
+    If norms of the built-in chats cannot be stored (a read-only folder, a full disk), that is only logged,
+    because they can be measured again. Failing to store the norms of given chats is an error.
 
     Args:
-        engine: The model.
-        folder: The run folder of its map, or any other.
-        chats: Measure on these, whatever is kept; None for what is kept, else the built-in chats.
-        source: What ``chats`` are.
-        progress: Whether to show a bar, or what to call after each chat instead.
+        engine: Engine of the model.
+        folder: Run folder of its map, or any other folder.
+        chats: Chats to measure on, even if norms are stored; None uses the stored norms, or else the built-in
+            chats.
+        source: Description of ``chats``.
+        progress: Whether to show a progress bar, or a callback to call for each chat instead.
 
     Raises:
-        StoreError: If the kept norms are damaged or of another model, or norms of ``chats`` cannot be kept.
+        StoreError: If the stored norms are damaged or of another model, or norms of ``chats`` cannot be
+            stored.
     """
     revision = engine.info.model_revision
     kept = None if chats is not None else read_norms(folder, revision=revision, n_layers=engine.info.n_layers)

@@ -1,4 +1,4 @@
-"""Plans that steer along a direction of a map."""
+"""Steering plans along a direction of a map."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from personascope.space import PersonaMap
 
 
 def plan_model(persona_map: PersonaMap) -> PlanModel:
-    """Return the model of a map, as plans name it."""
+    """Return the map's model in the form that plans use."""
     model = persona_map.model
     return PlanModel(model.id, model.revision, model.n_layers, model.d_model, model.chat_date)
 
@@ -27,12 +27,13 @@ def steering_plan(
     """Return the plan that steers along the axis at one layer, at every token (section 3.2).
 
     Args:
-        persona_map: The map.
-        strength: Fraction of the layer's mean norm; positive toward the Assistant.
+        persona_map: Map with the axis.
+        strength: Steering strength as a fraction of the layer's mean norm; positive toward the Assistant.
         norms: Mean norm of the residual stream at each layer, over ordinary chats.
-        layer: The map's middle layer by default.
-        direction: Instead of the axis.
-        model: Instead of the map's model, for a base model that is steered with another one's axis.
+        layer: Layer to steer at; the map's middle layer by default.
+        direction: Direction to use instead of the axis.
+        model: Model of the plan instead of the map's, for a base model that is steered with another model's
+            axis.
     """
     at = persona_map.middle_layer if layer is None else layer
     what = persona_map.unit_axis(at) if direction is None else direction

@@ -1,4 +1,4 @@
-"""Random directions, and plans on them: the controls of what a plan does."""
+"""Random directions and plans along them, as controls of a plan's effect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from personascope.interventions import Cap, Plan, Steer
 
 
 def random_unit(d_model: int, random_index: int, *, seed: int = 0) -> Float[np.ndarray, "d"]:
-    """Return a direction drawn uniformly from the sphere; the same at every layer for one draw."""
+    """Return a random unit direction, uniform on the sphere, determined by index and seed."""
     vector = np.random.default_rng(request_seed(seed, f"random direction {random_index}")).standard_normal(
         d_model
     )
@@ -21,17 +21,17 @@ def random_unit(d_model: int, random_index: int, *, seed: int = 0) -> Float[np.n
 def on_random_direction(
     plan: Plan, random_index: int, *, seed: int = 0, floors: dict[int, float] | None = None
 ) -> Plan:
-    """Return a plan with one random direction in place of its own, as a control of the same length.
+    """Return a copy of a plan with a random direction instead of its own, as a control of equal strength.
 
     Args:
-        plan: A plan of steering or of caps with a floor.
-        random_index: Number of the random direction.
+        plan: Plan of steering, or of caps with a floor.
+        random_index: Index of the random direction.
         seed: Random seed.
-        floors: Layer -> floor on the random direction, for caps; set it so that the cap has the same
-            chance to fire (`calibration.random_floors`).
+        floors: Layer -> floor on the random direction, for caps; `calibration.matching_floors` gives floors
+            at which the cap fires equally often.
 
     Raises:
-        UsageError: If a cap has no floor here, or the plan has other operations.
+        UsageError: If a cap has no floor or none in ``floors``, or the plan has other operations.
     """
     direction = random_unit(plan.d_model, random_index, seed=seed)
     ops: list[Steer | Cap] = []

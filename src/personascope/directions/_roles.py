@@ -1,4 +1,4 @@
-"""Roles chosen by where they lie on the axis."""
+"""Selection of roles by their projection on the axis."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from personascope.space import PersonaMap
 
 
 def nearest_roles(persona_map: PersonaMap, count: int = 50, *, layer: int | None = None) -> tuple[str, ...]:
-    """Return the roles that lie nearest the Assistant's end of the axis, nearest first (section 3.2.1).
+    """Return the roles nearest the Assistant's end of the axis, nearest first (section 3.2.1).
 
     Args:
-        persona_map: The model's map.
-        count: How many.
-        layer: Where; the map's middle layer by default.
+        persona_map: Map of the model.
+        count: Number of roles.
+        layer: Layer of the projections; the map's middle layer by default.
 
     Raises:
         UsageError: If the map has fewer roles.
@@ -23,12 +23,12 @@ def nearest_roles(persona_map: PersonaMap, count: int = 50, *, layer: int | None
 
 
 def spread_roles(persona_map: PersonaMap, count: int, *, layer: int | None = None) -> tuple[str, ...]:
-    """Return roles at even steps of rank along the axis, both ends among them, nearest the Assistant first.
+    """Return roles evenly spaced by rank along the axis, both ends included, nearest the Assistant first.
 
     Args:
-        persona_map: The model's map.
-        count: How many.
-        layer: Where; the map's middle layer by default.
+        persona_map: Map of the model.
+        count: Number of roles.
+        layer: Layer of the projections; the map's middle layer by default.
 
     Raises:
         UsageError: If the map has fewer roles.
@@ -38,7 +38,7 @@ def spread_roles(persona_map: PersonaMap, count: int, *, layer: int | None = Non
 
 
 def _by_position(persona_map: PersonaMap, count: int, layer: int | None) -> tuple[str, ...]:
-    """Return all roles, nearest the Assistant's end first, if the map has so many."""
+    """Return all roles, nearest the Assistant's end first; raise if the map has fewer than ``count``."""
     if not 1 <= count <= len(persona_map.roles):
         raise UsageError(
             f"{count} roles were asked for, the map has {len(persona_map.roles)}", hint="ask for fewer"

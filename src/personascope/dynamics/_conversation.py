@@ -1,4 +1,4 @@
-"""What every part of the room passes around: turns, dialogues, and a run of them."""
+"""The records that all of `dynamics` shares: turns, dialogues, and runs of dialogues."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from jaxtyping import Float
 from personascope.space import position
 
 Ended = Literal["turns", "auditor", "context", "alarm", "refused"]
-"""Why a dialogue is over: all turns made, the auditor ended it, the model's context is full, a monitor
-stopped it, or the chat template refuses what was said so far (an empty reply, say)."""
+"""Why a dialogue ended: it has all its turns, the auditor ended it, the model's context is full, a monitor
+stopped it, or the chat template refuses the conversation so far (for example after an empty reply)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Turn:
-    """One turn: a message of the user and the reply to it.
+    """One turn: a user message and the model's reply.
 
     Attributes:
-        number: Its place in the dialogue, from 0.
+        number: Index of the turn in the dialogue, from 0.
         user: The user's message.
         reply: The model's reply.
-        token_count: Tokens of the reply.
-        finish_reason: "stop", "length", or "alarm" where a monitor ended the reply.
-        projections: Mean activation of the reply on the unit axis, at every layer, raw; NaN for an
-            empty reply.
-        tokens: Projection of each token of the reply on the unit axis at the run's layer, raw.
-        probes: Name -> mean projection of the reply on each other probe of the run.
-        plan: Digest of the plan that was applied, None for a plain reply.
-        plan_tokens: Tokens on which the plan acts.
-        capped_tokens: Tokens on which a cap fired.
-        alarm: Token of the reply after which a monitor raised its first alarm, None without one; of a monitor
-            of turns, the reply's last.
-        prompt_tokens: Tokens of the prompt, which counts all messages before the reply.
+        token_count: Number of tokens in the reply.
+        finish_reason: "stop", "length", or "alarm" if a monitor ended the reply.
+        projections: Raw projection of the reply's mean activation on the unit axis, at every layer. NaN for
+            an empty reply.
+        tokens: Raw projection of each reply token on the unit axis at the run's layer.
+        probes: Name -> mean projection of the reply, for each other probe of the run.
+        plan: Digest of the plan that was applied; None for an unsteered reply.
+        plan_tokens: Number of tokens on which the plan acted.
+        capped_tokens: Number of tokens on which a cap fired.
+        alarm: Index of the reply token after which a monitor raised its first alarm; None without an alarm.
+            For a monitor of turns it is the reply's last token.
+        prompt_tokens: Number of prompt tokens, all earlier messages included.
     """
 
     number: int
@@ -60,14 +60,15 @@ class Dialogue:
 
     Attributes:
         id: Unique in its run: "domain/persona/topic".
-        domain: "coding", "writing", "therapy", "philosophy", or what the user's own file names.
+        domain: "coding", "writing", "therapy", "philosophy", or a domain from the user's own file.
         persona: Id of the user persona.
         topic: Id of the topic.
-        number: Number of the topic in its domain, from 0; pairs dialogues of two domains.
-        turns: In order.
-        ended: Why it is over; None while it is not.
-        problem: Why it did not go on, where an auditor's call failed; "" otherwise.
-        switch: Number of the turn in which the user asks the model to be somebody else; None for never.
+        number: Index of the topic in its domain, from 0. Dialogues of two domains are paired by it.
+        turns: Turns, in order.
+        ended: Why the dialogue ended; None while it is unfinished.
+        problem: Why an unfinished dialogue could not continue, if an auditor call failed; "" otherwise.
+        switch: Index of the turn in which the user asks the model to take another role; None if it never
+            happens.
     """
 
     id: str
@@ -83,16 +84,16 @@ class Dialogue:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DriftRun:
-    """A run folder of simulated or replayed conversations, read.
+    """A run of simulated or replayed conversations, as read from its folder.
 
     Attributes:
-        path: The folder.
-        layer: Where ``Turn.tokens`` and positions are read: the map's middle layer by default.
-        turns: Turns asked for.
-        dialogues: In the run's order; unfinished ones among them.
-        mean_role_projection: Projection of the mean role at every layer: position 0.
-        default_projection: Projection of the default Assistant at every layer: position 1.
-        manifest: What the run is: model, auditor, plan, seed, command.
+        path: Path of the run folder.
+        layer: Layer at which ``Turn.tokens`` and positions are read.
+        turns: Number of turns requested per dialogue.
+        dialogues: All dialogues in the run's order, including unfinished ones.
+        mean_role_projection: Projection of the mean role at every layer. It is position 0.
+        default_projection: Projection of the default Assistant at every layer. It is position 1.
+        manifest: The run's manifest: model, auditor, plan, seed, command.
     """
 
     path: Path
@@ -104,16 +105,16 @@ class DriftRun:
     manifest: Mapping[str, Any]
 
     def to_units(self, projection: Any, layer: int | None = None) -> Any:
-        """Rescale raw projections at a layer (the run's by default): 0 is the mean role, 1 the default."""
+        """Convert raw projections at a layer (the run's by default) to positions: mean role 0, default 1."""
         at = self.layer if layer is None else layer
         return position(projection, self.mean_role_projection[at], self.default_projection[at])
 
     def positions(self, dialogue: Dialogue, layer: int | None = None) -> Float[np.ndarray, "turns"]:
-        """Return the position of every reply in units of the map, NaN for empty replies."""
+        """Return the position of every reply in units of the map; NaN for empty replies."""
         at = self.layer if layer is None else layer
         return self.to_units(np.array([e.projections[at] for e in dialogue.turns], dtype=float), at)
 
 
 def topic_key(dialogue: Dialogue) -> str:
-    """Return what names a dialogue's topic in the whole run: two domains may number theirs alike."""
+    """Return a key of the dialogue's topic that is unique in the run, even if two domains share topic ids."""
     return f"{dialogue.domain}/{dialogue.topic}" if dialogue.topic else dialogue.id

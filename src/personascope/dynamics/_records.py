@@ -1,4 +1,4 @@
-"""How conversations lie on the disk, and reading them back."""
+"""The on-disk format of conversations, and the code that reads it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from personascope.errors import StoreError
 from personascope.store import Record, RunFolder
 
 TURN, OVER, FAILED = "exchange", "over", "failed"
-"""What a row is: a turn (files have another name for it), the end of a dialogue that came without one, or
-a message that was not had."""
+"""Status of a row: a turn (stored as "exchange"), the end of a dialogue without a new turn, or a user
+message that the auditor failed to produce."""
 
 SCHEMA = pa.schema(
     [
@@ -67,10 +67,10 @@ class _Manifest(Record):
 
 
 def read_drift(path: Path) -> DriftRun:
-    """Read a run folder of simulated or replayed conversations; one under way is read as far as it is.
+    """Read a run folder of simulated or replayed conversations; an unfinished run is read as far as it got.
 
     Raises:
-        StoreError: If there is no such run in the folder, or it is damaged.
+        StoreError: If the folder holds no such run, or the run is damaged.
     """
     folder = RunFolder.read(path)
     if folder.manifest["notes"].get("kind") != "dialogues":
@@ -122,13 +122,13 @@ def _dialogue(scenario: _Scenario, rows: list[dict[str, Any]], path: Path) -> Di
 
 
 def row_of(turn: Turn) -> dict[str, Any]:
-    """Return the columns of a turn."""
+    """Return a turn as a row of ``SCHEMA``."""
     row = {one.name: getattr(turn, one.name) for one in fields(Turn)}
     return row | {"turn": row.pop("number"), "probes": list(turn.probes.items())}
 
 
 def turn_of(row: dict[str, Any]) -> Turn:
-    """Return the turn of a row."""
+    """Return the turn that a row of ``SCHEMA`` holds."""
     values = {one.name: row["turn" if one.name == "number" else one.name] for one in fields(Turn)}
     values |= {name: np.array(row[name], np.float32) for name in ("projections", "tokens")}
     values["probes"] = dict(row["probes"] or ())

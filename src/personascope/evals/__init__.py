@@ -1,4 +1,4 @@
-"""Evaluations: role susceptibility, persona jailbreaks, base models' self-description, capability."""
+"""Evaluations: role susceptibility, persona jailbreaks, self-description of base models, capability."""
 
 from personascope._lazy import attach
 

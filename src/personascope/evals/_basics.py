@@ -1,4 +1,4 @@
-"""The local capability task under many conditions: which of four answers is the most likely one."""
+"""The offline multiple-choice capability task, run under many conditions."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BasicsRows:
-    """What is known of one condition.
+    """Results of one condition.
 
     Attributes:
-        name: The condition's name.
+        name: Name of the condition.
         trials: Question ids, [n].
-        correct: Whether the right answer was the most likely, [n] bool.
+        correct: Whether the right answer was the most likely one, [n] bool.
     """
 
     name: str
@@ -54,19 +54,19 @@ def run_basics(
     command: str = "",
     progress: ProgressCallback | bool = True,
 ) -> list[BasicsRows]:
-    """Score the questions of ``personascope_basics`` under every condition; a killed run goes on.
+    """Score the questions of ``personascope_basics`` under every condition; resume an interrupted run.
 
-    An answer's score is the sum of its tokens' log-probabilities after the question and, on a line of
-    its own, "Answer:", as in lm-evaluation-harness's ``acc``.
+    An answer's score is the sum of its tokens' log-probabilities after the question and a new line with
+    "Answer:", as in lm-evaluation-harness's ``acc``.
 
     Args:
-        engine: The model.
-        conditions: Under what; names must differ.
-        out: The run folder, new or of an earlier call with the same arguments.
-        questions: The built-in ones by default.
-        restart: Forget a run that is in the folder.
-        command: Recorded.
-        progress: Whether to show a bar, or what to call after each answer that was scored instead.
+        engine: Engine of the model.
+        conditions: Conditions to run; their names must differ.
+        out: Run folder: a new one, or that of an earlier call with the same arguments.
+        questions: Questions to score; the built-in ones by default.
+        restart: Discard a run that is already in the folder.
+        command: Command line to record in the manifest.
+        progress: Whether to show a progress bar, or a callback to call after each scored answer instead.
 
     Raises:
         UsageError: If two conditions share a name, or there is no question.
@@ -106,11 +106,11 @@ def run_basics(
 
 @dataclass(slots=True, eq=False)
 class _Unit:
-    """One condition.
+    """Work unit of one condition.
 
     Attributes:
-        index: Its place.
-        sums: Request -> log-probability of its answer.
+        index: Index of the condition.
+        sums: Request id -> log-probability of its answer.
     """
 
     index: int
@@ -176,11 +176,11 @@ class _BasicsJob(Job[_Unit]):
 
 
 def _pairs(engine: Engine, question: ChoiceQuestion) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Yield the tokens of the question and of each answer."""
+    """Yield, for each answer, the tokens of the question and those of the answer."""
     prompt = f"Question: {question.question}\nAnswer:"
     opening = engine.encode(prompt, special=True)
     for choice in question.choices:
-        # Tokenized together, because a word after a space is another token than the word alone.
+        # Tokenize them together, because a word after a space gets other tokens than the word alone.
         whole = engine.encode(f"{prompt} {choice}", special=True)
         if whole[: len(opening)] != opening:
             raise EngineError(

@@ -1,4 +1,4 @@
-"""Conditions: no plan, a plan of the axis, and the same plan on random directions as its control."""
+"""Conditions of an evaluation: no plan, steering along the axis, and random directions as controls."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Kind = Literal["plain", "axis", "random", "plan"]
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Under what an evaluation is run.
+    """A condition under which an evaluation is run.
 
     Attributes:
-        name: Unique in a run; stands in tables.
-        kind: "plain" for no plan, "axis" for a plan along the axis, "random" for its control on a
-            random direction, "plan" for a plan that the user brought.
-        plan: The plan, or None.
-        strength: Of steering, as a fraction of the norm; None for other plans.
-        random_index: Number of the random direction; None without one.
-        control_of: Names of the conditions that this is a control of; empty for others.
+        name: Name for tables, unique in a run.
+        kind: "plain" for no plan, "axis" for steering along the axis, "random" for its control on a random
+            direction, "plan" for a plan supplied by the user.
+        plan: Plan that is applied, or None.
+        strength: Steering strength, as a fraction of the activation norm; None for other plans.
+        random_index: Index of the random direction; None without one.
+        control_of: Names of the conditions that this one is a control of; empty for others.
     """
 
     name: str
@@ -43,10 +43,10 @@ PLAIN = Condition("plain", "plain", strength=0.0)
 
 
 def check_strengths(strengths: Sequence[float]) -> None:
-    """Refuse strengths that cannot be compared.
+    """Check that the strengths are distinct and not all 0.
 
     Raises:
-        UsageError: If one is given twice, or none but 0.
+        UsageError: If a strength is given twice, or none but 0 is given.
     """
     if len(set(strengths)) < len(strengths) or not any(strengths):
         raise UsageError(
@@ -65,13 +65,13 @@ def steering_conditions(
     seed: int = 0,
     model: PlanModel | None = None,
 ) -> tuple[Condition, ...]:
-    """Return no plan, the axis at every strength, and random directions at every length that it has.
+    """Return the condition without a plan, the axis at every strength, and random directions at every size.
 
-    A strength of 0 is the condition without a plan. A random direction is as likely as its opposite, so
-    one set of them is the control of both signs of a strength.
+    A strength of 0 is the condition without a plan. A random direction is as likely as its opposite, so one
+    set of them is the control of both signs of a strength.
 
     Raises:
-        UsageError: If a strength is given twice, or none but 0.
+        UsageError: If a strength is given twice, or none but 0 is given.
     """
     check_strengths(strengths)
     conditions = [PLAIN]

@@ -1,4 +1,4 @@
-"""The measures of each evaluation, and its table from a run folder."""
+"""Measures of each evaluation, and the results table of a run folder."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ _MEASURES: dict[str, tuple[Measure, ...]] = {
 
 
 def evaluation_table(folder: Path, *, seed: int = 0) -> Table:
-    """Return the table of a run folder.
+    """Return the results table of a run folder.
 
     Raises:
-        StoreError: If there is no run in the folder.
-        UsageError: If the run is of no evaluation of ours.
-        EvaluationError: If no condition is whole yet.
+        StoreError: If the folder holds no run.
+        UsageError: If the run is of an evaluation without a table.
+        EvaluationError: If no condition is committed yet.
     """
     conditions = read_evaluation(folder)
     name = conditions[0].evaluation if conditions else ""
@@ -84,7 +84,7 @@ def evaluation_table(folder: Path, *, seed: int = 0) -> Table:
 
 
 def _offline_notes(conditions: Sequence[ConditionRows]) -> list[str]:
-    """Say how far the offline judge agrees with readers on each rubric that it labelled by."""
+    """Return notes on the offline judge's agreement with human readers, for each rubric that it labelled."""
     used = sorted(
         {
             rubric
@@ -111,12 +111,12 @@ def _offline_notes(conditions: Sequence[ConditionRows]) -> list[str]:
 
 
 def harm_caveats(conditions: Sequence[ConditionRows]) -> dict[str, str]:
-    """Return what must stand beside the harmful shares, by measure, if the offline judge gave any of them."""
+    """Return caveats of the harmful shares by measure; empty unless the offline judge gave such a label."""
     offline = any(row["judges"].get(JAILBREAK.name) == "rules" for c in conditions for row in c.rows)
     names = [measure.name for measure in JAILBREAK_MEASURES if measure.name.startswith("harmful")]
     return dict.fromkeys(names, harm_caveat()) if offline else {}
 
 
 def label_counts(conditions: Sequence[ConditionRows]) -> int:
-    """Return how many responses have all of their labels."""
+    """Return the number of responses that have all their labels."""
     return Counter(row["status"] for c in conditions for row in c.rows)["scored"]

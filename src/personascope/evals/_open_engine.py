@@ -1,4 +1,4 @@
-"""Opening an engine or a plan from the plain arguments of another program's command line."""
+"""Open an engine or a plan from the plain arguments of another program's command line."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ LOADING = (
 _SWITCH = {"on": True, "off": False, True: True, False: False}  # YAML reads on and off as booleans
 
 CHATS = ("auto", "transcript")
-"""Forms of a conversation: the model's own template, or a plain dialogue (for a base model)."""
+"""Chat formats: the model's own template, or a plain transcript (for a base model)."""
 
 
 def open_engine(model: str, arguments: Mapping[str, Any], *, chat: str = "auto") -> LocalEngine:
-    """Load an engine; arguments that are None count as not given.
+    """Load an engine; arguments that are None are ignored.
 
     Args:
-        model: As `personascope.models.resolve` takes it.
-        arguments: Some of `LOADING`.
-        chat: One of `CHATS`.
+        model: Model name, as in `personascope.models.resolve`.
+        arguments: Arguments named in `LOADING`.
+        chat: Chat format, one of `CHATS`.
 
     Raises:
-        UsageError: If there is no such form of conversation, or ``thinking`` is neither on nor off.
+        UsageError: If the chat format is unknown, or ``thinking`` is neither on nor off.
         ChatError: If thinking is asked for, and the model's template has none.
         ModelError: If the model cannot be loaded.
     """
@@ -55,7 +55,7 @@ def open_engine(model: str, arguments: Mapping[str, Any], *, chat: str = "auto")
 
 
 def open_plan(folder: str | Path | None, engine: LocalEngine) -> Plan | None:
-    """Read a plan and compare its model with the engine's, before anything is run.
+    """Read a plan, if a folder is given, and check that its model is the engine's.
 
     Raises:
         StoreError: If the folder holds no plan.
@@ -69,10 +69,10 @@ def open_plan(folder: str | Path | None, engine: LocalEngine) -> Plan | None:
 
 
 def check_plan(plan: Plan, engine: Any) -> None:
-    """Refuse a plan of another model than an engine's.
+    """Check that a plan's model is the engine's.
 
     Raises:
-        InterventionError: Naming what differs.
+        InterventionError: If it is another model; the message names the difference.
     """
     info = engine.info
     plan.check_model(

@@ -1,4 +1,4 @@
-"""Perplexity of responses under the model without a plan: how improbable it finds them."""
+"""Perplexity of responses under the model without a plan."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def perplexities(
     """Return the perplexity of each response: exp of the mean negative log-probability of its tokens.
 
     Args:
-        engine: The model; no plan is applied.
-        items: (id, prompt, the response's tokens); a response without tokens is left out.
+        engine: Engine of the model; no plan is applied.
+        items: (id, prompt, response tokens) of each response; responses without tokens are left out.
     """
     requests = (ScoreRequest(id, prompt, tokens) for id, prompt, tokens in items if tokens)
     found = engine.score(requests)

@@ -1,4 +1,4 @@
-"""What a run of an evaluation leaves: the rows of each condition that is committed."""
+"""Stored results of an evaluation: the rows of each committed condition."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from personascope.text import coherence, is_incoherent
 
 
 class UnitMeta(Record):
-    """What unit.json says of a condition."""
+    """Metadata in unit.json of a condition."""
 
     condition: str
     unscored: int
@@ -47,18 +47,18 @@ class _Manifest(Record):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ConditionRows:
-    """What a run folder holds of one condition.
+    """Rows of one condition in a run folder.
 
     Attributes:
-        evaluation: The evaluation's name.
-        name: The condition's name.
-        kind: "plain", "axis", "random" or "plan".
-        strength: Of steering, or None.
-        random_index: Number of the random direction, or None.
-        control_of: Names of the conditions that it is a control of.
-        rows: One for each trial, in the trials' order; "coherence" and "incoherent" are of the
-            text, and measured when it is read. "high_perplexity" also weighs its perplexity against that
-            of the plain condition (median), and is None where none was taken.
+        evaluation: Name of the evaluation.
+        name: Name of the condition.
+        kind: Kind of the condition: "plain", "axis", "random" or "plan".
+        strength: Steering strength, or None.
+        random_index: Index of the random direction, or None.
+        control_of: Names of the conditions that this one is a control of.
+        rows: One row per trial, in the trials' order. "coherence" and "incoherent" are computed from the text
+            on reading. "high_perplexity" also compares its perplexity with the plain condition's median; it
+            is None where no perplexity was computed.
     """
 
     evaluation: str
@@ -71,7 +71,7 @@ class ConditionRows:
 
 
 def judges_of(row: Mapping[str, Any]) -> dict[str, str]:
-    """Return the judge of each label of a row, by rubric; a row of an earlier version has one for all."""
+    """Return rubric -> judge of a row's labels; rows of earlier versions have one judge for all labels."""
     kept = row.get("judges")
     if kept is not None:
         return dict(kept)
@@ -79,10 +79,10 @@ def judges_of(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def read_evaluation(folder: Path) -> list[ConditionRows]:
-    """Return the conditions that are committed in a run folder, in order.
+    """Read the committed conditions of a run folder, in order.
 
     Raises:
-        StoreError: If there is no run in the folder, or it is damaged.
+        StoreError: If the folder holds no run, or the run is damaged.
     """
     run = RunFolder.read(folder, unit=UnitMeta)
     manifest = run.described(_Manifest)

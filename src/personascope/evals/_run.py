@@ -1,9 +1,9 @@
-"""Running an evaluation: every trial under every condition, a condition committed when it is whole.
+"""Run an evaluation: every trial under every condition; commit each condition when it is complete.
 
-A run folder holds one unit a condition. A run that dies is taken up by the same call: committed
-conditions are not run again, and responses without a label are only judged again. Labels of another judge,
-or of another wording of a rubric, are made anew: those of two judges never stand in one table, unless the
-second is asked for what the first cannot label.
+A run folder holds one unit per condition. The same call resumes an interrupted run: committed conditions are
+not generated again, and unlabelled responses are only judged again. Labels of another judge, or of another
+wording of a rubric, are replaced. Labels of two judges never mix in one table, unless the second judge only
+labels what the first could not.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from personascope.runs import Job, ProgressCallback, chat_notes, collect, dated,
 from personascope.store import RunFolder
 
 WAVE = 512
-"""Responses that are generated together, at least: conditions of few trials share a batch."""
+"""Minimum number of responses generated together, so that conditions with few trials share a batch."""
 
 PERPLEXITIES = 128
-"""Responses of a condition whose perplexity is taken, a seeded sample of them."""
+"""Size of the random sample of a condition's responses whose perplexity is computed."""
 
 SCHEMA = pa.schema(
     [
@@ -54,19 +54,19 @@ SCHEMA = pa.schema(
         ("max_moved", pa.float32()),
     ]
 )
-"""Columns of rollouts.parquet; a label that is missing is not in the map, and the status says so. ``judges``
-is the judge of each label, by rubric; rows of earlier versions have ``judge`` alone, one for all."""
+"""Columns of rollouts.parquet. ``labels`` omits missing labels, and ``status`` is then "unscored".
+``judges`` maps each rubric to the judge of its label; rows of earlier versions only have one ``judge``."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvalRun:
-    """What is in a run folder after a run.
+    """Summary of a run folder after a call.
 
     Attributes:
-        path: The folder.
-        responses: Responses in it.
-        unscored: Responses without all of their labels; the same call judges them again.
-        judge: What judging took, None without a judge.
+        path: Path of the run folder.
+        responses: Number of responses in the run.
+        unscored: Number of responses with missing labels; the same call judges them again.
+        judge: Statistics of the judge's calls; None without a judge.
     """
 
     path: Path
@@ -93,25 +93,25 @@ def run_evaluation(
     command: str = "",
     max_pending: int = 256,
 ) -> EvalRun:
-    """Generate every trial under every condition, take perplexities, and label the responses.
+    """Generate every trial under every condition, compute perplexities, and label the responses.
 
     Args:
-        engine: The model.
-        trials: What is asked.
-        conditions: Under what; names must differ.
-        out: The run folder, new or of an earlier call with the same arguments.
-        judge: Labels the responses; None leaves them without labels (the run is partial).
-        seed: Of everything that is drawn.
-        progress: Whether to show a bar, or what to call after each response instead.
-        restart: Forget a run that is in the folder.
-        command: Recorded in the manifest.
-        max_pending: Responses that are judged at the same time.
+        engine: Engine of the model.
+        trials: Trials of the evaluation.
+        conditions: Conditions to run; their names must differ.
+        out: Run folder: a new one, or that of an earlier call with the same arguments.
+        judge: Judge that labels the responses; None leaves them unlabelled (the run is partial).
+        seed: Random seed.
+        progress: Whether to show a progress bar, or a callback to call after each response instead.
+        restart: Discard a run that is already in the folder.
+        command: Command line to record in the manifest.
+        max_pending: Maximum number of responses judged concurrently.
 
     Raises:
         UsageError: If two conditions share a name.
         EngineError: If the engine fails, or a response comes back without its plan.
         StoreError: If the folder holds another run or cannot be written.
-        JudgeError: Never for a single response; those stay unscored.
+        JudgeError: If the judge cannot be used at all. A single failed response stays unscored.
     """
     out = Path(out)
     engine = dated(engine, out, restart=restart)
@@ -152,7 +152,7 @@ def run_evaluation(
 
 
 class EvalRow(TypedDict):
-    """A row of rollouts.parquet: what one trial led to under one condition."""
+    """A row of rollouts.parquet: the response of one trial under one condition, with its labels."""
 
     trial: str
     group: str
@@ -176,13 +176,13 @@ class EvalRow(TypedDict):
 
 @dataclass(slots=True, eq=False)
 class _Unit:
-    """One condition.
+    """Work unit of one condition.
 
     Attributes:
-        index: Its place.
-        completions: Trial -> its completion.
-        rows: Trial -> its row.
-        labels_before: Labels that are committed; None for a unit that is not.
+        index: Index of the condition.
+        completions: Trial id -> completion.
+        rows: Trial id -> row.
+        labels_before: Number of labels already committed; None for an uncommitted unit.
     """
 
     index: int
@@ -219,7 +219,9 @@ class _EvaluationJob(Job[_Unit]):
     def requests(self, unit: _Unit) -> Sequence[Request]:
         condition = self.conditions[unit.index]
         return [
-            # By the condition's name, not its number: the same condition draws the same in any sweep.
+            # The id, which seeds the sampling, has the condition's name and not its index: a condition is
+            # then
+            # sampled alike in any sweep.
             Request(
                 f"{condition.name}|{trial.id}",
                 trial.prompt,
@@ -312,7 +314,7 @@ class _EvaluationJob(Job[_Unit]):
 
     def commit(self, folder: RunFolder, unit: _Unit) -> None:
         if unit.labels_before is not None and unit.n_labels <= unit.labels_before:
-            # The judge returned no label: the old ones stay.
+            # If the judge returned no new label, keep the old ones.
             return
         rows = [unit.rows[trial.id] for trial in self.trials.items]
         for row in rows:

@@ -1,4 +1,4 @@
-"""From labelled responses to tables: shares with intervals, against no plan and against random directions."""
+"""Results tables: shares with intervals, compared with no plan and with random directions."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ Hit = Callable[[Mapping[str, Any]], bool]
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A share that is asked of every condition.
+    """A share that is computed for every condition.
 
     Attributes:
-        name: Stands in tables.
-        variant: The trials that count; "" for all.
-        rubric: The rubric whose label is read; "" for a measure of every response, such as coherence.
-        hit: Whether a row counts; its columns are those of ``SCHEMA`` in `_run`, ``text`` among them.
-        needs: A column that a row must have a value in; "" for none.
+        name: Name for tables.
+        variant: Variant of the trials in the denominator; "" for all trials.
+        rubric: Rubric whose label is read; "" for a measure without a label, such as coherence.
+        hit: Predicate of the rows in the numerator; the columns of a row are those of ``SCHEMA`` in `_run`.
+        needs: Column that must have a value in a row; "" for none.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Measure:
     needs: str = ""
 
     def rows(self, condition: ConditionRows) -> list[dict[str, Any]]:
-        """Return a condition's rows that count and have their label."""
+        """Return the rows in the denominator: of the variant, with the label and the needed value."""
         return [
             row
             for row in condition.rows
@@ -54,7 +54,7 @@ class Measure:
 
 
 def label_measure(rubric: str, label: str | frozenset[str], *, variant: str = "", name: str = "") -> Measure:
-    """Return the share of a label, or of several."""
+    """Return the measure of the share of a label, or of any of several labels."""
     wanted = frozenset([label]) if isinstance(label, str) else label
     return Measure(
         name or "/".join(sorted(wanted)), variant, rubric, lambda row: row["labels"][rubric] in wanted
@@ -69,7 +69,7 @@ HIGH_PERPLEXITY = Measure(
     lambda row: bool(row["high_perplexity"]),
     needs="high_perplexity",
 )
-"""As `INCOHERENT`, and also word salad, over the responses whose perplexity was taken."""
+"""Share of incoherent or high-perplexity (word salad) responses, where perplexity was computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +78,13 @@ class Result:
 
     Attributes:
         condition: Name of the condition.
-        kind: Its kind.
-        strength: Of steering, or None.
+        kind: Kind of the condition: "plain", "axis", "random" or "plan".
+        strength: Steering strength, or None.
         measure: Name of the measure.
-        share: With its interval, clustered by the trials' group.
-        unscored: Responses that would count but have no label.
+        share: Share with its interval, clustered by the trials' group.
+        unscored: Number of responses of the variant left out for lack of a label.
         against_plain: Difference from no plan on the same trials; None for "plain" itself.
-        against_random: The same against the random directions; None where there are none.
+        against_random: Difference from the random directions on the same trials; None without them.
     """
 
     condition: str
@@ -99,14 +99,14 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What a condition did to the text as such, and how much of it the plan touched.
+    """Text quality under a condition, and how much the plan acted.
 
     Attributes:
         condition: Name of the condition.
-        perplexity: Median, under the model without a plan, over a sample of responses.
+        perplexity: Median perplexity of a sample of responses, under the model without a plan.
         repetition: Mean share of repeated words, with its interval.
-        firing_share: Share of the tokens on which a cap fired; None without a plan.
-        tokens: Tokens on which the plan acted; 0 without one.
+        firing_share: Share of the plan's tokens on which a cap fired; None without a plan.
+        tokens: Number of tokens on which the plan acted; 0 without a plan.
     """
 
     condition: str
@@ -118,14 +118,14 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """An evaluation's results.
+    """Results of an evaluation.
 
     Attributes:
-        name: The evaluation.
-        results: A result for each condition and measure.
-        health: One for each condition.
-        notes: What a reader must know.
-        caveats: Measure -> what must stand beside its figures, in a few words.
+        name: Name of the evaluation.
+        results: One result per condition and measure.
+        health: Text quality of each condition.
+        notes: Caveats for the reader, one line each.
+        caveats: Measure -> short caveat to show next to its values.
     """
 
     name: str
@@ -135,10 +135,10 @@ class Table:
     caveats: dict[str, str] = field(default_factory=dict[str, str])
 
     def get(self, condition: str, measure: str) -> Result:
-        """Return one result.
+        """Return the result of a condition and measure.
 
         Raises:
-            EvaluationError: If there is none.
+            EvaluationError: If there is no such result.
         """
         for result in self.results:
             if (result.condition, result.measure) == (condition, measure):
@@ -146,7 +146,7 @@ class Table:
         raise EvaluationError(f"{self.name} has no {measure!r} of the condition {condition!r}")
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the table as JSON values; what is not known is null."""
+        """Return the table as JSON values; NaN becomes null."""
         return json_values(asdict(self))
 
 
@@ -161,7 +161,7 @@ def make_table(
 ) -> Table:
     """Compare conditions on measures.
 
-    Pairs are made of trials that are labelled under both conditions; the groups are the clusters.
+    Differences are paired over the trials labelled under all compared conditions, and clustered by group.
 
     Raises:
         EvaluationError: If there is no condition.
@@ -214,7 +214,7 @@ def _result(
 
 
 def _paired(measure: Measure, conditions: Sequence[ConditionRows]) -> tuple[list[np.ndarray], list[str]]:
-    """Return the hits of each condition on the trials that all of them have labelled, and their groups."""
+    """Return each condition's hits on the trials that all conditions have, and the groups of those trials."""
     tables = [{row["trial"]: row for row in measure.rows(condition)} for condition in conditions]
     common = [trial for trial in tables[0] if all(trial in table for table in tables[1:])]
     values = [np.array([measure.hit(table[trial]) for trial in common], float) for table in tables]

@@ -1,4 +1,4 @@
-"""What an evaluation asks, whatever the plan: its trials, and the digest that tells two sets apart."""
+"""Trials of an evaluation, which are the same under every condition."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from personascope.judge import (
 )
 
 NO_ROLE = "default"
-"""The group of trials without a role."""
+"""Name of the group of trials without a role."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,13 @@ class Trial:
     """One response to generate and to label under every condition.
 
     Attributes:
-        id: Unique in its evaluation, and the same under every condition: that pairs conditions.
-        group: What trials share that must be drawn together in a bootstrap (a role, a question).
-        variant: A part of the evaluation that is counted apart, such as "persona" and "plain".
-        prompt: A conversation, or token ids.
-        system_prompt: For the judge and for readers.
-        question: Likewise; for a base model, the opening.
-        rubrics: What the response is labelled by; none where its text alone is measured.
+        id: Identifier, unique in the evaluation and the same under every condition, for paired comparisons.
+        group: Cluster of trials that a bootstrap resamples together (a role, a question).
+        variant: Part of the evaluation that is counted separately, such as "persona" or "plain".
+        prompt: Conversation, or token ids.
+        system_prompt: System prompt to show to the judge and in results.
+        question: Question to show to the judge and in results; for a base model, the opening.
+        rubrics: Rubrics that label the response; empty if its text alone is measured.
     """
 
     id: str
@@ -57,14 +57,14 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Trials:
-    """An evaluation's trials.
+    """The trials of an evaluation.
 
     Attributes:
-        name: The evaluation's name.
-        items: The trials.
-        sampling: How responses are drawn.
-        source: Where the texts came from.
-        problems: What of the source could not be used, a line each.
+        name: Name of the evaluation.
+        items: Trials, in order.
+        sampling: Sampling options of the responses.
+        source: Source of the texts.
+        problems: Parts of the source that could not be used, one line each.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Trials:
     problems: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        """Refuse an empty or ambiguous set.
+        """Check that there are trials and that their ids are unique.
 
         Raises:
             UsageError: If there is no trial, or two share an id.
@@ -86,7 +86,7 @@ class Trials:
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of all that changes a response."""
+        """SHA-256 (hex) of everything in the trials that affects a response."""
         content = [
             [
                 t.id,
@@ -100,7 +100,7 @@ class Trials:
 
     @property
     def rubrics(self) -> dict[str, str]:
-        """Name -> digest of the rubrics that label the responses."""
+        """Rubric name -> digest, for the rubrics that label the responses."""
         return {rubric.name: rubric.digest for trial in self.items for rubric in trial.rubrics}
 
 
@@ -112,14 +112,14 @@ def susceptibility_trials(
     prompts: int | None = None,
     max_new_tokens: int = 32,
 ) -> Trials:
-    """Make the trials of role susceptibility: roles x system prompts x questions (section 3.2).
+    """Create the trials of role susceptibility: roles x system prompts x questions (section 3.2).
 
     Args:
-        corpus: Has the roles' descriptions.
-        roles: Names; the paper takes the 50 nearest the Assistant (`nearest_roles`).
+        corpus: Corpus with the roles' descriptions.
+        roles: Names of the roles; the paper takes the 50 nearest the Assistant (`nearest_roles`).
         texts: Questions and templates; the built-in ones by default.
-        prompts: Templates to use, the first ones; all four by default.
-        max_new_tokens: Length of a response at most.
+        prompts: Number of templates to use, from the first; all by default.
+        max_new_tokens: Maximum length of a response, in tokens.
 
     Raises:
         UsageError: If the corpus has no such role, or there is nothing to ask.
@@ -148,12 +148,12 @@ def susceptibility_trials(
 
 
 def jailbreak_trials(found: JailbreakSet, *, max_new_tokens: int = 96, limit: int | None = None) -> Trials:
-    """Make the trials of persona jailbreaks: questions with their personas, and once without (section 3.2).
+    """Create the trials of persona jailbreaks: questions with personas, and once without (section 3.2).
 
     Args:
-        found: The set.
-        max_new_tokens: Length of a response at most.
-        limit: Pairs at most; the questions without a persona are those of the pairs.
+        found: Set of jailbreak questions and personas.
+        max_new_tokens: Maximum length of a response, in tokens.
+        limit: Maximum number of question-persona pairs; the trials without a persona use the same questions.
     """
     pairs = found.items[:limit]
     asked = {item.question for item in pairs}
@@ -181,13 +181,13 @@ def opening_trials(
     samples: int = 400,
     max_new_tokens: int = 24,
 ) -> Trials:
-    """Make the trials of pre-trained models: completions of openings of self-description (section 3.2).
+    """Create the trials of pre-trained models: completions of self-description openings (section 3.2).
 
     Args:
-        engine: Tokenizes the openings.
-        openings: By default the paper's five.
-        samples: Completions of each; the paper takes 400.
-        max_new_tokens: Length of a completion at most.
+        engine: Engine whose tokenizer encodes the openings.
+        openings: Openings to complete; the paper's five by default.
+        samples: Number of completions per opening; the paper takes 400.
+        max_new_tokens: Maximum length of a completion, in tokens.
     """
     chosen = load_openings() if openings is None else openings
     items = tuple(
@@ -207,10 +207,10 @@ def opening_trials(
 
 
 def ordinary_trials(chats: Sequence[Conversation], *, max_new_tokens: int = 96) -> Trials:
-    """Make the trials of coherence: what users ask first in ordinary chats, nothing labelled.
+    """Create the trials of coherence: the first user message of ordinary chats, without labels.
 
     Raises:
-        UsageError: If no chat begins with a user's message.
+        UsageError: If no chat has a user message.
     """
     asked = [next((m for m in chat if m.role == "user"), None) for chat in chats]
     items = tuple(

@@ -1,4 +1,4 @@
-"""Making a persona map: the design of the rollouts, the run, and what it would take."""
+"""Making a persona map: the design of the rollouts, the run, and an estimate of its cost."""
 
 from personascope._lazy import attach
 

@@ -1,9 +1,9 @@
-"""Regressing the length of responses out of a run's sums, within questions.
+"""Regress response length out of a run's sums, within questions.
 
-Longer responses lie elsewhere, whoever gives them. The slope of the activations on the logarithm of the
-length is estimated on the kept sample, with an effect of its own for every question, for roles and default
-apart, so that neither questions nor the default's difference enter it. Every sum is then moved to the mean
-length of its question.
+Response length shifts activations, whatever the role. The slope of the activations on log length is estimated
+on the kept sample, with a fixed effect for every question, separately for roles and default, so that neither
+the questions nor the difference of the default bias it. Every sum is then moved to the mean length of its
+question.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from personascope.space import Bucket, FoldDesign
 from personascope.store import RunFolder
 
 MIN_SAMPLE = 30
-"""Kept responses below which no slope is estimated."""
+"""Minimum number of kept responses for estimating the slope."""
 
 
 class LengthAdjusted:
-    """Sums of a run with the length of responses regressed out (the protocol ``FoldSums``)."""
+    """Sums of a run with response length regressed out (implements ``FoldSums``)."""
 
     def __init__(self, sums: RunSums, folder: RunFolder, vectors: Vectors) -> None:
-        """Estimate the slopes from the kept sample, and add up how far each sum is from the mean length.
+        """Estimate the slopes from the kept sample, and each sum's total deviation from the mean log length.
 
         Raises:
             SpaceError: If fewer than 30 responses were kept, or they do not differ in length.
@@ -59,46 +59,46 @@ class LengthAdjusted:
 
     @property
     def fold_design(self) -> FoldDesign:
-        """As of the run's own sums."""
+        """The same as in the run's sums."""
         return self._sums.fold_design
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """As of the run's own sums."""
+        """The same as in the run's sums."""
         return self._sums.roles
 
     @property
     def n_layers(self) -> int:
-        """As of the run's own sums."""
+        """The same as in the run's sums."""
         return self._sums.n_layers
 
     @property
     def d_model(self) -> int:
-        """As of the run's own sums."""
+        """The same as in the run's sums."""
         return self._sums.d_model
 
     @property
     def n_folds(self) -> int:
-        """As of the run's own sums."""
+        """The same as in the run's sums."""
         return self._sums.n_folds
 
     def counts(self, bucket: Bucket) -> Int64[np.ndarray, "roles folds"]:
-        """As of the run's own sums."""
+        """The same as in the run's sums."""
         return self._sums.counts(bucket)
 
     def default_counts(self) -> Int64[np.ndarray, "folds"]:
-        """As of the run's own sums."""
+        """The same as in the run's sums."""
         return self._sums.default_counts()
 
     def sums(self, bucket: Bucket, layer: int) -> Float32[np.ndarray, "roles folds d"]:
-        """Sums of one bucket at one layer, moved to the mean length of their questions."""
+        """Return the sums of one bucket at one layer, moved to the mean length of their questions."""
         nothing = np.zeros(self.n_folds)
         beyond = np.stack([self._beyond.get((role, bucket), nothing) for role in self.roles])
         moved = self._sums.sums(bucket, layer) - beyond[:, :, None] * self._slopes[layer]
         return np.where(self.counts(bucket)[:, :, None] > 0, moved, 0.0).astype(np.float32)
 
     def default_sums(self, layer: int) -> Float32[np.ndarray, "folds d"]:
-        """Sums of the default at one layer, moved likewise."""
+        """Return the default's sums at one layer, moved to the mean length of their questions."""
         beyond = self._beyond.get((DEFAULT, "fully"), np.zeros(self.n_folds))
         return (self._sums.default_sums(layer) - beyond[:, None] * self._slopes[layer]).astype(np.float32)
 
@@ -106,7 +106,7 @@ class LengthAdjusted:
 def _slopes(
     folder: RunFolder, by_id: Mapping[str, tuple[str, int, float]], n_layers: int, d_model: int
 ) -> Float[np.ndarray, "L d"]:
-    """Slope of the pooled activations on the log length, within questions."""
+    """Return the slope of the pooled activations on log length, within questions."""
     cells: dict[tuple[bool, int], list[tuple[str, float]]] = {}
     for name in _kept(folder):
         if name in by_id:
@@ -127,7 +127,7 @@ def _slopes(
         part = folder.part(index, "kept")
         for name in () if part is None else part.specs:
             if name in about and part is not None:
-                # The deviations sum to 0 within a question, so its effect falls out.
+                # The deviations sum to 0 within a question, so its fixed effect cancels.
                 total += about[name] * part.read(name).astype(np.float64)
     return total / spread
 

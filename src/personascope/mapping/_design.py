@@ -1,21 +1,21 @@
-"""Which rollouts a map is made of: profiles, and the design that a seed makes of one.
+"""The design of a map's rollouts, drawn from a profile and a seed.
 
-Every role and the default answer the SAME questions: roles that answer questions of their own make
-the axis hardly better than chance. Questions and prompts are samples: a seed draws them from the
-corpus, questions balanced over kinds and areas, each role's prompts over short and long ones.
+Every role and the default answer the same questions: with separate questions per role, the axis is hardly
+better than chance. Questions and prompts are sampled from the corpus by the seed, questions balanced over
+kinds and areas, and each role's prompts over short and long ones.
 
-A role's questions are shared out among its prompts, each question asked under one of them: for a given
-number of responses that leaves the least variance from prompts and questions both. Every fold then holds one
-block of questions and one place among the prompts, the same for all roles, so that the statistics can
-resample either. The profile "paper" asks every question under every prompt, as the paper does.
+A role's questions are divided among its prompts, and each question is asked under one of them. For a given
+number of responses this minimises the variance from prompts and questions. Every fold holds one block of
+questions and one prompt slot, the same for all roles, so that the statistics can resample either. The profile
+"paper" asks every question under every prompt, as the paper does.
 
-How many rollouts the default gets: the axis is the difference of two means, and its variance is
-``sd**2 / nd + sr**2 / nr``, for ``nd`` rollouts of the default with spread ``sd`` and ``nr`` of
-all roles together with spread ``sr``. For a given sum of both it is smallest at
-``nd / nr = sd / sr``, which came out as 0.93 (SmolLM2, middle layer). The short profiles give the default
-less than that: what is uncertain in the axis then lies in the questions, which more rollouts of the
-default on the same questions would not make good. (The paper gives the default as many as one role; its
-profile does likewise.)
+Number of rollouts of the default: the axis is the difference of two means, with variance
+``sd**2 / nd + sr**2 / nr`` for ``nd`` rollouts of the default with spread ``sd``, and ``nr`` rollouts of all
+roles with spread ``sr``. For a fixed total it is smallest at ``nd / nr = sd / sr``, measured as 0.93
+(SmolLM2, middle layer).
+The short profiles give the default fewer: the remaining uncertainty of the axis comes from the questions, and
+more rollouts on the same questions would not reduce it. The paper gives the default as many rollouts as one
+role, and so does its profile.
 """
 
 from __future__ import annotations
@@ -39,29 +39,29 @@ from personascope.mapping._sample import draw_questions, draw_roles
 from personascope.space import FoldDesign
 
 DEFAULT = "default"
-"""The name under which the default's rollouts go; no role may have it."""
+"""Role name of the default's rollouts; no role of the corpus may have it."""
 
 DESIGN = "sampled questions and prompts (2)"
-"""What maps of this design say of it; maps that say nothing are of the first, fixed one."""
+"""Name of this design in the metadata of maps; maps without a name have the first, fixed design."""
 
 MIN_BASELINE = 8
-"""Responses of the default under a prompt with text, below which role information has no baseline."""
+"""Minimum number of default responses under a non-empty prompt for a baseline of role information."""
 
 MAX_FOLDS = 12
-"""Folds at most, where the disk has room for their sums."""
+"""Maximum number of folds, if their sums fit on disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One response to be.
+    """One response to generate.
 
     Attributes:
-        id: ``{role}/p{prompt_index}/q{question_index}/s{sample}``.
-        role: The role's name, or "default".
-        prompt_index: Which of the role's prompts.
-        question_index: Which question of the corpus.
-        sample: Which of several rollouts that agree in all the rest.
-        fold: The fold that its activation is summed in.
+        id: Identifier, ``{role}/p{prompt_index}/q{question_index}/s{sample}``.
+        role: Name of the role, or "default".
+        prompt_index: Index of the prompt among the role's.
+        question_index: Index of the question in the corpus.
+        sample: Index among rollouts with the same role, prompt and question.
+        fold: Fold in which its activation is summed.
     """
 
     id: str
@@ -74,19 +74,19 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Design:
-    """The rollouts of a run in their order, the default first; made when they are asked for.
+    """The rollouts of a run in order, the default's first; created lazily.
 
     Attributes:
         corpus: Roles, questions and the default's prompts.
-        profile: What it was made from.
-        seed: Seed of what is drawn: roles, prompts, questions, the kept sample, and the tokens.
-        model_name: What ``{model_name}`` in the default's prompts stands for.
-        n_places: Places for a role's prompts: as many as are drawn of the role that has the most, or fewer,
-            each for several prompts, where the folds do not suffice.
-        n_blocks: Blocks that the questions are dealt into.
-        unit_size: Rollouts in a unit of work.
-        roles: The roles drawn, in the corpus's order.
-        questions: Indices of the questions drawn; neighbours are of one kind, and go to different blocks.
+        profile: Profile of the design.
+        seed: Random seed of roles, prompts, questions, the kept sample, and token sampling.
+        model_name: Name that replaces ``{model_name}`` in the default's prompts.
+        n_places: Number of prompt slots: the largest number of prompts drawn for a role, or fewer slots with
+            several prompts each if there are too few folds.
+        n_blocks: Number of blocks that the questions are divided into.
+        unit_size: Number of rollouts in a unit of work.
+        roles: Sampled roles, in the corpus's order.
+        questions: Indices of the sampled questions. Neighbours are of one kind and go to different blocks.
     """
 
     corpus: Corpus
@@ -101,12 +101,12 @@ class Design:
 
     @property
     def n_folds(self) -> int:
-        """Folds: blocks of questions, each under one prompt, or where the design is crossed, under each."""
+        """Number of folds: one per block of questions, or per block and prompt slot in a crossed design."""
         return self.n_blocks * (self.n_places if self.profile.crossed else 1)
 
     @property
     def fold_design(self) -> FoldDesign:
-        """Which block of questions and which place among the prompts each fold stands for."""
+        """The block of questions and the prompt slot of each fold."""
         places = self.n_places
         if self.profile.crossed:
             folds = range(self.n_folds)
@@ -116,27 +116,27 @@ class Design:
 
     @property
     def n_default(self) -> int:
-        """Rollouts of the default."""
+        """Number of rollouts of the default."""
         return len(self.corpus.default_prompts) * len(self.questions) * self.profile.default_samples
 
     @property
     def n_default_units(self) -> int:
-        """Units of work that hold the default's rollouts, and nothing else; they come first."""
+        """Number of units with the default's rollouts, which come first and hold nothing else."""
         return -(-self.n_default // self.unit_size)
 
     @property
     def n_units(self) -> int:
-        """Units of work."""
+        """Number of units of work."""
         return self.n_default_units + -(-(len(self) - self.n_default) // self.unit_size)
 
     @cached_property
     def groups(self) -> tuple[str, ...]:
-        """The default and the roles in their order."""
+        """Names of the groups: the default, then the roles in order."""
         return (DEFAULT, *(role.name for role in self.roles))
 
     @property
     def digest(self) -> str:
-        """Hex SHA-256 of all that decides on the rollouts."""
+        """SHA-256 (hex) of everything that determines the rollouts."""
         value = {
             "design": DESIGN,
             "corpus": self.corpus.digest,
@@ -174,10 +174,11 @@ class Design:
         return prompts * len(self.questions)
 
     def prompts_of(self, role: RoleEntry) -> tuple[int, ...]:
-        """Return which of a role's prompts are used, in the order of their places.
+        """Return the indices of a role's sampled prompts, in the order of their slots.
 
-        One is drawn from each of as many strata of the prompts, from short to long. So the prompts of one
-        place are of like length in all roles, and what length does falls out with the folds' own means.
+        One prompt is drawn from each of as many strata of prompt length, from short to long. The prompts of
+        one slot thus have similar length in all roles, and the effect of length cancels with the folds'
+        means.
         """
         by_length = sorted(range(len(role.prompts)), key=lambda index: (len(role.prompts[index]), index))
         wanted = self.profile.prompts
@@ -191,7 +192,7 @@ class Design:
         return tuple(int(index) for index in drawn)
 
     def group_rollouts(self, group: int) -> list[Rollout]:
-        """Make the rollouts of the default (group 0) or of a role (1, 2, ...)."""
+        """Create the rollouts of the default (group 0) or of a role (1, 2, ...)."""
         name = self.groups[group]
         places = self.n_places
         cells: list[tuple[int, int, int, int]] = []
@@ -214,7 +215,7 @@ class Design:
                     for prompt in prompts
                     for sample in range(self.profile.default_samples)
                 ]
-        # Requests that share a prompt stand together.
+        # Keep requests that share a prompt together.
         cells.sort()
         return [
             Rollout(f"{name}/p{prompt}/q{question}/s{sample}", name, prompt, question, sample, fold)
@@ -222,7 +223,7 @@ class Design:
         ]
 
     def _unit_span(self, index: int) -> tuple[int, int]:
-        """Return where a unit begins and ends in the order of the rollouts."""
+        """Return the start and end (exclusive) of a unit in the order of the rollouts."""
         if index < self.n_default_units:
             start = index * self.unit_size
             return start, min(start + self.unit_size, self.n_default)
@@ -230,7 +231,7 @@ class Design:
         return start, min(start + self.unit_size, len(self))
 
     def unit(self, index: int) -> list[Rollout]:
-        """Make the rollouts of a unit of work."""
+        """Create the rollouts of a unit of work."""
         start, end = self._unit_span(index)
         starts = self._starts
         rollouts: list[Rollout] = []
@@ -241,7 +242,7 @@ class Design:
         return rollouts
 
     def unit_start(self, index: int) -> int:
-        """Return the place of a unit's first rollout in the order of all rollouts."""
+        """Return the position of a unit's first rollout among all rollouts."""
         return self._unit_span(index)[0]
 
     def units_of(self, group: int) -> range:
@@ -253,18 +254,18 @@ class Design:
         return range(first + start // self.unit_size, first - (-end // self.unit_size))
 
     def rollout_at(self, place: int) -> Rollout:
-        """Return a rollout by its place in the order of all rollouts."""
+        """Return the rollout at a position among all rollouts."""
         group = int(np.searchsorted(self._starts, place, side="right")) - 1
         return self.group_rollouts(group)[place - self._starts[group]]
 
     def spread(self, count: int) -> list[Rollout]:
-        """Return so many rollouts (or all), evenly spread over the order of all of them."""
+        """Return ``count`` rollouts (or all if fewer), evenly spaced over all rollouts."""
         total = len(self)
         count = min(total, count)
         return [self.rollout_at((2 * place + 1) * total // (2 * count)) for place in range(count)]
 
     def system_prompt(self, rollout: Rollout) -> str:
-        """Return the system prompt of a rollout, which may be empty."""
+        """Return the system prompt of a rollout; may be empty."""
         if rollout.role == DEFAULT:
             return self.corpus.default_prompts[rollout.prompt_index].replace("{model_name}", self.model_name)
         return self._by_name[rollout.role].prompts[rollout.prompt_index]
@@ -274,17 +275,17 @@ class Design:
         return self._by_name[name]
 
     def conversation(self, rollout: Rollout) -> Conversation:
-        """Return what the model is shown; an empty system prompt gives no system message."""
+        """Return the prompt of a rollout; an empty system prompt gives no system message."""
         system = self.system_prompt(rollout)
         user = self.plain_conversation(rollout)
         return (Message("system", system), *user) if system else user
 
     def plain_conversation(self, rollout: Rollout) -> Conversation:
-        """Return the question of a rollout alone, without a system prompt."""
+        """Return the prompt of a rollout without its system prompt."""
         return (Message("user", self.corpus.questions[rollout.question_index].text),)
 
     def request(self, rollout: Rollout) -> Request:
-        """Return the request for a rollout, with all layers pooled."""
+        """Return the engine request of a rollout, with pooled activations of all layers."""
         return Request(
             id=rollout.id,
             prompt=self.conversation(rollout),
@@ -296,7 +297,7 @@ class Design:
         )
 
     def kept(self) -> frozenset[int] | None:
-        """Return the places of the rollouts whose activations are kept; None for all of them."""
+        """Return the positions of the rollouts whose activations are kept; None for all rollouts."""
         if self.profile.keep == "all" or self.profile.keep >= len(self):
             return None
         rng = np.random.default_rng(request_seed(self.seed, "kept sample"))
@@ -312,20 +313,20 @@ def build_design(
     max_folds: int = MAX_FOLDS,
     unit_size: int = 512,
 ) -> Design:
-    """Make the design of a run.
+    """Create the design of a run.
 
     Args:
         corpus: Roles, questions and the default's prompts.
-        profile: How much to ask.
-        seed: Random seed of all that is drawn.
-        model_name: What the default's prompts call the model.
-        max_folds: Folds at most that the responses of every role are summed in.
-        unit_size: Rollouts in a unit of work.
+        profile: Profile: sizes and sampling options.
+        seed: Random seed.
+        model_name: Name of the model in the default's prompts.
+        max_folds: Maximum number of folds in which the responses of every role are summed.
+        unit_size: Number of rollouts in a unit of work.
 
     Raises:
-        UsageError: If the corpus has fewer questions (of the kinds asked for) than the profile asks for, or
-            none of a kind, a number is too small, or role information would have no baseline.
-        CorpusError: If a role is called "default", or has a name that cannot be a file's.
+        UsageError: If the corpus has too few questions of the requested kinds, or none of a kind, a
+            number is too small, or role information would have no baseline.
+        CorpusError: If a role is named "default", or its name is no valid file name.
     """
     check_profile(profile)
     for what, value in (("max_folds", max_folds), ("unit_size", unit_size)):
@@ -351,11 +352,11 @@ def build_design(
     most = max((len(role.prompts) for role in roles), default=1)
     places = most if profile.prompts is None else min(profile.prompts, most)
     if profile.crossed:
-        # Two blocks of questions at least, so that there are halves to compare.
+        # At least two blocks of questions, so that there are halves to compare.
         places = max(1, min(places, max_folds // 2))
         n_blocks = max(1, max_folds // places)
     else:
-        # As many blocks for each place, so that every prompt answers as many questions.
+        # The same number of blocks per slot, so that every prompt gets the same number of questions.
         places = min(places, max_folds)
         n_blocks = max(1, min(max_folds, len(questions)) // places) * places
     n_blocks = min(n_blocks, len(questions))

@@ -1,4 +1,4 @@
-"""What a run would take: rollouts, tokens, disk, memory, money and time."""
+"""Cost estimate of a run: rollouts, tokens, disk, memory, money and time."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from personascope.mapping._plan import slots_of
 
 ROW_BYTES = 160
 TOKEN_BYTES = 1.7
-"""Compressed Parquet: of a row without its text, and of each token of the text (English)."""
+"""Bytes of compressed Parquet per row without its text, and per token of (English) text."""
 
 
 @dataclass(frozen=True, slots=True)
 class DiskEstimate:
-    """Bytes on the disk at the end of a run; upper bounds, but for the text.
+    """Disk use of a run, in bytes; upper bounds except for the text.
 
     Attributes:
         sums: Float32 sums of the roles and the default.
-        map: The persona map: both vectors of every role, and the axis and its like.
-        kept: The kept sample of pooled activations in bfloat16.
-        rollouts: Text and scores.
-        transient: What a run needs beyond that while it goes on.
+        map: Persona map: the vectors of every role, the axis, and similar arrays.
+        kept: Kept sample of pooled activations, in bfloat16.
+        rollouts: Texts and scores.
+        transient: Additional temporary space during the run.
     """
 
     sums: int
@@ -43,17 +43,18 @@ class DiskEstimate:
 
 @dataclass(frozen=True, slots=True)
 class RunEstimate:
-    """What a run would take.
+    """Cost estimate of a run.
 
     Attributes:
-        rollouts: Responses.
-        prompt_tokens: Tokens of all prompts, from a sample.
-        response_tokens: Tokens of all responses, from the probe, or the limit without one.
-        disk: Bytes on the disk.
-        memory: Bytes that the run needs beside the engine.
-        judge: Tokens and cost of judging, in a chain of judges by the first; None if it makes no calls.
-        seconds: Time for generation and role information, from the probe; None without one.
-        ended: Share of the probe's responses that ended by themselves; None without one.
+        rollouts: Number of responses.
+        prompt_tokens: Number of tokens in all prompts, extrapolated from a sample.
+        response_tokens: Number of tokens in all responses, extrapolated from the probe; an upper bound
+            without one.
+        disk: Disk use.
+        memory: Memory of the run in bytes, without the engine.
+        judge: Tokens and cost of judging (by the first judge of a chain); None if it calls no server.
+        seconds: Time for generation and role information, extrapolated from the probe; None without one.
+        ended: Share of the probe's responses that ended before the length limit; None without a probe.
     """
 
     rollouts: int
@@ -69,13 +70,13 @@ class RunEstimate:
 def estimate_disk(
     info: EngineInfo, design: Design, *, judged: bool = True, mean_tokens: float | None = None
 ) -> DiskEstimate:
-    """Estimate the disk that a run folder takes.
+    """Estimate the disk use of a run folder.
 
     Args:
-        info: The engine's: layers and width.
-        design: The run's.
-        judged: Whether there is a judge, so that there are responses of more than one bucket.
-        mean_tokens: Mean length of a response; by default the limit.
+        info: Engine information: layers and width.
+        design: Design of the run.
+        judged: Whether a judge scores responses, which splits them into several buckets.
+        mean_tokens: Mean response length, in tokens; the maximum length by default.
     """
     layer = info.n_layers * info.d_model
     n_roles = len(design.roles)
@@ -97,13 +98,14 @@ def estimate_disk(
 
 
 def estimate(engine: Engine, design: Design, *, judge: Judge | None, probe: int = 32) -> RunEstimate:
-    """Estimate what a run would take, from a probe of a few of its own requests.
+    """Estimate the cost of a run from a probe of a few of its requests.
 
     Args:
-        engine: The engine; it generates the probe.
-        design: The run's.
-        judge: The judge, if any.
-        probe: Requests to generate, spread over the design; 0 for an estimate without time.
+        engine: Engine that generates the probe.
+        design: Design of the run.
+        judge: Judge, or None.
+        probe: Number of requests to generate, spread over the design (at least 32 are used); 0 for an
+            estimate without time.
 
     Raises:
         EngineError: If the engine fails on the probe.
@@ -145,7 +147,7 @@ def estimate(engine: Engine, design: Design, *, judge: Judge | None, probe: int 
         prompt_tokens=round(prompts * len(design)),
         response_tokens=round(tokens * len(design)),
         disk=estimate_disk(engine.info, design, judged=judge is not None, mean_tokens=tokens),
-        # Two units wait in memory, and the sums of one role are added up at a time.
+        # Two units are in memory, and the sums of one role at a time.
         memory=min(2 * design.unit_size, len(design)) * pooled + 3 * (design.n_folds + 3) * pooled,
         judge=first.estimate(items, context + chars) if isinstance(first, OpenAIJudge) else None,
         seconds=seconds,

@@ -1,8 +1,8 @@
-"""How long a response may become: a short probe, before the run.
+"""Choice of the maximum response length by a short probe before the run.
 
-A response that is cut off early is a beginning, not an answer. Yet a small model may write on for hundreds of
-tokens and say nothing new. So the probe lets a few responses run long, and takes the shortest length at
-which either most of them end by themselves, or what they are pooled to hardly changes any more.
+A response that is cut off early is incomplete, but a small model may go on for hundreds of tokens without
+saying anything new. The probe therefore generates a few long responses, and takes the shortest length at
+which either most of them have ended, or their pooled activations hardly change any more.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from personascope.mapping._profile import Profile
 from personascope.store import read_json
 
 RESPONSES = 32
-"""Responses of the probe, spread over the design."""
+"""Number of responses in the probe, spread over the design."""
 ENDED = 0.6
-"""Share of responses that must end by themselves."""
+"""Share of responses that must end within a length for it to suffice."""
 ENOUGH = 0.8
-"""Or the correlation of what was pooled so far with what the long responses are pooled to."""
+"""Correlation of the pooled activations with those of the long responses that suffices instead."""
 STEP = 1.25
-"""Factor from one length that is tried to the next."""
+"""Factor between consecutive lengths that are tried."""
 
 
 @dataclass(frozen=True, slots=True)
 class Length:
-    """What the probe found.
+    """Result of the length probe.
 
     Attributes:
-        max_new_tokens: The length to generate at most.
-        ended: Share of the probe's responses that ended by themselves within it.
-        correlation: Mean cosine of their pooled activations, about their mean, with those of the same
+        max_new_tokens: Chosen maximum response length, in tokens.
+        ended: Share of the probe's responses that ended within it.
+        correlation: Mean cosine between the centred pooled activations at this length and those of the same
             responses at the longest length (middle layer).
     """
 
@@ -45,12 +45,12 @@ class Length:
 
 
 def find_length(engine: Engine, design: Design, longest: int) -> Length:
-    """Find the shortest length, from the profile's on, that lets responses end or say enough.
+    """Find the shortest sufficient response length, starting from the profile's.
 
     Args:
-        engine: Generates the probe: the run's own requests, which it will generate again.
-        design: The run's; its profile's length is the shortest that is tried.
-        longest: The longest, taken if nothing shorter will do.
+        engine: Engine that generates the probe, from requests of the run itself.
+        design: Design of the run, whose profile gives the shortest length to try.
+        longest: Longest length to try, which is taken if no shorter one suffices.
 
     Raises:
         EngineError: If the engine fails on the probe.
@@ -58,7 +58,7 @@ def find_length(engine: Engine, design: Design, longest: int) -> Length:
     layer = engine.info.n_layers // 2
     requests = [design.request(rollout) for rollout in design.spread(RESPONSES)]
 
-    # Responses of every length think alike.
+    # The thinking budget is the same at every length, so that the thinking does not differ.
     thinking = design.profile.max_thinking_tokens or THINKING_TOKENS * longest
 
     def run(length: int) -> dict[str, Completion]:
@@ -79,7 +79,7 @@ def find_length(engine: Engine, design: Design, longest: int) -> Length:
         ended = float(
             np.mean([c.finish_reason == "stop" and c.token_count <= length for c in whole.values()])
         )
-        # The same draws as before: the first tokens of the same responses.
+        # Sampling uses the same seeds, so these are the first tokens of the same responses.
         correlation = _agreement(run(length), whole)
         if ended >= ENDED or correlation >= ENOUGH:
             return Length(length, ended, correlation)
@@ -100,15 +100,15 @@ def _agreement(some: dict[str, Completion], whole: dict[str, Completion]) -> flo
 
 
 def probes(profile: Profile) -> bool:
-    """Return whether a profile leaves the length of responses to a probe."""
+    """Return whether a profile determines the response length by a probe."""
     return profile.longest is not None and profile.longest > profile.max_new_tokens
 
 
 def stored_length(out: Path, profile: Profile) -> int | None:
-    """Return the length that the run in a folder was made with, if it is one of this profile.
+    """Return the response length of the run in a folder, if it is of this profile; else None.
 
-    Without it the run could not be taken up again but by the probe that began it. None, too, for a profile
-    whose length is not left to a probe.
+    A resumed run must use the same length, and this avoids repeating the probe. Return None for a profile
+    without a probe.
     """
     if not probes(profile):
         return None

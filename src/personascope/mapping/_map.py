@@ -1,4 +1,4 @@
-"""From a profile to a persona space in one call."""
+"""Run a profile and build its persona space, in one call."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from personascope.store import RunFolder
 log = logging.getLogger(__name__)
 
 PLAYED_ROLES = 0.25
-"""Share of the roles that must have a vector of responses that played, for a space of those alone."""
+"""Minimum share of roles with a vector of played responses, for a space built from played responses alone."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MapResult:
-    """What a run led to.
+    """Result of a mapping run.
 
     Attributes:
-        space: The persona space; None if the run is partial and has too little for one.
-        norms: Mean norm of the response activations at each layer; None likewise.
-        collected: What is in the run folder, and whether it is partial.
+        space: Persona space; None if the run is partial and too small for one.
+        norms: Mean norm of the response activations at each layer; None if there is no space.
+        collected: Summary of the run folder, and whether it is partial.
     """
 
     space: Space | None
@@ -66,36 +66,36 @@ def run_map(
     command: str = "",
     **changes: Unpack[ProfileChanges],
 ) -> MapResult:
-    """Generate and judge the rollouts of a design, and make the persona space of them (sections 2, 3).
+    """Generate and judge the rollouts of a design, and build and publish the persona map (sections 2, 3).
 
-    Runs on where an earlier call with the same arguments stopped: units that were committed are
-    not generated again, rollouts without a score are judged again. ``vectors`` and ``adjust_length`` only
-    say how the map is made of them, and may be changed afterwards.
+    A call with the same arguments resumes an interrupted run: committed units are not generated again, and
+    rollouts without a score are judged again. ``vectors`` and ``adjust_length`` only affect how the map is
+    built, and may change between calls.
 
     Args:
-        engine: Makes the rollouts.
+        engine: Engine that generates the rollouts.
         corpus: Roles, questions and the default's prompts.
-        profile: A profile or the name of one.
-        out: The run folder, new or of an earlier call.
-        judge: Scores the roles' rollouts; None to count every one as fully in its role.
-        seed: Random seed of all that is drawn.
-        model_name: What the default's prompts call the model; by default the last part of its id.
-        vectors: Make role vectors of the responses that played ("played"), or by the letter of the paper's
-            rubric of all with the score 3 ("rubric").
-        adjust_length: Regress the length of responses out, within questions.
-        progress: Whether to show a bar, or what to call after each completion instead.
-        max_pending: Rollouts that are judged at the same time.
-        n_boot: Bootstrap draws of the space's statistics.
-        restart: Forget a run that is in the folder.
-        command: Recorded in the manifest.
-        changes: What replaces the profile's values.
+        profile: Profile, or its name.
+        out: Run folder: a new one, or that of an earlier call with the same arguments.
+        judge: Judge that scores the roles' rollouts; None counts every one as fully in its role.
+        seed: Random seed.
+        model_name: Name of the model in the default's prompts; by default the last part of its id.
+        vectors: Responses in role vectors: those with score 3 that played their role ("played"), or all with
+            score 3 as in the paper's rubric ("rubric").
+        adjust_length: Whether to regress out response length, within questions.
+        progress: Whether to show a progress bar, or a callback to call after each completion instead.
+        max_pending: Maximum number of rollouts judged concurrently.
+        n_boot: Number of bootstrap draws for the space's statistics.
+        restart: Discard a run that is already in the folder.
+        command: Command line to record in the manifest.
+        changes: Values that override the profile's.
 
     Raises:
         UsageError: If the profile does not exist or does not fit the corpus.
         StoreError: If the folder holds another run or cannot be written.
-        EngineError: If the engine fails, or returns something else than was asked for, or reads this model in
-            another way than the model's own library (docs/models.md).
-        SpaceError: If the run is complete and there is too little in it for a map.
+        EngineError: If the engine fails, its results do not match the requests, or its activations of this
+            model differ from those of the model's own library (docs/models.md).
+        SpaceError: If the run is complete but too small for a map.
     """
     out = Path(out)
     profile = resolve_profile(profile, **changes)
@@ -151,15 +151,15 @@ def design_run(
     model_name: str | None = None,
     probe: bool = True,
 ) -> Design:
-    """Make the design of a run, with the length of responses found by a probe where the profile asks for one.
+    """Create the design of a run, with the response length found by a probe if the profile asks for one.
 
     Args:
-        engine: Generates the probe.
+        engine: Engine that generates the probe.
         corpus: Roles, questions and the default's prompts.
-        profile: How much to ask.
-        seed: Random seed of all that is drawn.
-        model_name: What the default's prompts call the model; by default the last part of its id.
-        probe: False where the length is known already.
+        profile: Profile: sizes and sampling options.
+        seed: Random seed.
+        model_name: Name of the model in the default's prompts; by default the last part of its id.
+        probe: Whether to probe; False if the length is already known.
 
     Raises:
         UsageError: If the profile does not fit the corpus.
@@ -182,24 +182,24 @@ def make_space(
     adjust_length: bool = False,
     n_boot: int = 200,
 ) -> tuple[Space, Vectors]:
-    """Make the persona space of what is in a run folder.
+    """Build the persona space of a run folder.
 
-    Where too few roles were played for a space of those that were, the space is made of all responses
-    with the score 3: its figures say what the model did instead, and its verdict that roles were not played.
+    If too few roles were played, the space is built from all responses with score 3 instead. Its statistics
+    then describe what the model did, and its verdict says that roles were not played.
 
     Args:
-        folder: The run folder.
-        design: The run's.
-        info: The engine's: layers and width.
-        vectors: Which responses role vectors are made of.
-        adjust_length: Regress the length of responses out, within questions.
-        n_boot: Bootstrap draws.
+        folder: Run folder.
+        design: Design of the run.
+        info: Engine information: layers and width.
+        vectors: Responses in role vectors, as in `run_map`.
+        adjust_length: Whether to regress out response length, within questions.
+        n_boot: Number of bootstrap draws.
 
     Returns:
-        The space, and which responses its vectors are made of.
+        The space, and the kind of responses in its vectors.
 
     Raises:
-        SpaceError: If there is too little for a space.
+        SpaceError: If the run is too small for a space.
     """
 
     def build(chosen: Vectors) -> Space:
@@ -219,6 +219,6 @@ def make_space(
         try:
             return build("played"), "played"
         except SpaceError as error:
-            # What is wrong with the run itself shows again below.
+            # If the cause is the run itself, the second build raises the same error.
             log.warning("no space of the responses that played (%s): all are taken", error.message)
     return build("rubric"), "rubric"

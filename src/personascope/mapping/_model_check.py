@@ -1,4 +1,4 @@
-"""A short check of the model before a map is made of it, made once a run folder."""
+"""A short check of the engine on the model before mapping, made once per run folder."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ FILE = "model_check.json"
 
 
 def check_model(engine: Engine, folder: Path, *, restart: bool) -> dict[str, Any] | None:
-    """Check that the engine reads this model as the model's own library does, unless the folder says so.
+    """Check the engine's activations against the model's own library, unless the folder records a check.
 
     Returns:
-        What is to be recorded, or None for an engine that is not checked or a check that is recorded already.
+        The record to write, or None if the engine is not checked or the check is already recorded.
 
     Raises:
-        EngineError: If an operation that a map rests on differs, naming it.
+        EngineError: If an operation that mapping depends on differs; the message names it.
     """
     if not isinstance(engine, TransformersEngine):
         return None
@@ -44,6 +44,6 @@ def check_model(engine: Engine, folder: Path, *, restart: bool) -> dict[str, Any
 
 
 def record_check(folder: Path, record: dict[str, Any] | None) -> None:
-    """Write a check into a run folder, if there is one to write."""
+    """Write the record of a check into a run folder; do nothing for None."""
     if record is not None:
         write_json(folder / FILE, record)

@@ -1,8 +1,8 @@
-"""What a component may be instead of a persona: length, having ended, form, language, ways of speaking.
+"""Nuisance variables that may explain a component: length, ending, formatting, script, style, garble.
 
-For every role the mean of each over the responses that its vector is made of, and their correlation over
-roles with the roles' places on the axis and on the first components. A component that follows one of
-them closely is that as much as it is a persona, and the map says so.
+Each is averaged per role over the responses of the role's vector, and correlated over roles with the roles'
+projections on the axis and the first components. If a component correlates strongly with a nuisance, it may
+measure that rather than a persona, and the map says so.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from personascope.store import RunFolder
 from personascope.text import nonsense
 
 BROKEN = 0.03
-"""Share of characters that are none, from which a text is garble."""
+"""Share of invalid or control characters above which a text counts as garbled."""
 _WORD = re.compile(r"\w+")
 _FORMATTED = re.compile(r"^\s*(?:\d+[.)]|[-*•]|#{1,4}|```)\s*\S|\*\*\S", re.M)
 
@@ -33,7 +33,7 @@ def measure(row: Mapping[str, Any], description: str) -> tuple[float, ...]:
 
     Args:
         row: A row of rollouts.parquet.
-        description: Of its role, for what counts as speaking of oneself as an AI.
+        description: Description of its role, which decides what counts as a self-reference as an AI.
     """
     text = row["text"] or ""
     words = _WORD.findall(text)
@@ -59,7 +59,7 @@ def measure(row: Mapping[str, Any], description: str) -> tuple[float, ...]:
 
 
 def _broken(text: str) -> bool:
-    """Return whether a text holds bytes that are no characters, or control characters, here and there."""
+    """Return whether more than ``BROKEN`` of the characters are invalid or control characters."""
     strange = sum(
         char == "\ufffd" or (unicodedata.category(char) == "Cc" and not char.isspace()) for char in text
     )
@@ -67,10 +67,10 @@ def _broken(text: str) -> bool:
 
 
 class NuisanceMeans:
-    """Means of the nuisances by role, taken in row by row; and how many responses were cut off or played."""
+    """Running means of the nuisances by role, and counts of truncated, garbled and played responses."""
 
     def __init__(self, design: Design, vectors: Vectors) -> None:
-        """Begin with nothing."""
+        """Start with no rows."""
         self._design = design
         self._rubric = vectors == "rubric"
         self._sums: dict[str, np.ndarray] = {}
@@ -83,7 +83,7 @@ class NuisanceMeans:
         self.played: dict[str, int] = {}
 
     def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Take in rows of rollouts.parquet."""
+        """Add rows of rollouts.parquet."""
         for row in rows:
             if not row["token_count"]:
                 continue
@@ -105,7 +105,7 @@ class NuisanceMeans:
                 self._counts[role] = self._counts.get(role, 0) + 1
 
     def means(self, roles: Iterable[str]) -> Float[np.ndarray, "R N"]:
-        """Return each role's means; NaN for a role of which no response counts."""
+        """Return each role's means; NaN for a role without a counted response."""
         nothing = np.full(len(NUISANCES), np.nan)
         return np.stack(
             [self._sums[role] / self._counts[role] if role in self._sums else nothing for role in roles]
@@ -113,7 +113,7 @@ class NuisanceMeans:
 
 
 def nuisance_means(folder: RunFolder, design: Design, vectors: Vectors) -> NuisanceMeans:
-    """Read all rows of a run, one unit in memory at a time."""
+    """Compute the nuisance means over all rows of a run, with one unit in memory at a time."""
     found = NuisanceMeans(design, vectors)
     for index in sorted(folder.units):
         found.add(folder.rows(index).to_pylist())

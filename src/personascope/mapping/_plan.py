@@ -1,4 +1,4 @@
-"""From a model's shape and a profile to a design: unit size, folds, and the run's identity."""
+"""Design of a run from the model's shape and a profile: unit size, folds, and the run's identity."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from personascope.mapping._sums import STORED_FOLDS
 
 UNIT_ROLLOUTS = 512
 UNIT_BYTES = 512 * 2**20
-"""Bounds of a unit: its rollouts, and the bytes of their pooled activations."""
+"""Upper limits of a unit: number of rollouts, and bytes of their pooled activations."""
 
 SUMS_BYTES = 16 * 10**9
-"""The sums of all roles shall take no more on the disk; the number of folds follows from it."""
+"""Maximum disk use of the sums of all roles, in bytes, which limits the number of folds."""
 
 MIN_FOLDS = 4
 
 
 class ProfileChanges(TypedDict, total=False):
-    """What may replace a profile's values; None leaves them."""
+    """Values that override a profile's; None keeps the profile's value."""
 
     roles: int | None
     prompts: int | None
@@ -50,19 +50,19 @@ def plan_run(
     model_name: str | None = None,
     **changes: Unpack[ProfileChanges],
 ) -> Design:
-    """Make the design for a model: folds and unit size follow from its shape.
+    """Create the design for a model, with folds and unit size that fit its shape.
 
     Args:
-        info: The engine's.
+        info: Engine information.
         corpus: Roles, questions and the default's prompts.
-        profile: A profile or the name of one.
-        seed: Random seed of all that is drawn.
-        model_name: What the default's prompts call the model; by default the last part of its id.
-        changes: What replaces the profile's values.
+        profile: Profile, or its name.
+        seed: Random seed.
+        model_name: Name of the model in the default's prompts; by default the last part of its id.
+        changes: Values that override the profile's.
 
     Raises:
         UsageError: If there is no such profile, or the corpus is too small for it.
-        CorpusError: If a role's name cannot be a file's.
+        CorpusError: If a role's name is no valid file name.
     """
     profile = resolve_profile(profile, **changes)
     pooled = info.n_layers * info.d_model * 4
@@ -77,7 +77,7 @@ def plan_run(
 
 
 def resolve_profile(profile: Profile | str, **changes: Unpack[ProfileChanges]) -> Profile:
-    """Return a profile by its name, with some of its values replaced.
+    """Return a profile or look it up by name, with some values replaced.
 
     Raises:
         UsageError: If there is no such profile, or a number is too small.
@@ -92,13 +92,13 @@ def resolve_profile(profile: Profile | str, **changes: Unpack[ProfileChanges]) -
 
 
 def slots_of(design: Design) -> list[int]:
-    """Return how many sums each role has at most on the disk: one a bucket and fold, or one a response."""
+    """Return each role's maximum number of stored sums: one per bucket and fold, or one per response."""
     apart = sum(folds or design.n_folds for folds in STORED_FOLDS.values())
     return [min(apart, design.size(group + 1)) for group in range(len(design.roles))]
 
 
 def identity_of(info: EngineInfo, design: Design, judge: str | None) -> dict[str, Any]:
-    """Return what must be the same when a run is taken up again; the judge is known by its name."""
+    """Return the identity that must match when a run is resumed; the judge is identified by name."""
     model = {field.name: getattr(info, field.name) for field in fields(info)}
     versions = {**model.pop("versions"), "personascope": personascope.__version__}
     for name in ("chat_options", "chat_date"):

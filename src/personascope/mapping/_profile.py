@@ -1,4 +1,4 @@
-"""Profiles: how much is asked of a model, and how much a role vector must rest on."""
+"""Profiles: the sizes and sampling options of a mapping run."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from personascope.engines import Sampling
 from personascope.errors import UsageError
 
 TOKENS = ("answer", "thinking", "response")
-"""Tokens of a response that a map can be made of."""
+"""Parts of a response whose tokens a map can be built from."""
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """How much is asked of a model, and how much a role vector must rest on.
+    """Sizes and sampling options of a mapping run.
 
     Attributes:
-        name: Its name.
-        roles: Roles, drawn in proportion over their groups; None for all.
-        prompts: System prompts of each role, drawn over short and long; None for all.
-        questions: Questions, the same for every role and the default, drawn over kinds and areas; None
-            for all of the kinds.
+        name: Name of the profile.
+        roles: Number of roles, sampled in proportion to their groups; None for all.
+        prompts: Number of system prompts per role, sampled over short and long ones; None for all.
+        questions: Number of questions, the same for every role and the default, sampled over kinds and areas;
+            None for all of the kinds.
         crossed: Whether every question is asked under every prompt, instead of under one of them.
-        default_samples: Rollouts of the default for each of its prompts and each question.
-        max_new_tokens: Length of a response at most.
-        min_fully: Responses that a role vector needs.
-        min_somewhat: Responses that a role's second vector, of the score 2, needs.
-        kinds: Kinds of question to draw from; None for all but the personal ones.
-        longest: A short probe may raise the length to this, until most responses end by themselves; None
+        default_samples: Number of rollouts of the default for each of its prompts and each question.
+        max_new_tokens: Maximum length of a response, in tokens.
+        min_fully: Minimum number of responses for a role vector (score 3).
+        min_somewhat: Minimum number of responses for a role's second vector (score 2).
+        kinds: Kinds of questions to sample from; None for all but the personal ones.
+        longest: Length up to which a short probe may raise ``max_new_tokens`` until most responses end; None
             for no probe.
-        role_information: Whether every response is checked for having played its role.
-        keep: Pooled activations that stay on the disk, a seeded sample of all rollouts.
+        role_information: Whether to compute role information, which tells whether a response played its role.
+        keep: Number of rollouts, sampled at random, whose pooled activations are kept on disk; "all" for all.
         temperature: Sampling temperature.
         top_p: Nucleus mass of the sampling.
-        max_thinking_tokens: Tokens at most before a model that thinks begins its answer; None for four times
+        max_thinking_tokens: Maximum number of thinking tokens before the answer; None for four times
             ``max_new_tokens``.
         tokens: Which tokens of a response are pooled: "answer", "thinking" or "response" (both).
     """
@@ -59,7 +59,7 @@ class Profile:
 
     @property
     def sampling(self) -> Sampling:
-        """How tokens are drawn."""
+        """Sampling options of the responses."""
         return Sampling(
             temperature=self.temperature,
             top_p=self.top_p,
@@ -69,7 +69,7 @@ class Profile:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The values that make a run what it is; what came later and is at its default is left out."""
+        """Values that identify a run; later fields are omitted at their defaults, so old runs match."""
         values = asdict(self)
         if self.max_thinking_tokens is None:
             del values["max_thinking_tokens"]
@@ -90,15 +90,15 @@ PROFILES: dict[str, Profile] = {
 
 
 def check_profile(profile: Profile) -> None:
-    """Refuse numbers of a profile of which no design can be made.
+    """Check that a design can be made from a profile's values.
 
     Raises:
-        UsageError: Naming the number, its value and its least one.
+        UsageError: If a number is too small or ``tokens`` is unknown; the message names the allowed values.
     """
     for what, value, least in (
         ("roles", profile.roles, 3),
         ("prompts", profile.prompts, 1),
-        # Two halves of the questions are held against each other.
+        # Two halves of the questions are compared with each other.
         ("questions", profile.questions, 2),
         ("default_samples", profile.default_samples, 1),
         ("max_new_tokens", profile.max_new_tokens, 1),

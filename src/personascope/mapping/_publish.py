@@ -1,4 +1,4 @@
-"""Putting a persona space on the disk as a PersonaMap, with what only the run folder knows."""
+"""Publication of a persona space as a `PersonaMap` on disk, with metadata from the run folder."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ def publish(
     adjusted: bool = False,
     command: str = "",
 ) -> Path:
-    """Write ``<run>/map`` and return its path.
+    """Write the map to ``<run>/map`` and return its path.
 
     Args:
-        folder: The run folder.
-        design: The run's.
-        info: The engine's.
-        space: The space made of it.
-        vectors: Which responses its role vectors are made of.
-        adjusted: Whether the length of responses was regressed out of it.
-        command: The command that made it.
+        folder: Run folder.
+        design: Design of the run.
+        info: Engine information.
+        space: Persona space of the run.
+        vectors: Kind of responses in its role vectors, as in `run_map`.
+        adjusted: Whether response length was regressed out.
+        command: Command line to record in the map.
 
     Raises:
         SpaceError: If the kept sample holds no response of the default, or none of a role.

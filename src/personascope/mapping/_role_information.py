@@ -1,12 +1,13 @@
-"""Did the model play? Role information: what a response's own prompt tells of it, by the model itself.
+"""Role information: how much the role prompt raises the model's probability of its own response.
 
-The mean over the response's tokens of ``log p(token | role prompt, question) - log p(token | question)``, in
-nats a token. It needs no judge. The first term comes with generation, the second from one pass over the
-response after the question alone, which all responses to that question share.
+It is the mean over the response's tokens of
+``log p(token | role prompt, question) - log p(token | question)``, in nats per token. It shows without a
+judge whether the model played the role. The first term comes with generation. The second needs one forward
+pass over the response after the question alone.
 
-A neutral prompt ("You are an AI assistant.") moves a response too. So a response is said to have played
-its role where its role information lies above that of 95% of the default's responses under neutral prompts.
-What that is worth against readers is in benchmarks/role_information.md.
+Neutral prompts ("You are an AI assistant.") change responses too. A response therefore counts as played if
+its role information exceeds that of 95% of the default's responses under neutral prompts. The agreement with
+human readers is in benchmarks/role_information.md.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ from personascope.mapping._unit import Unit
 from personascope.store import RunFolder
 
 BASELINE_QUANTILE = 0.95
-"""Share of the default's responses under neutral prompts that a response must exceed to have played."""
+"""Quantile of the default's role information under neutral prompts above which a response has played."""
 
 
 def score_unit(engine: Engine, design: Design, unit: Unit) -> None:
-    """Put the role information of a unit's responses into its rows, and how probable the model finds them.
+    """Fill in the role information and mean log-probability of a unit's responses.
 
-    A response of the default without a system prompt has none, by definition: 0.
+    Responses without a system prompt have role information 0 by definition.
 
     Raises:
-        EngineError: If the engine gives no log-probability of a response, or one that is not a number.
+        EngineError: If the engine gives no log-probability of a response, or one that is not finite.
     """
     asked: list[ScoreRequest] = []
     for rollout in design.unit(unit.index):
@@ -53,7 +54,7 @@ def score_unit(engine: Engine, design: Design, unit: Unit) -> None:
                 f"the log-probabilities of {scored.id} are missing or not finite",
                 hint="run the model in bfloat16 or float32, or map without role information",
             )
-        # As it is kept: read again, it must lie on the same side of the threshold.
+        # Round to the stored float32, so that a value read back is on the same side of the threshold.
         unit.rows[scored.id]["role_information"] = float(np.float32(value))
     missing = [request.id for request in asked if unit.rows[request.id]["role_information"] is None]
     if missing:
@@ -62,7 +63,7 @@ def score_unit(engine: Engine, design: Design, unit: Unit) -> None:
 
 
 def baseline(folder: RunFolder, design: Design) -> float:
-    """Return the role information above which a response played, from the default's committed responses.
+    """Return the role information above which a response has played, from the default's responses.
 
     Raises:
         StoreError: If the default's units are not all committed, or all its responses are empty.
@@ -82,7 +83,7 @@ def baseline(folder: RunFolder, design: Design) -> float:
 
 
 def default_values(rows: Iterable[dict[str, Any]], neutral: set[int]) -> list[float]:
-    """Return the role information of the default's responses under a neutral prompt."""
+    """Return the role information of the default's responses under neutral prompts."""
     return [
         row["role_information"]
         for row in rows
@@ -91,7 +92,7 @@ def default_values(rows: Iterable[dict[str, Any]], neutral: set[int]) -> list[fl
 
 
 def mark_played(unit: Unit, threshold: float) -> None:
-    """Say of every role response of a unit whether it played."""
+    """Set ``played`` in the row of every role response of a unit."""
     for row in unit.rows.values():
         if row["role"] != DEFAULT and row["role_information"] is not None:
             row["played"] = row["role_information"] > threshold

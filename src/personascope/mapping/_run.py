@@ -1,4 +1,4 @@
-"""Running a design: generation, judging beside it, and committing unit by unit."""
+"""Run a design: generate, judge concurrently, and commit unit by unit."""
 
 from __future__ import annotations
 
@@ -22,24 +22,26 @@ from personascope.store import RunFolder
 
 PENDING_ROLLOUTS = 2000
 PENDING_BYTES = 2**30
-"""A run stops when more than this waits on the disk for a judge."""
+"""Limits on responses that wait on disk for a judge (number, and bytes of activations); beyond them a run
+stops."""
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What is in a run folder after a run.
+    """Summary of a run folder after a call.
 
     Attributes:
-        rollouts: Rollouts committed.
-        total: Rollouts of the design.
-        unscored: Rollouts that wait for a judge; the same command takes them up again.
-        empty: Rollouts without a single token; they are in no sum.
-        thinking: Rollouts that ended before they left thinking, and so have no answer; they are in no sum.
-        unanswered: Rollouts with none of the tokens that are pooled, such as a tool call alone; likewise.
-        scores: Score "0" to "3" -> rollouts.
+        rollouts: Number of committed rollouts.
+        total: Number of rollouts in the design.
+        unscored: Number of rollouts that wait for a judge; the same call judges them again.
+        empty: Number of rollouts without a token, which are in no sum.
+        thinking: Number of rollouts that ended while thinking, which have no answer and are in no sum.
+        unanswered: Number of rollouts without any token of the pooled part (for example only a tool call),
+            which are in no sum.
+        scores: Score "0" to "3" -> number of rollouts.
         partial: Whether rollouts or scores are missing.
-        problem: Why it is partial; empty if all is done.
-        judge: What judging took in this run, None without a judge.
+        problem: Why the run is partial; "" if it is complete.
+        judge: Statistics of the judge's calls in this call; None without a judge.
     """
 
     rollouts: int
@@ -63,17 +65,19 @@ def open_run(
     restart: bool = False,
     command: str = "",
 ) -> RunFolder:
-    """Open the run folder of a design for writing, as a new run or to run on.
+    """Open the run folder of a design for writing, as a new run or to resume one.
 
     Raises:
         StoreError: If the folder holds another run or cannot be written.
-        ChatError: If the engine cannot render the design's conversations; nothing is written then.
+        ChatError: If the engine cannot render the design's conversations; nothing is written in that case.
     """
     for group in range(min(2, len(design.groups))):
         engine.count_tokens(design.conversation(design.group_rollouts(group)[0]))
     notes = {"command": command, "python": platform.python_version(), **chat_notes(engine.info)}
     name = None if judge is None else judge.name
-    # What the first judge of a chain scored, it would score again: a run of that one alone goes on with both.
+    # A run with fewer judges of the chain may continue with the whole chain: the earlier judges would give
+    # the
+    # same scores again.
     fewer = judge.names[:-1] if isinstance(judge, JudgeChain) else ()
     return RunFolder.open(
         out,
@@ -94,19 +98,19 @@ def collect_rollouts(
     progress: ProgressCallback | None = None,
     max_pending: int = 64,
 ) -> Collected:
-    """Generate, judge and commit what is missing in a run folder.
+    """Generate, judge and commit the missing rollouts of a run folder.
 
     Args:
-        engine: Makes the rollouts.
-        design: Says which.
-        folder: From `open_run`, with the same engine, design and judge.
-        judge: Scores the roles' rollouts; None to count every one as fully in its role.
-        progress: Called after each completion.
-        max_pending: Rollouts that are judged at the same time.
+        engine: Engine that generates the rollouts.
+        design: Design of the run.
+        folder: Run folder from `open_run`, with the same engine, design and judge.
+        judge: Judge that scores the roles' rollouts; None counts every one as fully in its role.
+        progress: Callback to call after each completion.
+        max_pending: Maximum number of rollouts judged concurrently.
 
     Raises:
         StoreError: If the folder cannot be written.
-        EngineError: If the engine fails, or returns something else than was asked for.
+        EngineError: If the engine fails, or its results do not match the requests.
     """
     job = _MapJob(engine, folder, design, judged=judge is not None)
     got = collect(engine, job, folder, judge, progress=progress, max_pending=max_pending)
@@ -127,7 +131,7 @@ def collect_rollouts(
 
 
 class _MapJob(Job[Unit]):
-    # A unit holds a batch's worth of rollouts, and their activations fill the memory.
+    # Generate one unit at a time: it fills a batch, and its activations take much memory.
     wave = 1
     completing = "role information"
 
@@ -143,7 +147,7 @@ class _MapJob(Job[Unit]):
 
     @cached_property
     def threshold(self) -> float:
-        """Role information above which a response played; the default's units are committed by then."""
+        """Role information above which a response has played; needs the default's committed units."""
         return baseline(self.folder, self.design)
 
     def done(self, folder: RunFolder) -> int:
@@ -189,7 +193,7 @@ class _MapJob(Job[Unit]):
 
     def commit(self, folder: RunFolder, unit: Unit) -> None:
         if unit.retry and set(unit.unscored) == set(unit.pooled):
-            # The judge returned no score: the unit stays as it is.
+            # If the judge returned no score, leave the unit unchanged.
             return
         if self.design.profile.role_information and unit.index >= self.design.n_default_units:
             mark_played(unit, self.threshold)
@@ -221,10 +225,10 @@ class _MapJob(Job[Unit]):
 
 
 def unscored_rows(out: Path, limit: int = 20) -> list[dict[str, Any]]:
-    """Return some of the rollouts of a run folder that wait for a judge, as rows of rollouts.parquet.
+    """Return up to ``limit`` rollouts that wait for a judge, as rows of rollouts.parquet.
 
     Raises:
-        StoreError: If there is no run in the folder.
+        StoreError: If the folder holds no run.
     """
     rows: list[dict[str, Any]] = []
     with contextlib.closing(RunFolder.read(out, unit=UnitMeta)) as folder:

@@ -1,4 +1,4 @@
-"""Drawing roles and questions from a corpus by the seed, in proportion over what they are of."""
+"""Stratified sampling of roles and questions from a corpus."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from personascope.mapping._profile import Profile
 
 
 def draw_roles(roles: Sequence[RoleEntry], count: int | None, seed: int) -> tuple[RoleEntry, ...]:
-    """Draw roles in proportion over their groups; all of them if there are no more than asked for."""
+    """Sample roles in proportion to their groups; return all if there are no more than ``count``."""
     if count is None or count >= len(roles):
         return tuple(roles)
     rng = np.random.default_rng(request_seed(seed, "roles"))
@@ -28,10 +28,10 @@ def draw_roles(roles: Sequence[RoleEntry], count: int | None, seed: int) -> tupl
 
 
 def draw_questions(corpus: Corpus, profile: Profile, seed: int) -> tuple[int, ...]:
-    """Draw questions: kinds in proportion to the corpus's, and no area twice while others are left.
+    """Sample questions in proportion to their kinds, spread evenly over areas; return corpus indices.
 
     Raises:
-        UsageError: If the corpus has no question of a kind, or fewer in all than are asked for.
+        UsageError: If the corpus has no question of a kind, or too few questions in total.
     """
     kinds = {question.kind for question in corpus.questions}
     if profile.kinds is None:
@@ -78,9 +78,9 @@ def _area(question: Question) -> str:
 
 
 def _shares(sizes: dict[str, int], count: int, rng: np.random.Generator) -> dict[str, int]:
-    """Share ``count`` out in proportion to sizes: whole parts first, the rest by largest remainder.
+    """Divide ``count`` in proportion to sizes by the largest-remainder method.
 
-    Equal remainders are settled by the generator. No share exceeds its size.
+    Ties are broken at random. No share exceeds its size.
     """
     total = sum(sizes.values())
     exact = {name: count * size / total for name, size in sizes.items()}

@@ -1,7 +1,7 @@
-"""Sums of a run: how they lie on the disk, their merging by role, and reading them layer by layer.
+"""Activation sums of a run: their storage, merging by role, and reading layer by layer.
 
-A role's file holds one tensor [L, slots, d], a slot being a bucket and a fold. The sums that vectors are
-made of are kept in all folds, "other" in one.
+A role's file holds one tensor [L, slots, d], where a slot is a bucket and a fold. Buckets that vectors are
+built from are stored in all folds, "other" in one.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from personascope.store import RunFolder, TensorFile, TensorPart, TensorSpec
 Slot = tuple[Bucket, int]
 
 STORED_FOLDS: dict[Bucket, int | None] = {"fully": None, "plain": None, "somewhat": None, "other": 1}
-"""Folds of each bucket on the disk; None for all of them."""
+"""Number of stored folds per bucket; None for all folds."""
 
 SHARDS = "roles"
 
 
 Vectors = Literal["played", "rubric"]
-"""Which responses role vectors are made of: of those with the score 3 those that played, or all."""
+"""Responses in role vectors: of those with score 3, those that played their role, or all."""
 
 
 def slot_of(score: int | None, fold: int, played: bool | None = None) -> Slot:
-    """Return where a response is summed.
+    """Return the slot in which a response is summed.
 
-    One without a score (default, no judge) counts as "fully"; so does one of which it is not known whether
-    it played.
+    A response without a score (default, no judge) counts as score 3, and a response with unknown ``played``
+    as played.
     """
     bucket: Bucket = "fully" if score is None or score == 3 else "somewhat" if score == 2 else "other"
     if bucket == "fully" and played is False:
@@ -44,24 +44,24 @@ def slot_of(score: int | None, fold: int, played: bool | None = None) -> Slot:
 
 
 def pack_slots(counts: Mapping[Slot, int]) -> str:
-    """Write slots and their counts as text, in their order."""
+    """Serialise slots and their counts as JSON text, in order."""
     return json.dumps([[bucket, fold, count] for (bucket, fold), count in counts.items()])
 
 
 def unpack_slots(text: str) -> dict[Slot, int]:
-    """Read what `pack_slots` wrote."""
+    """Parse the text of `pack_slots`."""
     return {(bucket, fold): count for bucket, fold, count in json.loads(text)}
 
 
 class Merger:
-    """Moves the sums of a role from the units into one file, once all of them are committed.
+    """Merge the sums of a role from its units into one file, once all these units are committed.
 
-    The merged file wins over what units still hold of the role, so a kill between the two steps
-    loses nothing and counts nothing twice.
+    The merged file takes precedence over sums that are still in units, so an interruption between the two
+    steps neither loses nor double-counts anything.
     """
 
     def __init__(self, folder: RunFolder, design: Design) -> None:
-        """Remove what a killed process left of merged roles in the units."""
+        """Finish merges that an interrupted process left, and drop units' sums that are no longer needed."""
         self._folder = folder
         self._design = design
         self._groups: dict[int, list[int]] = {}
@@ -73,7 +73,7 @@ class Merger:
             self.after_commit(index)
 
     def after_commit(self, index: int) -> None:
-        """Merge the roles that this unit completes, and drop sums that are no longer needed."""
+        """Merge the roles that this unit completes, and drop units' sums that are no longer needed."""
         names = self._design.groups
         touched = {index}
         for group in self._groups[index]:
@@ -96,7 +96,7 @@ class Merger:
 
 
 def merge_units(folder: RunFolder, name: str, units: range) -> TensorPart:
-    """Add up what the committed units hold of a role, in the order of the units.
+    """Add up the sums of a role over its committed units, in the order of the units.
 
     Raises:
         StoreError: If a unit's sums are missing or damaged.
@@ -123,7 +123,7 @@ def _unit_files(folder: RunFolder, name: str, units: range) -> list[TensorFile]:
             continue
         part = folder.part(unit, "sums")
         if part is None:
-            # A unit gives its sums up once they are in the shards of its roles.
+            # A unit's sums are dropped only after they are merged into its roles' files, so this is damage.
             raise StoreError(
                 f"the sums of {name} are missing: neither {folder.path / SHARDS / name}.safetensors "
                 f"nor {folder.units[unit].path / 'sums'}.safetensors is there",
@@ -143,21 +143,21 @@ def _add_counts(files: list[TensorFile], name: str) -> dict[Slot, int]:
 
 
 class RunSums:
-    """The sums of a run folder, one layer in memory at a time (the protocol ``FoldSums``).
+    """The sums of a run folder, with one layer in memory at a time (implements ``FoldSums``).
 
     Args:
-        folder: The run folder.
-        design: Its design.
-        n_layers: Layers of the model.
-        d_model: Width of its residual stream.
-        vectors: "rubric" to count responses that did not play among the "fully" ones, as the paper's
-            rubric has it.
+        folder: Run folder.
+        design: Design of the run.
+        n_layers: Number of layers of the model.
+        d_model: Width of the residual stream.
+        vectors: "rubric" includes score-3 responses that did not play in the bucket "fully", as the paper's
+            rubric does; "played" leaves them out.
     """
 
     def __init__(
         self, folder: RunFolder, design: Design, n_layers: int, d_model: int, *, vectors: Vectors = "played"
     ) -> None:
-        """Read the counts; sums are read when they are asked for."""
+        """Read the counts; sums are read on demand."""
         self._n_layers, self._d_model, self._n_folds = n_layers, d_model, design.n_folds
         self._design = design.fold_design
         self._as: dict[Bucket, Bucket] = {"plain": "fully"} if vectors == "rubric" else {}
@@ -174,12 +174,12 @@ class RunSums:
 
     @property
     def fold_design(self) -> FoldDesign:
-        """Which questions and which place among the prompts each fold stands for."""
+        """The block of questions and the prompt slot of each fold."""
         return self._design
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """Role names, sorted; the default is not among them."""
+        """Sorted role names, without the default."""
         return self._roles
 
     @property
@@ -198,22 +198,22 @@ class RunSums:
         return self._n_folds
 
     def counts(self, bucket: Bucket) -> Int64[np.ndarray, "roles folds"]:
-        """Responses behind each sum of a bucket."""
+        """Return the number of responses in each sum of a bucket."""
         return np.stack([self._group_counts(name, bucket) for name in self._roles])
 
     def default_counts(self) -> Int64[np.ndarray, "folds"]:
-        """Responses behind each sum of the default."""
+        """Return the number of responses in each sum of the default."""
         return self._group_counts(DEFAULT, "fully")
 
     def sums(self, bucket: Bucket, layer: int) -> Float32[np.ndarray, "roles folds d"]:
-        """Sums of one bucket at one layer; folds that are not kept apart on disk are in the first ones."""
+        """Return one bucket's sums at one layer; a bucket stored in fewer folds fills the first ones."""
         sums = np.zeros((len(self._roles), self._n_folds, self._d_model), np.float32)
         for role, name in enumerate(self._roles):
             self._add_group(name, bucket, layer, sums[role])
         return sums
 
     def default_sums(self, layer: int) -> Float32[np.ndarray, "folds d"]:
-        """Sums of the default at one layer."""
+        """Return the sums of the default at one layer."""
         sums = np.zeros((self._n_folds, self._d_model), np.float32)
         self._add_group(DEFAULT, "fully", layer, sums)
         return sums
@@ -239,7 +239,7 @@ def response_norms(folder: RunFolder) -> Float64[np.ndarray, "layers"]:
     """Return the mean norm of the pooled activations at each layer, over all responses of a run.
 
     Raises:
-        StoreError: If no response was committed yet.
+        StoreError: If no response with tokens is committed yet.
     """
     total: np.ndarray | None = None
     count = 0

@@ -1,4 +1,4 @@
-"""One unit of work: what was generated and judged of it, and its commitment to the run folder."""
+"""A unit of work: its responses and verdicts in memory, and its commit to the run folder."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from personascope.mapping._sums import Slot, pack_slots, slot_of, unpack_slots
 from personascope.store import Record, RunFolder, TensorPart, TensorSpec
 
 Status = Literal["scored", "default", "unscored", "empty", "thinking", "unanswered", "unjudged"]
-"""What became of a rollout; an "unscored" one waits for a judge, an "empty" one has no tokens, one that is
-"thinking" ended before its answer, and an "unanswered" one has none of the tokens that are pooled."""
+"""Status of a rollout. An "unscored" one waits for a judge, an "empty" one has no tokens, a "thinking" one
+ended before its answer, and an "unanswered" one has no token of the pooled part."""
 
 LEFT_OUT = ("empty", "thinking", "unanswered")
-"""What became of rollouts that are in no sum."""
+"""Statuses of rollouts that are in no sum."""
 
 SCHEMA = pa.schema(
     [
@@ -51,11 +51,11 @@ SCHEMA = pa.schema(
 """Columns of rollouts.parquet."""
 
 REASONING = pa.field("reasoning", pa.string())
-"""One column more, of units in which a response thought."""
+"""Additional column of units in which a response has reasoning."""
 
 
 class UnitMeta(Record):
-    """What unit.json says of a unit; counts are of rollouts."""
+    """Metadata in unit.json of a unit; counts are of rollouts."""
 
     rollouts: int
     statuses: dict[str, int]
@@ -67,12 +67,12 @@ class UnitMeta(Record):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Generated:
-    """What role information needs of a response, until it is known.
+    """Data of a response that role information needs.
 
     Attributes:
-        token_ids: The response's tokens.
-        logprobs: Their log-probabilities under the response's own prompt, [tokens].
-        counted: Which of them are of the part that is pooled, [tokens] bool.
+        token_ids: Token ids of the response.
+        logprobs: Log-probabilities of the tokens under the response's own prompt, [tokens].
+        counted: Whether each token belongs to the pooled part, [tokens] bool.
     """
 
     token_ids: tuple[int, ...]
@@ -82,16 +82,16 @@ class Generated:
 
 @dataclass
 class Unit:
-    """A unit in memory, between the first completion and its commitment.
+    """A unit in memory, until it is committed.
 
     Attributes:
-        index: Position of the unit.
-        rows: The rows of rollouts.parquet, by rollout id, in rollout order.
-        pooled: Pooled activations [L, d] that are not yet in a sum, by rollout id.
-        waiting: Rollouts whose verdict is still to come.
-        retry: Whether the unit is committed already and only its pending rollouts are judged again.
-        generated: Responses whose role information is still to be found, by rollout id.
-        tokens: The part of a response that is pooled.
+        index: Index of the unit.
+        rows: Rollout id -> row of rollouts.parquet, in rollout order.
+        pooled: Rollout id -> pooled activations [L, d] that are not yet in a sum.
+        waiting: Ids of rollouts with a pending verdict.
+        retry: Whether the unit is already committed and only its unscored rollouts are judged again.
+        generated: Rollout id -> response whose role information is not computed yet.
+        tokens: Part of a response whose tokens are pooled.
     """
 
     index: int
@@ -104,15 +104,15 @@ class Unit:
 
     @property
     def unscored(self) -> list[str]:
-        """Rollouts without the score that they need, in rollout order."""
+        """Ids of rollouts with a missing score, in rollout order."""
         return [id for id, row in self.rows.items() if row["status"] == "unscored"]
 
     def take_completion(self, completion: Completion, shape: tuple[int, int], *, judged: bool) -> bool:
-        """Take what the engine made of a rollout; return whether it must be judged.
+        """Store the completion of a rollout; return whether it must be judged.
 
         Raises:
-            EngineError: If the completion is not one that this unit waits for, or its activations
-                are missing, of another shape, or not finite.
+            EngineError: If the unit does not wait for this completion, a plan was applied to it, or its
+                activations are missing, of another shape, or not finite.
         """
         row = self.rows.get(completion.id)
         if row is None or row["status"]:
@@ -146,7 +146,7 @@ class Unit:
                 f"the activations of {completion.id} are not finite",
                 hint="run the model in bfloat16 or float32 instead of float16",
             )
-        # A view into an engine's batch would keep the whole batch alive.
+        # Copy: a view into an engine's batch would keep the whole batch alive.
         self.pooled[completion.id] = np.array(pooled, dtype=np.float32)
         if completion.logprobs is not None:
             self.generated[completion.id] = Generated(
@@ -159,7 +159,7 @@ class Unit:
         return to_judge
 
     def take_verdict(self, verdict: Verdict) -> None:
-        """Take what the judge said of a rollout."""
+        """Store the judge's verdict on a rollout."""
         self.waiting.remove(verdict.id)
         scored = verdict.score is not None
         self.rows[verdict.id].update(
@@ -171,7 +171,7 @@ class Unit:
 
 
 def new_unit(design: Design, index: int, rollouts: list[Rollout]) -> Unit:
-    """Return a unit of which nothing was generated yet."""
+    """Create a unit without completions."""
     rows = {
         rollout.id: {
             **dict.fromkeys(SCHEMA.names),
@@ -191,7 +191,7 @@ def new_unit(design: Design, index: int, rollouts: list[Rollout]) -> Unit:
 
 
 def _counted(completion: Completion, tokens: str) -> np.ndarray:
-    """Return which tokens of a response are of a part of it, [tokens] bool."""
+    """Return whether each token of a response belongs to the given part, [tokens] bool."""
     whole = not completion.spans or tokens == "response"
     counted = np.full(len(completion.token_ids), whole)
     for span in completion.spans:
@@ -200,10 +200,10 @@ def _counted(completion: Completion, tokens: str) -> np.ndarray:
 
 
 def pending_unit(folder: RunFolder, index: int) -> Unit:
-    """Return a committed unit with its pending rollouts waiting for a verdict.
+    """Load a committed unit, with its unscored rollouts waiting for a verdict.
 
     Raises:
-        StoreError: If the unit's files do not agree.
+        StoreError: If the unit's files are inconsistent.
     """
     rows = {row["id"]: row for row in folder.rows(index).to_pylist()}
     unit = Unit(index, rows, retry=True)
@@ -221,20 +221,20 @@ def pending_unit(folder: RunFolder, index: int) -> Unit:
 def commit_unit(
     folder: RunFolder, unit: Unit, shape: tuple[int, int], *, kept: frozenset[str], merged: set[str]
 ) -> None:
-    """Commit a unit whose verdicts are all in; sums are made in rollout order.
+    """Commit a unit that has all its verdicts.
 
-    The order makes them the same to the last bit, whatever the order in which completions and
-    verdicts came.
+    Sums are added in rollout order, so they are bitwise reproducible, whatever the order in which completions
+    and verdicts arrived.
 
     Args:
-        folder: The run folder.
-        unit: The unit.
-        shape: Layers and width.
-        kept: Rollouts of the unit whose activations stay.
-        merged: Roles whose sums left the units already.
+        folder: Run folder.
+        unit: Unit to commit.
+        shape: Number of layers and width.
+        kept: Ids of the unit's rollouts whose activations are kept.
+        merged: Roles whose sums are already merged out of the units.
 
     Raises:
-        StoreError: If it cannot be written.
+        StoreError: If the folder cannot be written.
     """
     before = folder.part(unit.index, "sums") if unit.retry else None
     norms, counted = _norms(folder, unit, shape[0])
@@ -324,6 +324,6 @@ def totals(folder: RunFolder, key: str) -> Mapping[str, int]:
     """Add up the counters ``statuses``, ``scores``, ``judges`` or ``pending`` of all committed units."""
     total: Counter[str] = Counter()
     for unit in folder.units.values():
-        # A unit of an earlier version does not count its judges.
+        # Units of earlier versions have no counter of judges.
         total.update(unit.meta.get(key, {}))
     return total

@@ -1,4 +1,4 @@
-"""What a person sees: the HTML report of a persona map, pages of conversations, and figures."""
+"""Output for people: the HTML report of a map, pages of conversations, and figures."""
 
 from personascope._lazy import attach
 

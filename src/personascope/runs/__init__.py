@@ -1,7 +1,7 @@
-"""The one mechanism behind every long job: generate, judge beside it, commit unit by unit, resume.
+"""The shared mechanism of long jobs: generate, judge concurrently, commit unit by unit, resume.
 
-A `Job` says what is asked and what is kept; `collect` runs it. Maps, evaluations, drift-and-harm runs and the
-capability task are jobs.
+A `Job` defines the requests and the stored results, and `collect` runs it. Maps, evaluations, drift-and-harm
+runs and the capability task are jobs.
 """
 
 from personascope._lazy import attach

@@ -1,4 +1,4 @@
-"""A bar of where a run stands: drawn on a terminal and in a notebook, a line every half minute elsewhere."""
+"""Progress display: a bar on a terminal and in a notebook, a line every half minute elsewhere."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from personascope.runs._progress import Progress, ProgressCallback
 from personascope.text import escape_controls
 
 EVERY = 30.0
-"""Seconds between two lines where there is no terminal."""
+"""Seconds between two lines without a terminal."""
 
 
 class ProgressBar:
-    """Shows what it is called with: phase, done, total, rate, time left, and what judging costs.
+    """Show progress: phase, counts, rate, time left, and the cost of judging.
 
     Use it as a context manager.
 
     Args:
-        console: Where to draw; standard error if not given.
-        every: Seconds between two lines where that is no terminal.
+        console: Console to draw on; standard error by default.
+        every: Seconds between two lines if the console is no terminal.
     """
 
     def __init__(self, console: Console | None = None, *, every: float = EVERY) -> None:
-        """Begin the clock of the rate."""
+        """Start the clock of the rate."""
         self._console = console or SafeConsole(stderr=True, highlight=False)
         self._drawn = self._console.is_terminal or self._console.is_jupyter
         self._bar = RichProgress(
@@ -58,10 +58,10 @@ class ProgressBar:
         self._bar.stop()
 
     def __call__(self, state: Progress) -> None:
-        """Show where the run stands."""
+        """Show a new state of the run."""
         now = time.monotonic()
         if state.total != self._total:
-            # The next piece of work, such as a sweep's second evaluation.
+            # A new total means the next piece of work, such as a sweep's second evaluation.
             self._total, self._before, self._begun = state.total, state.done, now
             if state.done:
                 self._console.print(f"going on: {_of(state)} are there already")
@@ -79,7 +79,7 @@ class ProgressBar:
                 note=note,
             )
         elif state.phase not in self._phases or now - self._told >= self._every:
-            # A phase is told when it first comes; phases that take turns are told by the clock.
+            # Print a phase when it first occurs, and then by the clock, because phases alternate.
             self._phases.add(state.phase)
             self._told = now
             self._console.print(
@@ -123,7 +123,7 @@ def _duration(seconds: float) -> str:
 
 @contextmanager
 def shown(progress: ProgressCallback | bool) -> Generator[ProgressCallback | None]:
-    """Yield what a run calls with its progress: a bar for True, nothing for False, else the caller's own."""
+    """Yield the progress callback of a run: a new bar for True, None for False, else the caller's own."""
     if callable(progress):
         yield progress
     elif progress:

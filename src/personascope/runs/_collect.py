@@ -1,7 +1,7 @@
-"""Running a job: generation, judging beside it, and committing unit by unit.
+"""Run a job: generate, judge concurrently, and commit unit by unit.
 
-At most two waves of units are in memory: one that is generated, and one whose verdicts come in meanwhile. A
-unit is committed as soon as its verdicts and those of all units before it are there.
+At most two waves of units are in memory: one that is being generated, and one whose verdicts are still
+arriving. A unit is committed as soon as its verdicts and those of all earlier units have arrived.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from personascope.runs._requests import run_requests
 from personascope.store import RunFolder
 
 Asked = tuple[Unit, Request | ScoreRequest]
-"""A request, and the unit that it is of."""
+"""A unit and one of its requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """What a run left in its folder.
+    """State of a run folder after a call.
 
     Attributes:
-        done: Responses committed, of this and of earlier runs.
-        total: Responses of the job.
-        unscored: Committed responses without a label that they need; the same call judges them again.
-        problem: Why it stopped before the end; empty if it did not.
-        judge: What judging took in this run, None without a judge.
+        done: Number of committed responses, of this and of earlier calls.
+        total: Number of responses in the job.
+        unscored: Number of committed responses with missing labels; the same call judges them again.
+        problem: Why the run stopped early; "" if it did not.
+        judge: Statistics of the judge's calls in this call; None without a judge.
     """
 
     done: int
@@ -51,19 +51,19 @@ def collect(
     progress: ProgressCallback | None = None,
     max_pending: int = 64,
 ) -> RunOutcome:
-    """Generate, judge and commit what is missing of a job in its run folder.
+    """Generate, judge and commit the part of a job that its run folder lacks.
 
     Args:
-        engine: Answers the job's requests.
-        job: What is asked and what is kept.
-        folder: Open for writing, with the job's identity.
-        judge: Labels the responses; None leaves them without labels.
-        progress: Called after each result.
-        max_pending: Responses that are judged at the same time; beyond that generation waits.
+        engine: Engine that answers the job's requests.
+        job: Job to run.
+        folder: Run folder, open for writing with the job's identity.
+        judge: Judge that labels the responses; None leaves them unlabelled.
+        progress: Callback to call after each result.
+        max_pending: Maximum number of responses judged concurrently; beyond that generation waits.
 
     Raises:
         StoreError: If the folder cannot be written.
-        EngineError: If the engine fails, or returns something else than was asked for.
+        EngineError: If the engine fails, or its results do not match the requests.
     """
     with contextlib.ExitStack() as stack:
         pool = None if judge is None else stack.enter_context(JudgePool(judge, max_pending=max_pending))
@@ -91,16 +91,16 @@ class _Collector(Generic[Unit]):
         self.committed = job.done(folder)
         self.unscored = job.unscored(folder)
         self.tokens = 0
-        # Item -> the unit that it is of; units are told apart by identity.
+        # Judge item id -> its unit. Counters below are keyed by id(unit).
         self.judged: dict[str, Unit] = {}
         self.waiting: Counter[int] = Counter()
-        # Unit -> results that are there and not committed.
+        # Unit -> number of uncommitted results.
         self.results: Counter[int] = Counter()
-        # Units that were generated and are not committed, oldest first.
+        # Generated but uncommitted units, oldest first.
         self.open: deque[Unit] = deque()
 
     def run(self) -> str:
-        """Do what is left to do; return why it stopped before the end, or an empty text."""
+        """Run the remaining work; return why it stopped early, or ""."""
         self.report("start", "")
         if self.pool is not None:
             for unit, items in self.job.judge_again(self.folder):
@@ -123,12 +123,12 @@ class _Collector(Generic[Unit]):
 
     @property
     def fatal(self) -> str:
-        """Why the judge cannot go on, or an empty text."""
+        """Why the judge cannot continue, or ""."""
         fatal = None if self.pool is None else self.pool.fatal
         return "" if fatal is None else f"the judge stopped: {fatal.message}"
 
     def make_waves(self) -> Iterator[tuple[list[Unit], list[Asked[Unit]]]]:
-        """Yield the units to do, together until they hold enough requests for a batch, and those requests."""
+        """Yield waves: units grouped until they have enough requests for a batch, with those requests."""
         wave: list[Unit] = []
         asked: list[Asked[Unit]] = []
         for unit in self.job.todo(self.folder):
@@ -176,13 +176,13 @@ class _Collector(Generic[Unit]):
             self.job.verdict(unit, verdict)
 
     def push(self, wave: Sequence[Unit]) -> None:
-        """Take a generated wave; of those before it none may stay in memory."""
+        """Add a generated wave, after waiting until all earlier waves are committed."""
         self.settle(wait=True)
         self.open.extend(wave)
         self.settle(wait=False)
 
     def settle(self, *, wait: bool) -> None:
-        """Commit units in order, up to the first whose verdicts are awaited, or wait for those too."""
+        """Commit units in order, up to the first with missing verdicts; with ``wait``, wait for those too."""
         while self.open:
             unit = self.open[0]
             if self.waiting[id(unit)]:

@@ -1,4 +1,4 @@
-"""The console that everything printed goes through: it shows control characters and never sends them."""
+"""The console for all output: it shows control characters escaped, and never sends them."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from personascope.text import escape_controls
 
 
 class SafeConsole(Console):
-    r"""A Rich console on which names, responses, judges' reasons and servers' words cannot act.
+    r"""A Rich console that escapes control characters in printed text.
 
-    Whatever is printed may hold a text that somebody else wrote. An escape sequence in it would move the
-    cursor, set the title or colour what follows; here ``\x1b`` is written out. A text that is no well-formed
-    markup is printed as it stands. Styles, tables and bars are Rich's own and work as ever.
+    Printed text may come from models, judges or servers. An escape sequence in it could move the cursor, set
+    the title or change colours, so ``\x1b`` is written out. Text with malformed markup is printed verbatim.
+    Rich's own styles, tables and bars work as usual.
     """
 
     def __init__(self, **options: Any) -> None:
-        """Take the options of Rich's console; ``:name:`` is not made an emoji unless asked."""
+        """Pass the options to Rich's console, with emoji codes off by default."""
         options.setdefault("emoji", False)
         super().__init__(**options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Return a text without control characters, so that widths are those of what is shown."""
+        """Render a string with control characters escaped, so that its width is that of the shown text."""
         shown = escape_controls(text)
         try:
             return super().render_str(shown, **options)
@@ -36,7 +36,7 @@ class SafeConsole(Console):
             return super().render_str(shown, **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Yield segments; those of text that came another way, such as log messages, are escaped here."""
+        """Yield segments, escaping text that bypassed ``render_str``, such as log messages."""
         for segment in super().render(renderable, options):
             if segment.control:
                 yield segment

@@ -1,4 +1,4 @@
-"""The date that a chat template writes, kept for as long as a run lasts."""
+"""The date that a chat template writes, kept constant over a run and its resumption."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _KEY = "chat_date"
 
 
 def dated(engine: Engine, out: Path, *, restart: bool = False) -> Engine:
-    """Return an engine that writes the date of the run in a folder, so that a resumed run mixes no prompts.
+    """Return an engine that writes the date of the folder's run, so that a resumed run keeps its prompts.
 
-    A run that was begun before dates were kept has the day on which its manifest was written. An engine
-    whose chat template writes no date is returned as it is, and so is one for a new run.
+    A run without a recorded date uses the day on which its manifest was written. The engine is returned
+    unchanged if its chat template writes no date, or if the run is new.
 
     Args:
-        engine: The engine.
-        out: The run's folder.
-        restart: Whether the run in the folder is to be forgotten.
+        engine: Engine of the run.
+        out: Run folder.
+        restart: Whether the run in the folder will be discarded.
 
     Raises:
         EngineError: If the engine cannot change the date that it writes.
@@ -38,13 +38,13 @@ def dated(engine: Engine, out: Path, *, restart: bool = False) -> Engine:
             date.fromisoformat(stored) if stored else datetime.fromtimestamp(path.stat().st_mtime, UTC).date()
         )
     except (StoreError, ValueError, AttributeError, OSError):
-        # Whoever opens the folder says what is wrong with it.
+        # Opening the run folder reports the damage.
         return engine
     return on_day(engine, day.isoformat())
 
 
 def on_day(engine: Engine, day: str) -> Engine:
-    """Return an engine whose chat template writes a date, given as YYYY-MM-DD.
+    """Return an engine whose chat template writes the given date (YYYY-MM-DD).
 
     Raises:
         EngineError: If the engine cannot change the date that it writes.
@@ -62,5 +62,5 @@ def on_day(engine: Engine, day: str) -> Engine:
 
 
 def chat_notes(info: EngineInfo) -> dict[str, Any]:
-    """Return what a run's manifest notes of the chat template: the date that it writes, if it writes one."""
+    """Return the manifest notes of the chat template: the date that it writes, if any."""
     return {_KEY: info.chat_date} if info.chat_date else {}

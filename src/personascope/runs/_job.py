@@ -1,4 +1,4 @@
-"""What a job tells the mechanism that runs it."""
+"""The interface between a job and `collect`, which runs it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ Unit = TypeVar("Unit")
 
 
 class Job(ABC, Generic[Unit]):
-    """A design, cut into units that are committed one by one.
+    """A job, divided into units that are committed one by one.
 
-    A unit is whatever the job makes of it: an object that takes completions and verdicts until it is packed.
-    Units must be committed in the order of ``todo``; of a run that died, those that were committed are there.
+    A unit is an object of the job's choice that collects completions and verdicts until it is committed.
+    Units are committed in the order of ``todo``. An interrupted run keeps its committed units.
 
     Attributes:
-        wave: Requests that are generated together at least: units of few requests share a batch.
-        total: Responses of all units, for the progress.
-        completing: What the progress calls the work of ``complete``.
+        wave: Minimum number of requests generated together, so that units with few requests share a batch.
+        total: Number of responses of all units, for the progress display.
+        completing: Name of the ``complete`` phase in the progress display; "" to not show it.
     """
 
     wave: int = 512
@@ -31,54 +31,54 @@ class Job(ABC, Generic[Unit]):
 
     @abstractmethod
     def done(self, folder: RunFolder) -> int:
-        """Return the responses that are committed."""
+        """Return the number of committed responses."""
 
     @abstractmethod
     def unscored(self, folder: RunFolder) -> int:
-        """Return the committed responses without a label that they need."""
+        """Return the number of committed responses with missing labels."""
 
     @abstractmethod
     def todo(self, folder: RunFolder) -> Iterator[Unit]:
-        """Yield the units that are not committed, in order; what is committed may decide what comes next."""
+        """Yield the uncommitted units in order; the committed ones may determine which come next."""
 
     @abstractmethod
     def name(self, unit: Unit) -> str:
-        """Return what the progress calls a unit."""
+        """Return the name of a unit for the progress display."""
 
     @abstractmethod
     def requests(self, unit: Unit) -> Sequence[Request] | Sequence[ScoreRequest]:
-        """Return what can be asked of a unit now and has no result yet; asked again until there is nothing.
+        """Return a unit's requests that can be made now and have no result yet.
 
-        So a second request may depend on the result of a first one.
+        It is called again until it returns none, so a request may depend on the result of an earlier one.
         """
 
     @abstractmethod
     def take(self, unit: Unit, result: Completion | Scored) -> Iterable[JudgeItem]:
-        """Take a result, and return what is to be judged of it; nothing where there is no judge."""
+        """Store a result of a unit, and return the items to judge."""
 
     def complete(self, engine: Engine, units: Sequence[Unit]) -> None:
-        """Do what the engine has to do once all results of some units are there, such as perplexities."""
+        """Run further engine work on units that have all results, such as perplexities."""
         del engine, units
 
     def judge_again(self, folder: RunFolder) -> Iterator[tuple[Unit, Sequence[JudgeItem]]]:
-        """Yield the committed units without labels, or with another judge's, and what is to be judged."""
+        """Yield committed units with missing labels or another judge's labels, and the items to judge."""
         del folder
         return iter(())
 
     def verdict(self, unit: Unit, verdict: Verdict) -> None:
-        """Take what the judge said of one item of a unit."""
+        """Store the judge's verdict on one item of a unit."""
         del unit, verdict
 
     @abstractmethod
     def commit(self, folder: RunFolder, unit: Unit) -> None:
-        """Pack a unit and commit it; a unit that was judged again without a new label is left as it is."""
+        """Commit a unit; leave a unit unchanged that was judged again without a new label."""
 
     def why_stop(self, folder: RunFolder, fatal: str) -> str:
-        """Return why no further unit is to be generated; an empty text to go on.
+        """Return why generation should stop, or "" to continue.
 
         Args:
-            folder: The run folder.
-            fatal: Why the judge cannot go on, or an empty text.
+            folder: Run folder.
+            fatal: Why the judge cannot continue, or "".
         """
         del folder, fatal
         return ""

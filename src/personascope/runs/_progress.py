@@ -1,4 +1,4 @@
-"""Where a long piece of work stands."""
+"""Progress of a long job."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run stands.
+    """State of a run, for a progress display.
 
     Attributes:
-        phase: What is being done, in a word or two: "generate", "judge", "build the map".
-        done: Steps that are done, of this and of earlier runs.
-        total: Steps in all; 0 where that is not known.
-        tokens: Tokens that this run generated and counts, or read; ``done`` also counts earlier runs.
-        note: What is worked on, such as a condition's name.
-        unscored: Committed responses without a label that they need.
-        waiting: Verdicts that are awaited; a response with two rubrics awaits two.
-        cost: What judging has cost so far, in the currency of its prices; None where it costs nothing.
+        phase: Current phase in a word or two: "generate", "judge", "build the map".
+        done: Number of finished steps, of this and of earlier calls.
+        total: Total number of steps; 0 if unknown.
+        tokens: Number of tokens generated and counted, or read, in this call.
+        note: Current item, such as a condition's name.
+        unscored: Number of committed responses with missing labels.
+        waiting: Number of pending verdicts; a response with two rubrics counts twice.
+        cost: Cost of judging so far, in the currency of its prices; None if it is free.
     """
 
     phase: str

@@ -1,4 +1,4 @@
-"""Gathering calls that come one at a time into batches for one engine."""
+"""A queue that gathers single concurrent calls into batches for one engine."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ Prompt = Conversation | tuple[int, ...]
 
 
 class RequestNames:
-    """Names for requests that depend on what is asked, and not on when or beside what.
+    """Request ids that depend on the prompt alone, not on timing or batch.
 
-    An engine derives a request's random draws from its name: the same prompt, asked for the n-th time,
-    gets the same draws in every run and under every plan.
+    An engine seeds a request's sampling by its id, so the n-th request with the same prompt is sampled alike
+    in every run and under every plan.
     """
 
     def __init__(self) -> None:
-        """Start counting."""
+        """Start with no prompt counted."""
         self._asked: Counter[str] = Counter()
 
     def name(self, prompt: Prompt) -> str:
-        """Return a name that was not given before."""
+        """Return a new id: the prompt's digest and the number of earlier requests with that prompt."""
         parts = [[p.role, p.content] if isinstance(p, Message) else int(p) for p in prompt]
         digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=12).hexdigest()
         self._asked[digest] += 1
@@ -43,33 +43,33 @@ class RequestNames:
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """One call: a request, and the future of its Completion or Scored."""
+    """A request and the future of its result."""
 
     request: Request | ScoreRequest
     future: Future[Any] = field(default_factory=Future[Any])
 
 
 class RequestQueue:
-    """Runs an engine in a thread of its own, on whatever was asked for meanwhile.
+    """Run an engine in its own thread, on batches of the requests that have arrived.
 
-    Every request gets its result or its own error: where one request of a batch is refused, the others
-    are run without it. The thread is the only one that touches the engine. It starts with the first
-    request, and ends with `close` or the interpreter.
+    Every request gets its result or its own error: if one request of a batch is refused, the others are run
+    without it. Only this thread uses the engine. It starts with the first request, and ends with `close` or
+    the interpreter.
 
     Args:
-        engine: The engine; it stays the caller's.
-        linger: Seconds without a new request after which a batch is started.
-        patience: Seconds after its first request at which a batch is started in any case.
-        most: Requests of one batch at most.
+        engine: Engine to run; the caller keeps ownership.
+        linger: Seconds without a new request after which a batch starts.
+        patience: Maximum seconds that a batch waits for further requests.
+        most: Maximum number of requests per batch.
 
     Raises:
-        UsageError: If these numbers do not go together.
+        UsageError: If the numbers are inconsistent.
     """
 
     def __init__(
         self, engine: Engine, *, linger: float = 0.03, patience: float = 0.3, most: int = 1024
     ) -> None:
-        """Take the engine; nothing runs yet."""
+        """Check and store the settings; the thread is not started yet."""
         if not 0 <= linger <= patience or most < 1:
             raise UsageError(
                 f"a batcher was given linger {linger}, patience {patience} and most {most}",
@@ -86,11 +86,11 @@ class RequestQueue:
     def generate(
         self, prompt: Prompt, sampling: Sampling, *, plan: Plan | None = None, seed: int = 0
     ) -> Future[Completion]:
-        """Ask for one response.
+        """Request one response.
 
         Returns:
-            Its completion, once it is there, or the error of this request alone: an EngineError if
-            the engine did not apply the plan, or whatever the engine raised.
+            A future of the completion, or of this request's error: an EngineError if the engine did not apply
+            the plan, or whatever the engine raised.
 
         Raises:
             UsageError: If the queue is closed.
@@ -100,14 +100,14 @@ class RequestQueue:
     def score(
         self, prompt: Prompt, continuation: tuple[int, ...], *, plan: Plan | None = None
     ) -> Future[Scored]:
-        """Ask for the log-probabilities of one continuation; like ``generate`` otherwise."""
+        """Request the log-probabilities of one continuation; otherwise like ``generate``."""
         return self._put(lambda name: ScoreRequest(name, prompt, continuation, plan=plan), prompt)
 
     def close(self, timeout: float | None = 10.0) -> None:
-        """Give up what is not done yet, and end the thread.
+        """Cancel unfinished requests and end the thread.
 
-        Requests that wait are cancelled, those that run get a UsageError; nothing is left without an
-        answer, unless the engine gives no result within the timeout.
+        Waiting requests are cancelled, and running ones get a UsageError. Every future is resolved, unless
+        the engine returns no result within the timeout.
 
         Args:
             timeout: Seconds to wait for the engine's next result.
@@ -129,7 +129,7 @@ class RequestQueue:
             job = _Job(make(self._names.name(prompt)))
             self._waiting.append(job)
             if self._thread is None:
-                # A daemon: a program that ends without closing must not hang on it.
+                # A daemon thread, so that a program that exits without closing does not hang.
                 self._thread = threading.Thread(target=self._work, name="personascope-batch", daemon=True)
                 self._thread.start()
                 atexit.register(self.close)
@@ -143,7 +143,7 @@ class RequestQueue:
             self._run([job for job in started if isinstance(job.request, ScoreRequest)], self.engine.score)
 
     def _gather(self) -> list[_Job]:
-        """Wait for work; return a batch of it, or nothing once the queue is closed."""
+        """Wait for requests and return a batch; return an empty list once the queue is closed."""
         with self._news:
             while not self._waiting and not self._closed:
                 self._news.wait()
@@ -177,14 +177,14 @@ class RequestQueue:
                     failure = EngineError("the engine ended without an answer to this request")
         except PersonascopeError as error:
             if len(left) > 1 and not self._closed:
-                # One request spoils its batch: look for it by halves. A request's draws do not
-                # depend on its batch, so what is run again comes out the same.
+                # Find the failing request by bisection. A request's sampling does not depend on
+                # its batch, so requests that are run again give the same result.
                 rest = list(left.values())
                 self._run(rest[: len(rest) // 2], run)
                 self._run(rest[len(rest) // 2 :], run)
                 return
             failure = error
-        except Exception as error:  # whatever it is, somebody waits for it
+        except Exception as error:  # any error must reach the waiting futures
             failure = error
         for job in left.values():
             job.future.set_exception(failure)

@@ -1,4 +1,4 @@
-"""Requests to an engine, each of which must come back once and under its own plan."""
+"""Engine requests, with checks that each returns exactly once and under its own plan."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from personascope.interventions import Plan
 
 
 def check_applied(name: str, plan: Plan | None, digest: str | None) -> None:
-    """Refuse a result that was made under another plan than the one that was asked for.
+    """Check that a result was computed under the requested plan.
 
     Raises:
-        EngineError: Naming both plans.
+        EngineError: If it was another plan; the message names both.
     """
     wanted = None if plan is None else plan.digest
     if wanted != digest:
@@ -37,16 +37,16 @@ def run_requests(
 def run_requests(
     engine: Engine, requests: Iterable[Request | ScoreRequest]
 ) -> Generator[Completion | Scored]:
-    """Run or score requests, and yield what comes back as it comes.
+    """Run or score requests, and yield results as they arrive.
 
-    An iteration that is left early stops the engine.
+    Leaving the iteration early stops the engine.
 
     Args:
-        engine: The model.
-        requests: With ids that differ; all to generate from, or all to score.
+        engine: Engine of the model.
+        requests: Requests with distinct ids, all of one kind (`Request` or `ScoreRequest`).
 
     Raises:
-        EngineError: If one comes back without its plan, twice, not at all, or was never asked for.
+        EngineError: If a result comes back without its plan, twice, not at all, or without a request.
     """
     asked = {request.id: request for request in requests}
     if not asked:

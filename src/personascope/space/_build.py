@@ -1,4 +1,4 @@
-"""From fold sums to the persona space, its Assistant Axis, and how sure both are (METHOD 1, 2)."""
+"""Compute the persona space and Assistant Axis from fold sums, with their uncertainty (METHOD 1, 2)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from personascope.space._verdict import choose_layer
 Array = np.ndarray
 
 MIN_FULLY = 10
-"""The paper's minimum of responses behind a vector."""
+"""Minimum number of responses in a vector, as in the paper."""
 MAX_COMPONENTS = 10
 MAX_RATIOS = 20
 POSITION_COMPONENTS = 5
@@ -37,25 +37,25 @@ def build_space(
 ) -> Space:
     """Compute role vectors, persona space, Assistant Axis and their uncertainty.
 
-    One layer is read at a time. PCA is mean-centred and unscaled, over "fully" and "somewhat"
-    vectors, the default not among them. PC1 points the way of the axis; each further component
-    so that its loading of largest magnitude is positive.
+    One layer is read at a time. PCA is mean-centred and unscaled, over "fully" and "somewhat" vectors without
+    the default. The sign of PC1 is that of the axis. The sign of every further component makes its largest
+    loading positive.
 
     Args:
         sums: Fold sums of the pooled response activations.
-        min_fully: Responses that a "fully" vector needs; the paper takes 10.
-        min_somewhat: Responses that a "somewhat" vector needs.
-        middle_layer: Layer of the loadings and intervals; by default the one nearest ``n_layers // 2`` (the
-            paper: 32 of 64 and 40 of 80; Gemma 2's 22 of 46 is one less than that) of those where the axis
-            is found, or failing that, weakly found.
-        n_boot: Draws of the bootstrap and of the null.
-        n_splits: Random halvings.
-        seed: Seed of all resampling.
-        progress: Called after each layer with (layers done, layers in all).
+        min_fully: Minimum number of responses for a "fully" vector; the paper takes 10.
+        min_somewhat: Minimum number of responses for a "somewhat" vector.
+        middle_layer: Layer of the loadings and intervals. By default the layer nearest ``n_layers // 2``
+            among those where the axis is found, or else weakly found (`choose_layer`). The paper uses 32 of
+            64 and 40 of 80, and for Gemma 2 22 of 46, one less than half.
+        n_boot: Number of draws of the bootstrap and of the null.
+        n_splits: Number of random halvings.
+        seed: Random seed of all resampling.
+        progress: Callback to call after each layer with (layers done, total layers).
 
     Raises:
-        SpaceError: Fewer than 3 roles reach ``min_fully``, the default has no responses (or in
-            one fold only), a sum is not finite, or a layer has no spread.
+        SpaceError: If fewer than 3 roles reach ``min_fully``, the default has responses in no fold or
+            only one, a sum is not finite, or a layer has no spread.
     """
     if min(min_fully, min_somewhat, n_boot, n_splits) < 1:
         raise SpaceError(
@@ -165,7 +165,8 @@ def _layout(sums: FoldSums, min_fully: int, min_somewhat: int) -> tuple[Layout, 
             hint="Collect more responses for each role, or lower the minimum.",
         )
     if sums.fold_design is not None:
-        # Where no role answered, the default's answers have nothing to be compared with.
+        # Ignore the default's responses in folds without role responses: there is nothing to compare them
+        # with.
         default = np.where(fully[keep_f].sum(axis=0) > 0, default, 0)
     _, owner = np.unique(np.concatenate([keep_f, keep_s]), return_inverse=True)
     layout = Layout(
@@ -179,7 +180,7 @@ def _layout(sums: FoldSums, min_fully: int, min_somewhat: int) -> tuple[Layout, 
 
 
 def _read(sums: FoldSums, index: int, layout: Layout, keep: tuple[Array, Array]) -> Array:
-    """Sums [R + S + 1, F, d] of the units, float64."""
+    """Return the sums [R + S + 1, F, d] of the vectors and the default, float64."""
     parts = [sums.sums("fully", index)[keep[0]]]
     if len(keep[1]):
         parts.append(sums.sums("somewhat", index)[keep[1]])
@@ -192,7 +193,7 @@ def _read(sums: FoldSums, index: int, layout: Layout, keep: tuple[Array, Array])
             f"activations of {', '.join(names[u] for u in bad[:5])} at layer {index} are not finite",
             hint="Run the model in bfloat16 or float32; float16 overflows in some models.",
         )
-    # A fold without responses must not add what lies in its slot.
+    # A fold without responses may hold arbitrary values in its slot.
     rows[layout.counts == 0] = 0.0
     return rows
 
@@ -206,7 +207,7 @@ def _axis_coefficients(layout: Layout) -> Array:
 
 
 def _point(layer: Layer, index: int) -> dict[str, Array]:
-    """All numbers of the full data at one layer."""
+    """Return all point estimates at one layer."""
     layout, centre = layer.layout, layer.centre
     n_fully = len(layout.roles)
     shape = (*layout.counts.shape, -1)
@@ -271,13 +272,13 @@ def _interval(draws: Array) -> Array:
 
 
 def _along(layer: Layer, axis: Array) -> Array:
-    """Sums of the roles' projections on the unit axis by fold, [R, F]."""
+    """Return the sums of the roles' projections on the unit axis by fold, [R, F]."""
     unit = axis.astype(np.float64) / np.linalg.norm(axis.astype(np.float64))
     return (layer.rows @ unit).reshape(layer.layout.counts.shape)[: len(layer.layout.roles)]
 
 
 def _positions(layer: Layer, axis: Array, places: Reliability, draws: Array) -> Array:
-    """95% intervals of the roles' projections, [R, 2], the axis's own error among them."""
+    """Return 95% intervals of the roles' projections, [R, 2], including the error of the axis."""
     layout = layer.layout
     n_fully = len(layout.roles)
     coefficients = means(layout)[:n_fully]

@@ -1,4 +1,4 @@
-"""What a map records of its own making: design, whether roles were played, what its components follow."""
+"""Checks that a map records: its design, whether roles were played, and correlations with nuisances."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ NUISANCES: tuple[str, ...] = (
     "first person",
     "garble",
 )
-"""What is measured of every response, in the order of all arrays over them."""
+"""Nuisance variables measured for every response, in the order of all arrays over nuisances."""
 
 FOLLOWED: tuple[str, ...] = ("axis", "PC1", "PC2", "PC3")
-"""What the nuisances are correlated with, in the order of ``MapChecks.correlations``."""
+"""Directions that the nuisances are correlated with, in the order of ``MapChecks.correlations``."""
 
 
 @dataclass(frozen=True, slots=True)
 class RolePlay:
-    """How a role was played.
+    """How well the model played a role.
 
     Attributes:
-        responses: Its responses with tokens.
-        played: Those that played.
-        information: Mean role information, nats a token.
+        responses: Number of responses with tokens.
+        played: Number of responses that played the role.
+        information: Mean role information, in nats per token.
     """
 
     responses: int
@@ -41,22 +41,25 @@ class RolePlay:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MapChecks:
-    """The checks that a run made of itself; N nuisances.
+    """Checks of a mapping run; N nuisances.
 
     Attributes:
-        design: What the design is called.
+        design: Name of the design.
         profile: Profile, seed, and numbers of roles, prompts, questions and tokens.
-        vectors: "played" if vectors are made of responses that played, "rubric" if of all with the score 3.
-        threshold: Role information above which a response played, nats a token; None if it was not measured.
-        roles: How each role was played; empty if it was not measured.
-        cut: Share of all responses that ran into the limit.
-        garbled: Share of all responses that are loops or garble by their form.
-        perplexity: Of the responses under the model that wrote them; None if it was not measured.
-        correlations: Of the roles' mean nuisances with their places on axis, PC1, PC2 and PC3, [L, N, 4].
-        n_roles: Roles that the correlations are over.
-        length_adjusted: Whether the length of responses was regressed out, within questions.
-        judges: Name of a judge -> responses that it scored; empty without a judge, and in maps of versions
-            that did not count them.
+        vectors: "played" if role vectors use only responses that played, "rubric" if they use all with score
+            3.
+        threshold: Role information above which a response has played, in nats per token; None if not
+            measured.
+        roles: Role name -> how well it was played; empty if not measured.
+        cut: Share of all responses that were cut off by the length limit.
+        garbled: Share of all responses that are loops or garble.
+        perplexity: Perplexity of the responses under the model that wrote them; None if not measured.
+        correlations: Correlations of the roles' mean nuisances with their projections on axis, PC1, PC2 and
+            PC3, [L, N, 4].
+        n_roles: Number of roles in the correlations.
+        length_adjusted: Whether response length was regressed out, within questions.
+        judges: Judge name -> number of responses that it scored; empty without a judge, and in maps of
+            versions that did not count them.
     """
 
     design: str
@@ -74,13 +77,13 @@ class MapChecks:
 
     @property
     def played(self) -> float | None:
-        """Share of the roles' responses that played; None if it was not measured."""
+        """Share of the roles' responses that played; None if not measured."""
         total = sum(role.responses for role in self.roles.values())
         return sum(role.played for role in self.roles.values()) / total if total else None
 
     @property
     def information(self) -> float | None:
-        """Mean role information of the roles' responses, nats a token; None if it was not measured."""
+        """Mean role information of the roles' responses, in nats per token; None if not measured."""
         total = sum(role.responses for role in self.roles.values())
         if not total:
             return None
@@ -94,9 +97,9 @@ def correlate(
     mean: Float[np.ndarray, "L d"],
     components: Float[np.ndarray, "L K d"],
 ) -> Float[np.ndarray, "L N 4"]:
-    """Correlate the roles' mean nuisances with their places on the axis and on the first three components.
+    """Correlate the roles' mean nuisances with their projections on the axis and the first three components.
 
-    What does not vary over roles correlates with nothing: 0.
+    The correlation is 0 if a side does not vary over roles.
     """
     n_layers, n_roles = projections.shape
     places = np.zeros((n_layers, n_roles, len(FOLLOWED)))

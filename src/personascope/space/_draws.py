@@ -1,14 +1,13 @@
-"""Resampling plans: which folds and roles each draw weighs, and by how much. No activations here.
+"""Resampling weights of folds and roles, without activations.
 
-A unit is one vector of the persona space: a role's "fully" mean, a role's "somewhat" mean, or
-the default. Units stand in this order: R fully, S somewhat, the default last. A draw gives every
-(unit, fold) a coefficient, so that coefficients times fold sums is the unit's resampled mean.
+A unit is one vector of the persona space (a role's "fully" mean or "somewhat" mean) or the default. Units are
+ordered: R fully, S somewhat, the default last. A draw gives every (unit, fold) a coefficient, and the
+coefficients times the fold sums are the unit's resampled mean.
 
-Where the folds are blocks of questions (`FoldDesign`), the sums of a fold are taken about that fold's
-own mean over roles, so what a question does to all responses alike is not in a role's sums, but only in
-the default's. A draw then resamples two things: each role's prompts, with all that was answered under
-them, and the blocks of questions, through the default. Where the folds are random, each unit's folds
-are resampled by themselves.
+If the folds are blocks of questions (`FoldDesign`), the sums of a fold are centred on that fold's mean over
+roles. The common effect of a question is then absent from the roles' sums, and remains only in the default's.
+A draw resamples each role's prompts, with all responses under them, and the blocks of questions through the
+default. If the folds are random, each unit's folds are resampled independently.
 """
 
 from __future__ import annotations
@@ -25,52 +24,52 @@ Array = np.ndarray
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """The units and the responses behind them."""
+    """The units, and the numbers of responses behind them."""
 
     roles: tuple[str, ...]
     """Names of the R roles with a "fully" vector."""
     somewhat: tuple[str, ...]
     """Names of the S roles with a "somewhat" vector."""
     owner: Array
-    """[R + S] index into the union of both name lists: roles are resampled, not units."""
+    """[R + S] index of each unit's role in the union of both name lists; roles are resampled, not units."""
     counts: Array
-    """[R + S + 1, F] responses, int64; the default is the last row."""
+    """[R + S + 1, F] numbers of responses, int64; the default is the last row."""
     design: FoldDesign | None = None
-    """What the folds stand for; None where they are random."""
+    """Meaning of the folds; None if they are random."""
 
     @property
     def clusters(self) -> Array:
-        """[F] what is resampled of a role: its prompts, or where folds are random, its folds."""
+        """[F] cluster of each fold in a role's resampling: the prompt slot, or the fold itself if random."""
         n_folds = self.counts.shape[1]
         return np.arange(n_folds) if self.design is None else np.array(self.design.prompts)
 
     @property
     def blocks(self) -> Array:
-        """[F] what is resampled of the default: blocks of questions, or folds."""
+        """[F] cluster of each fold in the default's resampling: its block of questions, or itself."""
         n_folds = self.counts.shape[1]
         return np.arange(n_folds) if self.design is None else np.array(self.design.questions)
 
     @property
     def n_units(self) -> int:
-        """Vectors of the persona space: R + S."""
+        """Number of vectors in the persona space: R + S."""
         return len(self.counts) - 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Draws:
-    """B resampled spaces."""
+    """Weights of B resampled spaces."""
 
     coefficients: Array
-    """[R + S + 1, F, B] float32: times the fold sums gives the unit means of a draw."""
+    """[R + S + 1, F, B] float32 coefficients; times the fold sums they give the unit means of a draw."""
     weights: Array
-    """[R + S, B] float32: how often each unit's role was drawn."""
+    """[R + S, B] float32 number of times that each unit's role was drawn."""
 
 
 def means(layout: Layout) -> Array:
-    """Coefficients of the plain means, [R + S + 1, F] float64.
+    """Return the coefficients of the unresampled means, [R + S + 1, F] float64.
 
-    The default's blocks of questions weigh the same, so that its mean is over the questions and not
-    over the responses (each block has as many, unless some are empty).
+    The default's blocks of questions have equal weight, so that its mean is over questions and not over
+    responses (the two differ only if some responses are empty).
     """
     out = (layout.counts > 0) / layout.counts.sum(axis=1, keepdims=True)
     if layout.design is not None:
@@ -80,17 +79,17 @@ def means(layout: Layout) -> Array:
 
 
 def cluster_bootstrap(counts: Array, clusters: Array, n: int, rng: np.random.Generator) -> Array:
-    """Resample each unit's clusters of folds with replacement, one fewer than it has.
+    """Resample each unit's K clusters of folds, drawing K - 1 with replacement.
 
-    Drawing K - 1 of K clusters gives means whose spread is that of the mean of K, without the
-    factor (K - 1) / K of a bootstrap of all K, which for two prompts would be a half (Rao and Wu 1988).
+    Drawing K - 1 of K clusters gives an unbiased variance of the mean. Drawing all K would bias it by the
+    factor (K - 1) / K, which is a half for two prompts (Rao and Wu 1988).
 
     Args:
-        counts: [U, F] responses. Folds without responses are never drawn.
-        clusters: [F] the cluster of each fold. A unit whose responses all lie in one cluster has its folds
+        counts: [U, F] numbers of responses. Folds without responses are never drawn.
+        clusters: [F] cluster of each fold. If all responses of a unit lie in one cluster, its folds are
             resampled instead.
         n: Number of draws.
-        rng: Source of randomness.
+        rng: Random generator.
 
     Returns:
         Coefficients [U, F, n], float32.
@@ -108,12 +107,12 @@ def cluster_bootstrap(counts: Array, clusters: Array, n: int, rng: np.random.Gen
 
 
 def bootstrap(layout: Layout, n: int, rng: np.random.Generator) -> Draws:
-    """Resample prompts and questions (or folds) and roles among roles (duplicates become weights)."""
+    """Draw bootstrap weights: resample prompts and questions (or folds), and roles (repeats are weights)."""
     n_roles = int(layout.owner.max()) + 1
     fully = len(layout.roles)
     weights = np.zeros((n_roles, n), np.float32)
     for b in range(n):
-        # Fewer than two different roles with a "fully" vector span no space.
+        # PCA needs at least two different roles with a "fully" vector.
         while np.count_nonzero(weights[layout.owner[:fully], b]) < 2:
             weights[:, b] = np.bincount(rng.integers(n_roles, size=n_roles), minlength=n_roles)
     coefficients = np.concatenate(
@@ -126,7 +125,7 @@ def bootstrap(layout: Layout, n: int, rng: np.random.Generator) -> Draws:
 
 
 def default_bootstrap(layout: Layout, n: int, rng: np.random.Generator) -> Array:
-    """Resample the default's blocks of questions (or folds); coefficients [F, n], float32."""
+    """Resample the default's blocks of questions (or folds); return coefficients [F, n], float32."""
     counts = layout.counts[-1]
     if layout.design is None:
         return cluster_bootstrap(counts[None], layout.blocks, n, rng)[0]
@@ -140,16 +139,17 @@ def default_bootstrap(layout: Layout, n: int, rng: np.random.Generator) -> Array
 
 
 def halves(layout: Layout, n: int, rng: np.random.Generator) -> tuple[Array, Array, int]:
-    """Axis coefficients of random halves of the blocks of questions, the same for every role and the default.
+    """Return axis coefficients of random halves of the question blocks, shared by all roles and the default.
 
-    Where the folds are random, they are halved within each role and the default. A role with responses in
-    one half only is left out of both.
+    If the folds are random, they are halved within each role and the default. A role with responses in only
+    one half is left out of both.
 
     Returns:
-        Two arrays [(R + S + 1) * F, n], and the number of roles that were split in the median draw.
+        Two arrays [(R + S + 1) * F, n], and the median over draws of the number of roles in both halves.
 
     Raises:
-        SpaceError: The default, or every role, has responses in fewer than two folds.
+        SpaceError: If the default, or every role, has responses in fewer than two folds, there is only one
+            block of questions, or no halving has a role with responses in both halves.
     """
     n_fully, n_folds = len(layout.roles), layout.counts.shape[1]
     rows = [*range(n_fully), layout.n_units]
@@ -202,19 +202,18 @@ def halves(layout: Layout, n: int, rng: np.random.Generator) -> tuple[Array, Arr
 
 
 def null(layout: Layout, n: int, rng: np.random.Generator) -> tuple[Draws, int]:
-    """Relabel random role folds as the default; their roles' means do without them.
+    """Draw the null: relabel random role folds as the default, and leave them out of their roles' means.
 
-    As many folds are drawn as hold the default's number of responses, but no fewer than the
-    default has folds, and no more than half of all (a default as large as all roles together
-    would leave none). Every role keeps at least one fold.
+    The number of relabelled folds matches the default's number of responses, but is at least the default's
+    number of folds and at most half of all folds (a default as large as all roles would otherwise leave
+    none). Every role keeps at least one fold.
 
     Returns:
-        Draws in which the last unit is the pseudo-default (made of role folds, so its
-        coefficients on the true default's folds are not used: see ``pseudo_default``), and the
-        number of folds drawn.
+        Draws for a pseudo-default, and the number of relabelled folds. The pseudo-default consists of role
+        folds, so the last unit's coefficients are unused; get its own from ``pseudo_default``.
 
     Raises:
-        SpaceError: No role has responses in two folds.
+        SpaceError: If no role has responses in two folds.
     """
     n_fully = len(layout.roles)
     counts = layout.counts[:n_fully]
@@ -230,7 +229,7 @@ def null(layout: Layout, n: int, rng: np.random.Generator) -> tuple[Draws, int]:
     taken = np.zeros((*counts.shape, n), bool)
     for b in range(n):
         order = np.where(live, rng.random(counts.shape), -1.0)
-        # The fold with the largest number of each role stays with it; of the rest, the k largest go.
+        # Each role keeps its fold with the largest random key; of the rest, the k largest keys are taken.
         order[np.arange(n_fully), order.argmax(axis=1)] = -1.0
         taken[..., b].flat[np.argsort(order, axis=None)[-k:]] = True
     coefficients = np.repeat(means(layout)[:, :, None], n, axis=2)
@@ -240,7 +239,7 @@ def null(layout: Layout, n: int, rng: np.random.Generator) -> tuple[Draws, int]:
 
 
 def pseudo_default(layout: Layout, draws: Draws) -> Array:
-    """Coefficients [R, F, B] of the pseudo-default: the folds that ``null`` took from the roles."""
+    """Return the coefficients [R, F, B] of the pseudo-default: the folds that ``null`` took from roles."""
     n_fully = len(layout.roles)
     counts = layout.counts[:n_fully, :, None]
     taken = (draws.coefficients[:n_fully] == 0) & (counts > 0)

@@ -1,4 +1,4 @@
-"""The leading eigenvectors of many small perturbations of one matrix, solved side by side."""
+"""Batched Lanczos iteration for the leading eigenvectors of many perturbations of one matrix."""
 
 from __future__ import annotations
 
@@ -18,22 +18,21 @@ def leading(
     tolerance: float = 5e-4,
     max_steps: int = 64,
 ) -> tuple[Array, Array]:
-    """Find the largest eigenpairs of a batch of symmetric positive semi-definite operators.
+    """Compute the leading eigenvectors of a batch of symmetric positive semi-definite operators.
 
-    Lanczos from a good start with full reorthogonalisation: every step is one product for the
-    whole batch, and a clear gap needs about ten steps, where power iteration would need the
-    inverse of the logarithm of the gap.
+    It runs Lanczos from a good start with full reorthogonalisation. Every step is one product for the whole
+    batch, and a clear spectral gap needs about ten steps, far fewer than power iteration.
 
     Args:
-        apply: The operators, [n, batch] to [n, batch], column by column.
-        start: Start vectors [n, batch], none of them zero.
-        n_vectors: How many vectors of each operator.
-        tolerance: Largest residual of a vector, as a fraction of the largest eigenvalue.
-        max_steps: Where to stop trying.
+        apply: Function that applies each operator to its column, [n, batch] to [n, batch].
+        start: Start vectors [n, batch], all non-zero.
+        n_vectors: Number of eigenvectors per operator.
+        tolerance: Largest accepted residual, as a fraction of the largest eigenvalue.
+        max_steps: Maximum number of steps.
 
     Returns:
-        Unit vectors [n_vectors, n, batch], largest eigenvalue first, and a mask [batch] of the
-        operators whose vectors all reached the tolerance.
+        Unit vectors [n_vectors, n, batch], largest eigenvalue first, and a mask [batch] of the operators
+        whose vectors all reached the tolerance.
     """
     n, batch = start.shape
     steps = min(max_steps, n)
@@ -57,10 +56,10 @@ def leading(
             if last or done.all():
                 vectors = np.einsum("knb,bkv->vnb", basis[:size], top.astype(start.dtype))
                 norm = np.linalg.norm(vectors, axis=1, keepdims=True)
-                # A vector that cannot be normalised belongs to no eigenvalue: the caller solves it densely.
+                # A vector of vanishing norm is no eigenvector: mark it so that the caller solves it densely.
                 done &= (norm[:, 0] > 0.5).all(axis=0)
                 return vectors / np.where(norm > 0, norm, 1.0), done
-        # A vanished remainder means that the basis spans all that the operator can reach.
+        # A vanishing remainder means that the basis already spans an invariant subspace.
         alive = beta > 1e-6 * np.abs(tri[:, 0, 0])
         basis[j + 1] = np.where(alive, w / np.where(alive, beta, 1.0), 0.0)
         tri[:, j, j + 1] = tri[:, j + 1, j] = np.where(alive, beta, 0.0)

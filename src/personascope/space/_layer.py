@@ -1,4 +1,4 @@
-"""One layer: its fold sums, its Gram matrix, and the statistics that resampling it gives."""
+"""One layer: its fold sums, its Gram matrix, and its resampled statistics."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ Array = np.ndarray
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
-    """Fold sums of one layer about a common centre, or each fold about its own mean over roles.
+    """Fold sums of one layer, centred on a common centre or on each fold's mean over roles.
 
-    Every statistic of the space is a difference of means, so a common centre cancels; without it the
-    large common part of all activations would drown the differences in rounding. Where folds are blocks
-    of questions, taking each about its own mean also takes out what the question does to every role.
+    Every statistic of the space is a difference of means, so a common centre cancels. Without centring, the
+    large common part of all activations would swamp the differences in rounding error. If folds are blocks of
+    questions, centring each on its own mean also removes the common effect of its questions.
     """
 
     layout: Layout
     centre: Array
-    """[d] float64: what makes a mean of the rows a mean of activations again."""
+    """[d] float64 offset that turns a mean of the rows back into a mean of activations."""
     rows: Array
-    """[(R + S + 1) * F, d] float64 sums, less count times the centre of their fold."""
+    """[(R + S + 1) * F, d] float64 sums, minus count times the centre of their fold."""
     product: Callable[[Array], Array]
-    """The Gram matrix of the rows times [(R + S + 1) * F, B] coefficients."""
+    """Function that multiplies the Gram matrix of the rows by [(R + S + 1) * F, B] coefficients."""
     fast: Callable[[Array], Array]
-    """The same in float32, for resampling."""
+    """The same function in float32, for resampling."""
 
 
 def fold_centres(layout: Layout, sums: Array) -> Array:
-    """Return what is taken from the sums of each fold, per response, [F, d] float64.
+    """Return the centre of each fold, which is subtracted per response, [F, d] float64.
 
-    One common centre where the folds are random. Where they are blocks of questions: the effects of the
-    folds in the additive model ``activation = role + fold`` over the "fully" responses, by least squares, so
-    that a role that answered (or played) only some of the questions is not given their effects for its own.
+    If the folds are random, there is one common centre. If they are blocks of questions, the centres are the
+    fold effects of the additive model ``activation = role + fold``, fitted by least squares to the "fully"
+    responses. The effects of questions are thus not attributed to a role that answered (or played) only some
+    of them.
     """
     if layout.design is None:
         common = sums.sum(axis=(0, 1)) / layout.counts.sum()
@@ -47,7 +48,7 @@ def fold_centres(layout: Layout, sums: Array) -> Array:
     counts, role_sums = layout.counts[:n_fully].astype(np.float64), sums[:n_fully]
     per_role = counts.sum(axis=1)
     means = role_sums.sum(axis=1) / per_role[:, None]
-    # The roles' own effects are eliminated; what is left is singular by one constant, which is set below.
+    # Role effects are eliminated. The remaining system is singular up to a constant, which is set below.
     system = np.diag(counts.sum(axis=0)) - counts.T @ (counts / per_role[:, None])
     effects = np.linalg.pinv(system, rcond=1e-10, hermitian=True) @ (role_sums.sum(axis=0) - counts.T @ means)
     effects += (means - (counts / per_role[:, None]) @ effects).mean(axis=0)
@@ -55,14 +56,14 @@ def fold_centres(layout: Layout, sums: Array) -> Array:
 
 
 def make_layer(layout: Layout, sums: Array) -> Layer:
-    """Centre the fold sums and hold their Gram matrix in the cheaper of its two forms.
+    """Centre the fold sums, and prepare products with their Gram matrix in the cheaper of two forms.
 
     Args:
-        layout: The units.
-        sums: [R + S + 1, F, d] float64.
+        layout: Units and their numbers of responses.
+        sums: [R + S + 1, F, d] float64 fold sums.
     """
     centres = fold_centres(layout, sums)
-    # The mean over the default's folds, so that its vector is the mean of its responses' means by question.
+    # Average over the default's folds, so that its vector is a mean over question blocks.
     centre = centres[layout.counts[-1] > 0].mean(axis=0)
     rows = (sums - layout.counts[:, :, None] * centres).reshape(-1, sums.shape[-1])
     small = rows.astype(np.float32)
@@ -75,16 +76,16 @@ def make_layer(layout: Layout, sums: Array) -> Layer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Resampled:
-    """What the draws of one layer gave; B draws."""
+    """Resampled statistics of one layer; B draws."""
 
     cosine: Array
     """[B] |cos(axis, PC1)| of each draw."""
     axis: Array
     """[(R + S + 1) * F, B] coefficients of each draw's axis."""
     default_position: Array
-    """[n_vectors, B] the default's place in the range of the drawn roles' loadings."""
+    """[n_vectors, B] the default's position in the range of the drawn roles' loadings."""
     n_dense: int
-    """Draws whose components were solved densely because the iteration did not converge."""
+    """Number of draws solved by a full decomposition because the iteration did not converge."""
 
 
 def resample(
@@ -98,12 +99,12 @@ def resample(
     """Refit PCA and axis on every draw.
 
     Args:
-        layer: The layer.
-        draws: The draws.
-        components: [>= n_vectors, d] components of the full data: the iteration starts from the
-            first, and the signs of the others follow them.
-        n_vectors: Components to refit.
-        relabelled: The draws are of the null: the default is made of role folds.
+        layer: Layer to resample.
+        draws: Weights of the draws.
+        components: [>= n_vectors, d] components of the full data. The iteration starts from the first, and
+            the others determine the signs.
+        n_vectors: Number of components to refit.
+        relabelled: Whether the draws are of the null, where the default consists of role folds.
     """
     layout = layer.layout
     n_units, n_folds = layout.n_units, layout.counts.shape[1]
@@ -127,7 +128,7 @@ def resample(
 
     along = (layer.rows @ components[:n_vectors].T).astype(np.float32)
     start = gather(along[:, :1])
-    # A draw in which the first component vanishes altogether starts from anywhere instead.
+    # If the first component vanishes in a draw, start from an arbitrary vector.
     start[:, ~(np.abs(start).max(axis=0) > 0)] = 1.0
     vectors, done = leading(lambda x: gather(layer.fast(spread(x))), start, n_vectors)
     for b in np.flatnonzero(~done):
@@ -140,7 +141,7 @@ def resample(
     else:
         axis[-1] = draws.coefficients[-1]
     axis = axis.reshape(-1, batch).astype(np.float32)
-    # A length of nearly 0 may come out below it in float32.
+    # A squared length near 0 may be negative in float32.
     axis_length = np.sqrt(np.maximum(np.einsum("nb,nb->b", axis, layer.fast(axis)), 0.0))
 
     position = np.zeros((n_vectors, batch))
@@ -164,7 +165,7 @@ def resample(
 
 
 def _dense(layer: Layer, t: Array, m: Array, n_vectors: int) -> Array:
-    """Eigenvectors [n_vectors, R + S] of one draw by a full decomposition."""
+    """Return the eigenvectors [n_vectors, R + S] of one draw by a full decomposition."""
     n_units, n_folds = t.shape
     rows = layer.rows.reshape(n_units + 1, n_folds, -1)[:n_units]
     v = np.einsum("uf,ufd->ud", t.astype(np.float64), rows)
@@ -173,7 +174,7 @@ def _dense(layer: Layer, t: Array, m: Array, n_vectors: int) -> Array:
 
 
 def axis_cosines(layer: Layer, axis: Array, others: Array) -> Array:
-    """Cosine [B] of one axis (coefficients [N] or [N, B]) with others ([N, B])."""
+    """Return the cosines [B] of one axis (coefficients [N] or [N, B]) with others ([N, B])."""
     axis = axis[:, None] if axis.ndim == 1 else axis
     one, two = layer.product(axis), layer.product(others)
     dot = (axis * two).sum(axis=0)

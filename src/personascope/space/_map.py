@@ -1,4 +1,4 @@
-"""The PersonaMap: the one artefact, a folder that is opened without being read."""
+"""The PersonaMap: a persona map's folder, read lazily."""
 
 from __future__ import annotations
 
@@ -22,46 +22,45 @@ from personascope.space._verdict import Verdict, verdict_at
 from personascope.store import file_sha256, read_record
 
 FIRST_DESIGN = "fixed questions, one prompt a role (1)"
-"""What maps say of which nothing is recorded."""
+"""Design name of maps that recorded no checks."""
 
 
 class PersonaMap:
     """A model's persona space and Assistant Axis on disk.
 
-    Layers are 0-based: layer l is the residual stream after block l. The axis points toward the
-    Assistant. Nothing but ``map.json`` is read until it is asked for, and then only what was
-    asked for. Use ``PersonaMap.open``.
+    Layers are 0-based: layer l is the residual stream after block l. The axis points toward the Assistant.
+    Tensors are read only on demand. Create it with ``PersonaMap.open``.
     """
 
     def __init__(self, folder: Path, record: MapRecord, tensors: MapTensors) -> None:
-        """Hold an opened folder; ``open`` checks it first."""
+        """Wrap an opened and checked folder; use ``open`` instead."""
         self.folder = folder
         self._record = record
         self._tensors = tensors
 
     @staticmethod
     def save(folder: Path | str, space: Space, meta: MapMeta) -> None:
-        """Write a map, whole or not at all; an earlier map in the folder is replaced.
+        """Write a map atomically; replace an earlier map in the folder.
 
         Raises:
-            StoreError: The disk is full, the folder cannot be written, or it holds something
-                that is not a map.
-            SpaceError: The metadata does not fit the space.
+            StoreError: If the disk is full, the folder cannot be written, or it holds something other than a
+                map.
+            SpaceError: If the metadata does not fit the space.
         """
         write_map(Path(folder), space, meta)
 
     @classmethod
     def open(cls, folder: Path | str) -> PersonaMap:
-        """Open a map; reads ``map.json`` and the header of ``map.safetensors``.
+        """Open a map; read ``map.json`` and the header of ``map.safetensors``.
+
+        Tensors are compared with their digests when they are first read. A map of an earlier version has only
+        a digest of the whole file, which is compared here.
 
         Args:
-            folder: The map's folder, or the run folder that holds it as ``map``.
-
-        Tensors are compared with their digests when they are first read. Those of a map of an earlier
-        version, which has a digest of the whole file alone, are compared here.
+            folder: Folder of the map, or the run folder that holds it as ``map``.
 
         Raises:
-            StoreError: A file is missing, truncated, damaged, changed, or of another format version.
+            StoreError: If a file is missing, truncated, damaged, changed, or of another format version.
         """
         folder = Path(folder)
         if (folder / MAP).is_dir():
@@ -81,10 +80,10 @@ class PersonaMap:
         return opened
 
     def verify(self) -> None:
-        """Read all bytes of the tensors and compare them with the digest in ``map.json``.
+        """Compare the digest of the whole tensor file with the one in ``map.json``.
 
         Raises:
-            StoreError: They differ.
+            StoreError: If they differ, or the file cannot be read.
         """
         path = self.folder / TENSORS
         try:
@@ -111,12 +110,12 @@ class PersonaMap:
 
     @property
     def excluded(self) -> dict[str, int]:
-        """Roles with too few "fully" responses, and how many they had."""
+        """Role -> number of "fully" responses, for roles with too few for a vector."""
         return dict(self._record.excluded)
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
-        """Responses of every role and of "default": fully, somewhat, other, unscored, empty."""
+        """Numbers of responses of every role and "default": fully, somewhat, other, unscored, empty."""
         return {name: dict(row) for name, row in self._record.counts.items()}
 
     @property
@@ -136,12 +135,12 @@ class PersonaMap:
 
     @property
     def middle_layer(self) -> int:
-        """The layer of loadings and intervals, and the default layer of projections."""
+        """Layer of loadings and intervals, and the default layer of projections."""
         return self._record.middle_layer
 
     @property
     def minimums(self) -> tuple[int, int]:
-        """Responses that a "fully" and a "somewhat" vector needed."""
+        """Minimum numbers of responses for a "fully" and a "somewhat" vector."""
         return self._record.min_fully, self._record.min_somewhat
 
     @property
@@ -151,7 +150,7 @@ class PersonaMap:
 
     @property
     def digest(self) -> str:
-        """SHA-256, in hex, of the map's tensors: two maps with the same one are the same map."""
+        """SHA-256 (hex) of the map's tensor file, which identifies the map."""
         return self._record.sha256
 
     @property
@@ -161,7 +160,7 @@ class PersonaMap:
 
     @property
     def command(self) -> str:
-        """The command that made the map."""
+        """Command line that made the map."""
         return self._record.command
 
     @cached_property
@@ -181,7 +180,7 @@ class PersonaMap:
 
     @property
     def response_norms(self) -> Float[np.ndarray, "L"]:
-        """Mean norm of the residual stream over response tokens."""
+        """Mean norm of the pooled response activations at each layer."""
         return self._tensors.get("response_norms")
 
     @property
@@ -203,42 +202,42 @@ class PersonaMap:
             return self._tensors.get(f"stats.{name}")
         if name in self._record.stats:
             return self._record.stats[name]
-        # A map of an earlier version: the figure was not computed then.
+        # A map of an earlier version did not compute this statistic.
         return np.full((self.n_layers, 2) if name.endswith("_interval") else self.n_layers, np.nan)
 
     @cached_property
     def checks(self) -> MapChecks | None:
-        """What the run checked of itself; None for a map of the first design, which checked nothing.
+        """Checks of the mapping run; None for a map of the first design, which had none.
 
         Raises:
-            StoreError: The record is damaged.
+            StoreError: If the record is damaged.
         """
         record = self._record.checks
         return None if record is None else record.made(self._tensors.get("checks.correlations"))
 
     @property
     def lacking(self) -> str:
-        """What an imported release in the place of a map lacks, for people; empty for a map."""
+        """What an imported release lacks compared with a map, as text for people; "" for a map."""
         return ""
 
     @property
     def design(self) -> str:
-        """By which design the map was made."""
+        """Name of the design that the map was made with."""
         return FIRST_DESIGN if self.checks is None else self.checks.design
 
     def verdict(self, layer: int | None = None) -> Verdict:
-        """Say whether there is an axis, whether it is the main component, and where the default stands.
+        """Assess whether there is an axis, it is the main component, and the default is at its end.
 
         Args:
-            layer: The layer; the middle one if not given.
+            layer: Layer to assess; the middle layer by default.
 
         Raises:
-            UsageError: The layer is not in the map.
+            UsageError: If the layer is not in the map.
         """
         return verdict_at(self.stats, self.checks, self._layer(self.middle_layer if layer is None else layer))
 
     def __repr__(self) -> str:
-        """Say on a few lines what the map is, the verdict first."""
+        """Return a short description of the map, with the verdict first."""
         found = self.verdict()
         return (
             f"PersonaMap of {self.model.id}: {found.headline}\n"
@@ -247,18 +246,18 @@ class PersonaMap:
         )
 
     def role_vector(self, name: str) -> Float32[np.ndarray, "L d"]:
-        """Mean activation of a role's "fully" responses.
+        """Return the mean activation of a role's "fully" responses.
 
         Raises:
-            UsageError: The map has no vector of that role.
+            UsageError: If the map has no vector of that role.
         """
         return self._tensors.vector("role_vectors", self._index(name, self.roles))
 
     def somewhat_vector(self, name: str) -> Float32[np.ndarray, "L d"]:
-        """Mean activation of a role's "somewhat" responses.
+        """Return the mean activation of a role's "somewhat" responses.
 
         Raises:
-            UsageError: The map has no such vector of that role.
+            UsageError: If the map has no such vector of that role.
         """
         return self._tensors.vector("somewhat_vectors", self._index(name, self.somewhat))
 
@@ -270,19 +269,19 @@ class PersonaMap:
         return names.index(name)
 
     def role_vectors(self, layer: int) -> Float32[np.ndarray, "R d"]:
-        """All "fully" vectors at one layer."""
+        """Return all "fully" vectors at one layer."""
         return self._tensors.layer("role_vectors", self._layer(layer))
 
     def components(self, layer: int) -> Float32[np.ndarray, "K d"]:
-        """Unit principal components at one layer."""
+        """Return the unit principal components at one layer."""
         return self._tensors.layer("components", self._layer(layer))
 
     def mean(self, layer: int) -> Float32[np.ndarray, "d"]:
-        """Mean of all vectors of the PCA at one layer."""
+        """Return the mean of all vectors in the PCA at one layer."""
         return self._tensors.get("mean")[self._layer(layer)]
 
     def unit_axis(self, layer: int) -> Float32[np.ndarray, "d"]:
-        """The axis of one layer at length 1."""
+        """Return the axis at one layer, normalised to length 1."""
         return self._unit[self._layer(layer)].astype(np.float32)
 
     def project(
@@ -291,11 +290,11 @@ class PersonaMap:
         """Project pooled activations on the unit axis; higher is more Assistant-like (METHOD 2).
 
         Args:
-            pooled: Activations of all layers.
-            layer: One layer, or None for all.
+            pooled: Pooled activations of all layers.
+            layer: Layer to project at, or None for all.
 
         Raises:
-            UsageError: The shape is not of this model, or the layer not in the map.
+            UsageError: If the shape does not fit the model, or the layer is not in the map.
         """
         pooled = np.asarray(pooled)
         if pooled.shape[-2:] != (self.n_layers, self.d_model):
@@ -308,15 +307,15 @@ class PersonaMap:
         return pooled[..., self._layer(layer), :] @ self._unit[layer]
 
     def to_units(self, projection: Float[np.ndarray, "*batch"] | float, layer: int) -> Any:
-        """Rescale projections at a layer: 0 is the mean role, 1 the default."""
+        """Convert raw projections at a layer to positions: 0 is the mean role, 1 the default."""
         stats, layer = self.stats, self._layer(layer)
         return position(projection, stats.mean_projection[layer], stats.default_projection[layer])
 
     def units(self, layer: int) -> tuple[float, float]:
-        """Return the raw projections of the mean role and of the default at a layer: positions 0 and 1.
+        """Return the raw projections of the mean role (position 0) and the default (1) at a layer.
 
         Raises:
-            UsageError: The layer is not in the map.
+            UsageError: If the layer is not in the map.
         """
         stats, layer = self.stats, self._layer(layer)
         return float(stats.mean_projection[layer]), float(stats.default_projection[layer])
@@ -326,17 +325,17 @@ class PersonaMap:
         return self._tensors.get("quantiles.role").astype(np.float64)
 
     def percentile(self, projection: Float[np.ndarray, "*batch"] | float, layer: int) -> Any:
-        """Return the percentage of single responses in a role whose projection lies below.
+        """Return the percentile of a projection among single responses in a role.
 
-        Between the stored percentiles (1, 5, 10, 25, 50, 75, 90, 95, 99) it is interpolated. Outside
-        of them nothing is known: 1 means at most 1, and 99 at least 99.
+        The value is interpolated between the stored percentiles (1, 5, 10, 25, 50, 75, 90, 95, 99), and
+        clipped to them: 1 means at most 1, and 99 at least 99.
 
         Args:
             projection: Mean projections of responses on the unit axis; NaN gives NaN.
-            layer: Their layer.
+            layer: Layer of the projections.
 
         Raises:
-            UsageError: The layer is not in the map.
+            UsageError: If the layer is not in the map.
         """
         found = np.interp(projection, self._role_quantiles[self._layer(layer)], self._record.percentiles)
         return float(found) if np.ndim(found) == 0 else found
@@ -344,10 +343,10 @@ class PersonaMap:
     def check_model(
         self, *, model_id: str, revision: str, n_layers: int, d_model: int, chat_digest: str
     ) -> None:
-        """Refuse another model than the map's; the same files under another name are the same model.
+        """Check that a model is the map's; the same files under another name count as the same model.
 
         Raises:
-            StoreError: Something differs; every difference is named.
+            StoreError: If something differs; the message names every difference.
         """
         self.model.identity.require_same(
             ModelIdentity(model_id, revision, n_layers, d_model, chat_digest),
@@ -358,5 +357,5 @@ class PersonaMap:
 
 
 def position(projection: Any, mean_role: float, default: float) -> Any:
-    """Rescale raw projections on the axis: 0 is the mean role's, 1 the default's (`PersonaMap.units`)."""
+    """Convert raw projections on the axis to positions: mean role 0, default 1 (`PersonaMap.units`)."""
     return (projection - mean_role) / (default - mean_role)

@@ -1,4 +1,4 @@
-"""What a map records beside its vectors: the model, the corpus, norms and quantiles."""
+"""Metadata of a map: the model, the corpus, norms and quantiles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PERCENTILES: tuple[int, ...] = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 
 @dataclass(frozen=True, slots=True)
 class MapModel:
-    """The model that a map was made with; another model's activations must not be read with it."""
+    """The model that a map was made with, and that its activations must come from."""
 
     id: str
     revision: str
@@ -27,22 +27,22 @@ class MapModel:
     d_model: int
     chat_digest: str
     chat_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """Options of the chat template that were asked for, empty for the defaults."""
+    """Options of the chat template; empty for the defaults."""
     chat_date: str = ""
-    """Date that the chat template wrote, "" for one that writes none."""
+    """Date that the chat template wrote; "" if it writes none."""
     tokens: str = "answer"
-    """Tokens of responses that were pooled."""
+    """Part of the responses whose tokens were pooled: "answer", "thinking" or "response"."""
 
     @property
     def record(self) -> dict[str, Any]:
-        """The model as JSON values; what earlier maps have no key for is left out at its default."""
+        """The model as JSON values; keys that earlier maps lack are omitted at their defaults."""
         values = asdict(self)
         later = {"chat_options": {}, "chat_date": "", "tokens": "answer"}
         return {key: value for key, value in values.items() if key not in later or value != later[key]}
 
     @property
     def identity(self) -> ModelIdentity:
-        """What tells the model from another; its dtype does not."""
+        """Identity of the model, without its dtype."""
         return ModelIdentity(self.id, self.revision, self.n_layers, self.d_model, self.chat_digest)
 
 
@@ -51,40 +51,40 @@ class Quantiles:
     """Projections on the unit axis at the percentiles 1, 5, 10, 25, 50, 75, 90, 95 and 99."""
 
     role: Float[np.ndarray, "L 9"]
-    """Of responses in a role."""
+    """Quantiles of responses in a role."""
     default: Float[np.ndarray, "L 9"]
-    """Of the default's responses."""
+    """Quantiles of the default's responses."""
     percentiles: tuple[int, ...] = PERCENTILES
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MapMeta:
-    """All that ``PersonaMap.save`` needs beside the space."""
+    """Metadata that ``PersonaMap.save`` needs in addition to the space."""
 
     model: MapModel
     corpus_digest: str
     versions: Mapping[str, str]
     command: str
     response_norms: Float[np.ndarray, "L"]
-    """Mean norm of the residual stream over response tokens: the unit of steering strengths."""
+    """Mean norm of the pooled response activations at each layer."""
     quantiles: Quantiles
     unscored: Mapping[str, int] = field(default_factory=dict[str, int])
-    """Responses of each role that the judge gave no score; a role left out has none."""
+    """Role -> number of responses without a score from the judge; 0 if absent."""
     empty: Mapping[str, int] = field(default_factory=dict[str, int])
-    """Responses of each role (or "default") without a token to pool."""
+    """Role (or "default") -> number of responses without a token to pool; 0 if absent."""
     checks: MapChecks | None = None
-    """What the run checked of itself; None for a space that no run of this design made."""
+    """Checks of the mapping run; None for a space that does not come from such a run."""
 
 
 def projection_quantiles(
     axis: Float[np.ndarray, "L d"], batches: Iterable[Float[np.ndarray, "n L d"]]
 ) -> Float[np.ndarray, "L 9"]:
-    """Percentiles of single responses' projections on the unit axis, at every layer.
+    """Compute percentiles of single responses' projections on the unit axis, at every layer.
 
-    Only the projections are kept, not the activations.
+    Only the projections are held in memory, not the activations.
 
     Args:
-        axis: The axis, of any length.
+        axis: Axis of every layer, of any norm.
         batches: Pooled activations of a sample of responses.
 
     Raises:

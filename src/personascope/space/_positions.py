@@ -1,9 +1,9 @@
-"""How sure the roles' places on the axis are: over new prompts, new questions, and another axis.
+"""Uncertainty of the roles' projections on the axis, over new prompts, new questions, and the axis itself.
 
-A role's place is the mean of its responses' projections. Its error has two parts of its own, estimated by
-variance components pooled over all roles (one role has two or three prompts, too few for an estimate
-by itself): the spread between prompts, and the spread of responses within one, each to another question.
-To these comes the error of the axis, which all roles share and which bootstrap draws of the axis show.
+A role's projection is the mean over its responses. Its error has two components: the variance between
+prompts, and the variance of responses (to different questions) within a prompt. They are estimated by
+variance components pooled over all roles, because one role has too few prompts. The error of the axis, which
+all roles share, is added from bootstrap draws of the axis.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ Z95 = 1.959964
 
 @dataclass(frozen=True, slots=True)
 class Components:
-    """Variances of projections within a role, pooled over roles.
+    """Variance components of projections within a role, pooled over roles.
 
     Attributes:
-        prompt: Between the means of a role's prompts, beyond what the responses explain.
-        response: Of single responses under one prompt (question and sampling of tokens together).
+        prompt: Variance between a role's prompts, with the variance of responses subtracted.
+        response: Variance of single responses under one prompt (from question and token sampling together).
     """
 
     prompt: float
@@ -46,7 +46,7 @@ class _Squares:
     between: Array
     between_free: Array
     weight: Array
-    """Times the variance between prompts, the expected share of it in ``between``."""
+    """Coefficient of the variance between prompts in the expectation of ``between``."""
 
     def components(self, drawn: Array | slice = slice(None)) -> Components:
         free = self.within_free[drawn].sum()
@@ -83,25 +83,26 @@ def variance_components(
 
     Args:
         sums: Sums of the projections of each role's responses, by fold.
-        counts: Responses behind them.
-        clusters: The prompt of each fold. Where every fold is a cluster of its own, all variance is put
-            between clusters.
+        counts: Number of responses in each sum.
+        clusters: Prompt of each fold. If every fold is its own cluster, all variance counts as between
+            clusters.
     """
     return _squares(sums, counts, clusters).components()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reliability:
-    """How much of the spread along a direction would be found again.
+    """Reliability of projections on a direction: the share of their variance that would replicate.
 
     Attributes:
-        roles: Share of the variance of the roles' places that is the roles' own (generalisability over new
-            prompts and questions), 0 to 1, with its 95% interval over resampled roles: (value, low, high).
-        prompts: Share of the variance of single prompts' places that is the prompts' own (over new questions
-            alone), likewise. NaN where there is no more than one fold to a prompt.
-        spread: Standard deviation of the roles' own places, noise taken out, in units of the direction.
-        prompt_spread: The same of the prompts' own places.
-        variances: Variance of each role's place by its own prompts and responses, [R].
+        roles: Reliability of the roles' projections: share of their variance that is not noise from prompts
+            and questions (a generalisability coefficient, 0 to 1), with its 95% interval over resampled
+            roles: (value, low, high).
+        prompts: Reliability of single prompts' projections over new questions, in the same form. NaN if no
+            prompt has more than one fold.
+        spread: Standard deviation of the roles' projections with noise removed, in units of the direction.
+        prompt_spread: Standard deviation of the prompts' projections with noise removed.
+        variances: Error variance of each role's projection from its prompts and responses, [R].
     """
 
     roles: tuple[float, float, float]
@@ -112,13 +113,13 @@ class Reliability:
 
 
 def reliability(sums: Array, counts: Array, clusters: Array, n: int, rng: np.random.Generator) -> Reliability:
-    """Return how reliable the places along a direction are, of roles and of single prompts.
+    """Estimate the reliability of roles' and single prompts' projections on a direction.
 
     Args:
         sums: Sums of projections on a unit vector, [R, F].
-        counts: Responses behind them, [R, F].
-        clusters: The prompt of each fold, [F].
-        n: Draws of roles for the intervals; none, and they are NaN.
+        counts: Number of responses in each sum, [R, F].
+        clusters: Prompt of each fold, [F].
+        n: Number of draws of roles for the intervals; 0 gives NaN intervals.
         rng: Source of randomness.
     """
     squares = _squares(sums, counts, clusters)
@@ -139,7 +140,7 @@ def reliability(sums: Array, counts: Array, clusters: Array, n: int, rng: np.ran
         role, role_own = own(float(np.var(role_means[drawn], ddof=1)), float(noise.mean()))
         if not separable:
             return role, role_own, float("nan"), float("nan"), noise
-        # Prompts of one place are held against each other: what the place does to all is not theirs.
+        # Centre on the mean of each prompt slot, since the effect of the slot is common to all roles.
         means, size = prompt_means[drawn], sizes[drawn]
         about = means - np.nanmean(means, axis=0)
         there = size > 0
@@ -168,9 +169,9 @@ def position_interval(
     """Return 95% intervals of the roles' positions (0 the mean role, 1 the default).
 
     Args:
-        positions: Estimates.
-        variances: Variance of each by the role's own prompts and responses.
-        drawn: The same roles on bootstrap draws of the axis.
+        positions: Estimated positions.
+        variances: Error variance of each position from the role's prompts and responses.
+        drawn: Positions of the same roles on bootstrap draws of the axis.
     """
     half = Z95 * np.sqrt(variances + drawn.var(axis=1, ddof=1))
     return np.stack([positions - half, positions + half], axis=1)
@@ -179,17 +180,18 @@ def position_interval(
 def corrected_cosine(point: float, draws: Float[np.ndarray, "B"]) -> tuple[float, float, float]:
     """Correct a cosine for the noise in both of its vectors; return the estimate and its 95% interval.
 
-    Noise turns two vectors apart, so the estimate lies below the truth, and a bootstrap, which adds the same
-    noise a second time, below the estimate by as much. On the scale of the squared tangent, noise
-    across a vector adds to what is there, so what the bootstrap adds is taken away there. The interval has
-    the draws' spread about that estimate, on the scale of the tangent, where the spread hardly depends on
-    the angle (benchmarks/interval_coverage.md). Where the two are nearly at right angles, noise turns them
-    together as often as apart, and the absolute cosine grows with it: the draws then lie above the estimate,
-    and their own quantiles are taken, with the estimate moved down by as much.
+    Noise rotates two vectors apart, so the measured cosine is too low. A bootstrap adds the same noise again,
+    so its draws are lower still by as much. Noise orthogonal to a vector is additive on the scale of the
+    squared tangent, so the bootstrap's increase is subtracted on that scale. The interval is the draws'
+    spread about the corrected estimate on the scale of the tangent, where it hardly depends on the angle
+    (benchmarks/interval_coverage.md).
+
+    For nearly orthogonal vectors, noise raises the absolute cosine instead. If the draws lie above the
+    measured cosine, their own quantiles are used, and the estimate is lowered by the median increase.
 
     Args:
-        point: The cosine as measured, 0 to 1.
-        draws: The same in bootstrap draws.
+        point: Measured absolute cosine, 0 to 1.
+        draws: Absolute cosines of bootstrap draws.
     """
     cosines = np.clip(np.append(draws, point), 1e-6, 1.0)
     tangents = np.sqrt(1.0 - np.square(cosines)) / cosines

@@ -1,4 +1,4 @@
-"""What ``map.json`` holds, and which tensors of which shapes belong beside it."""
+"""Schema of ``map.json``, and the shapes of the tensors that belong to it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REQUIRED = (
     "axis", "default_vector", "role_vectors", "somewhat_vectors", "mean", "components",
     "response_norms", "quantiles.role", "quantiles.default",
 )  # fmt: skip
-"""Tensors that every map has."""
+"""Names of the tensors that every map has."""
 
 
 class _Profile(Record):
@@ -51,13 +51,13 @@ class _ChecksRecord(Record):
     judges: dict[str, int] = Field(default_factory=dict[str, int])
 
     def made(self, correlations: np.ndarray) -> MapChecks:
-        """Return the checks, with the correlations that stand among the tensors."""
+        """Return the checks, with the correlations from the map's tensors."""
         values = {name: getattr(self, name) for name in type(self).model_fields if name != "profile"}
         return MapChecks(**values, profile=self.profile.model_dump(), correlations=correlations)
 
 
 class MapRecord(Record):
-    """The fields of ``map.json``; a map of an earlier version has no digests of its tensors."""
+    """Fields of ``map.json``; maps of earlier versions have no digests of single tensors."""
 
     pair: str
     sha256: str
@@ -79,15 +79,15 @@ class MapRecord(Record):
     checks: _ChecksRecord | None = None
 
     def check(self, path: Path, shapes: Mapping[str, tuple[int, ...]], hint: str) -> None:
-        """Refuse a record whose fields do not fit together, or that other tensors belong to.
+        """Check that the fields are consistent with each other and with the tensors.
 
         Args:
-            path: The file of the record.
-            shapes: Tensors of the map, by name.
-            hint: What helps.
+            path: File of the record, for messages.
+            shapes: Tensor name -> shape, of all tensors in the map.
+            hint: Hint of the error.
 
         Raises:
-            StoreError: The first thing that does not fit.
+            StoreError: If something is inconsistent; the message names the first inconsistency.
         """
         for wrong in self._wrong(shapes):
             raise StoreError(f"{path}: {wrong}", hint=hint)
@@ -132,7 +132,7 @@ class MapRecord(Record):
 
 
 def _dimensions() -> dict[str, tuple[str, ...]]:
-    """Return the dimensions of every tensor, as the annotations of the values say them."""
+    """Return tensor name -> dimension symbols, read from the annotations of `Space` and `SpaceStats`."""
     found: dict[str, tuple[str, ...]] = {
         "response_norms": ("L",),
         "quantiles.role": ("L", "Q"),
@@ -147,20 +147,20 @@ def _dimensions() -> dict[str, tuple[str, ...]]:
 
 
 DIMENSIONS = _dimensions()
-"""Name of a tensor -> its dimensions: L layers, d width, R roles, S "somewhat" vectors, Q percentiles, ..."""
+"""Tensor name -> dimension symbols: L layers, d width, R roles, S "somewhat" vectors, Q percentiles, ..."""
 
 
 def tensor_digest(value: np.ndarray) -> str:
-    """Return the SHA-256, in hex, of an array's type, shape and values."""
+    """Return the SHA-256 (hex) of an array's dtype, shape and values."""
     found = hashlib.sha256(f"{value.dtype.str} {list(value.shape)}\n".encode())
     found.update(np.ascontiguousarray(value).data)
     return found.hexdigest()
 
 
 def tensor_digests(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Return the digest of every tensor; of one with three dimensions, a digest for each layer.
+    """Return the digest of every tensor; a three-dimensional tensor gets one digest per layer.
 
-    Such tensors are large, and are read layer by layer.
+    Such tensors are large and are read layer by layer.
     """
     return {
         name: [tensor_digest(layer) for layer in value] if value.ndim == 3 else tensor_digest(value)

@@ -1,4 +1,4 @@
-"""Writing a map's folder: whole or not at all."""
+"""Atomic writing of a map's folder."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from personascope.store import remove, sealed, sync, tmp_path
 
 FORMAT = 1
 MAP = "map"
-"""Folder of the map in a run folder."""
+"""Name of the map's folder in a run folder."""
 
 MAP_JSON = "map.json"
 TENSORS = "map.safetensors"
 
 
 def write_map(folder: Path, space: Space, meta: MapMeta) -> None:
-    """Write into a folder beside the target, bring it to disk, then rename it into place.
+    """Write a map into a temporary sibling folder, sync it, and rename it into place.
 
     Raises:
-        StoreError: It could not be written; what was there before is then untouched.
-        SpaceError: The metadata does not fit the space.
+        StoreError: If it cannot be written; an earlier map is left untouched.
+        SpaceError: If the metadata does not fit the space.
     """
     tensors, record = _contents(space, meta)
     if folder.exists() and not folder.is_dir():
@@ -42,7 +42,7 @@ def write_map(folder: Path, space: Space, meta: MapMeta) -> None:
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MAP_JSON).exists():
         raise StoreError(f"{folder} holds files and is not a map", hint="Choose an empty or new folder.")
     token = secrets.token_hex(4)
-    # Under this name a run folder clears away what a killed process left.
+    # Run folders delete leftovers of an interrupted process by this name.
     new = tmp_path(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def write_map(folder: Path, space: Space, meta: MapMeta) -> None:
 
 
 def _swap(new: Path, folder: Path, token: str) -> None:
-    """Put the new folder in the old one's place; other files of the old one move along."""
+    """Replace the old folder by the new one, and carry over the old one's other files."""
     old = folder.with_name(f".{folder.name}.old-{token}")
     replaced = folder.is_dir()
     if replaced:
@@ -163,7 +163,7 @@ def _checks_record(checks: MapChecks) -> dict[str, Any]:
 
 
 def _digest(arrays: dict[str, np.ndarray]) -> str:
-    """Return a digest of the content, so that equal runs write equal files."""
+    """Return a digest of the arrays' content, so that equal runs write equal files."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
         value = arrays[name]

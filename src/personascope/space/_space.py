@@ -1,4 +1,4 @@
-"""A persona space with its axis, and the numbers that say how sure both are."""
+"""A persona space with its axis, and statistics of their uncertainty."""
 
 from __future__ import annotations
 
@@ -10,76 +10,81 @@ from jaxtyping import Float, Float32, Int64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SpaceStats:
-    """Numbers of a persona space; R roles, S "somewhat" vectors, K components, intervals are 95%.
+    """Statistics of a persona space; L layers, R roles, S "somewhat" vectors, K components.
 
-    Intervals are over new prompts and new questions (a run whose folds are random: over new responses).
-    A map of an earlier version has NaN, or 0, where a number was not yet computed.
+    Intervals are 95%, over new prompts and new questions (over new responses if the run's folds are random).
+    Maps of earlier versions have NaN, or 0, for statistics that were not computed then.
     """
 
     cos_axis_pc1: Float[np.ndarray, "L"]
-    """Cosine of the axis with the first component; not negative, the sign of PC1 is set by it."""
+    """Cosine of the axis with PC1; never negative, because it sets the sign of PC1."""
     cos_axis_pc1_corrected: Float[np.ndarray, "L"]
-    """The same with the noise in axis and component taken out, by what a bootstrap adds to it."""
+    """Cosine of the axis with PC1, corrected for noise in both by a bootstrap (`corrected_cosine`)."""
     cos_axis_pc1_interval: Float[np.ndarray, "L 2"]
-    """Of the corrected cosine; bootstrap over prompts, questions and roles."""
+    """Interval of the corrected cosine; bootstrap over prompts, questions and roles."""
     null_q95: Float[np.ndarray, "L"]
-    """95% quantile of |cos(axis, PC1)| when random role folds are called the default."""
+    """95% quantile of |cos(axis, PC1)| when random role folds are relabelled as the default."""
     split_half: Float[np.ndarray, "L"]
     """Median cosine of the axes of two random halves of the questions (or folds)."""
     split_half_range: Float[np.ndarray, "L 2"]
-    """Its lowest and highest value."""
+    """Lowest and highest of these cosines."""
     axis_stability: Float[np.ndarray, "L"]
     """Median cosine of a bootstrap axis with the axis."""
     axis_stability_interval: Float[np.ndarray, "L 2"]
     role_reliability: Float[np.ndarray, "L"]
-    """Share of the variance of the roles' places on the axis that is the roles' own, 0 to 1: what would be
-    found again with other prompts and questions."""
+    """Reliability of the roles' projections on the axis, 0 to 1: the share of their variance that would
+    replicate with other prompts and questions."""
     role_reliability_interval: Float[np.ndarray, "L 2"]
-    """Bootstrap over roles."""
+    """Interval of the reliability; bootstrap over roles."""
     prompt_reliability: Float[np.ndarray, "L"]
-    """Share of the variance of single prompts' places on the axis that is the prompts' own: what would be
-    found again with the same prompts and other questions. NaN where the design cannot tell."""
+    """Reliability of single prompts' projections on the axis: the share of their variance that would
+    replicate
+    with other questions. NaN if the design cannot estimate it."""
     prompt_reliability_interval: Float[np.ndarray, "L 2"]
-    """Bootstrap over roles."""
+    """Interval of the reliability; bootstrap over roles."""
     role_spread: Float[np.ndarray, "L"]
-    """Standard deviation of the roles' own places on the axis, in positions: 1 is the distance from the mean
-    role to the default. Near 0, the axis tells no role from another."""
+    """Standard deviation of the roles' projections with noise removed, in position units (mean role 0,
+    default
+    1). Near 0, the axis does not distinguish roles."""
     prompt_spread: Float[np.ndarray, "L"]
-    """The same of single prompts. Near 0, the axis tells a role prompt from none, not one from another."""
+    """The same for single prompts. Near 0, the axis separates role prompts from none, but not from each
+    other."""
     variance_ratio: Float[np.ndarray, "L V"]
-    """Share of the variance, first 20 components at most."""
+    """Share of the variance of each component; at most the first 20."""
     components_for_70: Int64[np.ndarray, "L"]
-    """Components that hold 70% of the variance."""
+    """Number of components that explain 70% of the variance."""
     role_cosines: Float[np.ndarray, "L R"]
-    """Cosine with the axis of each role vector less the mean role vector (the raw vectors share a
-    part so large that their cosines would all be alike)."""
+    """Cosine with the axis of each role vector minus the mean role vector. Raw role vectors share a large
+    common part, so their cosines would hardly differ."""
     projections: Float[np.ndarray, "L R"]
-    """Raw role vector on the unit axis; higher is nearer the Assistant."""
+    """Projection of each raw role vector on the unit axis; higher is nearer the Assistant."""
     somewhat_projections: Float[np.ndarray, "L S"]
     mean_projection: Float[np.ndarray, "L"]
-    """Mean over roles of ``projections``."""
+    """Mean of ``projections`` over roles."""
     default_projection: Float[np.ndarray, "L"]
     default_position: Float[np.ndarray, "L K"]
-    """The default's place in the range of the "fully" loadings: 0 the lowest role, 1 the highest;
-    outside 0 to 1 when it lies beyond every role."""
+    """Position of the default in the range of the "fully" loadings: 0 is the lowest role, 1 the highest;
+    outside 0 to 1 if it lies beyond every role."""
     default_percentile: Float[np.ndarray, "L K"]
     """Share of the roles whose loading is below the default's, 0 to 1."""
     default_position_interval: Float[np.ndarray, "P 2"]
-    """Middle layer, first 5 components by rank; bootstrap over prompts, questions and roles."""
+    """Interval of ``default_position`` at the middle layer, for the first 5 components; bootstrap over
+    prompts,
+    questions and roles."""
     projection_interval: Float[np.ndarray, "R 2"]
-    """Middle layer; over new prompts and questions, the error of the axis among them."""
+    """Interval of ``projections`` at the middle layer, including the error of the axis."""
     loadings: Float[np.ndarray, "R K"]
-    """"Fully" vectors on the components at the middle layer."""
+    """Loadings of the "fully" vectors on the components at the middle layer."""
     default_loadings: Float[np.ndarray, "K"]
     n_boot: int
     n_splits: int
     seed: int
     null_folds: int
-    """Role folds that stood in for the default in each draw of the null."""
+    """Number of role folds relabelled as the default in each draw of the null."""
     split_roles: int
-    """Roles with responses in two folds or more: only these enter the split halves."""
+    """Median number of roles with responses in both halves; only these enter a split."""
     dense_draws: int
-    """Draws that needed a full eigendecomposition."""
+    """Number of draws that needed a full eigendecomposition."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,18 +95,19 @@ class Space:
     somewhat: tuple[str, ...]
     """Roles with a "somewhat" vector."""
     excluded: dict[str, int]
-    """Roles without a "fully" vector, and how many "fully" responses they had."""
+    """Role -> number of "fully" responses, for roles without a "fully" vector."""
     counts: dict[str, dict[str, int]]
-    """Responses of every role by bucket; the default under "default", as "fully"."""
+    """Role (or "default") -> bucket -> number of responses; those of the default count as "fully"."""
     middle_layer: int
     min_fully: int
     min_somewhat: int
     axis: Float32[np.ndarray, "L d"]
-    """mean(default) - mean over roles, not scaled; points TOWARD the Assistant (METHOD 2)."""
+    """Assistant Axis: default mean minus mean over roles, unscaled; points toward the Assistant (METHOD
+    2)."""
     default_vector: Float32[np.ndarray, "L d"]
     role_vectors: Float32[np.ndarray, "L R d"]
     somewhat_vectors: Float32[np.ndarray, "L S d"]
     mean: Float32[np.ndarray, "L d"]
-    """Mean of all vectors of the PCA."""
+    """Mean of all vectors in the PCA."""
     components: Float32[np.ndarray, "L K d"]
     stats: SpaceStats

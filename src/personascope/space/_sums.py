@@ -1,4 +1,4 @@
-"""What the space room reads: sums of pooled activations per role, score bucket and fold."""
+"""The input of `build_space`: sums of pooled activations per role, score bucket and fold."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 Bucket = Literal["fully", "plain", "somewhat", "other"]
-"""Judge score 3 and played, 3 and not played, 2, and 0-1. Without a judge every response of a role has a 3;
-without a check of whether it played, every 3 counts as played."""
+"""Bucket of a response: score 3 and played, score 3 and not played, score 2, and score 0-1. Without a judge
+every response of a role counts as score 3, and without role information every 3 counts as played."""
 
 BUCKETS: tuple[Bucket, ...] = ("fully", "plain", "somewhat", "other")
 
 
 @dataclass(frozen=True, slots=True)
 class FoldDesign:
-    """What the folds stand for, where they are more than random parts of each role's responses.
+    """Meaning of the folds, if they are not random parts of each role's responses.
 
     Attributes:
-        questions: For each fold, the block of questions that its responses answer: the same block for
-            every role and for the default.
-        prompts: For each fold, the place among a role's system prompts of the one that it was made under.
+        questions: Block of questions of each fold, the same for every role and the default.
+        prompts: Slot of the system prompt of each fold among a role's prompts.
     """
 
     questions: tuple[int, ...]
@@ -30,20 +29,20 @@ class FoldDesign:
 
 
 class FoldSums(Protocol):
-    """Float32 sums of pooled response activations, read one layer at a time.
+    """Protocol of float32 sums of pooled response activations, read one layer at a time.
 
-    The rollouts of every role and of the default are dealt into ``n_folds`` folds; the statistics
-    resample folds. A mean is a sum divided by its count.
+    The rollouts of every role and of the default are divided into ``n_folds`` folds, which the statistics
+    resample. A mean is a sum divided by its count.
     """
 
     @property
     def fold_design(self) -> FoldDesign | None:
-        """What the folds stand for; None where they are random parts of each role's responses."""
+        """Meaning of the folds; None if they are random parts of each role's responses."""
         ...
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """Role names, sorted; the default is not among them."""
+        """Sorted role names, without the default."""
         ...
 
     @property
@@ -62,17 +61,17 @@ class FoldSums(Protocol):
         ...
 
     def counts(self, bucket: Bucket) -> Int64[np.ndarray, "roles folds"]:
-        """Responses behind each sum of a bucket."""
+        """Return the number of responses in each sum of a bucket."""
         ...
 
     def default_counts(self) -> Int64[np.ndarray, "folds"]:
-        """Responses behind each sum of the default."""
+        """Return the number of responses in each sum of the default."""
         ...
 
     def sums(self, bucket: Bucket, layer: int) -> Float32[np.ndarray, "roles folds d"]:
-        """Sums of one bucket at one layer."""
+        """Return the sums of one bucket at one layer."""
         ...
 
     def default_sums(self, layer: int) -> Float32[np.ndarray, "folds d"]:
-        """Sums of the default at one layer."""
+        """Return the sums of the default at one layer."""
         ...

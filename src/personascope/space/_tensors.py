@@ -1,4 +1,4 @@
-"""The tensors of a map on the disk, compared with their digests when they are first read."""
+"""The tensors of a map on disk, compared with their digests when they are first read."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ REMAKE = "Make the map again, or copy the whole folder again from where it came 
 
 
 class MapTensors:
-    """An open ``map.safetensors``: nothing but what is asked for is read.
+    """An open ``map.safetensors`` whose tensors are read on demand.
 
     Attributes:
-        path: The file.
-        shapes: Name of each tensor -> its shape.
-        pair: What ties the file to its ``map.json``.
-        digests: Name -> SHA-256, of each layer where a tensor has three dimensions; None until they are
-            known, and for a map of an earlier version.
+        path: Path of the file.
+        shapes: Tensor name -> shape.
+        pair: Id that pairs the file with its ``map.json``.
+        digests: Tensor name -> SHA-256, or a list with one per layer for three-dimensional tensors; None
+            until set, and for maps of earlier versions.
 
     Raises:
-        StoreError: If the file is missing, or is not a whole safetensors file.
+        StoreError: If the file is missing, or is no complete safetensors file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,7 +46,7 @@ class MapTensors:
         """Read a tensor.
 
         Raises:
-            StoreError: If it was changed since it was written.
+            StoreError: If the tensor was changed since it was written.
         """
         value = self._read(name)
         digests = None if self.digests is None else self.digests[name]
@@ -58,7 +58,7 @@ class MapTensors:
         return value
 
     def layer(self, name: str, layer: int) -> np.ndarray:
-        """Read one layer of a tensor with three dimensions.
+        """Read one layer of a three-dimensional tensor.
 
         Raises:
             StoreError: If the layer was changed since it was written.
@@ -69,7 +69,7 @@ class MapTensors:
         return value
 
     def vector(self, name: str, index: int) -> np.ndarray:
-        """Read one vector at all layers, [L, d]; the first time, all layers are compared, one in memory.
+        """Read one vector at all layers, [L, d]; the first read compares all layers with their digests.
 
         Raises:
             StoreError: If a layer was changed since it was written.
@@ -83,7 +83,7 @@ class MapTensors:
         try:
             return self._file.get_tensor(name) if index is None else self._file.get_slice(name)[index]
         except (OSError, SafetensorError, TypeError, AttributeError) as error:
-            # A type of values that NumPy does not have fails in its own way.
+            # A dtype that NumPy lacks raises TypeError or AttributeError.
             raise StoreError(f"{name} in {self.path} cannot be read: {error}", hint=REMAKE) from error
 
     def _digest(self, name: str, layer: int) -> str:

@@ -1,8 +1,8 @@
-"""Is the map one? Three questions with one answer each, and the figures that led to it.
+"""The verdict on a map: three questions, each with a grade and the figures that led to it.
 
-Which criteria were chosen after looking at which runs, and the four blind cases that they were then held
-against (random weights, system prompts that never reached the model, shuffled role labels, one plain sentence
-as every role's prompt), are in docs/verdict.md.
+docs/verdict.md lists the runs that the criteria were chosen on, and the four blind cases that they were then
+tested on (random weights, system prompts that never reached the model, shuffled role labels, one plain
+sentence as every role's prompt).
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ Grade = Literal["found", "weak", "not found", "unknown"]
 GRADES: tuple[Grade, ...] = ("not found", "weak", "found")
 
 SPLIT_HALF = (0.5, 0.8)
-"""Cosine of the axes of two halves of the questions: at least this for weak, and for found."""
+"""Bounds of the split-half cosine of the axis: at least the first for weak, the second for found."""
 PROMPT_RELIABILITY = (0.3, 0.6)
-"""Share of the spread of single prompts on the axis that other questions would find again, likewise."""
+"""Bounds of the prompt reliability for weak and found."""
 ROLE_RELIABILITY = 0.3
-"""Share of the roles' spread that other prompts would find again: below this the axis is weak at best."""
+"""Role reliability below which the axis is weak at best."""
 PLAYED = (0.15, 0.33)
-"""Share of the roles' responses that played, likewise; of what neutral prompts do, 0.05 passes for played."""
+"""Bounds of the share of responses that played, for weak and found; neutral prompts reach 0.05 by chance."""
 MAIN_COSINE = 0.6
-"""The paper finds cos(axis, PC1) above this at every layer."""
+"""Bound of cos(axis, PC1) for a main component; the paper finds higher values at every layer."""
 DEFAULT_PERCENTILE = (0.8, 0.95)
-"""Share of the roles below the default on the first component, likewise."""
+"""Bounds of the share of roles below the default on PC1, for weak and found."""
 GARBLED = 0.5
-"""With more responses of loops or garble than this there is no axis."""
+"""Share of loops or garble among responses above which there is no axis."""
 PERPLEXITY = 50.0
-"""A model that finds what it drew itself less probable than this writes no text: language models, drawing at
-temperature 0.7, come to 2 to 10."""
+"""Perplexity of a model on its own responses above which it does not write text. Language models sampled at
+temperature 0.7 have 2 to 10."""
 UNKNOWN = 0.8
-"""Width of an interval of the cosine that says nothing."""
+"""Width of the cosine's interval above which it is uninformative."""
 FOLLOWS = 0.7
-"""A component follows what it correlates with this closely: half of its variance."""
+"""Correlation from which a component is said to follow a nuisance: half of its variance."""
 CUT = 0.5
-"""Share of responses cut off by the limit from which it is said."""
+"""Share of responses cut off by the length limit above which a warning is given."""
 
 
 def grade(value: float, bounds: tuple[float, float]) -> Grade:
-    """Return what a figure amounts to; NaN is not found."""
+    """Return the grade of a value, given the bounds for weak and found; NaN is "not found"."""
     return "found" if value >= bounds[1] else "weak" if value >= bounds[0] else "not found"
 
 
 def worst(grades: list[Grade]) -> Grade:
-    """Return the lowest of some grades."""
+    """Return the lowest of the grades."""
     return min(grades, key=GRADES.index)
 
 
@@ -61,10 +61,10 @@ def choose_layer(
     role_reliability: Float[np.ndarray, "L"],
     role_low: Float[np.ndarray, "L"],
 ) -> int:
-    """Return the layer nearest the middle among those where the axis is graded best.
+    """Return the layer nearest the middle among those where the axis has the best grade.
 
-    Only the middle half of the depth is looked at: the first layers have hardly begun, and at the last ones
-    steering comes too late to act.
+    Only the middle half of the depth is considered: early layers have computed too little, and steering at
+    the last layers comes too late.
     """
     n_layers = len(split_half)
     figures = zip(split_half, prompt_reliability, role_reliability, role_low, strict=True)
@@ -80,11 +80,11 @@ def choose_layer(
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The answer to one question.
+    """The answer to one question of the verdict.
 
     Attributes:
-        grade: "found", "weak" or "not found"; "unknown" where the map did not record what it takes.
-        reasons: The figures that led to it, the ones that decided first.
+        grade: "found", "weak" or "not found"; "unknown" if the map lacks the necessary records.
+        reasons: Figures that led to the grade, the decisive ones first.
     """
 
     grade: Grade
@@ -93,14 +93,15 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Three things apart: in small models the first two may hold and the third not (or the other way round).
+    """Answers to three separate questions; in small models, any of them may hold without the others.
 
     Attributes:
-        layer: The layer that it is about.
-        axis: Is there an axis: the same over questions, with roles in a lasting order along it, and played?
-        main: Is it the main component of the persona space?
-        default: Does the default stand at the end of the first component?
-        warnings: What else the components follow, and what is thin.
+        layer: Layer of the verdict.
+        axis: Is there an axis: stable over questions, with a replicable order of roles, and with roles that
+            were played?
+        main: Is the axis the main component of the persona space?
+        default: Is the default at the end of the first component?
+        warnings: Nuisances that the components follow, and weaknesses of the data.
     """
 
     layer: int
@@ -111,7 +112,7 @@ class Verdict:
 
     @property
     def answers(self) -> tuple[tuple[str, Finding], ...]:
-        """The three questions with their answers."""
+        """The three questions with their findings."""
         return (
             ("Is there an axis?", self.axis),
             ("Is it the main component?", self.main),
@@ -128,12 +129,12 @@ class Verdict:
 
 
 def verdict_at(stats: SpaceStats, checks: MapChecks | None, layer: int) -> Verdict:
-    """Give the verdict on one layer from the figures of a map.
+    """Return the verdict on one layer from the statistics and checks of a map.
 
     Args:
-        stats: The space's numbers.
-        checks: What the run checked; None for a map of the first design, whose verdict is unknown.
-        layer: The layer.
+        stats: Statistics of the space.
+        checks: Checks of the mapping run; None for a map of the first design, whose verdict is unknown.
+        layer: Layer to assess.
     """
     cosine, corrected = float(stats.cos_axis_pc1[layer]), float(stats.cos_axis_pc1_corrected[layer])
     low, high = (float(value) for value in stats.cos_axis_pc1_interval[layer])
@@ -191,12 +192,12 @@ def verdict_at(stats: SpaceStats, checks: MapChecks | None, layer: int) -> Verdi
 
 
 def _grade_prompts(prompts: float, roles: float) -> Grade:
-    # A design that cannot tell a prompt's responses from its own place leaves the roles to show an order.
+    # If the design cannot estimate the prompts' reliability, the roles' stands in for it.
     return grade(roles if np.isnan(prompts) else prompts, PROMPT_RELIABILITY)
 
 
 def _grade_roles(roles: float, low: float) -> Grade:
-    # Without roles that keep their places the axis may still order prompts: it is weak, not absent.
+    # Without a replicable order of roles the axis may still order prompts, so it is weak rather than absent.
     return "found" if roles >= ROLE_RELIABILITY and low > 0 else "weak"
 
 

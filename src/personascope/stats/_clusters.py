@@ -1,6 +1,6 @@
-"""Resampling of clusters: who belongs together, how far a mean may stray, how many items count.
+"""Cluster statistics on plain arrays: bootstrap, effective sample size, sign flips.
 
-The sums behind `_stats`, on plain arrays.
+These are the building blocks of `_intervals`.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from personascope.errors import EvaluationError
 Array = np.ndarray
 
 EXACT_CLUSTERS = 14
-"""With so many clusters that differ, or fewer, all 2^clusters sign flips are made."""
+"""Maximum number of differing clusters for which all 2^clusters sign flips are enumerated."""
 
 N_FLIPS = 9999
-"""Random sign flips when there are more; the least p-value is then 1 / (flips + 1)."""
+"""Number of random sign flips for more clusters; the smallest p-value is then 1 / (flips + 1)."""
 
 PRIOR_CORRELATION = 0.2
-"""Correlation within a cluster that is assumed for as long as the data cannot show their own."""
+"""Prior correlation within clusters, used while the data are uninformative about it."""
 
-_CHUNK = 2_000_000  # numbers of one resampling step that are held at once
+_CHUNK = 2_000_000  # maximum number of values in memory per resampling step
 
 
 def wilson(hits: float, n: float, level: float = 0.95) -> tuple[float, float]:
     """Return the Wilson score limits of a share.
 
     Args:
-        hits: Number of hits, possibly fractional (an effective number).
-        n: Number of items, possibly fractional; 0 gives (0, 1).
+        hits: Number of hits; may be fractional (an effective number).
+        n: Number of items; may be fractional. 0 gives (0, 1).
         level: Confidence level.
     """
     if n <= 0:
@@ -44,7 +44,7 @@ def wilson(hits: float, n: float, level: float = 0.95) -> tuple[float, float]:
     centre = share + z2 / (2 * n)
     half = math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n)))
     low, high = (centre - half) / (1 + z2 / n), (centre + half) / (1 + z2 / n)
-    # Rounding must not leave a limit of 1e-17 where nothing hit.
+    # Avoid limits such as 1e-17 from rounding when there are no hits.
     return (0.0 if hits <= 0 else max(low, 0.0)), (1.0 if hits >= n else min(high, 1.0))
 
 
@@ -62,17 +62,17 @@ def z_value(level: float) -> float:
 
 
 def limits(estimate: float, spread: Array, freedom: float, level: float) -> tuple[float, float]:
-    """Return percentile limits of bootstrap deviations, widened from the normal to Student's t."""
+    """Return percentile limits of bootstrap deviations, widened by the ratio of Student's t to the normal."""
     wide = float(scipy.special.stdtrit(freedom, 0.5 + level / 2)) / z_value(level)
     low, high = np.quantile(spread, [(1 - level) / 2, (1 + level) / 2]) * wide
     return estimate + min(float(low), 0.0), estimate + max(float(high), 0.0)
 
 
 def finite(values: ArrayLike, name: str) -> Array:
-    """Return the values as [n] float64.
+    """Return the values as a [n] float64 array.
 
     Raises:
-        EvaluationError: If they are not one list of finite numbers.
+        EvaluationError: If they are not one-dimensional or not finite.
     """
     items = np.asarray(values, dtype=np.float64)
     if items.ndim != 1:
@@ -87,7 +87,7 @@ def finite(values: ArrayLike, name: str) -> Array:
 
 
 def same_length(items: Array, others: Array, name: str) -> None:
-    """Refuse to pair lists of different lengths.
+    """Check that two arrays have the same length.
 
     Raises:
         EvaluationError: If the lengths differ.
@@ -100,7 +100,7 @@ def same_length(items: Array, others: Array, name: str) -> None:
 
 
 def group(clusters: Sequence[Hashable] | None, n: int) -> list[Array]:
-    """Return the indices of each cluster's items, clusters in an order that the items' does not change.
+    """Return the indices of each cluster's items, in an order of clusters that does not depend on the items'.
 
     Raises:
         EvaluationError: If the lengths differ.
@@ -119,9 +119,9 @@ def group(clusters: Sequence[Hashable] | None, n: int) -> list[Array]:
 
 
 def bootstrap(values: Array, groups: list[Array], n_boot: int, rng: np.random.Generator) -> Array:
-    """Deviations [n_boot] of the mean of [n] values when their G clusters are resampled.
+    """Return deviations [n_boot] of the mean of [n] values when their G clusters are resampled.
 
-    They are spread by sqrt(G / (G - 1)): resampling shows only (G - 1) / G of the variance.
+    They are scaled by sqrt(G / (G - 1)), because the bootstrap underestimates the variance by (G - 1) / G.
     """
     sums = np.array([values[g].sum() for g in groups])
     sizes = np.array([len(g) for g in groups], float)
@@ -130,7 +130,7 @@ def bootstrap(values: Array, groups: list[Array], n_boot: int, rng: np.random.Ge
 
 
 def _multiplicities(n_groups: int, n_boot: int, rng: np.random.Generator) -> Iterator[Array]:
-    """How often each cluster is drawn, [some draws, G] at a time."""
+    """Yield bootstrap counts of the clusters, in chunks [draws, G]."""
     step = max(1, _CHUNK // n_groups)
     for start in range(0, n_boot, step):
         size = min(step, n_boot - start)
@@ -138,11 +138,11 @@ def _multiplicities(n_groups: int, n_boot: int, rng: np.random.Generator) -> Ite
 
 
 def effective_size(values: Array, groups: list[Array]) -> float:
-    """Return the number of independent items that say as much as n items in their clusters.
+    """Return the effective sample size of clustered items.
 
-    n / (1 + (m - 1) r), with m the size-weighted mean cluster size and r the correlation within
-    clusters: the analysis of variance's estimate, drawn towards ``PRIOR_CORRELATION`` with the
-    weight of one cluster against the number of clusters that hold another value than the usual one.
+    It is n / (1 + (m - 1) r), with m the size-weighted mean cluster size and r the correlation within
+    clusters. r is the analysis-of-variance estimate, shrunk towards ``PRIOR_CORRELATION`` with the weight of
+    one cluster against the number of clusters that contain a value other than the most common one.
     """
     sizes = np.array([len(g) for g in groups], float)
     n, n_groups = sizes.sum(), len(groups)
@@ -156,7 +156,7 @@ def effective_size(values: Array, groups: list[Array]) -> float:
 
 
 def _correlation(values: Array, groups: list[Array], sizes: Array, mean_size: float) -> float:
-    """Correlation of items within clusters by the analysis of variance, 0 to 1."""
+    """Return the correlation within clusters by analysis of variance, clipped to 0 to 1."""
     n, n_groups = sizes.sum(), len(groups)
     gaps = np.array([values[g].mean() for g in groups]) - values.mean()
     total, between = ((values - values.mean()) ** 2).sum(), (sizes * gaps**2).sum()
@@ -167,7 +167,7 @@ def _correlation(values: Array, groups: list[Array], sizes: Array, mean_size: fl
 
 
 def bonett_price(diff: Array, size: float, level: float) -> tuple[float, float]:
-    """Return the adjusted Wald limits of a paired difference of shares, for an effective number of pairs."""
+    """Return Bonett and Price's adjusted Wald limits of a paired difference of shares, for ``size`` pairs."""
     up = ((diff > 0).mean() * size + 1) / (size + 2)
     down = ((diff < 0).mean() * size + 1) / (size + 2)
     half = z_value(level) * math.sqrt(max(up + down - (up - down) ** 2, 0.0) / (size + 2))
@@ -175,7 +175,7 @@ def bonett_price(diff: Array, size: float, level: float) -> tuple[float, float]:
 
 
 def sign_flip(diff: Array, groups: list[Array], rng: np.random.Generator) -> float:
-    """Return the two-sided p-value of a mean of zero when each cluster's sign might as well be the other."""
+    """Return the two-sided p-value of a zero mean from a sign-flip test over clusters."""
     sums = np.array([diff[g].sum() for g in groups])
     sums = sums[np.abs(sums) > 1e-12]
     if not len(sums):

@@ -1,18 +1,18 @@
-"""Setting a threshold so that few Assistant-like conversations raise an alarm: split conformal prediction.
+"""Alarm thresholds with a bounded false-alarm rate, by split conformal prediction.
 
-The greatest statistic of each of n calibration conversations is taken, and the threshold is the
-ceil((n + 1)(1 - a))-th smallest of them. Nothing is assumed about noise, its distribution or its
-autocorrelation: a whole conversation is one draw.
+The threshold is the ceil((n + 1)(1 - a))-th smallest of the n calibration conversations' maximum statistics.
+Nothing is assumed about the distribution or autocorrelation of the noise, because a whole conversation is one
+draw.
 
-What that guarantees: a new conversation that could as well have been one of the calibration
-conversations (exchangeable with them, its length included) raises an alarm within the horizon with
-probability a at most. The probability is over the draw of the calibration conversations too; for the
-set at hand the rate lies in ``Calibration.rate_range``. Nothing is guaranteed beyond the horizon, nor
-for conversations of another kind. Where all calibration conversations reach the horizon, a new one may
-be ended early by anyone and the guarantee stands.
+The guarantee: a new conversation that is exchangeable with the calibration conversations, its length
+included, raises an alarm within the horizon with probability at most a. The probability is also over the draw
+of the calibration conversations. For the given set, the rate lies in ``Calibration.rate_range``. Nothing is
+guaranteed beyond the horizon, or for conversations of another kind. If all calibration conversations reach
+the horizon, the guarantee also holds for a new conversation that ends early.
 
-Mean and spread come from conversations other than those that set the threshold (a split, not
-cross-conformal): they need few, and a split keeps the rate at a where cross-conformal only keeps it at 2a.
+Mean and spread are fitted on other conversations than those that set the threshold (a split, not
+cross-conformal). The fit needs few conversations, and a split bounds the rate by a where cross-conformal only
+bounds it by 2a.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Calibration:
     """How a threshold was set.
 
     Attributes:
-        false_alarms: Share of Assistant-like conversations that may raise an alarm.
-        n: Calibration conversations.
-        rank: Which of their greatest statistics, counted from the smallest, is the threshold.
-        horizon: Values of a conversation, turns or tokens, within which the rate holds.
-        reached: Calibration conversations that are at least that long.
+        false_alarms: Target share of Assistant-like conversations that raise an alarm.
+        n: Number of calibration conversations.
+        rank: Rank of the threshold among their maximum statistics, from the smallest.
+        horizon: Number of turns or tokens within which the rate holds.
+        reached: Number of calibration conversations that are at least that long.
     """
 
     false_alarms: float
@@ -45,11 +45,11 @@ class Calibration:
     reached: int
 
     def rate_range(self, level: float = 0.9) -> tuple[float, float]:
-        """Return where the false-alarm rate lies, given that these were the calibration conversations.
+        """Return the central range of the false-alarm rate over calibrations like this one.
 
-        Over many calibrations with n conversations the rate is spread as Beta(n + 1 - rank, rank), if
-        the statistic has no ties; its mean is at most ``false_alarms``. The range leaves out (1 -
-        level) / 2 of them on each side.
+        Over many calibrations with n conversations, the rate is distributed as Beta(n + 1 - rank, rank) if
+        the statistic has no ties, with a mean of at most ``false_alarms``. The range leaves out (1 - level) /
+        2 on each side.
         """
         tail = (1 - level) / 2
         low, high = scipy.special.betaincinv(self.n + 1 - self.rank, self.rank, [tail, 1 - tail])
@@ -57,16 +57,16 @@ class Calibration:
 
 
 def check_rate(n: int, false_alarms: float) -> int:
-    """Return which of n calibration conversations, by their greatest statistic, sets the threshold.
+    """Return the rank of the threshold among the maximum statistics of n calibration conversations.
 
     Raises:
-        DynamicsError: If the rate is no share, or n conversations cannot show it.
+        DynamicsError: If the rate is not between 0 and 1, or too low for n conversations.
     """
     if not 0 < false_alarms < 1:
         raise DynamicsError(
             f"a false-alarm rate of {false_alarms} was asked for", hint="give a share between 0 and 1"
         )
-    # Rounding of (n + 1) * a must not ask for one conversation more.
+    # Guard against rounding of (n + 1) * (1 - a) to just above an integer.
     rank = math.ceil((n + 1) * (1 - false_alarms) - 1e-9)
     if rank > n:
         raise DynamicsError(
@@ -79,15 +79,15 @@ def check_rate(n: int, false_alarms: float) -> int:
 def conformal_threshold(
     statistics: Sequence[Sequence[float]], false_alarms: float, horizon: int | None
 ) -> tuple[float, Calibration]:
-    """Return the threshold, and how it was set.
+    """Return the threshold and its calibration.
 
     Args:
-        statistics: The statistic of each calibration conversation, after each of its values.
-        false_alarms: Share of such conversations that may raise an alarm.
-        horizon: Values within which the rate shall hold; the longest conversation by default.
+        statistics: Statistic of each calibration conversation after each of its values.
+        false_alarms: Target share of such conversations that raise an alarm.
+        horizon: Number of values within which the rate must hold; by default the longest conversation.
 
     Raises:
-        DynamicsError: If there are too few conversations for the rate, or they have no statistic.
+        DynamicsError: If there are too few conversations for the rate, or too many have no finite statistic.
     """
     n = len(statistics)
     rank = check_rate(n, false_alarms)

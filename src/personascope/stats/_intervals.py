@@ -1,8 +1,8 @@
-"""Intervals and tests of the evaluations' tables: items in clusters, conditions in pairs, few draws.
+"""Intervals and tests for clustered items, paired conditions, and few random directions.
 
-Answers to the prompts of one role resemble each other, so the role, not the answer, is what was
-sampled: every interval resamples clusters, every test flips the signs of clusters. Each result is
-a function of its items and the seed, whatever the order in which the items came.
+Answers to the prompts of one role are correlated, so the role, not the answer, is the sampling unit: every
+interval resamples clusters, and every test flips the signs of clusters. With named clusters, results do not
+depend on the order of the items.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Interval:
 
     Attributes:
         estimate: The share or mean; NaN without items.
-        low: Lower limit; NaN where nothing can be said (a mean of fewer than two clusters).
-        high: Upper limit, likewise.
+        low: Lower limit; NaN if undefined (a mean over fewer than two clusters).
+        high: Upper limit; NaN if undefined.
         n: Number of items.
-        n_clusters: Number of clusters; equal to ``n`` when none were given.
+        n_clusters: Number of clusters; equal to ``n`` if none were given.
     """
 
     estimate: float
@@ -51,15 +51,15 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The mean difference of the same items under two conditions, first minus second.
+    """Mean paired difference of the same items under two conditions, first minus second.
 
     Attributes:
         estimate: Mean of the differences.
-        low: Lower confidence limit; NaN where nothing can be said (fewer than two clusters).
-        high: Upper confidence limit, likewise.
-        p_value: Two-sided sign-flip p-value over clusters; never 0, and 1 when nothing differs.
+        low: Lower confidence limit; NaN if undefined (fewer than two clusters).
+        high: Upper confidence limit; NaN if undefined.
+        p_value: Two-sided sign-flip p-value over clusters; never 0, and 1 if nothing differs.
         n: Number of pairs.
-        n_clusters: Number of clusters; equal to ``n`` when none were given.
+        n_clusters: Number of clusters; equal to ``n`` if none were given.
     """
 
     estimate: float
@@ -72,19 +72,18 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class AgainstDraws:
-    """The effect of the axis next to those of random directions.
+    """Effect of the axis compared with those of random directions.
 
     Attributes:
-        effect: Mean of the axis' items, less the baseline's when one was given.
-        draws: The same for each random direction, in the order given.
+        effect: Mean of the items under the axis, minus the baseline's if one was given.
+        draws: Effect of each random direction, in the given order.
         mean: Mean of ``draws``.
-        low: Least of ``draws``.
-        high: Greatest of ``draws``.
-        difference: Axis minus the draws' mean. Its interval resamples draws and clusters; its
-            p-value flips clusters and so speaks of these draws alone.
-        p_draw: Share of directions, the axis counted among them, whose effect is at least as far
-            from the mean of all as the axis': at least 1 / (draws + 1). With 3 draws it cannot fall
-            below 0.25, and that is all that 3 draws can say about random directions in general.
+        low: Lowest of ``draws``.
+        high: Highest of ``draws``.
+        difference: Effect of the axis minus the mean of ``draws``. Its interval resamples draws and clusters.
+            Its p-value flips clusters only, so it refers to these particular draws.
+        p_draw: Share of directions, the axis included, whose effect is at least as far from the mean of all
+            as the axis's. It is at least 1 / (draws + 1): with 3 draws it cannot fall below 0.25.
     """
 
     effect: float
@@ -97,7 +96,7 @@ class AgainstDraws:
 
     @property
     def outside(self) -> bool:
-        """Whether the axis' effect lies outside the range of the draws."""
+        """Whether the axis's effect lies outside the range of the draws."""
         return not self.low <= self.effect <= self.high
 
 
@@ -111,19 +110,17 @@ def share_interval(
 ) -> Interval:
     """Return the share of hits with its interval.
 
-    Without clusters it is Wilson's. With clusters it is the wider, on each side, of two: the
-    cluster bootstrap (percentiles of resampled clusters, spread by Student's t for few clusters),
-    and Wilson's for the effective number of items, n / (1 + (m - 1) r), with m the mean cluster
-    size and r the correlation within clusters. A bootstrap alone has no width when all or none hit,
-    and hardly any at one hit. There r cannot be seen either, so its estimate is drawn towards
-    ``PRIOR_CORRELATION`` with the weight of one cluster against the number of clusters in which
-    the rarer outcome occurs.
+    Without clusters it is the Wilson interval. With clusters, each limit is the wider of two: the cluster
+    bootstrap's (percentiles, widened by Student's t for few clusters), and Wilson's for the effective number
+    of items, n / (1 + (m - 1) r), with m the mean cluster size and r the correlation within clusters. The
+    bootstrap alone would have no width if all or no items hit, and hardly any for one hit. The data do not
+    determine r in those cases either, so it is shrunk towards ``PRIOR_CORRELATION`` (see `effective_size`).
 
     Args:
-        hits: [n] of booleans (or 0 and 1).
-        clusters: [n] names of the clusters, for example roles; None for independent items.
-        n_boot: Bootstrap draws.
-        seed: Seed of the draws.
+        hits: [n] booleans (or 0 and 1).
+        clusters: [n] cluster of each item, for example its role; None for independent items.
+        n_boot: Number of bootstrap draws.
+        seed: Random seed of the bootstrap.
         level: Confidence level.
 
     Raises:
@@ -157,16 +154,16 @@ def mean_interval(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Return the mean over items with its cluster bootstrap interval (spread by Student's t).
+    """Return the mean over items with its cluster bootstrap interval (widened by Student's t).
 
-    Values that are all equal give an interval without width: of a mean, unlike of a share, nothing
-    is known about values that did not occur.
+    If all values are equal, the interval has no width: unlike for a share, the range of possible values is
+    unknown.
 
     Args:
         values: [n] finite numbers.
         clusters: As in `share_interval`.
-        n_boot: Bootstrap draws.
-        seed: Seed of the draws.
+        n_boot: Number of bootstrap draws.
+        seed: Random seed of the bootstrap.
         level: Confidence level.
 
     Raises:
@@ -191,20 +188,20 @@ def paired_difference(
     seed: int = 0,
     level: float = 0.95,
 ) -> Difference:
-    """Return the mean of a - b over the same items, its interval, and a sign-flip test.
+    """Return the mean of a - b over the same items, with its interval and a sign-flip test.
 
-    The interval is the cluster bootstrap's. When both conditions are shares (0 and 1), it is the
-    wider, on each side, of that and the adjusted Wald interval of Bonett and Price for the
-    effective number of pairs (see `share_interval`): no pair that changed is not certainty that none would.
-    The test flips the signs of whole clusters: exact over all flips with at most ``EXACT_CLUSTERS``
-    clusters that differ, else by ``N_FLIPS`` random ones, the observed one counted.
+    The interval is the cluster bootstrap's. If all values are 0 or 1, each limit is the wider of that and the
+    adjusted Wald interval of Bonett and Price for the effective number of pairs (see `share_interval`), so
+    that the interval has width even if no pair changed. The test flips the signs of whole clusters: all flips
+    for at most ``EXACT_CLUSTERS`` differing clusters, else ``N_FLIPS`` random flips with the observed one
+    included.
 
     Args:
         a: [n] values under the first condition (for example with a plan).
         b: [n] values of the same items, in the same order, under the second (for example without).
         clusters: As in `share_interval`.
-        n_boot: Bootstrap draws.
-        seed: Seed of the draws and flips.
+        n_boot: Number of bootstrap draws.
+        seed: Random seed of the bootstrap and the flips.
         level: Confidence level.
 
     Raises:
@@ -240,21 +237,20 @@ def against_draws(
 ) -> AgainstDraws:
     """Compare the axis with several random directions on the same items.
 
-    The interval of the difference adds two spreads: clusters resampled together for the axis and
-    all draws (they answer the same prompts), and the draws resampled among themselves. Student's t
-    has the degrees of freedom of Satterthwaite. With few draws this is honest but wide where the
-    directions differ among themselves, and it rests on the assumption that their effects are
-    roughly normal, which 3 to 5 draws cannot check. One draw cannot be resampled: the interval
-    then speaks of that one direction only.
+    The interval of the difference adds two sources of variance: clusters, resampled jointly for the axis and
+    all draws (they answer the same prompts), and draws, resampled among themselves. Student's t uses
+    Satterthwaite's degrees of freedom. With few draws that differ, the interval is wide, and it assumes
+    roughly normal effects, which 3 to 5 draws cannot check. A single draw cannot be resampled, so the
+    interval then refers to that direction only.
 
     Args:
-        axis: [n] values under the axis' plan.
-        draws: K arrays [n], the same items under each random direction's plan.
+        axis: [n] values under the axis's plan.
+        draws: K arrays [n] of the same items under each random direction's plan.
         clusters: As in `share_interval`.
-        baseline: [n] the same items under no plan; the effects are then differences from it.
-            The comparison of axis and draws is the same with or without.
-        n_boot: Bootstrap draws.
-        seed: Seed of the draws and flips.
+        baseline: [n] values of the same items under no plan, which are subtracted from the effects. The
+            comparison of axis and draws does not depend on it.
+        n_boot: Number of bootstrap draws.
+        seed: Random seed of the bootstrap and the flips.
         level: Confidence level.
 
     Raises:
@@ -290,7 +286,7 @@ def against_draws(
             freedom = float((within + between) ** 2 / total) if total > 0 else freedom
         low, high = limits(estimate, spread, freedom, level)
 
-    # Exchangeable under the null: each direction's distance from the mean of all of them.
+    # Under the null, all directions' distances from their common mean are exchangeable.
     pooled = np.append(means, items.mean())
     far = np.abs(pooled - pooled.mean())
     p_draw = float((far >= far[-1] - 1e-12).mean())
@@ -308,13 +304,13 @@ def against_draws(
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Return the indices of the points that no other one beats, by rising cost.
+    """Return the indices of the Pareto-optimal points, by rising cost.
 
-    A point is beaten by one that is at least as good in both and better in one. Equal points stand or
-    fall together.
+    A point is dominated by one that is at least as good in both values and better in one. Equal points are
+    both kept or both dropped.
 
     Args:
-        points: (benefit, cost): more benefit is better, less cost is better.
+        points: (benefit, cost) of each point; more benefit and less cost are better.
 
     Raises:
         EvaluationError: If a value is NaN.

@@ -1,4 +1,4 @@
-"""Results as JSON has them."""
+"""Conversion of results to JSON values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def json_values(value: Any) -> Any:
-    """Return results as JSON has them: lists for tuples and arrays, null for numbers that are not finite."""
+    """Convert a result to JSON values: tuples and arrays become lists, non-finite numbers become null."""
     if isinstance(value, Mapping):
         return {str(key): json_values(item) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):

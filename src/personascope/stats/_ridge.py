@@ -1,7 +1,7 @@
-"""Ridge regression that is scored on groups it has not seen, for many targets at once.
+"""Ridge regression with grouped cross-validation, for many targets at once.
 
-The closed form, rather than a library's estimator: the targets of all shuffles share the messages, and so
-one decomposition of each training fold serves every strength of every target.
+It uses the closed form instead of a library's estimator: all targets share the features, so one decomposition
+per training fold serves every penalty of every target.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ from jaxtyping import Bool, Float, Int
 Array = np.ndarray
 
 ALPHAS: tuple[float, ...] = tuple(10.0 ** (power / 2) for power in range(-6, 9))
-"""Strengths to choose from, 0.001 to 10,000: hardly any shrinkage of unit embeddings, to the mean alone."""
+"""Penalties to choose from, 0.001 to 10,000: from hardly any shrinkage of unit embeddings to the mean
+alone."""
 
 NAIVE_ALPHA = 1.0
-"""Strength of the naive fit: what a library does when nobody chooses."""
+"""Penalty of the naive fit, a common library default."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Centred:
-    """Training rows about their mean, decomposed: ``x = u * sqrt(values) @ axes.T``.
+    """Decomposition of centred training rows: ``x = u * sqrt(values) @ axes.T``.
 
     Attributes:
-        mean: Of the features.
-        axes: Principal directions with any variance.
-        values: Sum of squares along each.
-        scores: The rows along them.
+        mean: Mean of the features.
+        axes: Principal directions with non-zero variance.
+        values: Sum of squares along each direction.
+        scores: Coordinates of the rows along the directions.
     """
 
     mean: Float[Array, "width"]
@@ -46,7 +47,7 @@ class _Centred:
         else:
             values, sides = np.linalg.eigh(centred @ centred.T)
             axes = centred.T @ sides / np.sqrt(np.maximum(values, np.finfo(float).tiny))
-        # Directions that are rounding alone would be blown up by the division above, and predict nothing.
+        # Drop directions of rounding error, which the division above would blow up.
         kept = values > max(float(values[-1]), 0.0) * 1e-10
         return cls(mean, axes[:, kept], values[kept], centred @ axes[:, kept])
 
@@ -54,13 +55,13 @@ class _Centred:
 def folds_of(
     groups: Sequence[str], strata: Sequence[str], n_folds: int, rng: np.random.Generator
 ) -> Int[Array, "rows"]:
-    """Return the fold of each row: groups stay whole, and those of one stratum are dealt out evenly.
+    """Assign rows to folds: groups stay whole, and the groups of each stratum are spread evenly.
 
     Args:
-        groups: Name of each row's group.
-        strata: Name of each row's stratum; a group's is that of its first row.
-        n_folds: Number of folds; every one gets a group if there are that many.
-        rng: Order in which groups are dealt.
+        groups: Group of each row.
+        strata: Stratum of each row; a group has the stratum of its first row.
+        n_folds: Number of folds; each gets a group if there are enough groups.
+        rng: Random generator for the order of the groups.
     """
     stratum: dict[str, str] = {}
     for name, of in zip(groups, strata, strict=True):
@@ -74,11 +75,11 @@ def folds_of(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fit:
-    """Predictions for rows that were held out.
+    """Held-out predictions.
 
     Attributes:
-        predicted: For each target.
-        alphas: Strength chosen in each fold, for each target.
+        predicted: Prediction of each row while held out, for each target.
+        alphas: Penalty chosen in each fold, for each target.
     """
 
     predicted: Float[Array, "rows targets"]
@@ -94,15 +95,16 @@ def held_out_ridge(
 ) -> Fit:
     """Predict every row by a ridge regression on the other folds.
 
-    The strength is chosen for each target by folds within the training rows; the fold that is predicted
-    has no part in it. Equally good strengths give the stronger one.
+    The penalty is chosen for each target by inner folds of the training rows, without the predicted fold.
+    Ties go to the larger penalty.
 
     Args:
         x: Features.
-        targets: Gives the targets from which rows are for training: some are residuals of training means.
-        fold: Outer fold of each row, numbered from 0.
-        inner: For each outer fold, the inner fold of each of its training rows, in their order.
-        alphas: Strengths to choose from.
+        targets: Function from the mask of training rows to the targets, because some targets are residuals of
+            training means.
+        fold: Outer fold of each row, from 0.
+        inner: For each outer fold, the inner fold of each of its training rows, in order.
+        alphas: Penalties to choose from.
     """
     grid = np.sort(np.asarray(alphas, float))[::-1]
     predicted: Array = np.empty((0, 0))
@@ -122,14 +124,14 @@ def held_out_ridge(
 
 
 def splits(fold: Int[Array, "rows"]) -> Iterator[tuple[int, Bool[Array, "rows"], Bool[Array, "rows"]]]:
-    """Give each fold's number, its training rows, and its test rows."""
+    """Yield each fold's index, its mask of training rows, and its mask of test rows."""
     for number in range(int(fold.max()) + 1):
         test = fold == number
         yield number, ~test, test
 
 
 def _errors(x: Array, y: Array, fit: Array, check: Array, grid: Array) -> Float[Array, "alphas targets"]:
-    """Sum of squared errors on the rows ``check`` after a fit on ``fit``, at each strength."""
+    """Return the sum of squared errors on the rows ``check`` after a fit on ``fit``, at each penalty."""
     found = _Centred.of(x[fit])
     mean = y[fit].mean(axis=0)
     along = found.scores.T @ (y[fit] - mean)
@@ -139,7 +141,7 @@ def _errors(x: Array, y: Array, fit: Array, check: Array, grid: Array) -> Float[
 
 
 def _predict(x: Array, y: Array, new: Array, alphas: Array) -> Float[Array, "new targets"]:
-    """Fit each target with its own strength and predict new rows."""
+    """Fit each target with its own penalty and predict new rows."""
     found = _Centred.of(x)
     mean = y.mean(axis=0)
     weights = found.scores.T @ (y - mean) / (found.values[:, None] + alphas[None])
@@ -147,7 +149,7 @@ def _predict(x: Array, y: Array, new: Array, alphas: Array) -> Float[Array, "new
 
 
 def in_sample_r2(x: Float[Array, "rows width"], y: Float[Array, "rows"], alpha: float = NAIVE_ALPHA) -> float:
-    """Return R2 of a fit on the very rows that it was fitted on."""
+    """Return R2 of a fit on its own training rows."""
     predicted = _predict(x, y[:, None], x, np.array([alpha]))[:, 0]
     return float(1 - ((y - predicted) ** 2).sum() / ((y - y.mean()) ** 2).sum())
 
@@ -165,7 +167,7 @@ def held_out_means(
 def means_by(
     keys: Sequence[Hashable], y: Float[Array, "rows targets"], training: Bool[Array, "rows"]
 ) -> Float[Array, "rows targets"]:
-    """Predict every row by the training mean of its key, or of all training rows where none has its key."""
+    """Predict every row by the training mean of its key, or of all training rows if none has its key."""
     names = {key: place for place, key in enumerate(dict.fromkeys(keys))}
     place = np.array([names[key] for key in keys])
     sums = np.zeros((len(names), y.shape[1]))

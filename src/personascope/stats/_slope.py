@@ -1,4 +1,4 @@
-"""The trend of a monitor's last values."""
+"""Least-squares slope, for the trend of a monitor's last values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 
 def slope(numbers: deque[int], values: deque[float]) -> float:
-    """Return the least-squares slope of values on their numbers; NaN of fewer than three."""
+    """Return the least-squares slope of values on their numbers; NaN for fewer than three values."""
     count = len(values)
     if count < 3:
         return math.nan
@@ -22,7 +22,7 @@ def slope(numbers: deque[int], values: deque[float]) -> float:
 
 @functools.lru_cache(maxsize=256)
 def _weights(numbers: Sequence[int]) -> tuple[float, ...]:
-    """Return what each value counts for in the slope; the same for every full window without a gap."""
+    """Return the weight of each value in the slope; cached, as windows without gaps share their weights."""
     mean = sum(numbers) / len(numbers)
     below = sum((number - mean) ** 2 for number in numbers)
     return tuple((number - mean) / below for number in numbers)

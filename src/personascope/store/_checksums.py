@@ -1,4 +1,4 @@
-"""SHA-256 of files: recorded when they are written, compared before they are read."""
+"""File checksums: recorded when a file is written, and compared before it is read."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ log = logging.getLogger(__name__)
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hex.
+    """Return the SHA-256 (hex) of a file.
 
     Raises:
-        OSError: If it cannot be read.
+        OSError: If the file cannot be read.
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class CheckedFiles:
-    """Compares files with the checksums that were recorded for them, each once."""
+    """Compare files with their recorded checksums, each file once."""
 
     def __init__(self) -> None:
-        """Begin with none compared."""
+        """Start with no file compared."""
         self._same: dict[Path, str] = {}
 
     def require(self, path: Path, sha256: str | None) -> None:
-        """Refuse a file that is not what was written.
+        """Check that a file is unchanged since it was written.
 
         Args:
-            path: The file.
-            sha256: What was recorded; None where nothing was.
+            path: File to check.
+            sha256: Recorded checksum; None skips the check.
 
         Raises:
-            StoreError: If the file is missing, cannot be read, or has another content.
+            StoreError: If the file is missing, cannot be read, or has changed.
         """
         if sha256 is None or self._same.get(path) == sha256:
             return
@@ -60,5 +60,5 @@ class CheckedFiles:
 
 @lru_cache(maxsize=256)
 def say_unchecked(folder: Path) -> None:
-    """Say of a run folder of an earlier version, once, that its files cannot be checked."""
+    """Warn once that a run folder of an earlier version has no checksums."""
     log.warning("%s is of an earlier version, without checksums: damage to it goes unnoticed", folder)

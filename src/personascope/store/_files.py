@@ -1,4 +1,4 @@
-"""Writing so that a file is there whole or not at all, whatever kills the process."""
+"""Atomic and durable file writing: after an interruption, a file is complete or absent."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from typing import Any
 from personascope.errors import StoreError
 
 TMP = ".tmp-"
-"""What stands between the name and the process id of a file or folder that is being written."""
+"""Infix of temporary names, between the final name and the process id."""
 
 MAX_BYTES = 2**26
-"""Size of a JSON record at most: read into Python objects it takes many times as much memory."""
+"""Maximum size of a JSON record, in bytes; as Python objects it takes many times as much memory."""
 
 AGAIN = "use another folder, or --restart"
 
 
 def tmp_path(path: Path) -> Path:
-    """Return the name under which this process writes ``path`` before it is renamed."""
+    """Return the temporary path at which this process writes ``path`` before renaming it."""
     return path.with_name(f"{path.name}{TMP}{os.getpid()}")
 
 
 @contextmanager
 def writing(path: Path) -> Generator[None]:
-    """Turn an operating system's refusal to write ``path`` into a StoreError.
+    """Convert an OSError while writing ``path`` to a StoreError.
 
     Raises:
         StoreError: If the disk is full, or the path cannot be written.
@@ -49,7 +49,7 @@ def writing(path: Path) -> Generator[None]:
 
 
 def sync(path: Path) -> None:
-    """Have a file's bytes, or a folder's entries, on the disk."""
+    """Flush a file's bytes, or a folder's entries, to disk (fsync)."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -61,7 +61,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a file atomically and durably.
 
     Raises:
-        StoreError: If it could not be written; an earlier file of that name is then untouched.
+        StoreError: If the file cannot be written; an earlier file of that name is left untouched.
     """
     tmp = tmp_path(path)
     with writing(path):
@@ -78,10 +78,10 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON object atomically and durably, keys sorted.
+    """Write a JSON object atomically and durably, with sorted keys.
 
     Raises:
-        StoreError: If it could not be written.
+        StoreError: If the file cannot be written.
     """
     write_bytes(path, (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
 
@@ -90,9 +90,9 @@ def read_json(path: Path, *, hint: str = AGAIN, max_bytes: int = MAX_BYTES) -> d
     """Read a JSON object.
 
     Args:
-        path: The file.
-        hint: What helps where it cannot be read.
-        max_bytes: Size from which it is refused before it is read.
+        path: File to read.
+        hint: Hint of the error if it cannot be read.
+        max_bytes: Maximum size in bytes; a larger file is refused without reading it.
 
     Raises:
         StoreError: If the file is missing, too large, is not JSON, or is not an object.
@@ -113,10 +113,10 @@ def read_json(path: Path, *, hint: str = AGAIN, max_bytes: int = MAX_BYTES) -> d
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder with all that is in it; a missing one is fine.
+    """Remove a file, or a folder with its contents; do nothing if it is missing.
 
     Raises:
-        StoreError: If it could not be removed.
+        StoreError: If it cannot be removed.
     """
     with writing(path):
         if path.is_dir() and not path.is_symlink():

@@ -1,16 +1,16 @@
-"""Run folders: what a long run leaves on the disk, committed piece by piece.
+"""Run folders: the results of a long run on disk, committed unit by unit.
 
 ::
 
-    manifest.json        what the run is; compared when it is taken up again
+    manifest.json        identity of the run; compared when the run is resumed
     units/00042/         one committed unit: unit.json, rollouts.parquet and safetensors parts
     units/00042.g1/      the same unit after it was rewritten; the highest generation counts
     <kind>/<name>.safetensors   shards that outlive the units they were made from
     checksums.json       SHA-256 of every shard
     .lock                held by the process that writes
 
-A unit is written under another name and renamed, so it is there whole or not at all. unit.json holds the
-SHA-256 of the unit's other files. A file is compared with its checksum before it is read.
+A unit is written under a temporary name and renamed, so it is complete or absent. unit.json holds the SHA-256
+of the unit's other files. A file is compared with its checksum before it is read.
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ _RESTARTING = {"restarting": True}
 class RunFolder:
     """A run folder, opened for writing by one process (`open`) or for reading (`read`).
 
-    Use it as a context manager, so that the lock is given back.
+    Use it as a context manager, so that the lock is released.
     """
 
     def __init__(self, path: Path, lock: BinaryIO | None, unit: type[Record]) -> None:
-        """Take an existing folder as it is; `open` and `read` prepare and check it."""
+        """Wrap an existing folder unchecked; use `open` or `read` instead."""
         self.path = path
         self._lock = lock
         self._unit = unit
         self._checked = CheckedFiles()
         self._shards: dict[str, str] | None = None
-        """Shard -> SHA-256; None in a folder of an earlier version, which recorded none."""
+        """Shard -> SHA-256; None in a folder of an earlier version without checksums."""
         self.manifest: dict[str, Any] = {}
         self.units: dict[int, UnitRecord] = {}
 
@@ -77,21 +77,22 @@ class RunFolder:
         unit: type[Record] = Record,
         earlier: Sequence[Mapping[str, Any]] = (),
     ) -> RunFolder:
-        """Create a run folder, or take up the run in it.
+        """Create a run folder, or resume the run in it.
 
-        Leftovers of a process that was killed are removed.
+        Leftovers of an interrupted process are removed.
 
         Args:
-            path: The folder; it need not exist.
-            identity: JSON values that must be the same when the run is taken up again.
-            notes: JSON values that are only recorded (of the first start).
-            restart: Forget the run that is in the folder.
-            unit: What the job records of a unit.
-            earlier: Identities that this run may begin as: one that is found is replaced by the run's own.
+            path: Run folder; it need not exist.
+            identity: JSON values that must match when the run is resumed.
+            notes: JSON values that are only recorded, on the first start.
+            restart: Discard the run that is in the folder.
+            unit: Schema of the job's metadata in unit.json.
+            earlier: Other identities that may be resumed as this run; a matching one is replaced by
+                ``identity``.
 
         Raises:
-            StoreError: If another process writes there, if the folder holds another run or
-                something else, or if it cannot be written.
+            StoreError: If another process writes to the folder, the folder holds another run or other files,
+                or it cannot be written.
         """
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
@@ -107,14 +108,14 @@ class RunFolder:
 
     @classmethod
     def read(cls, path: Path, *, unit: type[Record] = Record) -> RunFolder:
-        """Open a run folder without the right to write; nothing is cleaned up.
+        """Open a run folder for reading, without a lock and without cleaning up.
 
         Args:
-            path: The folder.
-            unit: What the job recorded of a unit.
+            path: Run folder.
+            unit: Schema of the job's metadata in unit.json.
 
         Raises:
-            StoreError: If there is no run in the folder, or a record of it is damaged.
+            StoreError: If the folder holds no run, or a record of the run is damaged.
         """
         folder = cls(path, None, unit)
         hint = "give the folder of a run"
@@ -135,7 +136,7 @@ class RunFolder:
         self.close()
 
     def close(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -149,17 +150,17 @@ class RunFolder:
         parts: Mapping[str, TensorPart],
         carry: tuple[str, ...] = (),
     ) -> UnitRecord:
-        """Commit a unit; if it was committed before, as its next generation, which replaces it.
+        """Commit a unit; a committed unit is replaced by a new generation.
 
         Args:
-            index: Position of the unit in the run.
-            rows: Becomes rollouts.parquet.
-            meta: Becomes unit.json.
-            parts: Name -> tensors, each becoming ``<name>.safetensors``.
-            carry: Parts taken over from the generation before, where it has them.
+            index: Index of the unit in the run.
+            rows: Table to write to rollouts.parquet.
+            meta: Metadata to write to unit.json.
+            parts: Name -> tensors to write to ``<name>.safetensors``.
+            carry: Names of parts to copy from the previous generation, if it has them.
 
         Raises:
-            StoreError: If it cannot be written; nothing of it is then left.
+            StoreError: If the unit cannot be written; no partial unit is left.
         """
         self.require_place()
         before = self.units.get(index)
@@ -211,7 +212,8 @@ class RunFolder:
         """Open a part of a committed unit; None if the unit has no such part.
 
         Raises:
-            StoreError: If the file is missing (dropped, too) or damaged.
+            StoreError: If the unit's record names the file and it is missing (for example dropped) or
+                damaged.
         """
         unit = self.units[index]
         path = unit.path / f"{name}.safetensors"
@@ -219,7 +221,7 @@ class RunFolder:
         return TensorFile(path) if path.exists() else None
 
     def drop_part(self, index: int, name: str) -> None:
-        """Remove a part of a committed unit; a missing one is fine."""
+        """Remove a part of a committed unit; do nothing if it is missing."""
         self.require_place()
         remove(self.units[index].path / f"{name}.safetensors")
 
@@ -227,7 +229,7 @@ class RunFolder:
         """Write ``<kind>/<name>.safetensors`` atomically.
 
         Raises:
-            StoreError: If it cannot be written.
+            StoreError: If the file cannot be written.
         """
         self.require_place()
         path = self._shard_path(kind, name)
@@ -242,12 +244,13 @@ class RunFolder:
                 tmp.unlink(missing_ok=True)
                 raise
         if self._shards is not None:
-            # A shard that a kill leaves unrecorded counts as not written: what it is made of is still there.
+            # After an interruption before this line, the shard counts as not written; its sources still
+            # exist.
             self._shards[f"{kind}/{path.name}"] = sha256
             write_record(self.path / _CHECKSUMS, {FILES: self._shards})
 
     def shard(self, kind: str, name: str) -> TensorFile | None:
-        """Open a shard; None if it was not written yet.
+        """Open a shard; return None if it is not written yet.
 
         Raises:
             StoreError: If the file is missing or damaged.
@@ -268,7 +271,7 @@ class RunFolder:
         return {Path(name).stem for name in self._shards if Path(name).parent.name == kind}
 
     def disk_bytes(self) -> int:
-        """Return the bytes of all files in the folder."""
+        """Return the total size of all files in the folder, in bytes."""
         return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
 
     def _shard_path(self, kind: str, name: str) -> Path:
@@ -283,20 +286,20 @@ class RunFolder:
             raise
 
     def described(self, model: type[RecordT]) -> RecordT:
-        """Return the manifest as a record of the shape that a job's reader needs.
+        """Validate the manifest against a schema, and return it as that record.
 
         Raises:
-            StoreError: If a field is missing or of another type: it is another kind of run.
+            StoreError: If a field is missing or of another type, as in another kind of run.
         """
         return as_record(
             self.manifest, model, path=self.path / _MANIFEST, hint="give the folder of the run that is meant"
         )
 
     def require_place(self) -> None:
-        """Refuse to write where the folder no longer is: it was moved or removed while the run went on.
+        """Check that the folder was not moved or removed during the run.
 
         Raises:
-            StoreError: If the folder is not open for writing, or another one stands in its place.
+            StoreError: If the folder is not open for writing, or is no longer at its path.
         """
         if self._lock is None:
             raise StoreError(f"{self.path} is not open for writing", hint="open it with RunFolder.open")
@@ -357,8 +360,8 @@ class RunFolder:
         self._scan(clean=True)
 
     def _wipe(self, manifest: Path) -> None:
-        # The mark makes a wipe that is cut short go on at the next start; a half wiped run would
-        # otherwise be taken for a whole one.
+        # Mark the folder first, so that an interrupted wipe continues at the next start. Otherwise a
+        # half-wiped run would look like a complete one.
         write_json(manifest, _RESTARTING)
         for entry in list(self.path.iterdir()):
             if entry.name not in (".lock", manifest.name):
@@ -380,7 +383,7 @@ class RunFolder:
             for index, (generation, path) in sorted(best.items())
         }
         for record in self.units.values():
-            # The footer alone is read: enough to notice a file that was cut short or emptied.
+            # Read only the footer, which is enough to detect a truncated file.
             path = record.path / _ROWS
             with reading_rows(path):
                 pq.read_metadata(path)

@@ -1,4 +1,4 @@
-"""The lock that keeps a second process from writing to a run folder."""
+"""The lock that prevents two processes from writing to one run folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from personascope.errors import StoreError
 
 
 def take_lock(folder: Path, lock: BinaryIO) -> None:
-    """Take a folder's lock; it goes with the open file, so a process that dies leaves none.
+    """Take a folder's lock; it belongs to the open file, so it is released when the process ends.
 
     Raises:
         StoreError: If another process holds it.

@@ -1,8 +1,8 @@
-"""JSON records that are read back: of the shape that was written, and with the content that was written.
+"""JSON records with a checksum and a schema.
 
-A record is a JSON object. `write_record` puts a checksum of all else into it; `read_record` compares the
-checksum where there is one (records of earlier versions have none) and returns the record as a model, so that
-whoever reads a field knows its type.
+A record is a JSON object. `write_record` adds a checksum of the other fields. `read_record` compares the
+checksum if there is one (records of earlier versions have none), and returns the record as a validated model
+with typed fields.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from personascope.errors import StoreError
 from personascope.store._files import read_json, write_json
 
 CHECKSUM = "checksum"
-"""Field of a record that holds the SHA-256 of the others."""
+"""Field of a record that holds the SHA-256 of the other fields."""
 
 
 class Record(BaseModel):
-    """Base of the models of records: types are not coerced, and fields of later versions are passed over."""
+    """Base class of record schemas: types are not coerced, and unknown fields are ignored."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
@@ -35,14 +35,14 @@ RecordT = TypeVar("RecordT", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """The first thing that is wrong with a value.
+    """The first validation error of a value.
 
     Attributes:
         field: Path of the field, such as ``counts.poet[2]``.
-        kind: Pydantic's name of the kind of problem.
-        value: The value, cut to what fits on a line.
-        reason: What it should be.
-        more: How many other problems there are.
+        kind: Pydantic's name of the error type.
+        value: Representation of the value, shortened to one line.
+        reason: What the value should be.
+        more: Number of further errors.
     """
 
     field: str
@@ -53,18 +53,18 @@ class Problem:
 
 
 def short(value: object) -> str:
-    """Return a value's representation, cut to what fits on a line."""
+    """Return a value's representation, shortened to one line."""
     shown = reprlib.Repr()
     shown.maxstring = shown.maxother = 60
     return shown.repr(value)
 
 
 def problem_of(error: ValidationError, *, unions: bool = False) -> Problem:
-    """Return the first problem of a validation.
+    """Return the first error of a failed validation.
 
     Args:
-        error: What pydantic raised.
-        unions: Whether the model has unions, whose branches pydantic names in the path of a field.
+        error: Error that pydantic raised.
+        unions: Whether the model has unions, whose branch names pydantic adds to a field's path.
     """
     problems = error.errors(include_url=False)
     first = problems[0]
@@ -79,15 +79,15 @@ def problem_of(error: ValidationError, *, unions: bool = False) -> Problem:
 
 
 def checksum_of(record: Mapping[str, Any]) -> str:
-    """Return the SHA-256, in hex, of a record without its checksum; the order of keys does not count."""
+    """Return the SHA-256 (hex) of a record without its checksum, independent of the order of keys."""
     rest = {key: value for key, value in record.items() if key != CHECKSUM}
     return hashlib.sha256(json.dumps(rest, sort_keys=True, ensure_ascii=True).encode("ascii")).hexdigest()
 
 
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record with its checksum.
+    """Return a record with its checksum added.
 
-    It is taken of what JSON makes of the record, since that is what is read back.
+    The checksum is computed after a JSON round trip, because that is what is read back.
     """
     plain = json.loads(json.dumps(dict(record)))
     return plain | {CHECKSUM: checksum_of(plain)}
@@ -97,19 +97,19 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
     """Write a record with its checksum, atomically and durably.
 
     Raises:
-        StoreError: If it cannot be written.
+        StoreError: If the file cannot be written.
     """
     write_json(path, sealed(record))
 
 
 def read_record(path: Path, model: type[RecordT], *, hint: str, format: int | None = None) -> RecordT:
-    """Read a record.
+    """Read and validate a record.
 
     Args:
-        path: The file.
-        model: Its shape.
-        hint: What helps where it is damaged.
-        format: The value that its field "format" must have; None where it has no such field.
+        path: File to read.
+        model: Schema of the record.
+        hint: Hint of the error if it is damaged.
+        format: Required value of the field "format"; None skips the check.
 
     Raises:
         StoreError: If the file is missing, is no JSON object, is of another format, has a field that is
@@ -121,13 +121,13 @@ def read_record(path: Path, model: type[RecordT], *, hint: str, format: int | No
 def as_record(
     value: Mapping[str, Any], model: type[RecordT], *, path: Path, hint: str, format: int | None = None
 ) -> RecordT:
-    """Return what was read of a file as a record; arguments and errors are those of `read_record`."""
+    """Validate a JSON object from a file as a record; arguments and errors are those of `read_record`."""
     if format is not None and value.get("format") != format:
         raise StoreError(
             f"{path} has the format {short(value.get('format'))}, this version reads {format}", hint=hint
         )
     try:
-        # As JSON, where a list stands for a tuple too.
+        # Validate as JSON, where strict mode accepts a list for a tuple.
         record = model.model_validate_json(json.dumps(dict(value)))
     except ValidationError as error:
         found = problem_of(error)

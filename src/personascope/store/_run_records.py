@@ -1,4 +1,4 @@
-"""What the JSON records of a run folder hold, and how two of them differ."""
+"""Schemas of a run folder's JSON records, and the comparison of two records."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from personascope.store._records import CHECKSUM, Record, as_record
 
 FORMAT = 1
 FILES = "sha256"
-"""Field of unit.json and of checksums.json: name of a file -> its SHA-256 in hex."""
+"""Field of unit.json and of checksums.json: file name -> SHA-256 (hex)."""
 UNIT = "unit.json"
 
 
 class Manifest(Record):
-    """manifest.json."""
+    """Schema of manifest.json."""
 
     format: int
     identity: dict[str, Any]
@@ -30,7 +30,7 @@ class Manifest(Record):
 
 
 class Files(Record):
-    """The checksums in unit.json and in checksums.json."""
+    """Schema of the checksums in unit.json and checksums.json."""
 
     sha256: dict[str, str] | None = None
 
@@ -40,11 +40,11 @@ class UnitRecord:
     """A committed unit.
 
     Attributes:
-        index: Position of the unit in the run.
-        generation: How many times it was rewritten.
-        path: Its folder.
-        meta: What its job recorded in unit.json.
-        files: Name of each other file -> its SHA-256; empty for a unit of an earlier version.
+        index: Index of the unit in the run.
+        generation: Number of times the unit was rewritten.
+        path: Folder of the unit.
+        meta: Metadata of the job in unit.json.
+        files: Name of each other file -> SHA-256; empty for a unit of an earlier version.
     """
 
     index: int
@@ -58,13 +58,13 @@ def read_unit(model: type[Record], index: int, generation: int, path: Path) -> U
     """Read unit.json of a committed unit.
 
     Args:
-        model: What its job records.
-        index: Position of the unit in the run.
-        generation: How many times it was rewritten.
-        path: Its folder.
+        model: Schema of the job's metadata.
+        index: Index of the unit in the run.
+        generation: Number of times the unit was rewritten.
+        path: Folder of the unit.
 
     Raises:
-        StoreError: If it is missing or damaged.
+        StoreError: If unit.json is missing or damaged.
     """
     record = read_json(path / UNIT)
     files = as_record(record, Files, path=path / UNIT, hint=AGAIN).sha256
@@ -74,7 +74,7 @@ def read_unit(model: type[Record], index: int, generation: int, path: Path) -> U
 
 
 def differences(found: Any, wanted: Any, name: str = "") -> list[str]:
-    """Name what differs between two JSON values, with both values."""
+    """Return one line for each difference between two JSON values, with both values."""
     if isinstance(found, Mapping) and isinstance(wanted, Mapping):
         keys = sorted({*found, *wanted})
         return [
@@ -89,10 +89,10 @@ def differences(found: Any, wanted: Any, name: str = "") -> list[str]:
 
 @contextmanager
 def reading_rows(path: Path) -> Generator[None]:
-    """Say of whatever cannot be read that it is the file's fault.
+    """Convert errors while reading a Parquet file to a StoreError.
 
     Raises:
-        StoreError: If the file cannot be read; a ValueError is of names or texts that are no UTF-8.
+        StoreError: If the file cannot be read (a ValueError comes from invalid UTF-8).
     """
     try:
         yield

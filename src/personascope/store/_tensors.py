@@ -1,8 +1,8 @@
-"""Safetensors files, written array by array and read row by row.
+"""Safetensors files, written array by array and read entry by entry.
 
-The usual library takes all tensors of a file at once and reads through a memory map, whose pages
-count as resident memory. Files of a run are larger than that allows, so the (simple) format is
-written and read here; any safetensors reader opens what comes out.
+The safetensors library writes all tensors of a file at once, and reads through a memory map whose pages count
+as resident memory. A run's files are too large for that, so this module writes and reads the (simple) format
+itself. Any safetensors reader can open the files.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _NUMPY: dict[Dtype, np.dtype[Any]] = {
 
 
 MAX_HEADER = 2**27
-"""Bytes of a header at most."""
+"""Maximum size of a header, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """Name, type and shape of one tensor of a file."""
+    """Name, dtype and shape of one tensor of a file."""
 
     name: str
     dtype: Dtype
@@ -44,18 +44,18 @@ class TensorSpec:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes that the tensor takes in the file."""
+        """Size of the tensor in the file, in bytes."""
         return math.prod(self.shape) * _NUMPY[self.dtype].itemsize
 
 
 @dataclass(frozen=True, slots=True)
 class TensorPart:
-    """A safetensors file to be written: what will be in it, and the arrays, made when they are needed.
+    """Contents of a safetensors file to write; the arrays may be generated lazily.
 
     Attributes:
-        specs: The tensors in file order.
-        arrays: One array for each of them, in the same order; float32 for a BF16 tensor.
-        metadata: Text values for the file's header.
+        specs: Specifications of the tensors, in file order.
+        arrays: Arrays of the tensors, in the same order; float32 for a BF16 tensor.
+        metadata: String values for the file's header.
     """
 
     specs: Sequence[TensorSpec]
@@ -64,7 +64,7 @@ class TensorPart:
 
 
 def to_bfloat16(values: np.ndarray) -> np.ndarray:
-    """Round finite float32 values to the nearest bfloat16, ties to even; returned as uint16 bits."""
+    """Round finite float32 values to the nearest bfloat16, ties to even; return uint16 bits."""
     bits = np.ascontiguousarray(values, dtype="<f4").view("<u4")
     return ((bits + (((bits >> 16) & 1) + np.uint32(0x7FFF))) >> 16).astype("<u2")
 
@@ -75,7 +75,7 @@ def from_bfloat16(bits: np.ndarray) -> np.ndarray:
 
 
 def write_tensors(path: Path, part: TensorPart) -> str:
-    """Write a safetensors file, have it on the disk, and return its SHA-256 in hex.
+    """Write a safetensors file, flush it to disk, and return its SHA-256 (hex).
 
     Raises:
         OSError: If the file cannot be written.
@@ -109,12 +109,12 @@ def write_tensors(path: Path, part: TensorPart) -> str:
 
 
 class TensorFile:
-    """A safetensors file, of which only the header is held.
+    """A safetensors file; only its header is held in memory.
 
     Attributes:
-        path: Where it is.
-        specs: Name -> type and shape.
-        metadata: The header's text values.
+        path: Path of the file.
+        specs: Tensor name -> specification.
+        metadata: String values of the header.
 
     Raises:
         StoreError: If the file is missing, cut short, or not safetensors.
@@ -151,12 +151,12 @@ class TensorFile:
             ) from error
 
     def read(self, name: str, index: int | None = None) -> np.ndarray:
-        """Read a tensor, or the entry ``index`` of its first axis; BF16 comes back as float32.
+        """Read a tensor, or the entry ``index`` along its first axis; BF16 is returned as float32.
 
         Raises:
             KeyError: If the file has no tensor of that name.
             IndexError: If the first axis has no such entry.
-            StoreError: If the file is gone or shorter than it was.
+            StoreError: If the file was removed or truncated.
         """
         spec = self.specs[name]
         shape, offset = spec.shape, self._offsets[name]

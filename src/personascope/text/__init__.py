@@ -1,4 +1,4 @@
-"""Whether a text is still a text: loops, garble, scripts, languages."""
+"""Text quality by form alone: loops, garble, scripts, languages."""
 
 from personascope._lazy import attach
 

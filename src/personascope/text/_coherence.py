@@ -1,10 +1,10 @@
-"""Whether a response still is a text: loops, broken scripts and garbage, by counting; and the rule on it.
+"""Coherence of a response from counts (loops, mixed scripts, garbage), and the rule for incoherence.
 
-An intervention that "works" by breaking the model must not pass as one that works (METHOD, section 6), so
-every evaluation tells the share of incoherent responses. The rule reads the text alone: it costs
-nothing and is the same for every model. It sees loops and garbage: about three in four of the responses
-that a reader calls broken. Strings of good words that do not parse it does not see; with the perplexity
-under the model without a plan it finds nearly all. ``benchmarks/coherence.md`` has the error rates.
+An intervention that "works" by breaking the model must not count as a success (METHOD, section 6), so every
+evaluation reports the share of incoherent responses. The rule reads the text alone, so it is cheap and the
+same for every model. It detects loops and garbage, which are about three quarters of the responses that
+readers call broken. It misses word salad of valid words. Together with the perplexity under the model without
+a plan it detects nearly all. ``benchmarks/coherence.md`` has the error rates.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ import numpy as np
 from personascope.text._scripts import is_symbol, language_switches, letter_scripts, main_script, pieces
 
 WINDOW = 20
-"""Words over which distinct ones are counted: the count then does not fall as a text grows longer."""
+"""Window, in words, of the count of distinct words, which makes the count independent of text length."""
 
 LONGEST_PERIOD = 12
-"""Words and marks of the longest sequence that is looked for as a loop."""
+"""Longest period of a loop that is searched for, in words and marks."""
 
 MIN_WORDS = 8
-"""Words below which a text is too short for repetition to mean anything ("No, no, no.")."""
+"""Minimum number of words for repetition to be meaningful ("No, no, no." is too short)."""
 
 MIN_DISTINCT = 0.58
-"""Least ``distinct_words`` of a coherent response. Set, with the next two, on the tuning half of
-``benchmarks/coherence_labels.jsonl``: they find most of what was read as incoherent while they flag at
-most 3% of what was read as coherent."""
+"""Minimum ``distinct_words`` of a coherent response. This and the next two bounds were tuned on the tuning
+half of ``benchmarks/coherence_labels.jsonl``, to find most responses that readers call incoherent while
+flagging at most 3% of those that they call coherent."""
 
 MIN_COMPRESSION = 0.65
-"""Least ``compression``, set likewise."""
+"""Minimum ``compression`` of a coherent response, tuned on the same labels."""
 
 MAX_LOOP = 0.25
-"""Greatest ``loop``, set likewise."""
+"""Maximum ``loop`` of a coherent response, tuned on the same labels."""
 
 MAX_SYMBOLS = 0.3
-"""Greatest ``symbol_share``. Not set on the labels: no response that was read as coherent has any symbol."""
+"""Maximum ``symbol_share``. Not tuned: no response that readers call coherent has any symbol."""
 
 MAX_FOREIGN = 0.3
-"""Greatest ``foreign_script_share``. Hardly set on the labels: two of SmolLM2's broken responses have one,
-above 0.8, and no coherent one has more than 0.01."""
+"""Maximum ``foreign_script_share``. Hardly tuned: two of SmolLM2's broken responses exceed 0.8, and no
+coherent one exceeds 0.01."""
 
 MAX_PERPLEXITY_RATIO = 6.0
-"""Greatest perplexity, in multiples of the median without a plan; set on the tuning half, so that it and
-the rest together flag at most 5% of what was read as coherent."""
+"""Maximum perplexity, as a multiple of the median without a plan. It was tuned on the tuning half, so that
+all bounds together flag at most 5% of the responses that readers call coherent."""
 
-# Bytes of ordinary prose, and the share of them that remains after zlib (raw deflate, level 9): means over
-# windows of the built-in role prompts. Short texts do not compress, whatever they say.
+# Compression of ordinary prose: (bytes, share that remains after raw deflate at level 9), means over windows
+# of the built-in role prompts. It is needed because short texts do not compress, whatever they say.
 _PROSE = (
     (20, 1.093),
     (40, 1.018),
@@ -65,25 +65,25 @@ _PROSE = (
 
 @dataclass(frozen=True, slots=True)
 class Coherence:
-    """What can be counted about the form of a response.
+    """Counts that describe the form of a response.
 
     Attributes:
-        empty: Whether it has no letter and no digit.
+        empty: Whether the response has no letter and no digit.
         words: Number of words (of characters, in scripts without spaces).
-        repetition: Share of the three-word sequences that stood in the text before.
-        loop: Share of the words and marks that lie in stretches in which a sequence of 1 to 12 of them
-            comes at least three times without a break.
-        distinct_words: Mean share of distinct words in windows of 20 words, numbers left out (a sum
-            repeats them with good reason).
-        compression: Size after zlib over that of ordinary prose of the same length: about 1 for prose,
-            less for what repeats itself.
-        script_switches: Changes of script from one word to the next.
-        foreign_script_share: Share of the letters that are not of the prompt's main script (of the
-            text's own, without a prompt).
-        language_switches: Changes of language from one sentence to the next, among those that their
-            commonest words give away (English, German, French, Spanish, Italian, Portuguese, Dutch).
-        symbol_share: Share of the visible characters that are neither letters, digits nor punctuation of
-            prose or source code; control, private and unassigned characters included.
+        repetition: Share of three-word sequences that occurred earlier in the text.
+        loop: Share of words and marks inside loops: a sequence of 1 to 12 of them repeated at least three
+            times in direct succession.
+        distinct_words: Mean share of distinct words in windows of 20 words, numbers left out (calculations
+            repeat them legitimately).
+        compression: Compressed size relative to ordinary prose of the same length: about 1 for prose, less
+            for repetitive text.
+        script_switches: Number of changes of script between consecutive words.
+        foreign_script_share: Share of letters outside the main script of the prompt (of the text itself,
+            without a prompt).
+        language_switches: Number of changes of language between consecutive sentences whose language is clear
+            from common words (English, German, French, Spanish, Italian, Portuguese, Dutch).
+        symbol_share: Share of visible characters other than letters, digits, and punctuation of prose or
+            source code; it includes control, private and unassigned characters.
     """
 
     empty: bool
@@ -99,11 +99,11 @@ class Coherence:
 
 
 def coherence(text: str, *, prompt: str | None = None) -> Coherence:
-    """Count what the form of a response shows.
+    """Measure the form of a response.
 
     Args:
-        text: The response.
-        prompt: What it answers; its main script is then the one that is expected.
+        text: Text of the response.
+        prompt: Prompt of the response, whose main script is the expected one.
     """
     words, tokens = pieces(text)
     named = [word for word in words if not word.isdecimal()]
@@ -130,13 +130,13 @@ def coherence(text: str, *, prompt: str | None = None) -> Coherence:
 def is_incoherent(
     found: Coherence, *, perplexity: float | None = None, usual_perplexity: float | None = None
 ) -> bool:
-    """Tell whether a response is broken: empty, a loop, garbage, or of a script that was not asked for.
+    """Return whether a response is broken: empty, a loop, garbage, or in an unexpected script.
 
     Args:
-        found: From `coherence`.
-        perplexity: Of the response under the model without a plan, where it is known.
-        usual_perplexity: Median of the responses without a plan, to judge the first by. Only with both is
-            grammatical nonsense seen.
+        found: Result of `coherence`.
+        perplexity: Perplexity of the response under the model without a plan, if known.
+        usual_perplexity: Median perplexity of responses without a plan, for comparison. Word salad is
+            detected only with both.
     """
     if found.empty or found.symbol_share > MAX_SYMBOLS or found.foreign_script_share > MAX_FOREIGN:
         return True
@@ -163,21 +163,21 @@ def _distinct(words: Sequence[str]) -> float:
 
 
 def _looped(tokens: Sequence[str]) -> float:
-    """Share of tokens within a sequence that comes three times or more at once."""
+    """Return the share of tokens in sequences repeated at least three times in direct succession."""
     codes = np.unique(np.array(tokens, object).astype(str), return_inverse=True)[1] if tokens else np.empty(0)
     inside = np.zeros(len(codes), bool)
     for period in range(1, min(LONGEST_PERIOD, len(codes) // 3) + 1):
         same = np.concatenate([[False], codes[period:] == codes[:-period], [False]])
         edges = np.flatnonzero(same[1:] != same[:-1])
         for start, end in edges.reshape(-1, 2):
-            # Positions start to end repeat what stands one period before them.
+            # Positions start to end equal those one period earlier.
             if end - start >= 2 * period:
                 inside[start : end + period] = True
     return float(inside.mean()) if len(inside) else 0.0
 
 
 def _compression(text: str) -> float:
-    """Size after zlib over that of prose of the same length; each letter is one byte in any script."""
+    """Return the compressed size relative to prose of the same length, with one byte per character."""
     if not text:
         return 1.0
     codes: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Words, scripts and languages of a text, without a dependency: what `_coherence` counts."""
+"""Words, scripts and languages of a text, for `_coherence`, without dependencies."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _TOKEN = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*|[^\w\s]|_")
 _SENTENCE = re.compile(r"[.!?\u3002\uff01\uff1f\n]+")
 
 LONGEST_WORD = 24
-"""A run of letters that is longer is no word (or several without spaces) and is cut into pieces of four."""
+"""Longest run of letters that counts as a word; longer ones are split into pieces of four."""
 
-# Written together in one language.
+# Scripts that one language mixes count as one.
 _FAMILY = {"CJK": "HAN", "HIRAGANA": "HAN", "KATAKANA": "HAN", "IDEOGRAPHIC": "HAN", "BOPOMOFO": "HAN"}
 _PUNCTUATION = frozenset(string.punctuation) | frozenset(
     "\u20ac\u00a3\u00b0\u2022\u00b7\u2018\u2019\u201c\u201d\u2013\u2014\u2026\u00ab\u00bb\u3001\u3002\uff0c\uff01\uff1f\uff1a\u300c\u300d\u00bf\u00a1"
@@ -32,13 +32,13 @@ _STOP_WORDS = {
     "nl": "de het een en van is niet dat zijn op te met voor er aan ook maar wordt ik je",
 }
 _LANGUAGES = {name: frozenset(words.split()) for name, words in _STOP_WORDS.items()}
-_LEAST = 3  # different stop words that a sentence must have before it is said to be of a language
+_LEAST = 3  # minimum number of different stop words that determine a sentence's language
 
 
 def pieces(text: str) -> tuple[list[str], list[str]]:
-    """Return a text's words, and its words and marks, in lower case.
+    """Return a text's words, and its words and marks together, in lower case.
 
-    A character of a script without spaces is a word of its own.
+    In scripts without spaces every character counts as a word.
     """
     lowered = text.lower()
     words = [part for match in _WORD.findall(lowered) for part in _parts(match)]
@@ -58,7 +58,7 @@ def _parts(word: str) -> Sequence[str]:
 
 @lru_cache(maxsize=4096)
 def script(char: str) -> str:
-    """Return the script of a letter by its Unicode name (Chinese and Japanese are one), "" for the rest."""
+    """Return the script of a letter from its Unicode name (Chinese and Japanese are one); "" for others."""
     if not char.isalpha():
         return ""
     first = unicodedata.name(char, "UNNAMED").split()[0].split("-")[0]
@@ -66,21 +66,22 @@ def script(char: str) -> str:
 
 
 def letter_scripts(text: str) -> list[list[str]]:
-    """Return the scripts of the letters of each word; words without letters are left out."""
+    """Return the script of every letter, by word; words without letters are left out."""
     found = ([script(char) for char in word if char.isalpha()] for word in _WORD.findall(text))
     return [word for word in found if word]
 
 
 def main_script(text: str) -> str | None:
-    """Return the script of most letters, None for a text without letters."""
+    """Return the most common script of the letters; None without letters."""
     letters = [name for word in letter_scripts(text) for name in word]
     return max(sorted(set(letters)), key=letters.count) if letters else None
 
 
 def language_switches(text: str) -> int:
-    """Count changes of language between neighbouring sentences that show one clearly.
+    """Count changes of language between consecutive sentences with a clear language.
 
-    Clearly: at least three different stop words of it, and twice as many as of the next language.
+    A language is clear if the sentence has at least three different stop words of it, and twice as many as of
+    the next language.
     """
     shown: list[str] = []
     for sentence in _SENTENCE.split(text.lower()):
@@ -92,5 +93,5 @@ def language_switches(text: str) -> int:
 
 
 def is_symbol(char: str) -> bool:
-    """Tell whether a visible character is neither letter, digit, combining mark nor usual punctuation."""
+    """Return whether a visible character is neither letter, digit, combining mark nor common punctuation."""
     return char not in _PUNCTUATION and unicodedata.category(char)[0] not in "LNM"

@@ -1,7 +1,7 @@
-"""Text that says nothing: loops, garble and word salad, known by counting, not by meaning.
+"""Detection of nonsense (loops, garble) from the form of a text, not its meaning.
 
-A sentence embedding of "I am the sea I am the sea I am the sea" is near to that of one such sentence,
-so what a steered model writes once it is broken has to be seen in its form.
+The sentence embedding of "I am the sea I am the sea I am the sea" is close to that of the single sentence, so
+the output of a broken model must be detected by its form.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _ODD = re.compile(r"[^\W\d_]{22,}|(.)\1\1\1|[a-z][A-Z]+[a-z]+[A-Z]")
 LONGEST_PERIOD = 12
 
 LOOPED = 0.5
-"""Share of a text in loops from which it says nothing. Of 6,800 unsteered responses of SmolLM2, 14 reach it,
+"""Share of a text in loops from which it is nonsense. Of 6,800 unsteered responses of SmolLM2, 14 reach it,
 and all of them are loops."""
 GARBLED = 0.3
-"""Share of symbols or impossible words from which a text says nothing."""
-_COUNTED = 6  # words below which a share of impossible ones says nothing
+"""Share of symbols or impossible words from which a text is nonsense."""
+_COUNTED = 6  # minimum number of words for the share of impossible ones to be meaningful
 
 MEASURES = (
     "repeated_trigrams",
@@ -35,22 +35,22 @@ MEASURES = (
     "non_ascii",
     "symbols",
 )
-"""Names of what `text_shape` measures."""
+"""Names of the measures of `text_shape`."""
 
 
 def text_shape(text: str) -> dict[str, float]:
-    """Return what can be counted about the form of a text.
+    """Measure the form of a text.
 
     Keys:
-        repeated_trigrams: Share of the three-word sequences that stood in the text before.
-        cycle: Share of the words and marks that lie in stretches in which a sequence of 1 to 12 of them
-            comes three times or more at once.
-        compression: Bytes after zlib over bytes before; 1 for a text of fewer than 60 bytes.
-        function_words: Share of the words that are grammar or frame ("the", "of", "is").
-        odd_words: Share of the words that look like no word: without a vowel, over 21 letters, one
-            letter four times in a row.
-        non_ascii: Share of the letters that are not of the Latin script.
-        symbols: Share of the visible characters that are neither letters, digits nor punctuation.
+        repeated_trigrams: Share of three-word sequences that occurred earlier in the text.
+        cycle: Share of words and marks inside loops: a sequence of 1 to 12 of them repeated at least three
+            times in direct succession.
+        compression: Compressed bytes over original bytes; 1 for a text of fewer than 60 bytes.
+        function_words: Share of words that are stop words ("the", "of", "is").
+        odd_words: Share of impossible words: no vowel, over 21 letters, a letter four times in a row, or
+            mixed capitals.
+        non_ascii: Share of letters outside the Latin script.
+        symbols: Share of visible characters that are neither letters, digits nor punctuation.
     """
     straight = text.replace("\u2019", "'")
     words = _WORD.findall(straight)
@@ -99,11 +99,11 @@ def _cycle(tokens: Sequence[str]) -> float:
 
 
 def nonsense(text: str) -> str | None:
-    """Return why a text says nothing, if its form alone makes that sure; None otherwise.
+    """Return why a text is nonsense, if its form alone shows it; None otherwise.
 
-    Sure is what an unsteered model hardly ever writes: half of the text in loops, or a third of it in
-    symbols or impossible words. A text in another language or script is not nonsense, and word salad
-    out of good words is left to the classifier.
+    The bounds are values that unsteered models hardly ever reach: half of the text in loops, or 30% symbols
+    or impossible words. Text in another language or script is not nonsense, and word salad of valid words is
+    left to the classifier.
     """
     if not text.strip():
         return "the response is empty"

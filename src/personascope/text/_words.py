@@ -1,8 +1,8 @@
-"""Words that say nothing of a role: grammar, and the frame of an instruction."""
+"""Stop words: grammatical words, and common words of instructions, which say nothing about a role."""
 
 from __future__ import annotations
 
-# Words that say nothing of a role: grammar, and the frame of an instruction.
+# Grammatical words and common words of instructions.
 _STOPWORDS = """
 a about above after again against all almost also always am among an and another answer answering answers
 any anyone anything are around as ask asked at away back be became because become been before being below

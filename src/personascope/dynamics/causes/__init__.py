@@ -1,4 +1,4 @@
-"""Which messages move a model: regression on embeddings, and kinds of messages."""
+"""User messages that precede drift: regression on message embeddings, and clusters of messages."""
 
 from personascope._lazy import attach
 

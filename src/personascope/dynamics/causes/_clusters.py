@@ -1,4 +1,4 @@
-"""Kinds of messages, found by k-means on their embeddings and ranked by how far replies move after them."""
+"""Clusters of user messages (k-means on embeddings), ranked by the mean change of position after them."""
 
 from __future__ import annotations
 
@@ -17,23 +17,25 @@ from personascope.stats import Interval, json_values, mean_interval
 Array = np.ndarray
 
 SAMPLE = 4000
-"""Texts between which silhouettes are measured at most; the distances of all pairs are held at once."""
+"""Maximum number of texts in a silhouette, which holds the distances of all pairs in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Messages that lie together.
+    """One cluster of messages.
 
     Attributes:
-        change: Mean change of position after them, resampled by dialogue.
-        position: Mean position of the replies to them, likewise.
-        null_low: 2.5% quantile of the mean change of as many texts that were dealt to the cluster at random.
-        null_high: 97.5% quantile.
-        p_value: Two-sided share of the deals in which the mean change lies as far from that of all messages.
-        domains: Domain -> its share of the cluster's rows, greatest first.
-        n_texts: Different texts.
-        n_dialogues: Dialogues that they are of.
-        nearest: The texts nearest to the centre, near ones first.
+        change: Mean change of position from the reply before a message to the reply to it; the interval
+            resamples groups (dialogues by default).
+        position: Mean position of the replies to the messages, with the same kind of interval.
+        null_low: 2.5% quantile of the mean change when texts are shuffled between clusters.
+        null_high: 97.5% quantile of the same.
+        p_value: Two-sided p-value: share of shuffles whose mean change lies at least as far from the overall
+            mean.
+        domains: Domain -> its share of the cluster's rows, largest first.
+        n_texts: Number of distinct texts.
+        n_dialogues: Number of dialogues that the messages come from.
+        nearest: Texts nearest to the centre, nearest first.
     """
 
     change: Interval
@@ -52,16 +54,16 @@ class Clusters:
     """All clusters of a run's messages.
 
     Attributes:
-        clusters: By mean change, the one after which replies fall the most first.
-        k: Number of clusters: the one with the highest silhouette.
+        clusters: Clusters by mean change, lowest first.
+        k: Number of clusters, chosen by the highest silhouette.
         silhouettes: Number of clusters -> mean silhouette of the texts.
-        spread: Highest mean change less the lowest.
-        spread_null: 2.5% and 97.5% quantile of the same when texts are dealt to clusters at random.
-        spread_p_value: Share of the deals with as great a spread. The clusters at the ends were
-            chosen for being there, and this is the test that allows for it.
-        shuffles: Number of deals.
-        labels: Place in ``clusters`` of each row.
-        rows: The rows, all with a reply before them.
+        spread: Highest minus lowest mean change.
+        spread_null: 2.5% and 97.5% quantiles of the spread when texts are shuffled between clusters.
+        spread_p_value: Share of shuffles with at least this spread. Unlike a single cluster's p-value, it
+            accounts for picking the extreme clusters after the fact.
+        shuffles: Number of shuffles.
+        labels: Index in ``clusters`` of each row.
+        rows: The clustered messages; each has a reply before it.
     """
 
     clusters: tuple[Cluster, ...]
@@ -75,7 +77,7 @@ class Clusters:
     rows: Messages
 
     def record(self) -> dict[str, Any]:
-        """Return all but the rows as JSON; what cannot be said is null."""
+        """Return the clusters, without their rows, as JSON values; NaN becomes null."""
         return json_values(
             {
                 "clusters": [asdict(one) for one in self.clusters],
@@ -105,23 +107,22 @@ def cluster_messages(
 ) -> Clusters:
     """Cluster the messages that have a reply before them, and rank the clusters by mean change.
 
-    A text that recurs is clustered once: counted as often as a script repeats it, it would be a cluster of
-    its own with a perfect silhouette. Its rows all count in the mean change. The control deals texts to
-    clusters at random, each with all its rows.
+    A repeated text is clustered once, because its copies would form a cluster with a perfect silhouette. All
+    of its rows count in the mean change. The control shuffles texts between clusters, each with all its rows.
 
     Args:
-        messages: Rows of a run; those without a change are left out.
-        vectors: Embeddings of all of them.
-        ks: Numbers of clusters to choose from by silhouette; those with too few texts are not tried.
-        nearest: Texts to name for each cluster.
-        starts: Times that k-means starts anew for each number, the best one kept.
-        shuffles: Random deals.
-        group: What the intervals resample.
-        n_boot: Bootstrap draws.
-        seed: Seed of k-means, deals and draws.
+        messages: Messages of a run; those without a change are left out.
+        vectors: Embeddings of all the messages.
+        ks: Numbers of clusters to choose from by silhouette; those with too few texts are skipped.
+        nearest: Number of nearest texts to report per cluster.
+        starts: Number of k-means restarts per number of clusters; the best is kept.
+        shuffles: Number of shuffles.
+        group: Unit that the intervals resample.
+        n_boot: Number of bootstrap draws.
+        seed: Random seed of k-means, shuffles and bootstrap.
 
     Raises:
-        DynamicsError: If scikit-learn cannot be imported, lengths differ, or there are too few texts.
+        DynamicsError: If scikit-learn cannot be imported, the lengths differ, or there are too few texts.
     """
     if len(messages) != len(vectors):
         raise DynamicsError(
@@ -129,7 +130,7 @@ def cluster_messages(
         )
     kept = np.flatnonzero(np.isfinite(messages.change))
     rows, vectors = messages.take(kept), np.asarray(vectors, float)[kept]
-    # Two texts that differ in space and case alone are one: to a reader, and nearly so to the embedding.
+    # Texts that differ only in white space and case count as one, since their embeddings are nearly equal.
     names = [" ".join(text.split()).casefold() for text in rows.texts]
     first: dict[str, int] = {}
     for row, name in enumerate(names):
@@ -192,7 +193,7 @@ def cluster_messages(
 def _best(
     points: Float[Array, "texts width"], ks: Sequence[int], starts: int, seed: int
 ) -> tuple[Int[Array, "texts"], Float[Array, "k width"], dict[int, float]]:
-    """K-means with the number of clusters whose silhouette is highest: labels, centres, silhouettes."""
+    """Run k-means for each k; return labels and centres of the best silhouette, and all silhouettes."""
     try:
         from sklearn.cluster import KMeans
         from sklearn.metrics import silhouette_score
@@ -228,7 +229,7 @@ def _best(
 def _means(
     labels: Int[Array, "deals texts"], sums: Float[Array, "texts"], counts: Float[Array, "texts"], k: int
 ) -> Float[Array, "deals k"]:
-    """Mean change of each cluster's rows under each shuffle of the texts."""
+    """Return the mean change of each cluster's rows under each shuffle of the texts."""
     table = np.empty((len(labels), k))
     for number in range(k):
         inside = (labels == number).astype(float)

@@ -1,4 +1,4 @@
-"""All that is asked of the user's messages, in one go: predictions of both targets, and clusters."""
+"""The whole analysis of user messages in one call: predictions of both targets, and clusters."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from personascope.stats import json_values
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Causes:
-    """What the user's messages tell of the replies to them.
+    """How the user's messages relate to the positions of the replies.
 
     Attributes:
         embedding: Name of the embedding model.
-        layer: Where positions are read.
-        predictions: Of position and change, topics held out; then both again, dialogues held out.
-        clusters: Kinds of messages, by mean change.
+        layer: Layer at which positions are read.
+        predictions: Predictions of position and change with held-out topics, then with held-out dialogues.
+        clusters: Clusters of messages, by mean change.
     """
 
     embedding: str
@@ -30,11 +30,11 @@ class Causes:
     clusters: Clusters
 
     def prediction(self, target: Target, group: Group = "topic") -> Prediction:
-        """Return one of the predictions."""
+        """Return the prediction of a target with the given held-out group."""
         return next(one for one in self.predictions if (one.target, one.group) == (target, group))
 
     def record(self, *, rows: bool = True) -> dict[str, Any]:
-        """Return all of it as JSON, with each row's target and prediction unless ``rows`` is False."""
+        """Return the result as JSON values, with each row's target and prediction if ``rows`` is True."""
         return json_values(
             {
                 "embedding": self.embedding,
@@ -59,12 +59,13 @@ def find_causes(
 
     Args:
         run: Simulated or replayed conversations.
-        encoder: Embeds the messages; ``Embedder()`` by default, ``Embedder("org/model")`` for another model.
-        layer: Where positions are read; the run's layer by default.
-        folds: Outer and inner folds.
-        shuffles: Times that the regressions are repeated on shuffled targets.
-        n_boot: Bootstrap draws.
-        seed: Seed of everything that is drawn.
+        encoder: Embedding model of the messages; ``Embedder()`` by default, ``Embedder("org/model")`` for
+            another.
+        layer: Layer at which positions are read; the run's layer by default.
+        folds: Number of outer folds, and of inner folds.
+        shuffles: Number of repetitions of the regressions on shuffled targets.
+        n_boot: Number of bootstrap draws.
+        seed: Random seed.
 
     Raises:
         DynamicsError: If the run is too small, or scikit-learn is missing.

@@ -1,4 +1,4 @@
-"""The messages of a run as rows: what the user wrote, and where the reply to it lay."""
+"""The user messages of a run as rows, with the positions of the replies to them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from personascope.dynamics._conversation import DriftRun, topic_key
 from personascope.errors import DynamicsError
 
 Group = Literal["topic", "dialogue"]
-"""What stays together when rows are split or resampled."""
+"""Unit that is kept together when rows are split or resampled."""
 
 
 class Encoder(Protocol):
-    """Anything that embeds texts, such as ``personascope.judge.Embedder``."""
+    """Protocol of a text embedding model, such as ``personascope.judge.Embedder``."""
 
     name: str
 
@@ -28,18 +28,18 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Messages:
-    """One row for each turn with a reply, in the run's order.
+    """One row per turn with a non-empty reply, in the run's order.
 
     Attributes:
-        texts: The user's messages.
+        texts: User messages.
         position: Position of each reply, in units of the map.
-        change: Position less that of the reply before; NaN for a first turn, and after an empty reply.
-        dialogues: Id of the dialogue of each row.
-        topics: Domain and topic of each row; the dialogue's id where it has no topic.
+        change: Position minus that of the previous reply; NaN for a first turn, and after an empty reply.
+        dialogues: Dialogue id of each row.
+        topics: Domain and topic of each row; the dialogue's id if it has no topic.
         domains: Domain of each row.
-        turns: Number of the turn in its dialogue, from 0.
-        layer: Where the positions were read.
-        empty: Turns left out because their reply is empty.
+        turns: Index of the turn in its dialogue, from 0.
+        layer: Layer at which the positions were read.
+        empty: Number of turns left out because their reply is empty.
     """
 
     texts: tuple[str, ...]
@@ -57,11 +57,11 @@ class Messages:
         return len(self.texts)
 
     def groups(self, group: Group) -> tuple[str, ...]:
-        """Return the name of each row's topic or dialogue."""
+        """Return the key of each row's topic or dialogue."""
         return self.topics if group == "topic" else self.dialogues
 
     def take(self, rows: Int[np.ndarray, "some"]) -> Messages:
-        """Return these rows, in this order."""
+        """Return the given rows, in the given order."""
         picked = [int(row) for row in rows]
         return Messages(
             texts=tuple(self.texts[row] for row in picked),
@@ -76,18 +76,18 @@ class Messages:
         )
 
     def with_change(self) -> Messages:
-        """Return the rows that have a reply before them."""
+        """Return the rows whose turn follows a non-empty reply."""
         return self.take(np.flatnonzero(np.isfinite(self.change)))
 
 
 def messages_of(run: DriftRun, layer: int | None = None) -> Messages:
-    """Return the user's messages of a run with the positions of the replies to them (section 4).
+    """Return the user messages of a run with the positions of the replies to them (section 4).
 
-    Unfinished dialogues give the turns that they have.
+    Unfinished dialogues contribute the turns that they have.
 
     Args:
         run: Simulated or replayed conversations.
-        layer: Where positions are read; the run's layer by default.
+        layer: Layer at which positions are read; the run's layer by default.
 
     Raises:
         DynamicsError: If the run has no reply at all.
@@ -133,10 +133,10 @@ def messages_of(run: DriftRun, layer: int | None = None) -> Messages:
 
 
 def embed_messages(messages: Messages, encoder: Encoder) -> Float[np.ndarray, "rows width"]:
-    """Return the embedding of each row's message; a text that recurs is embedded once.
+    """Return the embedding of each row's message; a repeated text is embedded once.
 
     Raises:
-        JudgeError: If the library or the model is not there.
+        JudgeError: If the embedding library or model is missing.
         DynamicsError: If an embedding is not finite.
     """
     texts = list(dict.fromkeys(messages.texts))

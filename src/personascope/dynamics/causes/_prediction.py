@@ -1,7 +1,7 @@
-"""What the user's messages tell of the next reply: ridge regression on their embeddings (section 4).
+"""Prediction of reply positions from user messages: ridge regression on embeddings (section 4).
 
-Every figure is of rows that the fit has not seen. Beside it stand the same pipeline on shuffled targets, what
-the domain and the turn tell without any message, and the naive figure on the rows of the fit itself.
+Scores are computed on held-out rows. They are reported next to the same pipeline on shuffled targets,
+baselines from domain and turn alone, and the naive in-sample score.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from personascope.stats import (
 
 Array = np.ndarray
 Target = Literal["position", "change"]
-"""The position of the reply, or that less the position of the reply before."""
+"""What to predict: the position of the reply, or its change from the previous reply."""
 
 LEAST_GROUPS = 3
-"""One to hold out, and two to choose a strength between."""
+"""Minimum number of groups: one to hold out, and two for the inner folds that choose the penalty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shuffled:
-    """R2 of the whole pipeline on targets that have nothing to do with the messages.
+    """Null distribution of R2: the whole pipeline on shuffled targets.
 
     Attributes:
-        mean: Over the shuffles.
-        low: Least of them.
-        high: Greatest of them.
+        mean: Mean R2 over the shuffles.
+        low: Lowest R2 of a shuffle.
+        high: Highest R2 of a shuffle.
         count: Number of shuffles.
-        p_value: Share of them, the true one counted among them, that are as high as the true one.
+        p_value: Share of R2 values, the observed one included, that are at least the observed one.
     """
 
     mean: float
@@ -58,28 +58,29 @@ class Shuffled:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """How well the embedding of a message predicts one target.
+    """How well message embeddings predict one target.
 
-    R2 is 1 less the squared errors over those of the training folds' mean, so that 0 is "knows no more than
-    the mean", whatever the folds. Its interval resamples the groups of the held-out rows; the fits
-    are not repeated for it.
+    R2 is 1 minus the squared errors divided by those of the training folds' mean, so 0 means "no better than
+    the mean". Its interval resamples the groups of the held-out rows, without refitting.
 
     Attributes:
-        target: What is predicted.
-        group: What is held out together.
+        target: Predicted target.
+        group: Unit that is held out together.
         held_out: R2 on held-out groups.
-        shuffled: The same on targets that were dealt to other groups and turned within their dialogues.
-        in_sample: R2 on the very rows of the fit, at a strength that nobody chose. Not evidence.
-        baselines: "domain", "turn", "domain and turn" -> R2 of their training means, by the same folds.
-        within_domain: R2 of what is left when the domain's training mean is taken from target and
-            prediction: what the messages tell beyond the domain.
-        within_shuffled: The same on targets that were dealt to other groups of their domain.
+        shuffled: Null distribution with targets shuffled between groups and rotated within their dialogues.
+        in_sample: R2 on the training rows themselves, at a fixed penalty. It is no evidence.
+        baselines: "domain", "turn" or "domain and turn" -> R2 of predicting their training means, on the same
+            folds.
+        within_domain: R2 after the domain's training mean is subtracted from target and prediction: what the
+            messages predict beyond the domain.
+        within_shuffled: Null distribution of that R2, with targets shuffled between groups of the same
+            domain.
         folds: Number of outer folds.
-        alphas: Strength chosen in each of them.
-        seen: Share of the held-out messages that stand word for word in their training folds.
-        actual: The target of each row.
-        predicted: Its prediction while held out.
-        rows: The rows' messages, in the same order.
+        alphas: Ridge penalty chosen in each outer fold.
+        seen: Share of the held-out messages that occur verbatim in their training folds.
+        actual: Target of each row.
+        predicted: Held-out prediction of each row.
+        rows: Messages of the rows, in the same order.
     """
 
     target: Target
@@ -98,10 +99,10 @@ class Prediction:
     rows: Messages
 
     def record(self, *, rows: bool = True) -> dict[str, Any]:
-        """Return all of it as JSON; what cannot be said is null.
+        """Return the prediction as JSON values; NaN becomes null.
 
         Args:
-            rows: With each row's dialogue, turn, target and prediction.
+            rows: Whether to include each row's dialogue, domain, turn, target and prediction.
         """
         found: dict[str, Any] = {
             "target": self.target,
@@ -146,24 +147,23 @@ def predict_from_messages(
     n_boot: int = 2000,
     seed: int = 0,
 ) -> Prediction:
-    """Predict a target from the embeddings of the user's messages, on groups that were held out.
+    """Predict a target from the embeddings of the user's messages, and score it on held-out groups.
 
     Args:
-        messages: Rows of a run.
-        vectors: Their embeddings.
-        target: What to predict. "change" leaves out the rows without a reply before them.
-        group: What is held out together. Where an auditor uses the same script for several personas, the
-            messages of one topic recur in several dialogues, and dialogues alone would let the fit see
-            what it is asked: so topics, unless asked otherwise.
-        folds: Outer folds, and inner ones; fewer where there are fewer groups.
-        alphas: Strengths to choose from, in the inner folds.
-        shuffles: Times that the pipeline is repeated on shuffled targets.
-        n_boot: Bootstrap draws.
-        seed: Seed of folds, shuffles and draws.
+        messages: Messages of a run.
+        vectors: Embeddings of the messages.
+        target: Target to predict. "change" leaves out the rows without a previous reply.
+        group: Unit to hold out together. Topics by default: an auditor may use one script for several
+            personas, so holding out single dialogues would leak their messages into training.
+        folds: Number of outer folds, and of inner folds; fewer if there are fewer groups.
+        alphas: Ridge penalties to choose from in the inner folds.
+        shuffles: Number of repetitions of the pipeline on shuffled targets.
+        n_boot: Number of bootstrap draws.
+        seed: Random seed of folds, shuffles and bootstrap.
 
     Raises:
-        DynamicsError: If the lengths differ, there are too few groups, the target does not vary, or a number
-            of folds, shuffles or strengths makes no sense.
+        DynamicsError: If the lengths differ, there are too few groups, the target does not vary, or the
+            folds, shuffles or penalties are out of range.
     """
     _check(messages, vectors, folds, alphas, shuffles)
     if target == "change":
@@ -184,7 +184,7 @@ def predict_from_messages(
     fold = folds_of(groups, domains, min(folds, len(names)), rng)
     inner = [_inner(groups, domains, np.flatnonzero(training), folds, rng) for _, training, _ in splits(fold)]
 
-    # Columns: the truth, then its shuffles; once across domains, once within them.
+    # Column 0 is the target and the others are its shuffles: once across domains, once within them.
     across = np.column_stack([y, *(_shuffle(y, messages, groups, None, rng) for _ in range(shuffles))])
     within = np.column_stack([y, *(_shuffle(y, messages, groups, domains, rng) for _ in range(shuffles))])
     domain_means = held_out_means(domains, within, fold)
@@ -225,7 +225,7 @@ def predict_from_messages(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Targets:
-    """Targets across domains as they are, and within domains less the mean of those in training."""
+    """Targets of a fold: raw across domains, and minus the domain's training mean within them."""
 
     across: Float[Array, "rows targets"]
     within: Float[Array, "rows targets"]
@@ -261,11 +261,11 @@ def _shuffle(
     strata: Sequence[str] | None,
     rng: np.random.Generator,
 ) -> Float[Array, "rows"]:
-    """Deal the targets of each group to another one, dialogues in another order, each turned by some turns.
+    """Shuffle targets between groups, permute the dialogues of a group, and rotate each dialogue's turns.
 
-    What targets of one dialogue and group have in common stays; what ties them to messages, domain (unless it
-    is the stratum) and turn does not. Groups of different sizes are laid end to end, so that a
-    group may get the end of one and the start of the next.
+    This keeps the correlation within dialogues and groups. It breaks the link to messages, turns and domains
+    (unless the strata are domains). Groups differ in size and are laid end to end, so a group may get the end
+    of one and the start of the next.
     """
     layout: dict[str, dict[str, dict[str, list[int]]]] = {}
     for row, (name, dialogue) in enumerate(zip(groups, messages.dialogues, strict=True)):
@@ -302,7 +302,7 @@ def _shuffled(r2: Float[Array, "truth_and_shuffles"]) -> Shuffled:
 def _interval(
     y: Array, predicted: Array, against: Array, groups: Sequence[str], n_boot: int, seed: int
 ) -> Interval:
-    """R2 with percentiles over resampled groups, spread as the evaluations' bootstrap is."""
+    """Return R2 with a percentile interval over resampled groups, widened for few groups as in `stats`."""
     names = {name: place for place, name in enumerate(sorted(set(groups)))}
     place = np.array([names[name] for name in groups])
     errors = np.bincount(place, (y - predicted) ** 2)

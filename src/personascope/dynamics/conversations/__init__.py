@@ -1,4 +1,4 @@
-"""Conversations with a model: scenarios, auditors who play the user, and their driver."""
+"""Simulated conversations: scenarios, auditors that play the user, and the driver."""
 
 from personascope._lazy import attach
 

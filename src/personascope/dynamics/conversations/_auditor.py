@@ -1,4 +1,4 @@
-"""Who plays the user: the contract, a scripted auditor that needs no model, and one that repeats a run."""
+"""Auditors that play the user: their protocol, a scripted auditor, and one that replays an earlier run."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from personascope.dynamics.conversations._scenarios import Scenario
 
 @dataclass(frozen=True, slots=True)
 class UserTurnRequest:
-    """A conversation that waits for the user's next message.
+    """A request for the user's next message in a conversation.
 
     Attributes:
-        scenario: Who talks about what.
-        turn: Number of the turn that the message begins, from 0.
-        conversation: What was said so far, the assistant last; empty at turn 0.
-        seed: Of the run.
+        scenario: Scenario of the conversation: persona, topic and messages.
+        turn: Index of the turn that the message begins, from 0.
+        conversation: Messages so far, ending with the assistant's; empty at turn 0.
+        seed: Random seed of the run.
     """
 
     scenario: Scenario
@@ -39,12 +39,12 @@ class UserMessage:
 
 @dataclass(frozen=True, slots=True)
 class EndConversation:
-    """The user has nothing more to say."""
+    """The auditor's decision to end the conversation."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditorFailure:
-    """No message could be had this time; the reason is for the reader."""
+    """A failed attempt to get the user's next message, with a reason for people to read."""
 
     reason: str
 
@@ -53,33 +53,34 @@ Answer = UserMessage | EndConversation | AuditorFailure
 
 
 class Auditor(Protocol):
-    """Plays the user in many conversations at once."""
+    """Protocol of an auditor, which plays the user in many conversations at once."""
 
     @property
     def name(self) -> str:
-        """What tells its messages apart from another one's; stands in the manifest of a run."""
+        """Name that identifies the source of the messages; recorded in a run's manifest."""
         ...
 
     def answer(self, asked: Sequence[UserTurnRequest]) -> list[Answer]:
-        """Return the next message of each conversation, in order.
+        """Return the next user message of each conversation, in order.
 
         Raises:
-            DynamicsError: If no call can succeed (a refused key, a model that is not there). A call that
-                fails by itself is a `AuditorFailure`.
+            DynamicsError: If no call can succeed (a refused key, a missing model). A single failed call is
+                returned as an `AuditorFailure`.
         """
         ...
 
 
 class ScriptedAuditor:
-    """Says what the scenario has written out, whatever the replies are; works offline.
+    """Send the scenario's scripted messages, whatever the replies are; needs no model and works offline.
 
-    The same messages under every plan and for every model: what differs between two runs is the target's.
+    The messages are the same under every plan and for every model. Differences between two runs therefore
+    come from the target model.
     """
 
     name = "scripted"
 
     def answer(self, asked: Sequence[UserTurnRequest]) -> list[Answer]:
-        """Return each scenario's line for the turn."""
+        """Return each scenario's scripted message for the turn, or the end of the conversation."""
         answers: list[Answer] = []
         for one in asked:
             script = one.scenario.script(one.seed)
@@ -88,10 +89,10 @@ class ScriptedAuditor:
 
 
 class ReplayAuditor:
-    """Says what the user said in an earlier run."""
+    """Repeat the user messages of an earlier run."""
 
     def __init__(self, source: DriftRun) -> None:
-        """Take the messages of every dialogue of the run."""
+        """Collect the user messages of every dialogue in the source run."""
         self._said: Mapping[str, tuple[str, ...]] = {
             dialogue.id: tuple(turn.user for turn in dialogue.turns) for dialogue in source.dialogues
         }
@@ -99,7 +100,7 @@ class ReplayAuditor:
         self.name = f"replay:{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
     def answer(self, asked: Sequence[UserTurnRequest]) -> list[Answer]:
-        """Return the message that was said at the same turn."""
+        """Return the source run's message at the same turn, or the end of the conversation."""
         answers: list[Answer] = []
         for one in asked:
             said = self._said.get(one.scenario.id, ())

@@ -1,4 +1,4 @@
-"""Auditors that are models: one in this process, or one behind an OpenAI-compatible server."""
+"""Model auditors: one that runs in this process, and one behind an OpenAI-compatible server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from personascope.judge import (
 )
 
 END = "[END]"
-"""What an auditor model writes when the user has nothing more to say."""
+"""Marker that an auditor model writes to end the conversation."""
 
 REPLY_TOKENS = 160
 _OPENING = "(The assistant is ready. Write your first message to it.)"
@@ -44,7 +44,7 @@ _MAY_NOT_END = "The conversation is not over yet."
 
 
 def auditor_conversation(asked: UserTurnRequest, min_turns: int) -> Conversation:
-    """Return a conversation as the auditor sees it: the brief, and the two sides exchanged."""
+    """Return a conversation as the auditor sees it: the brief, then the messages with the roles swapped."""
     scenario = asked.scenario
     brief = _BRIEF.format(
         setting=scenario.setting,
@@ -53,7 +53,7 @@ def auditor_conversation(asked: UserTurnRequest, min_turns: int) -> Conversation
         ending=_MAY_END if asked.turn >= min_turns else _MAY_NOT_END,
     )
     sides = {"user": "assistant", "assistant": "user", "system": "system"}
-    # An empty message would be refused by many servers.
+    # Many servers refuse an empty message.
     turned = tuple(
         Message(sides[message.role], message.content.strip() or "(says nothing)")  # pyright: ignore[reportArgumentType]
         for message in asked.conversation
@@ -62,10 +62,10 @@ def auditor_conversation(asked: UserTurnRequest, min_turns: int) -> Conversation
 
 
 def read_message(text: str, asked: UserTurnRequest, min_turns: int) -> Answer:
-    """Return what an auditor model's reply means."""
+    """Parse an auditor model's reply into a message, the end of the conversation, or a failure."""
     said = without_reasoning(text)
     over = END in said and asked.turn >= min_turns
-    # A message before the mark is the last one: the next call will bring the mark alone.
+    # Text before the marker is still sent: the next call is expected to bring the marker alone.
     said = said.replace(END, "").strip()
     if said:
         return UserMessage(said)
@@ -73,15 +73,15 @@ def read_message(text: str, asked: UserTurnRequest, min_turns: int) -> Answer:
 
 
 class LocalAuditor:
-    """A model in this process, run by an engine of its own or by the target's."""
+    """An auditor model in this process, run by its own engine or by the target's."""
 
     def __init__(self, engine: Engine, *, min_turns: int = 2, sampling: Sampling | None = None) -> None:
-        """Take the engine.
+        """Store the engine and its settings.
 
         Args:
-            engine: Any; the target's own will do.
-            min_turns: Turns before which the auditor may not end a conversation.
-            sampling: How its messages are drawn.
+            engine: Engine of the auditor model; the target's engine may be shared.
+            min_turns: Number of turns before the auditor may end a conversation.
+            sampling: Sampling options of the auditor's messages.
         """
         self._engine = engine
         self._min_turns = min_turns
@@ -89,7 +89,7 @@ class LocalAuditor:
         self.name = f"local:{engine.info.model_id}"
 
     def answer(self, asked: Sequence[UserTurnRequest]) -> list[Answer]:
-        """Return the next message of each conversation; the draws depend on the seed, scene and turn."""
+        """Return the next message of each conversation; sampling depends on the seed, scenario and turn."""
         requests = [
             Request(
                 f"auditor|{one.scenario.id}#{one.turn}",
@@ -107,10 +107,10 @@ class LocalAuditor:
 
 
 class OpenAIAuditor:
-    """A model behind an OpenAI-compatible chat-completions server, called as the judges' are.
+    """An auditor model behind an OpenAI-compatible chat-completions server, called like the judges' models.
 
-    Calls that fail for a passing reason are repeated, after the wait that the server asks for; one that keeps
-    failing is reported for its conversation alone.
+    Transient failures are retried, after the delay that the server asks for. A call that keeps failing
+    affects only its own conversation.
     """
 
     def __init__(
@@ -126,21 +126,21 @@ class OpenAIAuditor:
         timeout: float = 60.0,
         temperature: float = 1.0,
     ) -> None:
-        """Check the settings; nothing is called yet.
+        """Check the settings without calling the server.
 
         Args:
             model: The model's name on the server.
-            base_url: Address up to and including ``/v1``.
-            api_key: None for the environment's ``OPENAI_API_KEY``; without either no key is sent.
-            headers: Name of a header -> environment variable that holds its value.
-            min_turns: Turns before which the auditor may not end a conversation.
-            concurrency: Calls under way at once, at most.
-            attempts: Calls for one message at most.
-            timeout: Seconds for one call.
-            temperature: Of the auditor's draws.
+            base_url: Address of the server, up to and including ``/v1``.
+            api_key: API key; None takes the environment's ``OPENAI_API_KEY``. Without either, no key is sent.
+            headers: Header name -> environment variable that holds its value.
+            min_turns: Number of turns before the auditor may end a conversation.
+            concurrency: Maximum number of concurrent calls.
+            attempts: Maximum number of calls for one message.
+            timeout: Timeout of one call, in seconds.
+            temperature: Sampling temperature of the auditor.
 
         Raises:
-            UsageError: If the address is no HTTP address or has credentials in it, a header's variable is not
+            UsageError: If the address is no HTTP address or contains credentials, a header's variable is not
                 set, or a number is not positive.
         """
         for what, value in {"concurrency": concurrency, "attempts": attempts, "timeout": timeout}.items():
@@ -157,15 +157,15 @@ class OpenAIAuditor:
         self._down: AuditorFailure | None = None
 
     def answer(self, asked: Sequence[UserTurnRequest]) -> list[Answer]:
-        """Return the next message of each conversation, many calls at once.
+        """Return the next message of each conversation, with concurrent calls.
 
-        Where the server has never answered, and does not for the first conversation, none of the others waits
-        for it in vain: all get the same `AuditorFailure`.
+        If the server has not answered yet and a call fails, the calls still waiting get the same
+        `AuditorFailure` without being made.
 
         Raises:
             DynamicsError: If the server refuses the key or does not know the model.
         """
-        # An event loop in a thread of its own: a notebook has one running in this one already.
+        # A notebook already runs an event loop in this thread, so this one gets a thread of its own.
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(asyncio.run, self._answers(asked)).result()
 

@@ -1,4 +1,4 @@
-"""Auditors by name, as the command line gives them."""
+"""Auditor specifications, as the command line gives them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ AUDITORS = "scripted, self, local:MODEL, openai:MODEL@BASE_URL"
 
 
 def check_auditor(spec: str, headers: Mapping[str, str] | None = None) -> None:
-    """Check a specification before a model is loaded.
+    """Check an auditor specification before a model is loaded.
 
     Args:
-        spec: As `parse_auditor` takes it.
-        headers: Headers of a server's calls, likewise.
+        spec: Auditor specification, as in `parse_auditor`.
+        headers: Header name -> environment variable, as in `parse_auditor`.
 
     Raises:
-        UsageError: If it names no auditor, its server's address cannot be used, or headers are given to an
-            auditor that has no server.
+        UsageError: If the specification names no auditor, its server's address cannot be used, or headers are
+            given to an auditor that has no server.
     """
     if not re.fullmatch(r"scripted|self|local:.+|openai:.+?@https?://.+", spec.strip()):
         raise UsageError(f"there is no auditor {spec!r}", hint=f"give one of: {AUDITORS}")
@@ -43,15 +43,15 @@ def parse_auditor(
     max_batch: int = 128,
     headers: Mapping[str, str] | None = None,
 ) -> Auditor:
-    """Make the auditor that a specification names.
+    """Create the auditor that a specification names.
 
     Args:
-        spec: ``scripted`` for the corpus' own messages, offline; ``self`` for the target model itself;
+        spec: ``scripted`` for the corpus's own messages, offline; ``self`` for the target model itself;
             ``local:MODEL`` for another model in this process; ``openai:MODEL@BASE_URL`` for a server.
-        target: The engine that ``self`` plays with.
-        min_turns: Turns before which a model may not end a conversation.
-        max_batch: Messages that a local model writes side by side.
-        headers: For a server: name of a header -> environment variable that holds its value.
+        target: Engine of the target model, which ``self`` uses.
+        min_turns: Number of turns before an auditor model may end a conversation.
+        max_batch: Maximum batch size of a local auditor model.
+        headers: For a server: header name -> environment variable that holds its value.
 
     Raises:
         UsageError: If the specification is none of these, or its server's address cannot be used.

@@ -1,4 +1,4 @@
-"""Playing conversations side by side, a turn at a time."""
+"""Run many conversations in parallel, one turn at a time."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from personascope.space import PersonaMap
 from personascope.store import RunFolder
 
 PATIENCE = 3
-"""Times in a row that a conversation's auditor may fail before the call leaves it for the next one."""
+"""Consecutive auditor failures after which a conversation is left to a later call."""
 
 ROWS = 64
-"""Turns that are committed together, at least."""
+"""Minimum number of rows in a commit, except at the end of a step."""
 
 
 @dataclass(slots=True, eq=False)
 class ConversationState:
-    """One conversation on its way."""
+    """State of one conversation in progress."""
 
     scenario: Scenario
     monitor: Monitor | None
@@ -56,12 +56,12 @@ class ConversationState:
 
     @property
     def alarmed(self) -> int | None:
-        """Turn of the first alarm."""
+        """Index of the turn with the first alarm; None without one."""
         return next((turn.number for turn in self.turns if turn.alarm is not None), None)
 
 
 class ConversationDriver:
-    """All conversations of a run, a step at a time: every open one advances by one turn."""
+    """Run all conversations of a run in steps; each step advances every open conversation by one turn."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class ConversationDriver:
         self.tokens = 0
 
     def take_up(self, scenarios: Sequence[Scenario], monitor: Monitor | None, before: DriftRun) -> None:
-        """Put every conversation where the folder's rows left it."""
+        """Restore every conversation from its committed rows."""
         known = {dialogue.id: dialogue for dialogue in before.dialogues}
         for scenario in scenarios:
             state = ConversationState(scenario, None if monitor is None else monitor.fresh())
@@ -150,14 +150,14 @@ class ConversationDriver:
             )
 
     def _request(self, state: ConversationState, said: str) -> Request | None:
-        """Return the request of the next reply; None if it would not fit in the model's context.
+        """Return the request for the next reply; None if it would not fit in the model's context.
 
         Raises:
             ChatError: If the chat template refuses the conversation.
         """
         prompt = (*state.conversation, Message("user", said))
         limit = self.engine.info.context
-        # Also without a limit: what the chat template refuses must not end the other conversations.
+        # Count even without a limit: a ChatError must surface here, so that it ends only this conversation.
         length = self.engine.count_tokens(prompt)
         if limit is not None and length + longest_reply(self.engine, self.sampling) > limit:
             return None
@@ -227,7 +227,7 @@ class ConversationDriver:
             return turn
         before = state.alarmed is not None
         if monitor.rule.level == "turn" or not turn.token_count:
-            # A watch is not called in an empty reply, which is a reply all the same.
+            # A watch is never called for an empty reply, but the monitor must still count the reply.
             feed(monitor, turn, self.probes[0].layer)
         if before or monitor.alarmed_at is None:
             return turn
@@ -271,7 +271,7 @@ class ConversationDriver:
 
 
 def feed(monitor: Monitor | None, turn: Turn, layer: int) -> None:
-    """Show a monitor a reply that is there already."""
+    """Feed a monitor with a finished reply."""
     if monitor is None:
         return
     if monitor.rule.level == "turn":
@@ -283,11 +283,11 @@ def feed(monitor: Monitor | None, turn: Turn, layer: int) -> None:
 
 
 def from_message(plan: Plan, index: int) -> Plan:
-    """Return a plan whose operations on all tokens begin with a message of the conversation.
+    """Return a plan whose operations on all tokens start at a given message of the conversation.
 
     Args:
-        plan: Any plan.
-        index: Of the message, from 0.
+        plan: Plan to restrict.
+        index: Index of the message, from 0.
     """
     ops = tuple(replace(op, tokens=f"turn:{index}") if op.tokens == "all" else op for op in plan.ops)
     return Plan(ops, plan.model, plan.name)

@@ -1,8 +1,8 @@
-"""Simulated conversations: many at once, turn by turn, committed as they come (section 4).
+"""Simulate many conversations at once, turn by turn, with regular commits (section 4).
 
-A run that dies is taken up by the same call: what was committed is not played again, and a conversation
-whose auditor failed is asked for once more. Under the scripted auditor, and in float32, the run is then the
-one that an undisturbed call would have made: a reply's draws depend on the seed, its conversation and turn.
+The same call resumes an interrupted run: committed turns are kept, and conversations whose auditor failed are
+tried again. With the scripted auditor and in float32, a resumed run equals an uninterrupted one, because the
+sampling of a reply depends only on the seed, its conversation and its turn.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _NOTED = ("id", "domain", "persona", "topic", "number", "brief", "switch")
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """What is in a run folder after a call.
+    """Summary of a run folder after a call.
 
     Attributes:
-        path: The folder.
-        dialogues: Conversations of the run.
-        finished: Those that are over.
-        turns: Turns in the folder.
-        problems: Id -> why it did not go on, of those that are not over.
+        path: Path of the run folder.
+        dialogues: Number of conversations in the run.
+        finished: Number of finished conversations.
+        turns: Number of turns in the folder.
+        problems: Id of each unfinished conversation -> why it could not continue.
     """
 
     path: Path
@@ -49,7 +49,7 @@ class Simulation:
 
     @property
     def partial(self) -> bool:
-        """Whether conversations are left; the same call goes on with them."""
+        """Whether unfinished conversations remain; the same call resumes them."""
         return self.finished < self.dialogues
 
 
@@ -72,35 +72,35 @@ def simulate(
     restart: bool = False,
     command: str = "",
 ) -> Simulation:
-    """Let an auditor state with the model, and read where each reply lies on the axis.
+    """Let an auditor talk with the model, and read the position of each reply on the axis.
 
-    The target has no system prompt of its own, as in the paper.
+    The target has no system prompt, as in the paper.
 
     Args:
-        engine: The target.
-        persona_map: Its map.
-        scenarios: Who states about what.
-        auditor: Plays the user.
-        out: The run folder, new or of an earlier call with the same arguments.
-        turns: Turns of a conversation at most; the paper's 15.
-        layer: Where positions are read; the map's middle layer by default.
-        probes: Directions beside the axis (`parse_probes`); an "axis" among them is the one that is there
-            anyway.
-        plan: Acts on every reply.
-        monitor: A fresh copy of it follows each conversation. A plan that its alarm switches on acts from
-            the next token on (from the next message on, for a monitor of turns) and stays for the later
-            turns; a stop ends the conversation.
-        sampling: How replies are drawn; 256 new tokens at most by default.
+        engine: Engine of the target model.
+        persona_map: Map of the target model.
+        scenarios: Scenarios to simulate.
+        auditor: Auditor that plays the user.
+        out: Run folder: a new one, or that of an earlier call with the same arguments.
+        turns: Maximum number of turns per conversation; the paper's 15.
+        layer: Layer at which positions are read; the map's middle layer by default.
+        probes: Directions to read besides the axis (`parse_probes`). A probe named "axis" is ignored, because
+            the axis is always read.
+        plan: Plan applied to every reply.
+        monitor: Monitor to copy afresh for each conversation. A plan switched on by an alarm acts from the
+            next token on (from the next message on, for a monitor of turns) and stays on for later turns. A
+            stop ends the conversation.
+        sampling: Sampling options of the replies; at most 256 new tokens by default.
         tokens: Which tokens of a reply are read and monitored: "answer", "thinking" or "response" (both).
-        seed: Of everything that is drawn.
-        progress: Whether to show a bar, or what to call after each reply instead.
-        restart: Forget a run that is in the folder.
-        command: Recorded in the manifest.
+        seed: Random seed.
+        progress: Whether to show a progress bar, or a callback to call after each reply instead.
+        restart: Discard a run that is already in the folder.
+        command: Command line to record in the manifest.
 
     Raises:
-        UsageError: If there is no such selection of tokens.
-        DynamicsError: If there is nothing to play, the auditor cannot be used at all, or the monitor is of
-            another model, map or layer.
+        UsageError: If ``tokens`` is no known selection.
+        DynamicsError: If there is nothing to simulate, the auditor cannot be used at all, or the monitor is
+            of another model, map or layer.
         EngineError: If the engine fails, or a reply comes back without its plan.
         StoreError: If the folder holds another run or cannot be written.
     """
@@ -174,16 +174,16 @@ def replay(
     source: DriftRun,
     **options: Any,
 ) -> Simulation:
-    """Say to the model what the user said in an earlier run, under another plan or none.
+    """Repeat the user messages of an earlier run to the model, under another plan or none.
 
     Args:
-        engine: The target.
-        persona_map: Its map.
-        source: The earlier run; layer, turns and sampling are its own unless given.
-        options: As for `simulate`.
+        engine: Engine of the target model.
+        persona_map: Map of the target model.
+        source: Earlier run. Its layer, turns, sampling, seed and tokens are used unless given in ``options``.
+        options: Keyword arguments of `simulate`.
 
     Raises:
-        DynamicsError: If the run has no turn.
+        DynamicsError: If the source run has no turn, or for the reasons of `simulate`.
     """
     if not any(dialogue.turns for dialogue in source.dialogues):
         raise DynamicsError(f"{source.path} has no turn to replay", hint="simulate conversations first")

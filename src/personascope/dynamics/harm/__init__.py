@@ -1,4 +1,4 @@
-"""Drift and harm: whether a first reply far from the Assistant foretells harm in the next."""
+"""Drift and harm: whether a first reply far from the Assistant predicts harm in the second."""
 
 from personascope._lazy import attach
 

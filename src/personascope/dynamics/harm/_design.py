@@ -1,8 +1,8 @@
-"""Drift and harm: which roles, which first questions, and which harmful question comes after each.
+"""Design of drift and harm: roles, first questions, and the harmful question after each.
 
-The first questions are the same for every role, so that roles do not differ by what they were asked. The
-harmful questions are dealt to each role from a shuffled pile of its own: over all roles every question meets
-every part of the axis, and a role has the same trials whatever other roles are in the run.
+The first questions are the same for every role, so that roles do not differ by their questions. Each role
+gets the harmful questions in a shuffled order of its own, so that across roles every question meets all parts
+of the axis. A role's trials do not depend on which other roles are in the run.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from personascope.mapping import DEFAULT
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A first turn: a question under a role's system prompt, or under one of the default's.
+    """A first turn: a question under a system prompt of a role or of the default.
 
     Attributes:
-        id: ``<role>/p<prompt>/q<question>``.
-        role: The role's name, or "default".
-        system_prompt: May be empty.
-        question: The user's first message.
+        id: Identifier, ``<role>/p<prompt>/q<question>``.
+        role: Name of the role, or "default".
+        system_prompt: System prompt; may be empty.
+        question: First user message.
     """
 
     id: str
@@ -41,7 +41,7 @@ class Opening:
 
     @property
     def conversation(self) -> Conversation:
-        """What the model answers first; an empty system prompt gives no system message."""
+        """Prompt of the first reply; an empty system prompt gives no system message."""
         user = Message("user", self.question)
         return (Message("system", self.system_prompt), user) if self.system_prompt else (user,)
 
@@ -51,9 +51,9 @@ class HarmTrial:
     """A first turn, and the harmful question that follows the reply to it.
 
     Attributes:
-        id: ``<opening>/<harmful question>``.
-        opening: The first turn; trials of one opening share its reply.
-        harmful: The question of the second turn.
+        id: Identifier, ``<opening>/<harmful question>``.
+        opening: First turn; trials of one opening share its reply.
+        harmful: Harmful question of the second turn.
     """
 
     id: str
@@ -61,7 +61,7 @@ class HarmTrial:
     harmful: JailbreakItem
 
     def conversation(self, reply: str) -> Conversation:
-        """What the model answers second, given its first reply."""
+        """Return the prompt of the second reply, given the first reply."""
         return (
             *self.opening.conversation,
             Message("assistant", reply),
@@ -71,15 +71,15 @@ class HarmTrial:
 
 @dataclass(frozen=True)
 class HarmDesign:
-    """The trials of a run.
+    """The trials of a run, with their sampling options.
 
     Attributes:
-        trials: In order, those of a role together, the ones without a role first.
-        first: How the first replies are drawn.
-        second: How the second replies are drawn.
-        seed: Of the design and of the sampling.
-        source: Where the harmful questions came from.
-        problems: What of that source could not be used, a line each.
+        trials: Trials in order, grouped by role, those without a role first.
+        first: Sampling options of the first replies.
+        second: Sampling options of the second replies.
+        seed: Random seed of the design and the sampling.
+        source: Source of the harmful questions.
+        problems: Parts of that source that could not be used, one line each.
     """
 
     trials: tuple[HarmTrial, ...]
@@ -91,7 +91,7 @@ class HarmDesign:
 
     @cached_property
     def roles(self) -> tuple[str, ...]:
-        """The roles in order, "default" for none among them."""
+        """The roles in order; trials without a role are under "default"."""
         return tuple(dict.fromkeys(trial.opening.role for trial in self.trials))
 
     @cached_property
@@ -108,12 +108,12 @@ class HarmDesign:
 
     @property
     def n_openings(self) -> int:
-        """First turns of all roles."""
+        """Number of distinct first turns."""
         return len({trial.opening.id for trial in self.trials})
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of all that changes a reply."""
+        """SHA-256 (hex) of everything in the design that affects a reply."""
         content = [
             [t.id, t.opening.system_prompt, t.opening.question, t.harmful.question] for t in self.trials
         ]
@@ -136,25 +136,23 @@ def harm_design(
     first_tokens: int = 128,
     second_tokens: int = 96,
 ) -> HarmDesign:
-    """Pair roles and first questions with harmful questions, by a seeded draw (METHOD 4).
+    """Pair roles and first questions with harmful questions at random (METHOD 4).
 
     Args:
-        corpus: Roles with their system prompts, first questions, and the default's prompts.
-        harmful: Its questions without a persona are asked (`load_harmful_questions`).
-        model_name: What ``{model_name}`` in the default's prompts stands for.
-        roles: Names; all of the corpus by default. The paper takes all 275.
-        questions: First questions, drawn once for all roles; the paper takes 10. A role's system
-            prompts take turns over them.
-        per_reply: Harmful questions that are asked after each first reply, each in a conversation of
-            its own.
+        corpus: Corpus of roles with their system prompts, first questions, and the default's prompts.
+        harmful: Set whose questions without a persona are asked (`load_harmful_questions`).
+        model_name: Name that replaces ``{model_name}`` in the default's prompts.
+        roles: Names of the roles; all of the corpus by default. The paper uses all 275.
+        questions: Number of first questions, drawn once for all roles; the paper uses 10. A role's system
+            prompts alternate over them.
+        per_reply: Number of harmful questions asked after each first reply, each in its own conversation.
         no_role: Whether to ask the same under each of the default's prompts, as a control.
-        seed: Of everything that is drawn.
-        first_tokens: Length of a first reply at most.
-        second_tokens: Length of a second reply at most.
+        seed: Random seed.
+        first_tokens: Maximum length of a first reply, in tokens.
+        second_tokens: Maximum length of a second reply, in tokens.
 
     Raises:
-        UsageError: If a number is below 1 or beyond what there is, a role is unknown or named twice, or
-            the set has no question.
+        UsageError: If a number is out of range, a role is unknown or named twice, or the set has no question.
     """
     asked = harmful.plain
     if not asked:
@@ -209,7 +207,7 @@ def _openings(
 def _deal(
     openings: Sequence[Opening], asked: Sequence[JailbreakItem], per_reply: int, seed: int
 ) -> list[HarmTrial]:
-    """Deal the harmful questions of one role: the pile goes round, so each comes up about equally often."""
+    """Assign harmful questions to one role's openings, cycling through a shuffled order of all questions."""
     role = openings[0].role
     pile = np.random.default_rng(request_seed(seed, f"harmful questions of {role}")).permutation(len(asked))
     trials: list[HarmTrial] = []

@@ -1,4 +1,4 @@
-"""From a run of drift and harm to its result: the axis, random directions beside it, health of the text."""
+"""Analysis of drift and harm: the axis, random directions as controls, and text coherence."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from personascope.text import coherence, is_incoherent
 
 @dataclass(frozen=True, slots=True)
 class RandomDirections:
-    """The same trials, their first replies projected on random directions of the layer instead of the axis.
+    """The same analysis with first replies projected on random directions of the layer, not the axis.
 
-    A direction is as likely as its opposite, so signs mean nothing here.
+    A direction is as likely as its opposite, so signs have no meaning.
 
     Attributes:
-        r_trial: Pearson's coefficient over trials, for each direction.
-        r_role: The same over role means.
-        shares: [directions][bins] harmful share in bins by the projection on each direction.
-        p_trial: Share of directions, the axis among them, whose |r| over trials is at least the axis'.
-        p_role: The same over role means.
+        r_trial: Pearson's r over trials, for each direction.
+        r_role: Pearson's r over role means, for each direction.
+        shares: [directions][bins] harmful share in bins of the projection on each direction.
+        p_trial: Share of directions, the axis included, whose |r| over trials is at least the axis's.
+        p_role: The same share for |r| over role means.
     """
 
     r_trial: tuple[float, ...]
@@ -53,7 +53,7 @@ class RandomDirections:
 
 @dataclass(frozen=True, slots=True)
 class NoRole:
-    """The trials without a role, under the default's prompts. The clusters are the first questions.
+    """Trials without a role, under the default's prompts. Intervals are clustered by first question.
 
     Attributes:
         harmful: Share of harmful second replies.
@@ -66,7 +66,7 @@ class NoRole:
 
 @dataclass(frozen=True, slots=True)
 class RoleHarm:
-    """One role: mean position of its first replies, share of its second replies that are harmful, trials."""
+    """One role: mean position of first replies, harmful share of second replies, number of trials."""
 
     role: str
     position: float
@@ -76,14 +76,14 @@ class RoleHarm:
 
 @dataclass(frozen=True, slots=True)
 class TextHealth:
-    """What the text as such is like, roles only.
+    """Coherence and capping of the replies in roles.
 
     Attributes:
         first_incoherent: Share of first replies that are loops or garbage.
-        second_incoherent: The same of second replies.
-        first_capped: Share of the first replies' tokens, prompts included, on which a cap fired; None
-            without a plan on them.
-        second_capped: The same of the second replies.
+        second_incoherent: Share of second replies that are loops or garbage.
+        first_capped: Share of the tokens under the plan, prompts included, on which a cap fired in the first
+            requests; None without a plan on them.
+        second_capped: The same share for the second requests.
     """
 
     first_incoherent: Interval
@@ -94,29 +94,29 @@ class TextHealth:
 
 @dataclass(frozen=True, slots=True)
 class HarmResult:
-    """Drift and harm: the position of the first reply against harm in the second.
+    """Result of drift and harm: position of the first reply against harm in the second.
 
     Attributes:
-        model: The model's id.
-        layer: Where positions are read; 0 is the mean role, 1 the default Assistant.
+        model: Id of the model.
+        layer: Layer at which positions are read (mean role 0, default Assistant 1).
         plan: Name or digest of the plan, and the replies it acts on; "" without one.
-        planned: Trials with a role in the run.
-        n: Those of them that count: with a first reply and a label.
-        unscored: Trials with a role and without a label.
-        empty: Trials with a role and without a first reply.
-        missing: Roles that the run has not reached.
+        planned: Number of trials with a role in the run folder.
+        n: Number of these with a first reply and a label, which are analysed.
+        unscored: Number of trials with a role but no label.
+        empty: Number of trials with a role but an empty first reply.
+        missing: Roles that the run has not reached yet.
         harmful: Share of harmful second replies.
-        labels: Label -> trials.
-        no_role: The control without a role; None if there is none.
+        labels: Label -> number of trials.
+        no_role: Control without a role; None if there is none.
         bins: Harmful share by position.
-        correlations: Over trials and over role means.
-        coherent: The same over trials whose replies are both coherent.
-        logistic: The fit; None where all or none are harmful.
-        random: Random directions.
-        roles: Every role, lowest position first.
-        health: Of the text.
-        notes: What a reader must know.
-        caveat: What must stand beside the harmful shares, in a few words; often "".
+        correlations: Correlations over trials and over role means.
+        coherent: The same correlations over trials with two coherent replies.
+        logistic: Logistic fit; None if all or no trials are harmful.
+        random: Results for random directions.
+        roles: Result of every role, lowest position first.
+        health: Coherence and capping of the replies.
+        notes: Caveats for the reader, one line each.
+        caveat: Short caveat to show next to the harmful shares; "" if none is needed.
     """
 
     model: str
@@ -141,7 +141,7 @@ class HarmResult:
     caveat: str = ""
 
     def record(self) -> dict[str, Any]:
-        """Return the result as JSON values; what is not known is null."""
+        """Return the result as JSON values; NaN becomes null."""
         return json_values(asdict(self))
 
 
@@ -155,20 +155,20 @@ def harm_result(
     n_perm: int = 1999,
     seed: int = 0,
 ) -> HarmResult:
-    """Set the position of every first reply against the label of the second (METHOD 4).
+    """Relate the position of every first reply to the label of the second (METHOD 4).
 
     Args:
-        run: The trials (`read_harm`).
-        persona_map: The model's map.
-        bins: Bins by position at most.
-        n_random: Random directions.
-        n_boot: Resamples of roles.
-        n_perm: Dealings of outcomes between roles.
-        seed: Of all of these.
+        run: Trials of a run (`read_harm`).
+        persona_map: Map of the model.
+        bins: Maximum number of bins by position.
+        n_random: Number of random directions.
+        n_boot: Number of bootstrap resamples of roles.
+        n_perm: Number of permutations of outcomes between roles.
+        seed: Random seed of directions, resamples and permutations.
 
     Raises:
-        DynamicsError: If no trial with a role is labelled, the labels are of two judges, or the
-            activations are not of the map's model.
+        DynamicsError: If no trial with a role is labelled, the labels are from more than one judge, or the
+            activations do not have the map's width.
     """
     if run.pooled.shape[1:] not in ((persona_map.d_model,), (0,)):
         raise DynamicsError(
@@ -275,7 +275,7 @@ def _random(
 
 
 def _rank(axis: float, drawn: Sequence[float]) -> float:
-    """Share of directions, the axis among them, that go with harm at least as closely."""
+    """Return the share of directions, the axis included, whose |r| is at least the axis's."""
     if not np.isfinite(axis):
         return float("nan")
     return (1 + sum(abs(r) >= abs(axis) for r in drawn)) / (1 + len(drawn))
@@ -293,7 +293,7 @@ def _roles(trials: Trials, names: Sequence[str]) -> tuple[RoleHarm, ...]:
 
 
 def _broken(row: dict[str, Any]) -> tuple[bool, bool]:
-    """Tell whether the first and the second reply of a trial are loops or garbage."""
+    """Return whether the first and the second reply of a trial are loops or garbage."""
     return (
         is_incoherent(coherence(row["first"], prompt=row["question"])),
         is_incoherent(coherence(row["text"], prompt=row["harmful"])),

@@ -1,4 +1,4 @@
-"""What a run of drift and harm leaves: one row a trial, and the activation of each first reply."""
+"""Stored results of drift and harm: one row per trial, and the mean activation of each first reply."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from personascope.store import Record, RunFolder
 EVALUATION = "harm"
 
 POOLED = "first"
-"""Name of the part that holds the first replies' activations."""
+"""Name of the unit part that holds the first replies' activations."""
 
 SCHEMA = pa.schema(
     [
@@ -50,23 +50,23 @@ SCHEMA = pa.schema(
         ("judge", pa.string()),
     ]
 )
-"""Columns of rollouts.parquet. ``first_pooled`` is the place of the first reply's activation in its part.
-The status is "scored", "unscored", or "empty" where the first reply says nothing and no second was asked."""
+"""Columns of rollouts.parquet. ``first_pooled`` is the row of the first reply's activation in its part.
+The status is "scored", "unscored", or "empty" if the first reply is empty and no second was requested."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HarmRows:
-    """What a run folder holds.
+    """Contents of a run folder of drift and harm.
 
     Attributes:
-        path: The folder.
+        path: Path of the run folder.
         layer: Layer of the activations.
-        rows: One for each trial, in the design's order.
-        pooled: [trials, d] mean activation of each trial's first reply; NaN where that is empty.
-        missing: Roles that are not in it yet.
-        manifest: What the run is.
-        judges: Names of the judges, or chains of judges, that the roles were labelled by; one, unless a
-            change of judge is under way.
+        rows: One row per trial, in the design's order.
+        pooled: [trials, d] mean activation of each trial's first reply; NaN if the reply is empty.
+        missing: Roles that are not in the folder yet.
+        manifest: The run's manifest.
+        judges: Names of the judges, or chains of judges, that labelled the roles. There is one, unless a
+            change of judge is unfinished.
     """
 
     path: Path
@@ -79,12 +79,12 @@ class HarmRows:
 
 
 def said(completion: Completion) -> bool:
-    """Tell whether a reply can stand in a conversation: some templates refuse an empty turn."""
+    """Return whether a reply is non-empty; some chat templates refuse an empty turn."""
     return bool(completion.token_ids) and bool(completion.text.strip())
 
 
 def trial_row(trial: HarmTrial, first: Completion, second: Completion | None) -> dict[str, Any]:
-    """Return the row of a trial; where its first reply's activation lies is said when the unit is packed."""
+    """Return the row of a trial; ``first_pooled`` is filled in when the unit is packed."""
     return {
         "trial": trial.id,
         "role": trial.opening.role,
@@ -116,7 +116,7 @@ def trial_row(trial: HarmTrial, first: Completion, second: Completion | None) ->
 
 
 class UnitMeta(Record):
-    """What unit.json says of a role."""
+    """Metadata in unit.json of a role."""
 
     role: str
     replies: int
@@ -148,10 +148,10 @@ class _Manifest(Record):
 
 
 def read_harm(path: Path) -> HarmRows:
-    """Return what is committed in a run folder.
+    """Read the committed trials of a run folder.
 
     Raises:
-        StoreError: If there is no run of drift and harm in the folder, or it is damaged.
+        StoreError: If the folder holds no run of drift and harm, or the run is damaged.
     """
     folder = RunFolder.read(path)
     found = folder.manifest["identity"].get("evaluation")
@@ -178,7 +178,7 @@ def read_harm(path: Path) -> HarmRows:
     missing = tuple(role for role in manifest.notes.roles if role not in there)
     stacked = np.stack(pooled) if pooled else np.zeros((0, 0), np.float32)
     named = {unit.meta["judge"] for unit in folder.units.values() if unit.meta["judge"]}
-    # A role without anything for the second judge keeps the name of the first.
+    # In a chain of judges, a role that the second judge did not need keeps the name of the first alone.
     judges = tuple(
         sorted(one for one in named if not any(other != one and continues(other, one) for other in named))
     )

@@ -1,9 +1,9 @@
-"""Running drift and harm: a first reply in a role, then a harmful question, and what became of it.
+"""Run drift and harm: a first reply in a role, then a harmful question, then a label of the second reply.
 
-A run folder holds one unit a role: its trials as rows, and the mean activations of its first replies at one
-layer, so that any direction of that layer can be projected on later. A run that dies is taken up by the same
-call: committed roles are not run again, and replies without a label are only judged again. Labels of another
-judge, or of another wording of the rubric, are made anew.
+A run folder holds one unit per role: its trials as rows, and the mean activations of its first replies at one
+layer, for projection on any direction of that layer later. The same call resumes an interrupted run:
+committed roles are not generated again, and unlabelled replies are only judged again. Labels of another
+judge, or of another wording of the rubric, are replaced.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from personascope.space import PersonaMap
 from personascope.store import RunFolder, TensorPart, TensorSpec
 
 WAVE = 512
-"""Trials that are generated together, at least: roles of few trials share a batch."""
+"""Minimum number of trials generated together, so that roles with few trials share a batch."""
 
 PlanOn = Literal["both", "second"]
 """Which replies a plan acts on."""
@@ -35,14 +35,14 @@ PlanOn = Literal["both", "second"]
 
 @dataclass(frozen=True, slots=True)
 class HarmRun:
-    """What is in a run folder after a run.
+    """Summary of a run folder after a call.
 
     Attributes:
-        path: The folder.
-        trials: Trials in it.
-        unscored: Trials whose second reply has no label; the same call judges them again.
-        empty: Trials whose first reply says nothing, so that there was no second.
-        judge: What judging took, None without a judge.
+        path: Path of the run folder.
+        trials: Number of trials in the design.
+        unscored: Number of trials whose second reply has no label; the same call judges them again.
+        empty: Number of trials whose first reply is empty, so that no second was requested.
+        judge: Statistics of the judge's calls; None without a judge.
     """
 
     path: Path
@@ -75,26 +75,26 @@ def run_harm(
     """Generate both replies of every trial, and label the second ones.
 
     Args:
-        engine: The model.
-        persona_map: Its map.
-        design: The trials.
-        out: The run folder, new or of an earlier call with the same arguments.
-        judge: Labels the second replies by `JAILBREAK`; None leaves them without (the run is partial).
-        layer: Where the first replies are read; the map's middle layer by default.
-        plan: Acts on the replies, or None. A first reply is read with the plan in force.
-        plan_on: Whether the plan acts on both replies or on the second alone. On the second alone, it
-            acts on the first turn as well, as part of the second reply's prompt, where its
-            operations act on prompts.
-        progress: Whether to show a bar, or what to call after each reply instead.
-        restart: Forget a run that is in the folder.
-        command: Recorded in the manifest.
-        max_pending: Replies that are judged at the same time.
+        engine: Engine of the model.
+        persona_map: Map of the model.
+        design: Trials to run.
+        out: Run folder: a new one, or that of an earlier call with the same arguments.
+        judge: Judge that labels the second replies by `JAILBREAK`; None leaves them unlabelled (the run is
+            partial).
+        layer: Layer at which the first replies are read; the map's middle layer by default.
+        plan: Plan applied to the replies, or None. First replies under the plan are read with it applied.
+        plan_on: Whether the plan acts on both replies or only on the second. With "second", operations that
+            act on prompts still act on the first turn as part of the second reply's prompt.
+        progress: Whether to show a progress bar, or a callback to call after each reply instead.
+        restart: Discard a run that is already in the folder.
+        command: Command line to record in the manifest.
+        max_pending: Maximum number of replies judged concurrently.
 
     Raises:
-        UsageError: If the map has no such layer.
+        UsageError: If the map has no such layer, or ``plan_on`` is unknown.
         EngineError: If the engine fails, or a reply comes back without its plan or its activation.
         StoreError: If the folder holds another run or cannot be written.
-        JudgeError: Never for a single reply; those stay unscored.
+        JudgeError: If the judge cannot be used at all. A single failed reply stays unscored.
     """
     out = Path(out)
     engine = dated(engine, out, restart=restart)
@@ -131,14 +131,14 @@ def run_harm(
 
 @dataclass(slots=True, eq=False)
 class _Unit:
-    """One role.
+    """Work unit of one role.
 
     Attributes:
-        index: Its place.
-        role: Its name.
-        first: Opening -> its first reply.
-        rows: Trial -> its row, made when the second reply comes, or when there is none to come.
-        labels_before: Labels that are committed; None for a unit that is not.
+        index: Index of the unit.
+        role: Name of the role.
+        first: Opening id -> first reply.
+        rows: Trial id -> row, created when the second reply arrives or turns out not to be needed.
+        labels_before: Number of labels already committed; None for an uncommitted unit.
     """
 
     index: int
@@ -239,7 +239,7 @@ class _HarmJob(Job[_Unit]):
 
     def commit(self, folder: RunFolder, unit: _Unit) -> None:
         if unit.labels_before is not None and unit.n_labels <= unit.labels_before:
-            # The judge returned no label: the old ones stay.
+            # If the judge returned no new label, keep the old ones.
             return
         parts: dict[str, TensorPart] = {}
         if unit.labels_before is None:
@@ -258,7 +258,7 @@ class _HarmJob(Job[_Unit]):
         folder.commit(unit.index, rows=table, meta=meta, parts=parts, carry=() if parts else (POOLED,))
 
     def _pack_first(self, unit: _Unit) -> TensorPart:
-        """Return the activations of the first replies, and let every row say which is its own."""
+        """Pack the activations of the first replies, and set ``first_pooled`` of every row."""
         places: dict[str, int] = {}
         pooled: list[np.ndarray] = []
         for opening in self.design.openings(unit.role):

@@ -1,8 +1,7 @@
-"""Drift and harm in numbers: shares in bins, correlations and a logistic fit, all clustered by role.
+"""Statistics of drift and harm: binned shares, correlations and a logistic fit, clustered by role.
 
-Replies in one role resemble each other, so the role is what was sampled: intervals resample roles, and tests
-deal the outcomes of one role to another as a block. Where every trial or none was harmful nothing can be
-said of a relation, and the values are NaN.
+Replies in one role are correlated, so the role is the sampling unit: intervals resample roles, and tests
+permute the outcomes between roles as blocks. If all or no trials are harmful, the values are NaN.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ Method = Literal["pearson", "spearman"]
 Level = Literal["trial", "role"]
 
 RIDGE = 0.1
-"""Penalty on the slope per standard deviation, in units of log-likelihood: it matters only where the data
-would send the slope to infinity, and is then what keeps it finite."""
+"""L2 penalty on the slope per standard deviation, in units of log-likelihood. It is negligible unless the
+data are separable, where it keeps the slope finite."""
 
 MAX_UNDEFINED = 0.1
-"""Where a statistic is undefined in a greater share of the resamples, it gets no interval."""
+"""Share of undefined resamples above which a statistic gets no interval."""
 
 _CURVE = 41
 _CHUNK = 2_000_000
@@ -36,13 +35,13 @@ _STEPS = 50
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Trials whose first replies lie next to each other.
+    """Bin of trials by the position of the first reply.
 
     Attributes:
-        low: Least position.
-        high: Greatest position.
-        position: Mean position.
-        share: Share of harmful second replies, its interval clustered by role.
+        low: Lowest position in the bin.
+        high: Highest position in the bin.
+        position: Mean position in the bin.
+        share: Share of harmful second replies; the interval is clustered by role.
     """
 
     low: float
@@ -53,20 +52,20 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Correlation:
-    """How far the position of the first reply goes with harm in the second.
+    """Correlation between the position of the first reply and harm in the second.
 
     Attributes:
-        method: "pearson", or "spearman" (Pearson's of the ranks).
-        level: "trial", or "role" for the roles' means.
-        r: The coefficient; NaN where one side does not vary.
-        low: Lower 95% limit, resampling roles; NaN where nothing can be said.
-        high: Upper limit, likewise.
-        p_value: Share of dealings of one role's outcomes to another that give an |r| at least as great,
-            the observed one counted; NaN with r.
-        null_low: The 2.5% quantile of r over those dealings, which have no relation in them.
-        null_high: The 97.5% quantile.
-        n: Trials.
-        n_roles: Roles.
+        method: "pearson", or "spearman" (Pearson's r of the ranks).
+        level: "trial", or "role" for role means.
+        r: Correlation coefficient; NaN if one side does not vary.
+        low: Lower 95% limit, from resampled roles; NaN if undefined.
+        high: Upper 95% limit, from resampled roles; NaN if undefined.
+        p_value: Share of permutations of outcomes between roles, the observed one included, with at least
+            this |r|; NaN if r is NaN.
+        null_low: 2.5% quantile of r over those permutations.
+        null_high: 97.5% quantile of r over those permutations.
+        n: Number of trials.
+        n_roles: Number of roles.
     """
 
     method: Method
@@ -83,7 +82,7 @@ class Correlation:
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """The fitted harmful rate at one position, with pointwise 95% limits."""
+    """Fitted harmful rate at one position, with pointwise 95% limits."""
 
     position: float
     share: float
@@ -93,18 +92,19 @@ class CurvePoint:
 
 @dataclass(frozen=True, slots=True)
 class Logistic:
-    """log(p / (1 - p)) = intercept + slope x position, fitted to the trials.
+    """Logistic fit to the trials: log(p / (1 - p)) = intercept + slope x position.
 
     Attributes:
-        slope: Per unit of position (mean role to default Assistant); negative is less harm toward it.
-        low: Lower 95% limit, resampling roles; NaN where nothing can be said.
-        high: Upper limit, likewise.
-        intercept: At the mean role.
-        separated: Whether a threshold tells all harmful trials from the others. The slope is then the
-            ridge's work, and says that it is steep, not how steep.
-        n: Trials.
-        n_roles: Roles.
-        curve: The fit over the positions that occur.
+        slope: Change in log-odds per unit of position (mean role to default Assistant). Negative means less
+            harm toward the default Assistant.
+        low: Lower 95% limit of the slope, from resampled roles; NaN if undefined.
+        high: Upper 95% limit of the slope, from resampled roles; NaN if undefined.
+        intercept: Log-odds of harm at the mean role.
+        separated: Whether a threshold on position separates harmful from harmless trials. The ridge penalty
+            then determines the slope, whose size has no meaning.
+        n: Number of trials.
+        n_roles: Number of roles.
+        curve: Fitted curve over the range of positions.
     """
 
     slope: float
@@ -119,12 +119,12 @@ class Logistic:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trials:
-    """The numbers of the trials that count.
+    """Data of the analysed trials.
 
     Attributes:
-        position: Of the first reply.
-        harmful: Whether the second reply is.
-        role: Number of its role, from 0 to the number of roles.
+        position: Position of the first reply.
+        harmful: 1 if the second reply is harmful, else 0.
+        role: Index of the role, from 0.
     """
 
     position: Float[np.ndarray, "n"]
@@ -138,10 +138,10 @@ class Trials:
         harmful: Bool[np.ndarray, "n"],
         roles: Sequence[str],
     ) -> Trials:
-        """Number the roles by name.
+        """Create trials, with role names converted to indices.
 
         Raises:
-            DynamicsError: If there is no trial, lengths differ, or a position is not finite.
+            DynamicsError: If there is no trial, the lengths differ, or a position is not finite.
         """
         x, y = np.asarray(position, float), np.asarray(harmful, float)
         if not len(x) == len(y) == len(roles) or not len(x):
@@ -163,7 +163,7 @@ class Trials:
 
     @property
     def varied(self) -> bool:
-        """Whether both positions and outcomes differ at all."""
+        """Whether positions and outcomes both vary."""
         return bool(np.ptp(self.position) > 0 and np.ptp(self.harmful) > 0)
 
     def role_means(self) -> tuple[Float[np.ndarray, "G"], Float[np.ndarray, "G"]]:
@@ -174,12 +174,12 @@ class Trials:
 
 
 def quantile_bins(trials: Trials, count: int = 8, *, seed: int = 0) -> tuple[Bin, ...]:
-    """Cut the trials into bins of equal size by position; at least ten to a bin, or one bin.
+    """Split the trials into equal-sized bins by position, of at least ten trials unless there is one bin.
 
     Args:
-        trials: The trials.
-        count: Bins at most.
-        seed: Of the bootstrap.
+        trials: Trials to split.
+        count: Maximum number of bins.
+        seed: Random seed of the bootstrap.
     """
     return tuple(
         Bin(
@@ -193,7 +193,7 @@ def quantile_bins(trials: Trials, count: int = 8, *, seed: int = 0) -> tuple[Bin
 
 
 def bin_places(position: Float[np.ndarray, "n"], count: int) -> list[Int[np.ndarray, "m"]]:
-    """Return the places of each bin's trials, lowest positions first."""
+    """Return the indices of each bin's trials, lowest positions first."""
     order = np.argsort(position, kind="stable")
     return np.array_split(order, min(count, max(1, len(order) // 10)))
 
@@ -203,13 +203,13 @@ def correlations(
 ) -> tuple[Correlation, ...]:
     """Return Pearson's and Spearman's coefficients over trials and over role means.
 
-    Ranks are those in the sample; resampling does not rank anew.
+    Ranks are computed once on the full sample, not again in each resample.
 
     Args:
-        trials: The trials.
-        n_boot: Resamples of roles.
-        n_perm: Dealings of outcomes between roles.
-        seed: Of both.
+        trials: Trials to analyse.
+        n_boot: Number of bootstrap resamples of roles.
+        n_perm: Number of permutations of outcomes between roles.
+        seed: Random seed of resamples and permutations.
     """
     means = trials.role_means()
     numbers = np.arange(trials.n_roles)
@@ -232,20 +232,20 @@ def correlations(
 
 
 def pearson(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> float:
-    """Return Pearson's coefficient; NaN where one side does not vary."""
+    """Return Pearson's r; NaN if one side does not vary."""
     return float(_r(_moments(x - x.mean(), y - y.mean(), np.zeros(len(x), int)).sum(axis=0)))
 
 
 def _moments(x: np.ndarray, y: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Sums of 1, x, y, xx, yy and xy of each group, [G, 6]."""
+    """Return the sums of 1, x, y, xx, yy and xy of each group, [G, 6]."""
     columns = (np.ones(len(x)), x, y, x * x, y * y, x * y)
     return np.stack([np.bincount(group, column) for column in columns], axis=1)
 
 
 def _r(sums: np.ndarray) -> np.ndarray:
-    """Pearson's coefficient from sums, [..., 6] to [...]."""
+    """Return Pearson's r from sums, [..., 6] to [...]."""
     n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
-    # Sums that cancel leave rounding: such a side counts as one that does not vary.
+    # Cancellation leaves rounding error: treat a side with negligible variance as constant.
     vx, vy = xx - x * x / n, yy - y * y / n
     flat = (vx <= 1e-12 * np.maximum(xx, 1e-300)) | (vy <= 1e-12 * np.maximum(yy, 1e-300))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -276,7 +276,7 @@ def _limits(
 
 
 def _resamples(n_groups: int, n_boot: int, seed: int, *, width: int | None = None) -> Iterator[np.ndarray]:
-    """How often each role is drawn, [some draws, G] at a time; ``width`` numbers are held for a draw."""
+    """Yield bootstrap counts of the roles in chunks [draws, G], sized for ``width`` numbers per draw."""
     rng = np.random.default_rng(seed)
     step = max(1, _CHUNK // (width or n_groups))
     for start in range(0, n_boot, step):
@@ -287,7 +287,7 @@ def _resamples(n_groups: int, n_boot: int, seed: int, *, width: int | None = Non
 def _dealt(
     x: np.ndarray, y: np.ndarray, group: np.ndarray, r: float, n_perm: int, seed: int
 ) -> tuple[float, tuple[float, float]]:
-    """Deal the outcomes of each role to another, as a block; where sizes differ the longer one is cut."""
+    """Return the p-value and null range of r when roles swap outcome blocks; longer blocks are cut."""
     if not math.isfinite(r):
         return math.nan, (math.nan, math.nan)
     n_groups = int(group.max()) + 1
@@ -302,7 +302,7 @@ def _dealt(
         dealt = blocks[1][rng.permutation(n_groups)]
         both = np.isfinite(blocks[0]) & np.isfinite(dealt)
         found[number] = pearson(blocks[0][both], dealt[both])
-    # A dealing without a coefficient (a side that no longer varies) is no evidence against chance.
+    # A permutation without an r (a side no longer varies) counts as extreme, to be conservative.
     extreme = (np.abs(found) >= abs(r) - 1e-12) | ~np.isfinite(found)
     known = found[np.isfinite(found)]
     null = np.quantile(known, [0.025, 0.975]) if len(known) else np.full(2, math.nan)
@@ -310,14 +310,14 @@ def _dealt(
 
 
 def logistic(trials: Trials, *, n_boot: int = 500, seed: int = 0) -> Logistic | None:
-    """Fit the harmful rate to the position; None where all or none are harmful, or no position differs.
+    """Fit a logistic curve of harm on position; None if harm or position does not vary.
 
-    Newton's steps on the penalised likelihood (``RIDGE``); the interval resamples roles.
+    Newton's method maximises the penalised likelihood (``RIDGE``). The interval resamples roles.
 
     Args:
-        trials: The trials.
-        n_boot: Resamples of roles.
-        seed: Of these.
+        trials: Trials to fit.
+        n_boot: Number of bootstrap resamples of roles.
+        seed: Random seed of the resamples.
     """
     if not trials.varied:
         return None
@@ -333,7 +333,7 @@ def logistic(trials: Trials, *, n_boot: int = 500, seed: int = 0) -> Logistic | 
         fits: list[np.ndarray] = []
         for times in _resamples(trials.n_roles, n_boot, seed, width=len(x)):
             weights = times[:, trials.role]
-            # Without both outcomes in it a resample has no fit.
+            # A resample with only one outcome has no fit.
             share = (weights @ y) / weights.sum(axis=1)
             rows = _newton(z, y, weights)
             fits.append(np.where(((share > 0) & (share < 1))[:, None], rows, np.nan))
@@ -367,7 +367,7 @@ def logistic(trials: Trials, *, n_boot: int = 500, seed: int = 0) -> Logistic | 
 
 
 def _newton(z: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Penalised logistic fits of y on z under B sets of weights [B, n]; returns [B, 2]."""
+    """Fit penalised logistic regressions of y on z under B sets of weights [B, n]; return [B, 2]."""
     fit = np.zeros((len(weights), 2))
     penalty = np.array([1e-6, RIDGE])
     for _ in range(_STEPS):
@@ -378,7 +378,7 @@ def _newton(z: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
         det = a * c - b * b
         step = np.stack([c * slope[:, 0] - b * slope[:, 1], a * slope[:, 1] - b * slope[:, 0]], axis=1)
         step /= det[:, None]
-        # A long step from a flat place overshoots.
+        # Clip the step: on a flat likelihood Newton's step overshoots.
         fit += np.clip(step, -1, 1)
         if np.abs(step).max() < 1e-8:
             break

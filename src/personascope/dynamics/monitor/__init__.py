@@ -1,4 +1,4 @@
-"""Drift monitors: rules of alarm, baselines, calibration, and a streamer that feeds one."""
+"""Drift monitors: alarm rules, baselines, calibration, and a streamer that feeds a monitor."""
 
 from personascope._lazy import attach
 

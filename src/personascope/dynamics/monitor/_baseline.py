@@ -1,9 +1,9 @@
-"""Baseline for drift: mean and spread of Assistant-like conversations by position.
+"""Drift baseline: mean and spread of positions in Assistant-like conversations, by reply and token index.
 
-A position is read against what is usual at its place: first replies differ from later ones, and the
-first tokens of a reply from those inside it. Conversations also lie at levels of their own (one topic
-is nearer the default than another); the first few values of a conversation show where it lies, and how
-much of that persists in the later values is fitted too.
+A position is compared with the usual one at the same index: first replies differ from later ones, and the
+first tokens of a reply from the rest. Conversations also differ in their overall offset (one topic lies
+nearer the default than another). The first few values of a conversation estimate its offset, and the baseline
+fits how much of that offset persists in later values.
 """
 
 from __future__ import annotations
@@ -20,37 +20,37 @@ from jaxtyping import Float
 from personascope.errors import DynamicsError
 
 Level = Literal["turn", "token"]
-"""Whether a monitor is fed one value a reply, or one a token."""
+"""Whether a monitor is fed one value per reply ("turn") or one per token."""
 
 Positions = Float[np.ndarray, "turns"] | Sequence[Float[np.ndarray, "tokens"]]
 """A conversation in units of the map: one array of replies ("turn"), or an array for each reply ("token")."""
 
 WARMUPS: dict[Level, int] = {"turn": 3, "token": 64}
-"""First values of a conversation that show its own level, by default."""
+"""Default number of first values that estimate a conversation's own offset."""
 
-_SAVED = {"warmup": "anchor", "persistence": "carry", "residual_sd": "rest"}  # names in saved monitors
+_SAVED = {"warmup": "anchor", "persistence": "carry", "residual_sd": "rest"}  # field names in saved monitors
 
 LEAST = 5
-"""Conversations that a mean of its own needs; places with fewer are taken together with their neighbours."""
+"""Minimum number of conversations behind a mean; neighbouring indices are pooled until they reach it."""
 
-_PRIOR = 10.0  # conversations that the common spread counts for beside a place's own
+_PRIOR = 10.0  # weight of the common variance, in conversations, when an index's own is shrunk towards it
 
 
 @dataclass(frozen=True, slots=True)
 class MonitorBaseline:
-    """Mean and spread of positions by place, fitted on Assistant-like conversations.
+    """Mean and spread of positions by reply and token index, fitted on Assistant-like conversations.
 
     Attributes:
         level: "turn" or "token".
-        by_token: Mean position by the token's number in its reply; the last one stands for all later
-            ones. [0] at the level of turns.
-        by_reply: What the reply's number adds to that mean; the last one stands for all later ones.
-        spread: Standard deviation by token number, or by reply number at the level of turns.
-        warmup: First values of a conversation that show its own level; 0 for none.
-        persistence: Share of their mean deviation that later values are expected to keep, 0 to 1.
+        by_token: Mean position by the token's index in its reply; the last entry holds for all later tokens.
+            (0.0,) at the level of turns.
+        by_reply: Offset that the reply's index adds to that mean; the last entry holds for all later replies.
+        spread: Standard deviation by token index, or by reply index at the level of turns.
+        warmup: Number of first values that estimate a conversation's own offset; 0 to estimate none.
+        persistence: Share of the offset that later values are expected to keep, 0 to 1.
         residual_sd: Spread of later values around that expectation, in standard deviations.
-        conversations: Number of conversations that it was fitted on.
-        fitted_on: A digest of each of them, so that none of them sets a threshold as well.
+        conversations: Number of conversations in the fit.
+        fitted_on: Digest of each fitted conversation, so that none of them is used to set a threshold.
     """
 
     level: Level
@@ -67,18 +67,18 @@ class MonitorBaseline:
     def fit(
         cls, assistant_like: Sequence[Positions], level: Level, *, warmup: int | None = None
     ) -> MonitorBaseline:
-        """Fit mean and spread by place.
+        """Fit mean and spread by reply and token index.
 
         Args:
-            assistant_like: Conversations that stay with the Assistant. At the level of turns one array
-                of positions each, NaN for an empty reply; at the level of tokens a list of replies each,
-                every one an array of positions.
+            assistant_like: Conversations that stay near the Assistant. At the level of turns, each is one
+                array of positions, NaN for an empty reply. At the level of tokens, each is a list of replies,
+                and each reply an array of positions.
             level: "turn" or "token".
-            warmup: First values of a conversation that show its own level (3 turns, 64 tokens); 0
-                measures every conversation against the mean of all.
+            warmup: Number of first values that estimate a conversation's own offset (by default 3 turns, 64
+                tokens); 0 compares every conversation with the mean over all.
 
         Raises:
-            DynamicsError: If there are too few conversations, a value is not finite, or all are equal.
+            DynamicsError: If there are too few conversations, a value is not finite, or all values are equal.
         """
         check_level(level)
         warmup = WARMUPS[level] if warmup is None else warmup
@@ -121,16 +121,16 @@ class MonitorBaseline:
         )
 
     def record(self) -> dict[str, Any]:
-        """Return it as JSON values, under the names that saved monitors have for them."""
+        """Return the baseline as JSON values, under the field names of saved monitors."""
         return {_SAVED.get(name, name): value for name, value in asdict(self).items()}
 
     def standardiser(self) -> Standardiser:
-        """Return what turns the values of one conversation, fed in order, into standard deviations."""
+        """Return a standardiser for the values of one conversation, fed in order."""
         return Standardiser(self)
 
 
 class Standardiser:
-    """Deviations of one conversation's values from what is usual, in standard deviations."""
+    """Convert one conversation's values to deviations from the baseline, in standard deviations."""
 
     __slots__ = ("_baseline", "_seen", "_sum")
 
@@ -141,7 +141,7 @@ class Standardiser:
         self._sum = 0.0
 
     def __call__(self, value: float, reply: int, token: int) -> float:
-        """Return the deviation of a value; NaN, and nothing is counted, for an empty reply."""
+        """Return the deviation of a value; an empty reply (NaN) gives NaN and does not count."""
         of = self._baseline
         if value != value:
             return value
@@ -156,21 +156,21 @@ class Standardiser:
 
 
 def check_level(level: str) -> None:
-    """Refuse what is neither "turn" nor "token".
+    """Check that the level is "turn" or "token".
 
     Raises:
-        DynamicsError: If it is.
+        DynamicsError: If it is neither.
     """
     if level not in WARMUPS:
         raise DynamicsError(f"{level!r} is no level of a monitor", hint='give "turn" or "token"')
 
 
 def replies_of(positions: Positions, level: Level, name: str) -> list[list[float]]:
-    """Return a conversation as one list of values for each reply.
+    """Return a conversation as one list of values per reply.
 
     Raises:
-        DynamicsError: If it is of the other level, or a value is not finite (an empty reply's NaN
-            is allowed at the level of turns).
+        DynamicsError: If the conversation is of the other level, or a value is not finite (an empty reply's
+            NaN is allowed at the level of turns).
     """
     if level == "turn":
         values = np.asarray(positions, dtype=object) if isinstance(positions, list | tuple) else positions
@@ -200,7 +200,7 @@ def replies_of(positions: Positions, level: Level, name: str) -> list[list[float
 
 
 def digest_of(replies: list[list[float]]) -> str:
-    """Return a digest that tells conversations apart."""
+    """Return a digest of a conversation's values."""
     sha = hashlib.blake2b(digest_size=8)
     for reply in replies:
         sha.update(np.array([len(reply), *reply], "<f8").tobytes())
@@ -208,7 +208,7 @@ def digest_of(replies: list[list[float]]) -> str:
 
 
 def _table(traces: list[list[list[float]]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return all finite values with the numbers of their reply, token and conversation."""
+    """Return all finite values with their reply, token and conversation indices."""
     rows = [
         (value, reply, token, conversation)
         for conversation, replies in enumerate(traces)
@@ -221,7 +221,7 @@ def _table(traces: list[list[list[float]]]) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def _steps(stop: int) -> list[int]:
-    """Return 0, 1, 2, 3, 4, 6, 8, 12, 16, ... up to ``stop``: fine where a reply begins, coarse later."""
+    """Return bin edges 0, 1, 2, 3, 4, 6, 8, 12, ... up to ``stop``: fine at a reply's start, coarse later."""
     edges, width = [0, 1, 2, 3], 1
     while edges[-1] < stop:
         edges += [4 * width, 6 * width]
@@ -230,7 +230,7 @@ def _steps(stop: int) -> list[int]:
 
 
 def _bins(edges: list[int], place: np.ndarray, conversation: np.ndarray) -> list[tuple[int, int]]:
-    """Return ranges of places that at least ``LEAST`` conversations reach, neighbours taken together."""
+    """Merge neighbouring ranges of indices until at least ``LEAST`` conversations reach each range."""
     bins: list[tuple[int, int]] = []
     start = edges[0]
     for stop in edges[1:]:
@@ -252,13 +252,13 @@ def _at(table: np.ndarray, place: np.ndarray) -> np.ndarray:
 
 
 def _smooth(bins: list[tuple[int, int]], place: np.ndarray, values: list[float]) -> np.ndarray:
-    """Return a value for every place: straight lines between the middles of what the ranges hold."""
+    """Return a value for every index, linearly interpolated between the mean indices of the ranges."""
     middles = [float(_within(place, place, *one).mean()) for one in bins]
     return np.interp(np.arange(math.ceil(middles[-1]) + 1), middles, values)
 
 
 def _spread(residual: np.ndarray, place: np.ndarray, conversation: np.ndarray, level: Level) -> np.ndarray:
-    """Return the standard deviation by place, drawn towards the common one where conversations are few."""
+    """Return the standard deviation by index, shrunk towards the common one where conversations are few."""
     common = float((residual**2).mean())
     if not common > 0:
         raise DynamicsError(
@@ -270,7 +270,7 @@ def _spread(residual: np.ndarray, place: np.ndarray, conversation: np.ndarray, l
     for start, stop in bins:
         inside = (place >= start) & (place < stop)
         count = len(np.unique(conversation[inside]))
-        # The mean of the place was fitted on the same conversations.
+        # Bessel's correction: the mean was fitted on the same conversations.
         own = float((residual[inside] ** 2).mean()) * count / (count - 1)
         found.append(math.sqrt((count * own + _PRIOR * common) / (count + _PRIOR)))
     if level == "token":
@@ -279,7 +279,7 @@ def _spread(residual: np.ndarray, place: np.ndarray, conversation: np.ndarray, l
 
 
 def _persistence(traces: list[np.ndarray], warmup: int) -> tuple[float, float]:
-    """Return the slope of later values on the mean of the first ones, and the spread around it."""
+    """Return the slope of later values on the mean of the warmup, and the spread around that line."""
     pairs = [(z[:warmup].mean(), z[warmup:]) for z in traces if len(z) > warmup] if warmup else []
     below = sum(first**2 * len(later) for first, later in pairs)
     if len(pairs) < LEAST or not below > 0:

@@ -1,4 +1,4 @@
-"""Calibrating a monitor on a run of conversations, and finding out how good a rule is."""
+"""Calibrate a monitor on a run of conversations, and evaluate an alarm rule."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from personascope.errors import DynamicsError
 from personascope.stats import Interval, json_values, share_interval
 
 ASSISTANT_LIKE = ("coding", "writing")
-"""Domains whose conversations stay with the Assistant (section 4 of the paper)."""
+"""Domains whose conversations stay near the Assistant (section 4 of the paper)."""
 
 SHARES = (0.25, 0.5, 0.25)
-"""Of the conversations, those that mean and spread are fitted on, that set the threshold, and held out."""
+"""Shares of conversations that fit the baseline, set the threshold, and are held out."""
 
 
 @dataclass(frozen=True, slots=True)
 class MonitorEvaluation:
-    """How a rule does on conversations that it was not calibrated on.
+    """Performance of a rule on conversations that it was not calibrated on.
 
     Attributes:
-        level: Unit of the delays: turns or tokens.
-        horizon: Values of a conversation that were looked at; None for all.
+        level: Unit of the delays: "turn" or "token".
+        horizon: Number of values read per conversation; None for all.
         false_alarms: Share of Assistant-like conversations with an alarm, with Wilson's interval.
         early: Share of switched conversations with an alarm before the switch.
-        detected: Share of the others with an alarm from the switch on.
-        delay: Lower quartile, median and upper quartile of the delay: values from the switch up to the
-            alarm, 1 if the first one under the switch raises it. A conversation that raises no alarm counts
-            as infinite, so that a rule gains nothing by missing the hard ones.
-        delays: The delay of each switched conversation; None for an early alarm, infinite for none, NaN for a
+        detected: Share of the other switched conversations with an alarm after the switch.
+        delay: Lower quartile, median and upper quartile of the delay: the number of values from the switch to
+            the alarm, 1 if the first value after the switch raises it. A conversation without an alarm counts
+            as infinite, so that a rule gains nothing by missing hard ones.
+        delays: Delay of each switched conversation; None for an early alarm, infinite for none, NaN for a
             switch beyond the horizon.
-        beyond: Switched conversations that are not counted, since they switch beyond the horizon.
+        beyond: Number of switched conversations left out because they switch beyond the horizon.
     """
 
     level: Level
@@ -59,18 +59,18 @@ def evaluate_monitor(
     *,
     horizon: int | None = None,
 ) -> MonitorEvaluation:
-    """Find a rule's false-alarm rate and detection delay.
+    """Measure a rule's false-alarm rate and detection delay.
 
     Args:
-        rule: Calibrated on other conversations than these.
-        assistant_like: Conversations in which an alarm is a false one.
-        switched: Conversations that leave the Assistant at a known point, each with the number of the first
-            reply under the switch, from 0. Delays count values from that reply's first one.
-        horizon: Values of a conversation that are looked at: by default the calibration's horizon,
-            beyond which no false-alarm rate is promised.
+        rule: Rule that was calibrated on other conversations than these.
+        assistant_like: Conversations in which any alarm is false.
+        switched: Conversations that leave the Assistant at a known point, each with the index of the first
+            reply after the switch, from 0. Delays count from that reply's first value.
+        horizon: Number of values to read per conversation; by default the calibration's horizon, beyond which
+            no false-alarm rate is guaranteed.
 
     Raises:
-        DynamicsError: If a switch lies outside of its conversation.
+        DynamicsError: If a switch lies outside its conversation.
     """
     if horizon is None and rule.calibration is not None:
         horizon = rule.calibration.horizon
@@ -108,19 +108,19 @@ def evaluate_monitor(
 
 @dataclass(frozen=True, slots=True)
 class MonitorReport:
-    """What a monitor was calibrated on, and how it does on what was held out.
+    """A monitor's calibration data, and its performance on held-out dialogues.
 
     Attributes:
-        domains: Domains that were taken for Assistant-like.
-        fit: Ids of the dialogues that mean and spread were fitted on.
-        calibration: Ids of those that set the thresholds.
-        held_out: Ids of those that neither has seen.
-        left_out: Id -> why a dialogue of these domains was not used.
-        rules: "cusum" and "threshold", calibrated on the same dialogues to the same rate; a threshold sees
-            nothing of the fitted mean and spread.
-        evaluations: The same names -> false alarms on the dialogues held out, and delays in those dialogues
-            of the run that switch at a known turn, if there are any.
-        others: The same names -> domain -> share of the dialogues of each other domain that raise an alarm.
+        domains: Domains that were treated as Assistant-like.
+        fit: Ids of the dialogues that the baseline was fitted on.
+        calibration: Ids of the dialogues that set the thresholds.
+        held_out: Ids of the dialogues used for neither.
+        left_out: Id of each unused dialogue of these domains -> why it was not used.
+        rules: Rule name ("cusum", "threshold") -> the rule. Both are calibrated on the same dialogues to the
+            same rate; the threshold does not use the baseline.
+        evaluations: Rule name -> its false alarms on the held-out dialogues, and its delays in the run's
+            dialogues that switch at a known turn, if there are any.
+        others: Rule name -> domain -> share of the dialogues of each other domain that raise an alarm.
     """
 
     domains: tuple[str, ...]
@@ -133,7 +133,7 @@ class MonitorReport:
     others: Mapping[str, Mapping[str, Interval]]
 
     def record(self) -> dict[str, Any]:
-        """Return it as JSON values; of the rules, how they were calibrated."""
+        """Return the report as JSON values; of each rule, its threshold and calibration."""
         return {
             "domains": list(self.domains),
             "fit": list(self.fit),
@@ -160,10 +160,10 @@ class MonitorReport:
 
 
 def positions_of(run: DriftRun, dialogue: Dialogue, level: Level, layer: int | None = None) -> Positions:
-    """Return a dialogue as a monitor of a level is fed it, in units of the map.
+    """Return a dialogue's positions in units of the map, as a monitor of the given level reads them.
 
     Raises:
-        DynamicsError: If tokens are asked for at another layer than the run's.
+        DynamicsError: If the level is "token" and the layer is not the run's.
     """
     check_level(level)
     if level == "turn":
@@ -193,30 +193,31 @@ def calibrate_monitor(
     source: MonitorSource | None = None,
     on_alarm: OnAlarm = None,
 ) -> tuple[Monitor, MonitorReport]:
-    """Calibrate a monitor on the Assistant-like dialogues of a run, and report how it does.
+    """Calibrate a monitor on the Assistant-like dialogues of a run, and report its performance.
 
-    The dialogues are split at random, by the seed and their ids alone: mean and spread are fitted on the
-    first part, the threshold is set on the second, the third is for the report.
+    The dialogues are split at random, by the seed and their ids alone. The first part fits the baseline, the
+    second sets the threshold, and the third is held out for the report.
 
     Args:
         run: Simulated conversations, made without a plan and without a monitor that acts.
-        domains: Those that stay with the Assistant.
+        domains: Domains that stay near the Assistant.
         level: "turn" or "token".
-        rule: "cusum" or "threshold": which rule the monitor has. Both are in the report.
-        false_alarms: Share of such conversations that may raise an alarm.
-        seed: Of the split.
-        layer: Of the positions; the run's by default, and no other for tokens.
-        shares: Of the dialogues, for each part.
+        rule: Rule of the returned monitor, "cusum" or "threshold". The report covers both.
+        false_alarms: Target share of Assistant-like conversations that raise an alarm.
+        seed: Random seed of the split.
+        layer: Layer of the positions; the run's by default, and the only choice for tokens.
+        shares: Shares of the dialogues that fit the baseline, set the threshold, and are held out.
         allowance: See `Cusum.calibrated`.
         warmup: See `MonitorBaseline.fit`.
         window: See `Threshold.calibrated`.
-        horizon: Values within which the rate shall hold; the longest calibration dialogue.
+        horizon: Number of values within which the rate must hold; by default the longest calibration
+            dialogue.
         source: Model and map; by default those that the run's manifest names.
-        on_alarm: What the monitor does at an alarm.
+        on_alarm: Action of the monitor at an alarm.
 
     Raises:
-        DynamicsError: If there are too few finished dialogues of these domains for the rate, or some of
-            the run were made under a plan.
+        DynamicsError: If these domains have too few finished dialogues for the rate, or some of their
+            dialogues were made under a plan or a monitor that acts.
     """
     check_level(level)
     if rule not in ("cusum", "threshold"):
@@ -279,7 +280,7 @@ def calibrate_monitor(
 
 
 def source_of(run: DriftRun) -> MonitorSource | None:
-    """Return the model and the map that a run was made with; None if its manifest does not say."""
+    """Return the model and map that a run was made with; None if its manifest does not name a model."""
     identity = run.manifest.get("identity", {})
     model = identity.get("model")
     if not isinstance(model, Mapping):
@@ -289,10 +290,10 @@ def source_of(run: DriftRun) -> MonitorSource | None:
 
 
 def switched_of(run: DriftRun, level: Level, layer: int | None = None) -> list[tuple[Positions, int]]:
-    """Return the finished dialogues that switch at a known turn, as `evaluate_monitor` takes them.
+    """Return the finished dialogues that switch at a known turn, in the form of `evaluate_monitor`.
 
     Raises:
-        DynamicsError: If tokens are asked for at another layer than the run's.
+        DynamicsError: If the level is "token" and the layer is not the run's.
     """
     return [
         (positions_of(run, one, level, layer), one.switch)
@@ -302,7 +303,7 @@ def switched_of(run: DriftRun, level: Level, layer: int | None = None) -> list[t
 
 
 def _usable(run: DriftRun, domains: Sequence[str]) -> tuple[list[Dialogue], dict[str, str]]:
-    """Return the finished dialogues of some domains, and why others were left out.
+    """Return the usable finished dialogues of some domains, and why the others were left out.
 
     Raises:
         DynamicsError: If some were made under a plan, or a monitor acted on them.
@@ -311,7 +312,7 @@ def _usable(run: DriftRun, domains: Sequence[str]) -> tuple[list[Dialogue], dict
     left_out: dict[str, str] = {}
     acted = [one.id for one in run.dialogues if one.domain in domains and _acted(one)]
     if acted:
-        # To leave these alone out would leave the calm ones, and a threshold that is too low.
+        # Leaving only these out would keep the calm dialogues, and set the threshold too low.
         raise DynamicsError(
             f"{len(acted)} dialogues of {run.path}, such as {acted[0]}, were made under a plan or ended by a "
             "monitor",
@@ -342,6 +343,6 @@ def _split(
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     order = [ids[i] for i in np.random.default_rng(seed).permutation(len(ids))]
     first = round(shares[0] * len(ids))
-    # What rounding leaves over sets the threshold, which needs the most.
+    # The remainder of the rounding goes to the threshold, which needs the most dialogues.
     last = len(ids) - int(shares[2] * len(ids))
     return tuple(order[:first]), tuple(order[first:last]), tuple(order[last:])

@@ -1,4 +1,4 @@
-"""What a monitor says and does: states, events, actions, and whose positions they are."""
+"""Records of a monitor: states, events, actions, and the source of its positions."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from personascope.interventions import Plan, acts_on_response
 from personascope.space import PersonaMap
 
 Action = Plan | Literal["stop"] | None
-"""What an alarm does to the reply: a plan from the next token on, its end, or nothing."""
+"""Effect of an alarm on the reply: apply a plan from the next token on, stop the reply, or nothing."""
 
 OnAlarm = Callable[["MonitorState"], Action] | Plan | Literal["stop"] | None
-"""What to do at an alarm; a callable is called with the state and says what is done to the reply."""
+"""Response to an alarm: an action, or a callable that receives the state and returns the action."""
 
 EventKind = Literal["alarm", "stop", "gate", "callback"]
 
 
 @dataclass(frozen=True, slots=True)
 class MonitorState:
-    """What a monitor says after a value.
+    """A monitor's output after one value.
 
     Attributes:
-        n: Values fed so far, this one included: turns or tokens, by the rule's level.
-        reply: Number of the reply, from 0.
-        token: Number of the token in it, from 0; 0 at the level of turns.
-        position: The value, in units of the map; NaN for an empty reply.
+        n: Number of values fed so far, this one included: turns or tokens, by the rule's level.
+        reply: Index of the reply, from 0.
+        token: Index of the token in the reply, from 0; 0 at the level of turns.
+        position: Value that was fed, in units of the map; NaN for an empty reply.
         trend: Least-squares slope of the last values, in units of the map per turn or per token
-            (`Monitor.trend_unit`); NaN before there are three. It describes; tokens are noisy and depend
-            on each other, so that a slope of them is no test.
-        statistic: The rule's, which rises with drift.
-        alarm: Whether it is above the threshold now.
+            (`Monitor.trend_unit`); NaN before there are three. It is descriptive only: tokens are noisy and
+            correlated, so their slope is no test.
+        statistic: Statistic of the rule, which rises with drift.
+        alarm: Whether the statistic is above the threshold now.
         acted: What the monitor did at this value; None for nothing.
     """
 
@@ -49,16 +49,16 @@ class MonitorState:
 
 @dataclass(frozen=True, slots=True)
 class MonitorEvent:
-    """Something that happened in a conversation.
+    """An alarm, or an action of the monitor, in a conversation.
 
     Attributes:
-        n: Values fed so far.
-        reply: Number of the reply, from 0.
-        token: Number of the token in it after which it happened; a gate acts from the next one on.
-        kind: "alarm" whenever the statistic comes above the threshold; then what the monitor did:
-            "callback" (called it), "stop" (asked for the end), "gate" (switched its plan on).
-        statistic: The rule's.
-        position: The value, in units of the map.
+        n: Number of values fed so far.
+        reply: Index of the reply, from 0.
+        token: Index of the token after which it happened; a gate acts from the next token on.
+        kind: "alarm" when the statistic crosses the threshold upwards. The action follows as an event of its
+            own: "callback" (called it), "stop" (asked to end the reply) or "gate" (switched its plan on).
+        statistic: Statistic of the rule.
+        position: Value that was fed, in units of the map.
     """
 
     n: int
@@ -71,13 +71,13 @@ class MonitorEvent:
 
 @dataclass(frozen=True, slots=True)
 class MonitorSource:
-    """What a monitor's positions are of; another model's or map's must not be fed to it.
+    """Model and map of a monitor's positions; positions of others must not be fed to it.
 
     Attributes:
         model: Name of the model.
-        revision: Its revision, which tells models apart where both are known.
-        map_sha256: Digest of the map whose units the positions are in.
-        chat_date: Date that the chat template wrote when the map was made, "" for one that writes none.
+        revision: Revision of the model, compared only if both are known.
+        map_sha256: Digest of the map whose units the positions are in; "" if unknown.
+        chat_date: Date that the chat template wrote when the map was made; "" if it writes none.
     """
 
     model: str
@@ -87,7 +87,7 @@ class MonitorSource:
 
     @classmethod
     def of(cls, persona_map: PersonaMap) -> MonitorSource:
-        """Return the source of a monitor in units of a map."""
+        """Return the source of positions in units of a map."""
         model = persona_map.model
         return cls(model.id, model.revision, persona_map.digest, model.chat_date)
 
@@ -98,10 +98,10 @@ class MonitorSource:
         return values | ({"chat_date": self.chat_date} if self.chat_date else {})
 
     def require_model(self, model_id: str, revision: str) -> None:
-        """Refuse another model.
+        """Check that the model is the source's.
 
         Raises:
-            DynamicsError: Naming both.
+            DynamicsError: If it is another model; the message names both.
         """
         ModelIdentity(self.model, self.revision).require_same(
             ModelIdentity(model_id, revision),
@@ -111,10 +111,10 @@ class MonitorSource:
         )
 
     def require_map(self, persona_map: PersonaMap) -> None:
-        """Refuse a map with other units; any goes where no map is known.
+        """Check that the map is the source's; any map passes if the source names none.
 
         Raises:
-            DynamicsError: Naming both.
+            DynamicsError: If it is another map; the message names both.
         """
         if self.map_sha256 not in ("", persona_map.digest):
             raise DynamicsError(
@@ -125,10 +125,10 @@ class MonitorSource:
 
 
 def checked_action(action: Any) -> OnAlarm:
-    """Return what can be done at an alarm.
+    """Check and return the action of an alarm.
 
     Raises:
-        DynamicsError: If it cannot.
+        DynamicsError: If the action is of an unknown kind, or a plan that acts on the prompt alone.
     """
     if isinstance(action, Plan) and not acts_on_response(action):
         raise DynamicsError(

@@ -1,4 +1,4 @@
-"""The drift monitor: fed one position after another, it tells position, trend and alarm, and may act."""
+"""The drift monitor: reads positions in order, reports position, trend and alarm, and may act."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ from personascope.stats import slope
 from personascope.store import write_record
 
 TREND_WINDOWS: dict[Level, int] = {"turn": 5, "token": 64}
-"""Values over which the trend is taken, by default."""
+"""Default number of values in the trend."""
 
 
 class Monitor:
-    """Watches one conversation after another for drift away from the Assistant.
+    """Watch a conversation for drift away from the Assistant.
 
-    State is that of one conversation: `fresh` gives a monitor for the next one, `copy` one in the same
-    state. An alarm acts once; what it switched on (a stop, a gate) stays until `rearm`, and is asked for
-    again after the first token of every later reply.
+    A monitor holds the state of one conversation: `fresh` returns a monitor for another one, and `copy` one
+    in the same state. An alarm acts once. The stop or gate that it switched on stays until `rearm`, and is
+    requested again after the first token of every later reply.
 
     Attributes:
-        rule: When the alarm is raised.
-        layer: Layer whose positions are fed.
-        probe: Name of the direction, which `watch` looks for among an engine's projections.
-        units: Raw projections of the mean role and of the default at that layer, 0 and 1 of a position.
-        source: Model and map; None for any.
-        on_alarm: What to do at an alarm.
-        window: Values over which the trend is taken.
-        events: What happened in the conversation so far.
-        alarmed_at: Values fed when the first alarm was raised (since `rearm`); None without one.
-        gate: The plan that an alarm switched on.
-        stopped: Whether an alarm asked for the end.
+        rule: Rule that raises the alarm.
+        layer: Layer of the positions.
+        probe: Name of the probe that `watch` reads from an engine's projections.
+        units: Raw projections of the mean role and the default at that layer, which are positions 0 and 1.
+        source: Model and map of the positions; None for any.
+        on_alarm: Action at an alarm.
+        window: Number of values in the trend.
+        events: Events of the conversation so far.
+        alarmed_at: Number of values fed when the first alarm (since `rearm`) was raised; None without one.
+        gate: Plan that an alarm switched on; None without one.
+        stopped: Whether an alarm asked to stop.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class Monitor:
         """Begin a conversation.
 
         Raises:
-            DynamicsError: If the window is too short, the units are not two numbers apart, or
-                ``on_alarm`` cannot be done.
+            DynamicsError: If the window is too short, the units are not two different finite numbers, or
+                ``on_alarm`` is no valid action.
         """
         self.rule = rule
         self.layer = layer
@@ -97,7 +97,7 @@ class Monitor:
         on_alarm: OnAlarm = None,
         window: int | None = None,
     ) -> Monitor:
-        """Return a monitor of positions on a map's axis, at the middle layer by default."""
+        """Create a monitor of positions on a map's axis, at the middle layer by default."""
         at = persona_map.middle_layer if layer is None else layer
         return cls(
             rule,
@@ -120,10 +120,10 @@ class Monitor:
         self.rearm()
 
     def rearm(self) -> None:
-        """Take back what an alarm switched on, and let the statistic begin anew in the same conversation.
+        """Clear the alarm and its effects, and restart the statistic in the same conversation.
 
-        The rule then counts what follows as the beginning of a conversation; its false-alarm rate
-        is for each such part, not for all of them together.
+        The statistic starts from its initial state. The false-alarm rate then holds for each such part, not
+        for all of them together.
         """
         self._tracker = self.rule.tracker()
         self._over = False
@@ -133,19 +133,19 @@ class Monitor:
 
     @property
     def n(self) -> int:
-        """Values fed so far."""
+        """Number of values fed so far."""
         return self._n
 
     @property
     def trend_unit(self) -> str:
-        """What a trend is per: units of the map per turn, or per token."""
+        """Unit of the trend: units of the map per turn, or per token."""
         return f"units of the map per {self.rule.level}"
 
     def begin_reply(self, *, gated: bool = False) -> None:
-        """Say that the next token is the first of a reply; at the level of turns every value is a reply.
+        """Mark the next token as the first of a reply; at the level of turns every value is a reply anyway.
 
         Args:
-            gated: The reply is made under ``gate`` already, as part of its request's plan.
+            gated: Whether the request's plan already contains ``gate``.
         """
         if self.rule.level == "token":
             self._reply += 1
@@ -153,13 +153,13 @@ class Monitor:
         self._gated = gated
 
     def feed(self, position: float) -> MonitorState:
-        """Take the next position and return what it means; acts if that is due.
+        """Feed the next position, act on an alarm if due, and return the new state.
 
         Args:
-            position: In units of the map: of a reply, NaN for an empty one; or of a token.
+            position: Position of a reply (NaN if empty) or of a token, in units of the map.
 
         Raises:
-            DynamicsError: If the position is not finite, or a callback returned what cannot be done.
+            DynamicsError: If the position is not finite, or a callback returned no valid action.
             Exception: Whatever a callback raised.
         """
         position = float(position)
@@ -194,18 +194,18 @@ class Monitor:
         return state
 
     def feed_raw(self, projection: float) -> MonitorState:
-        """Take the next raw projection on the unit axis; see `feed`.
+        """Feed the next raw projection on the unit axis; see `feed`.
 
         Raises:
-            DynamicsError: If the monitor does not know the units of its map.
+            DynamicsError: If the monitor has no units.
         """
         return self.feed(self.to_position(projection))
 
     def to_position(self, projection: float) -> float:
-        """Rescale a raw projection on the unit axis at the monitor's layer.
+        """Convert a raw projection on the unit axis, at the monitor's layer, to a position.
 
         Raises:
-            DynamicsError: If the monitor does not know the units of its map.
+            DynamicsError: If the monitor has no units.
         """
         if self.units is None:
             raise DynamicsError(
@@ -221,19 +221,20 @@ class Monitor:
         *,
         gated: bool = False,
     ) -> Watch:
-        """Return a watch of the conversation's next reply, for ``Request.watch`` of an engine.
+        """Return a watch of the conversation's next reply, for ``Request.watch``.
 
-        The request needs a probe of that name: the unit axis at the monitor's layer. If the engine makes
-        the reply anew, the monitor goes back to where the reply began; a callback may then be called again.
+        The request needs a probe of that name: the unit axis at the monitor's layer. If the engine restarts
+        the reply, the monitor returns to its state at the start of the reply, and a callback may be called
+        again.
 
         Args:
             probe: Name of the probe; the monitor's by default.
-            to_position: What turns a raw projection into a position, or the map that does; the monitor's
-                own units by default.
-            gated: The request's plan contains ``gate`` already.
+            to_position: Function from raw projection to position, or a map that supplies the units; the
+                monitor's own units by default.
+            gated: Whether the request's plan already contains ``gate``.
 
         Raises:
-            DynamicsError: If the monitor reads turns, or does not know the units of its map.
+            DynamicsError: If the monitor reads turns, or has no units.
         """
         if self.rule.level != "token":
             raise DynamicsError(
@@ -254,7 +255,7 @@ class Monitor:
         def see(token: int, projections: Mapping[str, float]) -> Plan | Literal["stop"] | None:
             nonlocal expected, before
             if token == 0 and expected:
-                # The engine makes the reply anew; what was said of the first try does not count.
+                # The engine restarted the reply: discard the state of the first attempt.
                 vars(self).update(vars(before.copy()))
                 expected = 0
             elif token == 0:
@@ -304,13 +305,13 @@ class Monitor:
         )
 
     def fresh(self) -> Monitor:
-        """Return a monitor like this one for another conversation."""
+        """Return a monitor with the same settings for another conversation."""
         other = copy.copy(self)
         other._begin()
         return other
 
     def copy(self) -> Monitor:
-        """Return a monitor in the same state, which goes its own way from here."""
+        """Return an independent monitor in the same state."""
         other = copy.copy(self)
         other.events = list(self.events)
         other._numbers, other._values = self._numbers.copy(), self._values.copy()
@@ -318,31 +319,31 @@ class Monitor:
         return other
 
     def for_model(self, source: MonitorSource | None) -> Monitor:
-        """Return a fresh monitor for another model and map, or for any (None), if you mean it."""
+        """Return a fresh monitor that accepts another model and map, or any (None); the rule is unchanged."""
         other = self.fresh()
         other.source = source
         return other
 
     def check_model(self, *, model_id: str, revision: str) -> None:
-        """Refuse another model than the one whose positions the rule was made for.
+        """Check that the model is the one whose positions the rule was made for.
 
         Raises:
-            DynamicsError: Naming both.
+            DynamicsError: If it is another model; the message names both.
         """
         if self.source is not None:
             self.source.require_model(model_id, revision)
 
     def check_map(self, persona_map: PersonaMap) -> None:
-        """Refuse a map in whose units the rule was not made.
+        """Check that the map is the one in whose units the rule was made.
 
         Raises:
-            DynamicsError: If the monitor remembers another map.
+            DynamicsError: If it is another map; the message names both.
         """
         if self.source is not None:
             self.source.require_map(persona_map)
 
     def record(self) -> dict[str, Any]:
-        """Return all but the conversation and ``on_alarm`` as JSON values."""
+        """Return the monitor's settings, without the conversation and ``on_alarm``, as JSON values."""
         return {
             "format": FORMAT,
             "rule": self.rule.record(),
@@ -356,26 +357,26 @@ class Monitor:
     def save(self, path: Path | str) -> None:
         """Write the monitor as JSON: rule, baseline, calibration, layer, units, model and map.
 
-        The conversation and ``on_alarm`` are not written: what to do at an alarm is said by whoever loads it.
+        The conversation and ``on_alarm`` are not written; give ``on_alarm`` again when loading.
 
         Args:
-            path: A file, or an existing folder, into which ``monitor.json`` is written.
+            path: File to write, or an existing folder that gets ``monitor.json``.
 
         Raises:
-            StoreError: If it cannot be written.
+            StoreError: If the file cannot be written.
         """
         write_record(monitor_file(path), self.record())
 
     @classmethod
     def load(cls, path: Path | str, *, on_alarm: OnAlarm = None) -> Monitor:
-        """Read a monitor that was saved.
+        """Read a saved monitor.
 
         Args:
-            path: The file, or the folder with ``monitor.json``.
-            on_alarm: What to do at an alarm.
+            path: Saved file, or the folder with ``monitor.json``.
+            on_alarm: Action at an alarm.
 
         Raises:
-            StoreError: If it is missing, damaged, or of another format.
+            StoreError: If the file is missing, damaged, or of another format.
         """
         file, action = monitor_file(path), checked_action(on_alarm)
         record, rule = read_monitor(file)

@@ -1,7 +1,7 @@
 """Alarm rules: CUSUM, and a plain threshold.
 
-A rule turns a conversation's positions, in order, into a statistic that rises with drift; it raises the
-alarm while the statistic is above its threshold (how that is set: `_conformal`).
+A rule turns a conversation's positions, in order, into a statistic that rises with drift. The alarm is on
+while the statistic is above the threshold, which `conformal_threshold` sets.
 """
 
 from __future__ import annotations
@@ -30,35 +30,35 @@ from personascope.space import PersonaMap
 from personascope.stats import Calibration, conformal_threshold
 
 ALLOWANCES: dict[Level, float] = {"turn": 0.5, "token": 0.25}
-"""Half of the shift, in standard deviations, that a CUSUM finds soonest, by default."""
+"""Default allowance of a CUSUM: half the shift, in standard deviations, that it detects fastest."""
 
 WINDOWS: dict[Level, int] = {"turn": 1, "token": 32}
-"""Values whose mean a plain threshold reads, by default: single tokens are too noisy for one."""
+"""Default number of values whose mean a plain threshold reads; single tokens are too noisy."""
 
 
 class Tracker(Protocol):
-    """A rule's state in one conversation."""
+    """State of a rule in one conversation."""
 
     def update(self, value: float, reply: int, token: int) -> float:
-        """Take the next value (NaN: an empty reply) and return the statistic."""
+        """Add the next value (NaN for an empty reply) and return the statistic."""
         ...
 
     def copy(self) -> Self:
-        """Return an independent one in the same state."""
+        """Return an independent tracker in the same state."""
         ...
 
 
 class Rule(Protocol):
-    """When a monitor raises its alarm: `Cusum` or `Threshold`."""
+    """Rule that raises a monitor's alarm: `Cusum` or `Threshold`."""
 
     @property
     def level(self) -> Level:
-        """Whether it reads replies or tokens."""
+        """Whether the rule reads replies or tokens."""
         ...
 
     @property
     def threshold(self) -> float:
-        """The alarm stands while the statistic is above it."""
+        """Value of the statistic above which the alarm is on."""
         ...
 
     @property
@@ -67,11 +67,11 @@ class Rule(Protocol):
         ...
 
     def tracker(self) -> Tracker:
-        """Begin a conversation."""
+        """Return a new tracker for a conversation."""
         ...
 
     def statistic(self, positions: Positions) -> Float[np.ndarray, "n"]:
-        """Return the statistic after each value of a conversation, as feeding them one by one does."""
+        """Return the statistic after each value of a conversation, bit for bit as a tracker gives it."""
         ...
 
     def record(self) -> dict[str, Any]:
@@ -81,15 +81,15 @@ class Rule(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Cusum:
-    """Adds up how far positions lie below what is usual at their place, less an allowance.
+    """CUSUM rule: sum how far positions fall below the baseline, less an allowance per value.
 
-    S = max(0, S - z - allowance), z the position's deviation from the baseline in standard deviations. A
-    small shift that lasts is found long before any single value is low.
+    S = max(0, S - z - allowance), where z is the position's deviation from the baseline in standard
+    deviations. It detects a small lasting shift long before any single value is low.
 
     Attributes:
-        baseline: Usual positions.
-        threshold: The alarm stands while S is above it.
-        allowance: What each value is forgiven, in standard deviations: half the shift looked for.
+        baseline: Mean and spread of Assistant-like positions.
+        threshold: Value of S above which the alarm is on.
+        allowance: Slack per value, in standard deviations: half the shift to detect.
         calibration: How the threshold was set; None if by hand.
     """
 
@@ -99,7 +99,7 @@ class Cusum:
     calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
-        """Refuse numbers that make no rule."""
+        """Check the numbers."""
         for name in ("threshold", "allowance"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
@@ -115,17 +115,20 @@ class Cusum:
         allowance: float | None = None,
         horizon: int | None = None,
     ) -> Cusum:
-        """Set the threshold so that few Assistant-like conversations raise an alarm.
+        """Set the threshold that bounds the share of Assistant-like conversations with an alarm.
 
         Args:
-            baseline: Fitted on other conversations than these.
-            conversations: Assistant-like ones, of the baseline's level.
-            false_alarms: Share of such conversations that may raise an alarm, between 0 and 1.
-            allowance: Half the shift looked for, in standard deviations (0.5 of turns, 0.25 of tokens).
-            horizon: Values, turns or tokens, within which the rate shall hold; the longest conversation.
+            baseline: Baseline that was fitted on other conversations than these.
+            conversations: Assistant-like conversations, of the baseline's level.
+            false_alarms: Target share of such conversations that raise an alarm, between 0 and 1.
+            allowance: Half the shift to detect, in standard deviations (by default 0.5 for turns, 0.25 for
+                tokens).
+            horizon: Number of turns or tokens within which the rate must hold; by default the longest
+                conversation.
 
         Raises:
-            DynamicsError: If there are too few conversations for the rate, or one was fitted on.
+            DynamicsError: If there are too few conversations for the rate, or the baseline was fitted on
+                one.
         """
         allowance = ALLOWANCES[baseline.level] if allowance is None else allowance
         traces = [replies_of(c, baseline.level, f"conversation {i}") for i, c in enumerate(conversations)]
@@ -144,15 +147,15 @@ class Cusum:
 
     @property
     def level(self) -> Level:
-        """Whether it reads replies or tokens."""
+        """Whether the rule reads replies or tokens."""
         return self.baseline.level
 
     def tracker(self) -> Tracker:
-        """Begin a conversation."""
+        """Return a new tracker for a conversation."""
         return _CusumTracker(self.baseline.standardiser(), self.allowance)
 
     def statistic(self, positions: Positions) -> Float[np.ndarray, "n"]:
-        """Return the statistic after each value of a conversation, as feeding them one by one does."""
+        """Return the statistic after each value of a conversation, bit for bit as a tracker gives it."""
         return np.array(_trace(self, replies_of(positions, self.level, "the conversation")))
 
     def record(self) -> dict[str, Any]:
@@ -168,17 +171,17 @@ class Cusum:
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """Raises the alarm while the mean of the last few positions lies under a limit.
+    """Threshold rule: the alarm is on while the mean of the last few positions is below a limit.
 
-    The statistic is that mean with its sign turned, so that it rises with drift; it is minus infinity
-    until there are as many values.
+    The statistic is the negated mean, so that it rises with drift. It is minus infinity until the window is
+    full.
 
     Attributes:
         level: "turn" or "token".
-        limit: In units of the map: 0 the mean role, 1 the default.
-        window: Values of the mean.
-        calibration: How the limit was set; None if by hand or by a percentile of a map.
-        name: Where the limit came from, for reports.
+        limit: Lowest mean position without an alarm, in units of the map (mean role 0, default 1).
+        window: Number of values in the mean.
+        calibration: How the limit was set; None if by hand or from a percentile of a map.
+        name: Origin of the limit, for reports.
     """
 
     level: Level
@@ -188,7 +191,7 @@ class Threshold:
     name: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse numbers that make no rule."""
+        """Check the numbers."""
         check_level(self.level)
         if not math.isfinite(self.limit):
             raise DynamicsError(f"a threshold has the limit {self.limit}", hint="give a finite position")
@@ -205,14 +208,15 @@ class Threshold:
         window: int | None = None,
         horizon: int | None = None,
     ) -> Threshold:
-        """Set the limit so that few Assistant-like conversations raise an alarm, as `Cusum.calibrated` does.
+        """Set the limit that bounds the share of Assistant-like conversations with an alarm.
 
         Args:
-            conversations: Assistant-like ones.
+            conversations: Assistant-like conversations.
             level: "turn" or "token".
-            false_alarms: Share of such conversations that may raise an alarm, between 0 and 1.
-            window: Values whose mean is read (1 turn, 32 tokens).
-            horizon: Values, turns or tokens, within which the rate shall hold; the longest conversation.
+            false_alarms: Target share of such conversations that raise an alarm, between 0 and 1.
+            window: Number of values in the mean (by default 1 turn, 32 tokens).
+            horizon: Number of turns or tokens within which the rate must hold; by default the longest
+                conversation.
 
         Raises:
             DynamicsError: If there are too few conversations for the rate, or they are too short.
@@ -236,18 +240,19 @@ class Threshold:
         level: Level = "turn",
         window: int | None = None,
     ) -> Threshold:
-        """Take a percentile of single responses of the map's rollouts as the limit.
+        """Set the limit to a percentile of the single responses in the map's rollouts.
 
-        Nothing is known of its false-alarm rate in conversations: those responses answer one question each.
+        Its false-alarm rate in conversations is unknown, because those responses answer one question each.
 
         Args:
-            persona_map: A map.
-            percentile: Share of responses, in percent, that lie below; 1 to 99, between the map's
-                percentiles on a straight line.
-            layer: The map's middle layer by default.
-            of: "default" or "role": which responses.
+            persona_map: Map whose percentiles are used.
+            percentile: Share of responses below the limit, in percent, within the range of the map's
+                percentiles; linearly interpolated between them.
+            layer: Layer of the percentiles; the map's middle layer by default.
+            of: Which responses: "default" or "role".
             level: "turn" or "token".
-            window: Values whose mean is read (1 turn, 32 tokens): the percentiles are of whole replies.
+            window: Number of values in the mean (by default 1 turn, 32 tokens). The percentiles are of whole
+                replies.
 
         Raises:
             UsageError: If the map has no such layer, percentile or group.
@@ -271,15 +276,15 @@ class Threshold:
 
     @property
     def threshold(self) -> float:
-        """The alarm stands while the statistic, the mean position with its sign turned, is above it."""
+        """Value of the statistic (the negated mean position) above which the alarm is on."""
         return -self.limit
 
     def tracker(self) -> Tracker:
-        """Begin a conversation."""
+        """Return a new tracker for a conversation."""
         return _MeanTracker(deque(maxlen=self.window))
 
     def statistic(self, positions: Positions) -> Float[np.ndarray, "n"]:
-        """Return the statistic after each value of a conversation, as feeding them one by one does."""
+        """Return the statistic after each value of a conversation, bit for bit as a tracker gives it."""
         return np.array(_trace(self, replies_of(positions, self.level, "the conversation")))
 
     def record(self) -> dict[str, Any]:
@@ -288,12 +293,12 @@ class Threshold:
 
 
 def first_alarm(rule: Rule, positions: Positions, horizon: int | None = None) -> int | None:
-    """Return after how many values the first alarm is raised, 1 for the first; None if none is.
+    """Return the number of values fed when the first alarm is raised, from 1; None without an alarm.
 
     Args:
-        rule: An alarm rule.
-        positions: A conversation.
-        horizon: Values that are looked at; all of them by default.
+        rule: Alarm rule.
+        positions: Positions of a conversation.
+        horizon: Number of values to read; all by default.
     """
     over = rule.statistic(positions)[:horizon] > rule.threshold
     return int(over.argmax()) + 1 if over.any() else None
@@ -329,7 +334,7 @@ class _MeanTracker:
 
 
 def _trace(rule: Rule, replies: list[list[float]]) -> list[float]:
-    """Return the statistic after each value, summed one by one: feeding must give the same bits."""
+    """Return the statistic after each value; a tracker computes it, to match live feeding bit for bit."""
     tracker = rule.tracker()
     return [
         tracker.update(value, reply, token)

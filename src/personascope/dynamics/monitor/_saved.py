@@ -1,4 +1,4 @@
-"""A monitor on the disk: what its JSON record holds."""
+"""The JSON format of a saved monitor."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _AGAIN = "calibrate and save the monitor again"
 
 
 def monitor_file(path: Path | str) -> Path:
-    """Return the file of a monitor, of the path of the file or of its folder."""
+    """Return the monitor's file, given the path of the file or of its folder."""
     return Path(path) / MONITOR_JSON if Path(path).is_dir() else Path(path)
 
 
 class BaselineRecord(Record):
-    """What ``MonitorBaseline.record`` returns."""
+    """Schema of ``MonitorBaseline.record``."""
 
     level: Level
     by_token: Annotated[tuple[float, ...], Field(min_length=1)]
@@ -38,7 +38,7 @@ class BaselineRecord(Record):
     fitted_on: tuple[str, ...] = ()
 
     def made(self) -> MonitorBaseline:
-        """Return the baseline."""
+        """Return the baseline of the record."""
         return MonitorBaseline(
             self.level,
             self.by_token,
@@ -53,7 +53,7 @@ class BaselineRecord(Record):
 
 
 class CusumRecord(Record):
-    """What ``Cusum.record`` returns."""
+    """Schema of ``Cusum.record``."""
 
     rule: Literal["cusum"]
     threshold: float
@@ -62,16 +62,16 @@ class CusumRecord(Record):
     calibration: Calibration | None
 
     def made(self) -> Cusum:
-        """Return the rule.
+        """Return the rule of the record.
 
         Raises:
-            DynamicsError: If its numbers make no rule.
+            DynamicsError: If its numbers are invalid.
         """
         return Cusum(self.baseline.made(), self.threshold, self.allowance, calibration=self.calibration)
 
 
 class ThresholdRecord(Record):
-    """What ``Threshold.record`` returns."""
+    """Schema of ``Threshold.record``."""
 
     rule: Literal["threshold"]
     level: Level
@@ -81,16 +81,16 @@ class ThresholdRecord(Record):
     name: str
 
     def made(self) -> Threshold:
-        """Return the rule.
+        """Return the rule of the record.
 
         Raises:
-            DynamicsError: If its numbers make no rule.
+            DynamicsError: If its numbers are invalid.
         """
         return Threshold(self.level, self.limit, self.window, self.calibration, self.name)
 
 
 class MonitorRecord(Record):
-    """What ``Monitor.record`` returns."""
+    """Schema of ``Monitor.record``."""
 
     rule: Annotated[CusumRecord | ThresholdRecord, Field(discriminator="rule")]
     layer: Annotated[int, Field(ge=0)]
@@ -101,7 +101,7 @@ class MonitorRecord(Record):
 
 
 def read_monitor(file: Path) -> tuple[MonitorRecord, Rule]:
-    """Read a saved monitor's record, and make its rule.
+    """Read a saved monitor's record, and create its rule.
 
     Raises:
         StoreError: If the file is missing, damaged, changed since it was written, or of another format.

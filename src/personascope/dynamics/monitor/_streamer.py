@@ -1,4 +1,4 @@
-"""A monitor on plain ``model.generate`` of Transformers, as its streamer."""
+"""A streamer that runs a monitor inside Transformers' ``model.generate``."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ from personascope.space import PersonaMap
 
 
 class DriftStreamer(BaseStreamer):
-    """Feeds a monitor with the tokens of a reply while ``model.generate`` makes it, one reply at a time.
+    """Feed a monitor token by token while ``model.generate`` writes a reply, one reply at a time.
 
         with DriftStreamer(model, monitor, persona_map=persona_map) as streamer:
             model.generate(**inputs, streamer=streamer, stopping_criteria=streamer.stopping)
 
-    The residual stream is read at the monitor's layer alone, once for each token of the reply; the prompt
-    is not fed to the monitor. The last token that is drawn never passes through the model, so it is not
-    read. What an alarm does comes one token later than in an engine: the next token is drawn before the
-    alarm is known, so a stopped reply has one token more than was read.
+    The residual stream is read only at the monitor's layer, once per reply token. The prompt is not fed to
+    the monitor. The last sampled token never passes through the model, so it is not read. An alarm takes
+    effect one token later than in an engine, because the next token is sampled before the alarm is known. A
+    stopped reply therefore has one token more than was read.
 
-    A plan that is already on (`personascope.models.steered`) is entered before the streamer, so that
-    what is read is what the next layer sees.
+    Enter the context of an active plan (`personascope.models.steered`) before the streamer, so that the
+    streamer reads what the next layer sees.
 
     Attributes:
-        monitor: The monitor.
-        projections: Raw projection of each token read of the newest reply.
+        monitor: Monitor that is fed.
+        projections: Raw projection of each token read in the newest reply.
     """
 
     def __init__(
@@ -58,19 +58,19 @@ class DriftStreamer(BaseStreamer):
         direction: Float[np.ndarray, "d"] | None = None,
         inner: BaseStreamer | None = None,
     ) -> None:
-        """Check that model, monitor and direction fit; no hook is set before the ``with`` block.
+        """Check that model, monitor and direction fit; hooks are set only in the ``with`` block.
 
         Args:
-            model: A causal model of Transformers, loaded by whoever. Of a bare `LayerStack` it is not
-                checked that it is the monitor's model.
-            monitor: One of tokens.
-            persona_map: The map whose axis is read, in whose units the monitor is fed.
-            direction: Instead, a direction of the monitor's layer, of any length; the monitor's own units
-                then turn projections into positions.
-            inner: Another streamer, which gets all that this one gets (for example a ``TextStreamer``).
+            model: Causal Transformers model, loaded in any way. A bare `LayerStack` is not checked against
+                the monitor's model.
+            monitor: Monitor of tokens.
+            persona_map: Map whose axis is read and in whose units the monitor is fed.
+            direction: Direction at the monitor's layer, of any norm, instead of a map. The monitor's own
+                units then convert projections to positions.
+            inner: Another streamer that receives the same tokens (for example a ``TextStreamer``).
 
         Raises:
-            DynamicsError: If the monitor reads turns, is of another model or map, has no units, or the
+            DynamicsError: If the monitor reads turns, is of another model or map or has no units, or the
                 direction does not fit.
             ModelError: If the model's layer stack cannot be found.
         """
@@ -128,7 +128,7 @@ class DriftStreamer(BaseStreamer):
         self._fed = 0
 
     def __enter__(self) -> Self:
-        """Set the hooks: one before the backbone, one after the monitor's block."""
+        """Set the hooks: before and after the backbone, and after the monitor's block."""
         if self._hooks:
             raise DynamicsError("the streamer is entered already", hint="make one for each with block")
         stack = self._stack
@@ -140,7 +140,7 @@ class DriftStreamer(BaseStreamer):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take all hooks off, whatever happened."""
+        """Remove all hooks, also after an error."""
         self._ungate()
         for hook in self._hooks:
             hook.remove()
@@ -148,23 +148,23 @@ class DriftStreamer(BaseStreamer):
 
     @property
     def stopping(self) -> StoppingCriteriaList:
-        """What ends the reply at an alarm: the ``stopping_criteria`` of ``generate``."""
+        """Criteria that end the reply at an alarm; pass them to ``generate`` as ``stopping_criteria``."""
         return StoppingCriteriaList([self._criteria])
 
     @property
     def gate(self) -> TriggeredPlan | None:
-        """The plan that was switched on in the newest reply, and what it did so far; None if none was."""
+        """The plan that an alarm switched on in the newest reply, with its counts so far, or None."""
         if self._gate is None:
             return None
         plan, token, counters = self._gate
         return TriggeredPlan(token, plan.digest, counters.counts(0, self._acted).stats(plan))
 
     def put(self, value: Tensor) -> None:
-        """Take the prompt, then one token after another, from ``generate``.
+        """Receive the prompt, then each token, from ``generate``.
 
         Raises:
-            DynamicsError: If there are several sequences, the streamer is not entered, or an alarm should
-                stop the reply and ``generate`` was not given `stopping`.
+            DynamicsError: If there are several sequences, the streamer is not entered, or an alarm may stop
+                the reply and ``generate`` was not given `stopping`.
         """
         if not self._hooks:
             raise DynamicsError(
@@ -193,20 +193,20 @@ class DriftStreamer(BaseStreamer):
             self._inner.put(value)
 
     def end(self) -> None:
-        """Take the end of the reply from ``generate``."""
+        """Receive the end of the reply from ``generate``."""
         self._ungate()
         self._prompt = None
         if self._inner is not None:
             self._inner.end()
 
     def asked(self) -> bool:
-        """Return whether the reply shall end; ``stopping`` asks this after every token."""
+        """Return whether to end the reply; ``stopping`` calls this after every token."""
         self._asked = True
         self._take()
         return self._stop
 
     def _take(self) -> None:
-        """Feed the monitor with what was read since; here ``generate`` waits for the device anyway."""
+        """Feed the monitor with the pending reads; called where ``generate`` waits for the device anyway."""
         reads, self._reads = self._reads, []
         for read in reads:
             raw = float(read)
@@ -224,7 +224,7 @@ class DriftStreamer(BaseStreamer):
             return
         call = BackboneCall.of(module, inputs, options)
         width = int(call.tokens.shape[1])
-        # A cache of recurrent states does not count: what was fed since generate began is counted here.
+        # A cache of recurrent states has no length, so count the tokens fed since generate began.
         self._fed = (self._fed if call.past is None else call.past) + width
         if self._fed <= self._prompt:
             return
@@ -248,7 +248,7 @@ class DriftStreamer(BaseStreamer):
         if self._pass is not None and layer in self._pass.layers:
             output = replace_block_output(output, self._pass(layer, block_output(output)))
         hidden = block_output(output)[0, -1].float()
-        # Not read on the host yet: that would hold the device up in the middle of its pass.
+        # Keep it on the device: reading it on the host would stall the forward pass.
         self._reads.append(hidden @ self._direction.to(hidden.device))
         return output
 
@@ -258,7 +258,7 @@ class DriftStreamer(BaseStreamer):
         counters = CapCounters(1)
         self._gate, self._acted = (plan, token, counters), 0
         self._pass = BatchedPlans(PlanTable([plan], response_only=True), [plan], counters)
-        # The monitor's own block applies its part itself, before it reads.
+        # The hook on the monitor's block applies the plan there itself, before it reads.
         self._gate_hooks = [
             self._stack.blocks[layer].register_forward_hook(self._edit(layer))
             for layer in sorted(self._pass.layers - {self.monitor.layer})
@@ -308,7 +308,7 @@ class _Stop(StoppingCriteria):
 
 
 def _stack_of(model: PreTrainedModel | LoadedModel | LayerStack) -> tuple[LayerStack, str, str]:
-    """Return the layer stack with the model's name and revision, "" where they are not known."""
+    """Return the layer stack with the model's name and revision; "" if unknown."""
     if isinstance(model, LayerStack):
         return model, "", ""
     if isinstance(model, LoadedModel):

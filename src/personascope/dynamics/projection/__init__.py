@@ -1,4 +1,4 @@
-"""Projecting the turns of conversations that exist already."""
+"""Projection of existing conversations, turn by turn."""
 
 from personascope._lazy import attach
 

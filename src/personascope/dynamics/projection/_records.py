@@ -1,4 +1,4 @@
-"""What a projected transcript is, as a value and as rows of a table."""
+"""Projected transcripts, as Python values and as table rows."""
 
 from __future__ import annotations
 
@@ -23,18 +23,21 @@ SUMMARY, TABLE = "summary.json", "projections.csv"
 _SHARED = ("number", "id", "where", "status", "reason", "repairs")
 
 Status = Literal["projected", "unreadable", "refused", "too long"]
-"""Projected; no conversation in the entry; refused by the chat template; longer than the model reads."""
+"""Outcome of an entry: projected, no readable conversation, refused by the chat template (or out of the
+plan's reach), or longer than the model's context."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reading:
-    """Where a turn lies along a probe; NaN for a turn without a token.
+    """A turn's projection on one probe; NaN for a turn without tokens.
 
     Attributes:
-        projection: Mean over the turn's tokens of their projections on the probe, raw.
-        position: In units of the map, 0 the mean role and 1 the default Assistant; NaN but for the axis.
-        percentile: Among single responses in a role (`PersonaMap.percentile`); NaN but for the axis.
-        tokens: Projection of each token, raw; None where they were not asked for.
+        projection: Mean raw projection over the turn's tokens.
+        position: Projection in units of the map (mean role 0, default Assistant 1); NaN for probes without
+            units.
+        percentile: Percentile among single responses in a role (`PersonaMap.percentile`); NaN for probes
+            without units.
+        tokens: Raw projection of each token; None unless requested.
     """
 
     projection: float
@@ -45,15 +48,15 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ProjectedTurn:
-    """A turn of a transcript.
+    """A projected turn of a transcript.
 
     Attributes:
-        turn: Its number in the conversation, from 0, a system message counted.
-        role: Who speaks.
-        text: What is said.
-        token_count: Tokens of the text.
-        readings: Name of each probe -> where the turn lies; "axis" is the first.
-        token_ids: The tokens; None where they were not asked for.
+        turn: Index of the message in the conversation, from 0, a system message included.
+        role: Role of the speaker.
+        text: Text of the message.
+        token_count: Number of tokens that were read.
+        readings: Name of each probe -> the turn's reading; "axis" comes first.
+        token_ids: Ids of the tokens that were read; None unless requested.
     """
 
     turn: int
@@ -65,23 +68,23 @@ class ProjectedTurn:
 
     @property
     def axis(self) -> Reading:
-        """Where it lies along the axis, at the run's layer."""
+        """The turn's reading on the axis, at the run's layer."""
         return self.readings[AXIS]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Projected:
-    """An entry of a source, projected or with the reason why not.
+    """An entry of a source, either projected or with the reason why it was not.
 
     Attributes:
-        number: Its number in the source, from 0.
-        id: As in `Transcript`; what `where` says for an unreadable one.
-        where: File and entry.
-        status: Whether it was projected.
-        reason: Why not; "" where it was.
-        repairs: What was done to make turns of the entry, or to keep within the tokens; "" for nothing.
-        metadata: What else the entry says.
-        turns: In order; none where it was not projected.
+        number: Index of the entry in the source, from 0.
+        id: Id as in `Transcript`; `where` for an unreadable entry.
+        where: File and location of the entry.
+        status: Outcome of the entry.
+        reason: Why the entry was not projected; "" if it was.
+        repairs: What was changed to read the entry or to fit the token limit; "" for nothing.
+        metadata: Other fields of the entry.
+        turns: Projected turns in order; empty if the entry was not projected.
     """
 
     number: int
@@ -96,15 +99,14 @@ class Projected:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Projections:
-    """A run folder of projected transcripts, opened for reading; iterate over it for the entries in order.
+    """A run folder of projected transcripts, opened for reading; iterate over it to get the entries in order.
 
     Attributes:
-        path: The folder.
-        layer: Where "axis" is read.
+        path: Path of the run folder.
+        layer: Layer at which "axis" is read.
         probes: Names of the probes, "axis" first.
-        summary: Counts, and the mean position of the replies (`summary.json`); empty while the run
-            is not finished.
-        manifest: What the run is: source, model, map, probes.
+        summary: Counts and the replies' mean position (`summary.json`); empty while the run is unfinished.
+        manifest: The run's manifest: source, model, map, probes.
     """
 
     path: Path
@@ -114,7 +116,7 @@ class Projections:
     manifest: Mapping[str, Any]
 
     def __iter__(self) -> Iterator[Projected]:
-        """Yield every entry, unit by unit, without holding the others."""
+        """Yield every entry in order, with one unit in memory at a time."""
         folder = RunFolder.read(self.path)
         for index in sorted(folder.units):
             rows = folder.rows(index).to_pylist()
@@ -123,23 +125,23 @@ class Projections:
 
 
 def columns(name: str) -> tuple[str, ...]:
-    """Return the columns of a probe: those of "axis" are called what they are."""
+    """Return the column names of a probe's readings; those of "axis" have no prefix."""
     if name == AXIS:
         return "projection", "position", "percentile"
     return (name, f"{name} position", f"{name} percentile") if in_units(name) else (name,)
 
 
 def tokens_column(name: str) -> str:
-    """Return the column of a probe's projections of single tokens."""
+    """Return the column name of a probe's per-token projections."""
     return f"{name} tokens"
 
 
 def schema(probes: Sequence[str], *, tokens: bool) -> pa.Schema:
-    """Return the columns of a run's rows: one a turn, and one for an entry that was not projected.
+    """Return the schema of a run's rows: one row per turn, or one for an entry that was not projected.
 
     Args:
-        probes: Their names.
-        tokens: Whether projections of single tokens are kept.
+        probes: Names of the probes.
+        tokens: Whether per-token projections are kept.
     """
     fields = [
         ("number", pa.int32()),
@@ -162,23 +164,23 @@ def schema(probes: Sequence[str], *, tokens: bool) -> pa.Schema:
 
 
 def entry_row(entry: Projected) -> dict[str, Any]:
-    """Return what every row of an entry says; all of it for one that was not projected."""
+    """Return the columns that all rows of an entry share, metadata excluded."""
     return {name: getattr(entry, name) for name in _SHARED}
 
 
 def turn_row(turn: ProjectedTurn) -> dict[str, Any]:
-    """Return a turn's values by column, without single tokens; None for what there is not."""
+    """Return a turn's values by column, per-token values excluded; None for missing values."""
     values: dict[str, Any] = {"turn": turn.turn, "role": turn.role, "tokens": turn.token_count}
     for name, reading in turn.readings.items():
         found = (reading.projection, reading.position, reading.percentile)
-        # One that has no units has one column alone.
+        # A probe without units has only the projection column.
         for column, value in zip(columns(name), found, strict=False):
             values[column] = None if math.isnan(value) else value
     return {**values, "text": turn.text}
 
 
 def token_values(turn: ProjectedTurn) -> dict[str, Any]:
-    """Return a turn's projections of single tokens by column."""
+    """Return a turn's per-token projections and token ids by column."""
     held = {name: reading.tokens for name, reading in turn.readings.items()}
     values: dict[str, Any] = {
         tokens_column(name): None if found is None else found.tolist() for name, found in held.items()
@@ -188,7 +190,7 @@ def token_values(turn: ProjectedTurn) -> dict[str, Any]:
 
 def to_rows(entry: Projected, *, tokens: bool) -> list[dict[str, Any]]:
     """Return an entry as rows of `schema`."""
-    # Escaped to ASCII: metadata may hold half of a surrogate pair, which Parquet does not take.
+    # Escaped to ASCII: metadata may hold a lone surrogate, which Parquet refuses.
     metadata = json.dumps(entry.metadata, default=str) if entry.metadata else None
     base = {**entry_row(entry), "metadata": metadata}
     if not entry.turns:
@@ -197,7 +199,7 @@ def to_rows(entry: Projected, *, tokens: bool) -> list[dict[str, Any]]:
 
 
 class UnitMeta(Record):
-    """What unit.json says of a unit of entries."""
+    """Metadata in unit.json of a unit of entries."""
 
     problems: int
 
@@ -215,7 +217,7 @@ def read_projections(path: Path | str) -> Projections:
     """Open a folder that `run_projection` wrote, finished or not.
 
     Raises:
-        StoreError: If there is no such run in the folder, or it is damaged.
+        StoreError: If the folder holds no such run, or the run is damaged.
     """
     path = Path(path)
     folder = RunFolder.read(path)

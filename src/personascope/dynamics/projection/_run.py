@@ -1,8 +1,8 @@
-"""Projecting transcripts: where each turn lies along the axis, and along any other direction.
+"""Project transcripts: read each turn's position on the axis and on any other direction.
 
-A run folder holds one unit for every `UNIT` entries of its source, in the source's order, with the entries
-that could not be read or projected among them. A run that is killed is taken up by the same call:
-entries of committed units are read again, but not projected again.
+A run folder holds one unit for every `UNIT` entries of its source, in the source's order, including entries
+that could not be read or projected. The same call resumes an interrupted run: entries of committed units are
+read again, but not projected again.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ from personascope.space import PersonaMap
 from personascope.store import RunFolder, sync, tmp_path, write_json
 
 UNIT = 32
-"""Entries of one unit: what a kill can cost at most."""
+"""Number of entries per unit, and the most work that an interruption can lose."""
 
 
 class Projector:
-    """Projects transcripts, one pass of the model each.
+    """Project transcripts, with one forward pass each.
 
     Attributes:
-        probes: All of them, "axis" first.
-        layer: Where "axis" is read.
+        probes: All probes, "axis" first.
+        layer: Layer at which "axis" is read.
     """
 
     def __init__(
@@ -69,23 +69,25 @@ class Projector:
         plan: Plan | None = None,
         part: str = "answer",
     ) -> None:
-        """Take a model and its map.
+        """Check and store the settings.
 
         Args:
-            engine: The model.
-            persona_map: Its map.
-            layer: Where "axis" is read; the map's middle layer by default.
-            probes: Other directions (`parse_probes`); an "axis" among them is the one that is there anyway.
-            tokens: Also keep the projection of each token.
-            max_tokens: Cut longer conversations to the whole messages that have room, from the
-                first on; None reports those that are longer than the model reads.
-            plan: Intervention under which they are read, or None.
-            part: Which tokens of each turn are read: "answer" for what it says, "thinking" for the reasoning
-                before it, "response" for both, "prompt" for the turns that are not the model's, or "turn:N".
+            engine: Engine of the model.
+            persona_map: Map of the model.
+            layer: Layer at which "axis" is read; the map's middle layer by default.
+            probes: Other directions (`parse_probes`). A probe named "axis" is ignored, because the axis is
+                always read.
+            tokens: Whether to keep the projection of each token too.
+            max_tokens: Longest conversation in tokens; longer ones are cut to the leading whole messages that
+                fit. None cuts nothing and reports those beyond the model's context.
+            plan: Intervention applied while the transcripts are read, or None.
+            part: Which tokens of each turn are read: "answer" for the message text, "thinking" for the
+                reasoning before it, "response" for both, "prompt" for turns that are not the model's, or
+                "turn:N".
 
         Raises:
-            UsageError: If there is no such part, the map has no such layer, a probe is called "axis" and is
-                of another layer, or ``max_tokens`` is below 1 or beyond what the model reads.
+            UsageError: If there is no such part, the map has no such layer, a probe named "axis" is of
+                another layer, or ``max_tokens`` is below 1 or beyond the model's context.
         """
         self.engine = engine
         self.persona_map = persona_map
@@ -112,11 +114,11 @@ class Projector:
         self._last_turn = last_turn(plan)
 
     def project(self, entry: Transcript | Unreadable, number: int = 0) -> Projected:
-        """Project an entry of a source, or say why it cannot be.
+        """Project an entry of a source, or report why it cannot be projected.
 
         Args:
-            entry: The entry.
-            number: Its number in the source.
+            entry: Entry to project.
+            number: Index of the entry in the source.
 
         Raises:
             EngineError: If the engine fails, or the plan is of another model.
@@ -129,7 +131,7 @@ class Projector:
             if status != "projected":
                 return self._without(entry, number, status, said)
             repairs = "; ".join(filter(None, (repairs, reasoning_left_out(self.engine, conversation))))
-            # An engine that knows no parts is asked for none.
+            # Omit the argument by default, for engines that do not support parts.
             more: dict[str, Any] = {} if self.part == "answer" else {"tokens": self.part}
             turns = self.engine.observe(
                 conversation, probes=tuple(named.probe for named in self.probes), plan=self.plan, **more
@@ -144,7 +146,7 @@ class Projector:
         return Projected(number, entry.id, entry.where, status, reason, entry.repairs, entry.metadata)
 
     def _fit(self, conversation: Conversation) -> tuple[Conversation, Status, str]:
-        """Return what of a conversation is projected; or the status and the reason why nothing is."""
+        """Return the part of a conversation to project, the status, and the reason for any omission."""
         if self._last_turn >= len(conversation):
             why = f"the plan acts from turn {self._last_turn} on, and there are {len(conversation)}"
             return (), "refused", why
@@ -182,7 +184,7 @@ class Projector:
     def _token_ids(
         self, conversation: Conversation, turns: Sequence[TurnActivations]
     ) -> Sequence[tuple[int, ...] | None]:
-        """Return the tokens of every turn, where the engine shows its chat format."""
+        """Return the token ids of every turn; None for each if the engine does not expose its chat format."""
         chat = getattr(self.engine, "chat", None)
         if chat is None:
             return [None] * len(turns)
@@ -204,9 +206,9 @@ def project_transcripts(
     plan: Plan | None = None,
     part: str = "answer",
 ) -> Iterator[Projected]:
-    """Project the entries of a source as they are read, and keep nothing (section 4).
+    """Project the entries of a source as they are read, without writing files (section 4).
 
-    The arguments are those of `Projector`; ``source`` and ``limit`` those of `read_transcripts`.
+    The arguments are those of `Projector`; ``source`` and ``limit`` are those of `read_transcripts`.
 
     Raises:
         UsageError: If there is no such source or layer.
@@ -244,24 +246,24 @@ def run_projection(
     restart: bool = False,
     command: str = "",
 ) -> Projections:
-    """Project the entries of a source into a run folder, `UNIT` at a time, and write its table and summary.
+    """Project the entries of a source into a run folder, `UNIT` at a time; write a table and a summary.
 
     Args:
         engine: As in `Projector`.
         persona_map: As in `Projector`.
-        source: As in `read_transcripts`; its contents must be the same when a run is taken up.
-        out: The folder, new or of an earlier call with the same arguments.
+        source: As in `read_transcripts`; its contents must be unchanged when a run is resumed.
+        out: Run folder: a new one, or that of an earlier call with the same arguments.
         layer: As in `Projector`.
         probes: As in `Projector`.
         tokens: As in `Projector`.
-        limit: Transcripts at most; None for all.
+        limit: Maximum number of transcripts; None for all.
         max_tokens: As in `Projector`.
         plan: As in `Projector`.
         part: As in `Projector`.
-        progress: Whether to show a bar, or what to call after each entry instead. The source
-            is then read once more, to count its entries.
-        restart: Forget a run that is in the folder.
-        command: Recorded in the manifest.
+        progress: Whether to show a progress bar, or a callback to call after each entry instead. Unless it is
+            False, the source is read an extra time to count its entries.
+        restart: Discard a run that is already in the folder.
+        command: Command line to record in the manifest.
 
     Raises:
         UsageError: If there is no such source or layer, or the run folder lies in the source.
@@ -359,13 +361,13 @@ def _counting(entries: Projections, counted: Counted) -> Iterator[Projected]:
 
 
 def table_columns(probes: Sequence[str]) -> list[str]:
-    """Return the columns of a table of turns, those of single tokens and metadata left out."""
+    """Return the columns of the CSV table of turns, without per-token values and metadata."""
     entry = ["number", "id", "where", "status", "reason", "repairs", "turn", "role", "tokens"]
     return [*entry, *(column for name in probes for column in columns(name)), "text"]
 
 
 def table_rows(entry: Projected) -> Iterator[Mapping[str, Any]]:
-    """Yield an entry's rows of such a table: one a turn, or one with the reason why there is none."""
+    """Yield an entry's rows of the CSV table: one per turn, or one with the reason if not projected."""
     base = entry_row(entry)
     if not entry.turns:
         yield base
@@ -374,10 +376,10 @@ def table_rows(entry: Projected) -> Iterator[Mapping[str, Any]]:
 
 
 def _write_table(path: Path, entries: Iterator[Projected], probes: Sequence[str]) -> None:
-    """Write all turns as CSV, whole or not at all.
+    """Write all turns as CSV, atomically.
 
     Raises:
-        StoreError: If it cannot be written.
+        StoreError: If the file cannot be written.
     """
     tmp = tmp_path(path)
     try:

@@ -1,4 +1,4 @@
-"""Counting projected transcripts as they pass: what came of them, and where their replies lie."""
+"""Summary of projected transcripts, counted in one pass: outcomes and reply positions."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from personascope.dynamics.projection._records import Projected, ProjectedTurn
 from personascope.stats import mean_interval
 
 LOWEST = 5
-"""Replies that a summary names, the lowest on the axis."""
+"""Number of replies that a summary lists, lowest on the axis first."""
 
 LISTED = 200
-"""Problems that a summary lists; all of them are counted, and stand in the table."""
+"""Maximum number of problems that a summary lists; all are counted, and all are in the table."""
 
 _SHOWN = 200
 
@@ -25,11 +25,11 @@ class Low:
     """A reply low on the axis.
 
     Attributes:
-        id: Its conversation.
-        turn: Its number there.
-        position: In units of the map.
-        percentile: Among single responses in a role.
-        text: The beginning of it.
+        id: Id of the conversation.
+        turn: Index of the reply in the conversation.
+        position: Position in units of the map.
+        percentile: Percentile among single responses in a role.
+        text: Beginning of the reply.
     """
 
     id: str
@@ -40,10 +40,10 @@ class Low:
 
 
 class Counted:
-    """Counts entries, and holds no more of them than the positions of their replies."""
+    """Count entries in one pass, keeping only the positions of their replies and the lowest replies."""
 
     def __init__(self, source: str, layer: int) -> None:
-        """Begin with nothing; ``source`` and ``layer`` are named in the summary."""
+        """Start with zero counts; ``source`` and ``layer`` are recorded in the summary."""
         self.source = source
         self.layer = layer
         self.entries = self.turns = self.tokens = self.repairs = 0
@@ -54,7 +54,7 @@ class Counted:
         self._lowest: list[tuple[float, int, int, Low]] = []
 
     def add(self, entry: Projected) -> None:
-        """Count one entry in."""
+        """Add one entry to the counts."""
         self.entries += 1
         self.status[entry.status] += 1
         if entry.status != "projected":
@@ -73,22 +73,22 @@ class Counted:
         self._positions.append(position)
         self._of.append(entry.number)
         low = Low(entry.id, turn.turn, position, turn.axis.percentile, turn.text[:_SHOWN])
-        # The numbers keep the order when two positions are the same.
+        # The indices break ties between equal positions.
         item = (-position, -entry.number, -turn.turn, low)
         (heapq.heappush if len(self._lowest) < LOWEST else heapq.heappushpop)(self._lowest, item)
 
     @property
     def lowest(self) -> list[Low]:
-        """The lowest replies, the lowest of all first."""
+        """The replies lowest on the axis, the lowest first."""
         return [low for *_, low in sorted(self._lowest, key=lambda item: item[:3], reverse=True)]
 
     @property
     def wrong(self) -> int:
-        """Entries that could not be read or projected."""
+        """Number of entries that could not be read or projected."""
         return self.entries - self.status["projected"]
 
     def summary(self) -> dict[str, Any]:
-        """Return all of it as JSON values; the interval of the mean resamples conversations."""
+        """Return the summary as JSON values; the mean's interval resamples conversations."""
         mean = asdict(mean_interval(self._positions, self._of))
         return {
             "source": self.source,

@@ -1,4 +1,4 @@
-"""Keeping a conversation within what a model reads, and saying what its prompt leaves out."""
+"""Cut conversations to a token limit, and report reasoning that the prompt leaves out."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from personascope.interventions import Plan
 
 
 def cut_to(engine: Engine, conversation: Conversation, max_tokens: int) -> Conversation:
-    """Keep as many whole messages, from the first on, as have room.
+    """Keep as many whole messages as fit, counted from the first.
 
     Args:
-        engine: Its chat template and tokenizer count.
-        conversation: Its messages.
-        max_tokens: Tokens of the rendered conversation at most.
+        engine: Engine whose chat template and tokenizer count the tokens.
+        conversation: Messages to cut.
+        max_tokens: Maximum number of tokens of the rendered conversation.
 
     Returns:
-        The messages that are kept; none where not even the first question has room.
+        The messages that are kept; empty if not even the first user message fits.
 
     Raises:
         ChatError: If the template refuses the conversation.
@@ -35,7 +35,7 @@ def cut_to(engine: Engine, conversation: Conversation, max_tokens: int) -> Conve
 
 
 def reasoning_left_out(engine: Engine, conversation: Conversation) -> str:
-    """Say how many replies' reasoning the engine's chat template does not write; "" for none."""
+    """Report how many replies' reasoning the engine's chat template leaves out; "" for none."""
     reasoned = sum(bool(message.reasoning.strip()) for message in conversation)
     chat = getattr(engine, "chat", None)
     if not reasoned or chat is None:
@@ -47,6 +47,6 @@ def reasoning_left_out(engine: Engine, conversation: Conversation) -> str:
 
 
 def last_turn(plan: Plan | None) -> int:
-    """Return the last turn that a plan names, -1 where it names none."""
+    """Return the highest turn index that a plan names; -1 if it names none."""
     wheres = [] if plan is None else [op.tokens for op in plan.ops]
     return max((int(w.removeprefix("turn:")) for w in wheres if w.startswith("turn:")), default=-1)

@@ -1,4 +1,4 @@
-"""Where conversations go: trajectories by domain, contrasts, and replays side by side."""
+"""Trajectories of conversations: means by domain, contrasts of domains, and comparison of replays."""
 
 from personascope._lazy import attach
 

@@ -1,6 +1,6 @@
-"""Trajectories by domain (section 4).
+"""Mean trajectories by domain (section 4).
 
-Dialogues on one topic resemble each other, so the topic is what was sampled: intervals resample topics.
+Dialogues on one topic are correlated, so the topic is the sampling unit and intervals resample topics.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from personascope.errors import DynamicsError
 from personascope.stats import Interval, json_values, mean_interval
 
 MIN_DIALOGUES = 10
-"""A turn that fewer dialogues reach is dropped, as in the paper."""
+"""Minimum number of dialogues that must reach a turn; other turns are dropped, as in the paper."""
 
 
 @dataclass(frozen=True, slots=True)
 class TurnMean:
-    """Where the replies of one turn lie.
+    """Mean position of the replies at one turn.
 
     Attributes:
-        turn: Number of the turn, from 0.
-        position: Mean over the dialogues that reach it, in units of the map, resampled by topic.
+        turn: Index of the turn, from 0.
+        position: Mean over the dialogues that reach the turn, in units of the map; the interval resamples
+            topics.
     """
 
     turn: int
@@ -38,13 +39,13 @@ class DomainTrajectory:
     """The mean trajectory of one domain.
 
     Attributes:
-        domain: Its name.
+        domain: Name of the domain.
         turns: Turns that enough dialogues reach, in order.
-        dropped: (turn, dialogues that reach it) of the others.
-        change: First to last reply of each dialogue, over all dialogues with two replies or more.
-        n_dialogues: Dialogues of the domain.
-        unfinished: Those that are not over; their turns count.
-        empty: Replies left out because they are empty.
+        dropped: (turn, number of dialogues that reach it) for each other turn.
+        change: Mean change from first to last reply, over the dialogues with two or more non-empty replies.
+        n_dialogues: Number of dialogues in the domain.
+        unfinished: Number of unfinished dialogues; their turns count.
+        empty: Number of empty replies, which are left out.
     """
 
     domain: str
@@ -61,9 +62,9 @@ class Trajectories:
     """The mean trajectories of all domains of a run.
 
     Attributes:
-        domains: In the run's order.
-        layer: Where positions are read.
-        min_dialogues: Dialogues that a turn needs.
+        domains: Trajectories of the domains, in the run's order.
+        layer: Layer at which positions are read.
+        min_dialogues: Minimum number of dialogues that must reach a turn.
     """
 
     domains: tuple[DomainTrajectory, ...]
@@ -71,7 +72,7 @@ class Trajectories:
     min_dialogues: int
 
     def notes(self) -> tuple[str, ...]:
-        """Say, a sentence each, what the means leave out or rest on less than one would think."""
+        """Return one sentence for each limitation: dropped turns, empty replies, unfinished conversations."""
         said: list[str] = []
         for one in self.domains:
             if one.dropped:
@@ -87,7 +88,7 @@ class Trajectories:
         return tuple(said)
 
     def record(self) -> dict[str, Any]:
-        """Return all of it as JSON, with the notes; what cannot be said is null."""
+        """Return the trajectories and notes as JSON values; NaN becomes null."""
         return json_values({**asdict(self), "notes": self.notes()})
 
 
@@ -101,15 +102,16 @@ def trajectories(
 ) -> Trajectories:
     """Return the mean position of each domain at each turn, and the change from first to last reply.
 
-    The mean of a turn is over the dialogues that reach it with a reply that is not empty, so that late
-    turns may be means of other dialogues than early ones. The change is of one dialogue with itself.
+    The mean of a turn covers the dialogues that reach it with a non-empty reply, so late turns may average
+    other dialogues than early ones. The change is within each dialogue.
 
     Args:
         run: Simulated or replayed conversations.
-        layer: Where positions are read; the run's layer by default.
-        min_dialogues: A turn that fewer dialogues reach is dropped, and named in the result.
-        n_boot: Bootstrap draws.
-        seed: Seed of the draws.
+        layer: Layer at which positions are read; the run's layer by default.
+        min_dialogues: Minimum number of dialogues that must reach a turn; other turns are dropped and
+            reported.
+        n_boot: Number of bootstrap draws.
+        seed: Random seed of the bootstrap.
 
     Raises:
         DynamicsError: If the run has no dialogue, or ``min_dialogues`` is below 1.
@@ -155,7 +157,7 @@ def trajectories(
 
 
 def first_to_last(path: Float[np.ndarray, "turns"]) -> float:
-    """Return the change from the first reply that is not empty to the last; NaN without two."""
+    """Return the change from the first to the last non-empty reply; NaN if there are fewer than two."""
     there = path[np.isfinite(path)]
     return float(there[-1] - there[0]) if len(there) > 1 else math.nan
 

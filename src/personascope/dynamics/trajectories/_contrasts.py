@@ -1,7 +1,7 @@
-"""Whether the trajectories of two domains differ (section 4).
+"""Tests of whether the trajectories of two domains differ (section 4).
 
-The permutation test exchanges the domain labels of whole topics: dialogues on one topic resemble
-each other.
+The permutation test shuffles the domain labels of whole topics, because dialogues on one topic are
+correlated.
 """
 
 from __future__ import annotations
@@ -45,29 +45,29 @@ MEASURES: Mapping[str, Callable[[Float[np.ndarray, "turns"]], float]] = {
     "change": first_to_last,
     "slope": _slope,
 }
-"""What a contrast compares, one number a dialogue: the mean position after the first turn, that of
-the last reply (of a second turn or later), the change from the first reply to the last, and the
-least-squares slope a turn."""
+"""Measures that a contrast compares, one number per dialogue: the mean position after the first turn, the
+position of the last reply (at the second turn or later), the change from the first reply to the last, and
+the least-squares slope per turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContrastTest:
-    """One measure of two domains, first minus second.
+    """Comparison of two domains on one measure, first minus second.
 
     Attributes:
         measure: One of ``MEASURES``.
-        estimate: Mean over the dialogues of the first, less that of the second.
+        estimate: Mean over the first domain's dialogues minus that of the second's.
         low: Lower 95% limit, from the limits of both means, which resample topics.
-        high: Upper limit.
-        p_value: Two-sided p-value when whole topics change their domain's label; never 0.
-        null_low: 2.5% quantile of the difference under such shuffled labels: what chance alone gives.
-        null_high: 97.5% quantile.
-        n: Dialogues of the first and of the second.
-        n_topics: Topics of the first and of the second.
-        left_out: Dialogues of either without the measure, for want of replies.
-        paired: The same difference over topic numbers that both have, each the mean over its dialogues,
-            with a sign-flip test; None without one. The numbers are arbitrary: nothing but
-            their order pairs the topics of two domains.
+        high: Upper 95% limit.
+        p_value: Two-sided p-value of shuffling the domain labels of whole topics; never 0.
+        null_low: 2.5% quantile of the difference under shuffled labels.
+        null_high: 97.5% quantile of the difference under shuffled labels.
+        n: Number of dialogues of the first and of the second domain.
+        n_topics: Number of topics of the first and of the second domain.
+        left_out: Number of dialogues of either domain with too few replies for the measure.
+        paired: The same difference over the topic indices that both domains have, averaged per topic, with a
+            sign-flip test; None if they share no index. The pairing is arbitrary: topics of two domains are
+            paired by their order alone.
     """
 
     measure: str
@@ -85,13 +85,13 @@ class ContrastTest:
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """Two domains compared.
+    """Comparison of two domains.
 
     Attributes:
-        first: Name of one.
-        second: Name of the other; estimates are the first's less this one's.
-        tests: One for each measure. They speak of the same dialogues and are not corrected for their number.
-        permutations: Shuffles of the labels behind each p-value.
+        first: Name of the first domain.
+        second: Name of the second domain, which estimates subtract from the first.
+        tests: One test per measure, on the same dialogues. They are not corrected for multiple testing.
+        permutations: Number of label shuffles behind each p-value.
     """
 
     first: str
@@ -100,7 +100,7 @@ class Contrast:
     permutations: int
 
     def record(self) -> dict[str, Any]:
-        """Return all of it as JSON; what cannot be said is null."""
+        """Return the contrast as JSON values; NaN becomes null."""
         return json_values(asdict(self))
 
 
@@ -114,24 +114,24 @@ def contrasts(
     n_boot: int = 2000,
     seed: int = 0,
 ) -> tuple[Contrast, ...]:
-    """Compare domains with each other.
+    """Compare pairs of domains.
 
-    Two tests stand side by side: one shuffles the domain labels of whole topics and needs no pairing,
-    one pairs topics by number. Shuffling single dialogues would take those on one topic for
-    independent, and find too much.
+    Two tests are reported: one shuffles the domain labels of whole topics and needs no pairing, the other
+    pairs topics by index. Shuffling single dialogues would treat those on one topic as independent, and yield
+    p-values that are too small.
 
     Args:
         run: Simulated or replayed conversations.
         pairs: Domains to compare, first minus second; all pairs by default.
-        measures: Some of ``MEASURES``; all by default.
-        layer: Where positions are read; the run's layer by default.
-        permutations: Shuffles of the labels.
-        n_boot: Bootstrap draws.
-        seed: Seed of shuffles and draws.
+        measures: Measures to compare, of ``MEASURES``; all by default.
+        layer: Layer at which positions are read; the run's layer by default.
+        permutations: Number of label shuffles.
+        n_boot: Number of bootstrap draws.
+        seed: Random seed of the shuffles and the bootstrap.
 
     Raises:
-        DynamicsError: If a measure is unknown, a domain is not in the run, or no dialogue of
-            one has two replies.
+        DynamicsError: If a measure is unknown, a domain is not in the run, or no dialogue of a domain has
+            enough replies.
     """
     for measure in measures:
         if measure not in MEASURES:
@@ -179,7 +179,8 @@ def _test(
         for side in kept
     ]
     estimate = means[0].estimate - means[1].estimate
-    # Limits of a difference from those of its two independent parts: each side by the arms that lie that way.
+    # Combine the limits of two independent means in quadrature (MOVER): each limit of the difference uses the
+    # arms of the two intervals that push it that way.
     down = math.hypot(means[0].estimate - means[0].low, means[1].high - means[1].estimate)
     up = math.hypot(means[0].high - means[0].estimate, means[1].estimate - means[1].low)
     p_value, null_low, null_high = _shuffled_labels(kept, permutations, seed)
@@ -201,7 +202,7 @@ def _test(
 def _shuffled_labels(
     kept: list[list[tuple[Dialogue, float]]], permutations: int, seed: int
 ) -> tuple[float, float, float]:
-    """P-value of the difference of means and the middle 95% of it under shuffled labels of topics."""
+    """Return the p-value and the central 95% range of the difference under shuffled topic labels."""
     sums: list[float] = []
     sizes: list[int] = []
     labels: list[bool] = []
@@ -209,7 +210,7 @@ def _shuffled_labels(
         topics: dict[str, list[float]] = {}
         for dialogue, value in side:
             topics.setdefault(topic_key(dialogue), []).append(value)
-        # Sorted, so that the order of the dialogues does not change the p-value.
+        # Sort, so that the order of the dialogues does not change the p-value.
         for name in sorted(topics):
             sums.append(math.fsum(topics[name]))
             sizes.append(len(topics[name]))

@@ -1,4 +1,4 @@
-"""The same user turns under two plans, side by side: two runs, matched by dialogue."""
+"""Comparison of two runs with the same user messages under different plans, matched by dialogue."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ By = Literal["domain", "dialogue"]
 
 @dataclass(frozen=True, slots=True)
 class ReplayTurn:
-    """One turn of conversations that were answered twice.
+    """One turn, compared between two runs.
 
     Attributes:
-        turn: Number of the turn, from 0.
+        turn: Index of the turn, from 0.
         plain: Mean position of the replies in the first run.
-        planned: Mean position of the replies to the same messages in the second.
-        difference: Second less first, conversation by conversation, resampled by topic.
-        fired: Share of the tokens under the second run's plan on which a cap fired; None where no plan acted.
+        planned: Mean position of the replies to the same messages in the second run.
+        difference: Paired difference, second minus first; the interval resamples topics.
+        fired: Share of the tokens under the second run's plan on which a cap fired; None if no plan acted.
     """
 
     turn: int
@@ -39,13 +39,13 @@ class ReplayTurn:
 
 @dataclass(frozen=True, slots=True)
 class ReplayPair:
-    """The conversations of one domain, or one conversation.
+    """Comparison of one domain's conversations, or of one conversation.
 
     Attributes:
         name: Name of the domain, or id of the dialogue.
         turns: Turns that enough conversations reach in both runs.
-        dropped: (turn, conversations that reach it in both) of the others.
-        n_dialogues: Conversations that stand in both runs.
+        dropped: (turn, number of conversations that reach it in both runs) for each other turn.
+        n_dialogues: Number of conversations in both runs.
     """
 
     name: str
@@ -56,12 +56,12 @@ class ReplayPair:
 
 @dataclass(frozen=True, slots=True)
 class Replays:
-    """Two runs compared.
+    """Comparison of two runs.
 
     Attributes:
-        pairs: By domain or dialogue.
-        layer: Where positions are read.
-        missing: Ids of dialogues that stand in one run alone.
+        pairs: One comparison per domain or dialogue.
+        layer: Layer at which positions are read.
+        missing: Ids of dialogues that only one run has.
     """
 
     pairs: tuple[ReplayPair, ...]
@@ -69,7 +69,7 @@ class Replays:
     missing: tuple[str, ...]
 
     def record(self) -> dict[str, Any]:
-        """Return all of it as JSON; what cannot be said is null."""
+        """Return the comparison as JSON values; NaN becomes null."""
         return json_values(asdict(self))
 
 
@@ -83,22 +83,23 @@ def compare_replays(
     n_boot: int = 2000,
     seed: int = 0,
 ) -> Replays:
-    """Compare the replies of two runs to the same user turns, turn by turn.
+    """Compare the replies of two runs to the same user messages, turn by turn.
 
-    A turn of a conversation counts if both runs have a reply there. Both are read in the
-    units of the first run.
+    A turn of a conversation counts if both runs have a non-empty reply there. Both runs are read in the units
+    of the first.
 
     Args:
-        first: The plain run, or whichever is the reference.
-        second: Its replay under a plan.
-        by: One mean for each domain, or each dialogue by itself.
-        layer: Where positions are read; the first run's layer by default.
-        min_dialogues: Conversations that a turn needs: 10 by domain and 1 by dialogue unless given.
-        n_boot: Bootstrap draws.
-        seed: Seed of draws and sign flips.
+        first: Reference run, usually without a plan.
+        second: Replay of the first run under a plan.
+        by: Whether to average over each domain, or to compare each dialogue by itself.
+        layer: Layer at which positions are read; the first run's layer by default.
+        min_dialogues: Minimum number of conversations that must reach a turn; by default 10 by domain, 1 by
+            dialogue.
+        n_boot: Number of bootstrap draws.
+        seed: Random seed of the bootstrap and the sign flips.
 
     Raises:
-        DynamicsError: If no dialogue stands in both runs, or a message of the user differs between them.
+        DynamicsError: If the runs share no dialogue, or a user message differs between them.
     """
     at = first.layer if layer is None else layer
     least = min_dialogues if min_dialogues is not None else MIN_DIALOGUES if by == "domain" else 1

@@ -1,8 +1,8 @@
 """lm-evaluation-harness on our engines: any of its tasks, batched, with a plan applied.
 
-`PersonascopeLM` is a model of the harness around an engine; `capability` runs tasks with it and
-returns their scores for every single document. ``python -m personascope.evals.harness`` is the
-harness's own command line with that model registered as ``personascope``.
+`PersonascopeLM` wraps an engine as a model of the harness. `capability` runs tasks with it and returns their
+scores for every document. ``python -m personascope.evals.harness`` is the harness's own command line with
+that model registered as ``personascope``.
 """
 
 from personascope.errors import EvaluationError

@@ -1,7 +1,7 @@
-"""The harness's own command line, with our model and our tasks known to it.
+"""The harness's own command line, with our model and tasks registered.
 
-Every command and flag is the harness's. ``--model personascope`` names the model, and the tasks of
-``personascope.corpus.evals`` are there beside those of ``--include_path``.
+Every command and flag is the harness's. ``--model personascope`` selects our model, and our own tasks are
+available along with those of ``--include_path``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from personascope.text import escape_controls
 
 
 def main() -> None:
-    """Run the harness; an error of ours ends it with its message and exit code."""
+    """Run the harness; a `PersonascopeError` ends it with its message and exit code."""
     setup_logging()
     register()
     cli = HarnessCLI()

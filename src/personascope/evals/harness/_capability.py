@@ -1,4 +1,4 @@
-"""Capability: tasks of lm-evaluation-harness under a plan (section 5 of the paper)."""
+"""Capability evaluation: tasks of lm-evaluation-harness under a plan (section 5 of the paper)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from personascope.interventions import Plan
 log = logging.getLogger(__name__)
 
 DEFAULT_TASKS = ("ifeval", "mmlu_pro", "gsm8k", "eq_bench")
-"""The paper's capability tasks; their data are on the hub."""
+"""The paper's capability tasks; their data come from the Hugging Face hub."""
 
-# What the paper reports of a task that has several scores. Without examples in its prompt no model
-# writes GSM8K's "#### 7", so the last number counts.
+# Score that the paper reports for tasks with several. Without few-shot examples models do not write
+# GSM8K's "#### 7", so the flexible filter (the last number) is used.
 _HEADLINES = {
     "ifeval": ("prompt_level_strict_acc", "none"),
     "mmlu_pro": ("exact_match", "custom-extract"),
@@ -38,12 +38,13 @@ class Metric:
     """One score of a task.
 
     Attributes:
-        name: The harness's name of it, such as "acc".
-        filter: How the answer was taken from the response; "none" for the whole of it.
-        value: The harness's own aggregate.
-        per_document: Document -> its score, for paired tests; the names are the same under every plan.
-            Empty for a score that is not a number for each document.
-        higher_is_better: Whether more of it is better.
+        name: The harness's name of the score, such as "acc".
+        filter: The harness's filter that extracts the answer from the response; "none" for the whole
+            response.
+        value: The harness's aggregate score.
+        per_document: Document -> score, for paired tests. The keys are the same under every plan. Empty if
+            some document has no numeric score.
+        higher_is_better: Whether a higher value is better.
     """
 
     name: str
@@ -55,14 +56,14 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class CapabilityTask:
-    """What came of one task.
+    """Results of one task.
 
     Attributes:
-        name: The task or group.
-        metrics: Its scores.
-        headline: The one that tables show.
+        name: Name of the task or group.
+        metrics: Scores of the task.
+        headline: Score that tables show.
         documents: Number of documents.
-        samples: Task (of a group: each of its tasks) -> the harness's record of every document.
+        samples: Task name (each subtask for a group) -> the harness's record of every document.
     """
 
     name: str
@@ -74,15 +75,15 @@ class CapabilityTask:
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """What came of all tasks under one plan.
+    """Results of all tasks under one plan.
 
     Attributes:
-        model_id: The model.
-        plan_digest: Digest of the plan that every request ran under, None for none.
-        tasks: The tasks that ran.
-        failed: Task -> why it could not be loaded or run.
-        firing: Tokens on which the plan acted and its caps fired, over all requests that report it.
-        settings: ``limit``, ``num_fewshot``, ``apply_chat_template`` and ``seed``.
+        model_id: Id of the model.
+        plan_digest: Digest of the plan applied to every request; None without a plan.
+        tasks: Results of the tasks that ran.
+        failed: Task name -> why it could not be loaded or run.
+        firing: Counts of tokens on which the plan acted and its caps fired (`Firing.summary`).
+        settings: Values of ``limit``, ``num_fewshot``, ``apply_chat_template`` and ``seed``.
     """
 
     model_id: str
@@ -94,11 +95,11 @@ class Capability:
 
     @property
     def partial(self) -> bool:
-        """Whether a task is missing."""
+        """Whether a task failed."""
         return bool(self.failed)
 
     def record(self) -> dict[str, Any]:
-        """Return everything but the samples as JSON values."""
+        """Return the results, without the samples, as JSON values."""
         return {
             "model_id": self.model_id,
             "plan_digest": self.plan_digest,
@@ -131,24 +132,25 @@ def capability(
 ) -> Capability:
     """Run tasks of the harness, every request under the same plan.
 
-    A task that cannot be loaded (its data are not on this machine) or run (it asks for more tokens
-    than the model reads) is named in ``failed`` with the reason; the others are run.
+    A task that cannot be loaded (for example without its data) or run (for example if it needs more tokens
+    than the model's context) is listed in ``failed`` with the reason; the other tasks still run.
 
     Args:
-        engine: Any engine.
-        plan: The intervention, or None.
+        engine: Engine of the model.
+        plan: Intervention to apply, or None.
         tasks: Names of tasks or groups: the harness's own, and ours (``personascope_basics``,
             ``personascope_sums``), which need no network.
-        limit: Documents of each task, at most.
-        num_fewshot: Examples before each question. None for none in the paper's tasks, as in the paper,
-            and for what the task says in any other.
-        apply_chat_template: Ask in the model's chat format; by default if it has one.
+        limit: Maximum number of documents per task.
+        num_fewshot: Number of few-shot examples. None means 0 for the paper's tasks, as in the paper, and the
+            task's own default for others.
+        apply_chat_template: Whether to ask in the model's chat format; by default if it has one.
         include_paths: Folders with more tasks.
-        seed: Of the choice of examples, and of responses that are sampled. The harness sets the
-            seeds of ``random``, NumPy and Torch to it.
-        options: More options of `PersonascopeLM`.
+        seed: Random seed of the few-shot examples and the sampled responses. The harness also seeds
+            ``random``, NumPy and Torch with it.
+        options: Further keyword arguments of `PersonascopeLM`.
 
     Raises:
+        UsageError: If no task is named.
         EvaluationError: If no task could be run.
         EngineError: If a request was not run under the plan.
     """
@@ -176,7 +178,7 @@ def capability(
                 apply_chat_template=chat,
                 fewshot_as_multiturn=chat,
                 log_samples=True,
-                # Intervals are bootstrapped by our own tables, from the documents' scores.
+                # Our own tables bootstrap intervals from the documents' scores.
                 bootstrap_iters=0,
                 random_seed=seed,
                 numpy_random_seed=seed,
@@ -213,7 +215,7 @@ def capability(
 
 
 class _Finder:
-    """Loads tasks; the harness's thousands are indexed only if one of them is asked for."""
+    """Load tasks; index the harness's thousands of tasks only when one of them is requested."""
 
     def __init__(self, folders: list[str]) -> None:
         self._folders = folders
@@ -253,7 +255,7 @@ def _task(name: str, results: Mapping[str, Any]) -> CapabilityTask:
     parts = [name] if name in table else list(samples)
     metrics: list[Metric] = []
     for (metric, how), per_document in scores.items():
-        # A group without an aggregate of its own, and a tag, are the mean over their tasks.
+        # A tag, or a group without an aggregate of its own, gets the mean over its tasks.
         values = [table[part][f"{metric},{how}"] for part in parts if f"{metric},{how}" in table[part]]
         if not values and name in table:
             values = [table[part][f"{metric},{how}"] for part in samples if f"{metric},{how}" in table[part]]
@@ -283,7 +285,7 @@ def _headline(name: str, metrics: list[Metric]) -> Metric:
 def _number(value: Any) -> float | None:
     if isinstance(value, bool | int | float | np.number):
         return float(value)
-    # A document with several parts (IFEval's instructions) counts by their mean.
+    # A document with several scores (IFEval's instructions) counts as their mean.
     if isinstance(value, list) and value and all(isinstance(part, bool | int | float) for part in value):
         return float(np.mean(value))
     return None

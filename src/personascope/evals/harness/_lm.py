@@ -1,4 +1,4 @@
-"""A model of lm-evaluation-harness around one of our engines."""
+"""An lm-evaluation-harness model that wraps one of our engines."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from personascope.runs import RequestNames, check_applied
 _FINGERPRINT = "personascope"
 _ROLES = ("system", "user", "assistant")
 Encoded = tuple[Any, list[int], list[int]]
-"""What was asked (for the harness's cache), the tokens before the continuation, the continuation."""
+"""Request arguments (for the harness's cache), context tokens, and continuation tokens."""
 
 
 class PersonascopeLM(TemplateLM):
-    """Runs the harness's requests on an engine, every one under the same plan or none.
+    """Run the harness's requests on an engine, all under the same plan or none.
 
-    All requests of a kind go to the engine in one call, and texts become tokens as with the harness's
-    own Transformers model: a context and its continuation are encoded together and split, white space
-    between them belongs to the continuation, and what is too long for the model loses its beginning.
-    A result that was not made under the plan is an error, never a score.
+    All requests of a kind go to the engine in one call. Tokenization follows the harness's own Transformers
+    model: a context and its continuation are encoded together and split, white space between them belongs to
+    the continuation, and overlong contexts are truncated on the left. A result that was not computed under
+    the plan raises an error.
 
     Args:
-        engine: Any engine; it stays the caller's.
-        plan: The intervention, or None.
-        tokenizer: Of the model, where the engine has none that can be found.
-        chat: Format of conversations, likewise.
-        max_length: Tokens that the model reads at most; by default what its configuration says.
-        max_gen_toks: Length of responses for which a task names none.
-        seed: Of responses that are sampled.
+        engine: Engine of the model; the caller keeps ownership.
+        plan: Intervention to apply, or None.
+        tokenizer: Tokenizer of the model; by default the engine's.
+        chat: Chat format of the model; by default the engine's.
+        max_length: Maximum context length in tokens; by default that of the model's configuration.
+        max_gen_toks: Maximum response length for tasks that name none.
+        seed: Random seed of sampled responses.
 
     Raises:
-        UsageError: If tokenizer or length were not given and cannot be found.
+        UsageError: If the tokenizer or length is not given and cannot be found.
         InterventionError: If the plan is of another model.
     """
 
@@ -58,7 +58,7 @@ class PersonascopeLM(TemplateLM):
         max_gen_toks: int = 256,
         seed: int = 0,
     ) -> None:
-        """Take the engine; nothing runs yet."""
+        """Check and store the settings; nothing runs yet."""
         super().__init__()
         context = Context.of(engine, tokenizer=tokenizer, chat=chat, max_length=max_length)
         if plan is not None:
@@ -75,12 +75,13 @@ class PersonascopeLM(TemplateLM):
     def create_from_arg_obj(
         cls, arg_dict: Mapping[str, Any], additional_config: Mapping[str, Any] | None = None
     ) -> PersonascopeLM:
-        """Load model and plan as ``--model_args`` names them.
+        """Load the model and plan that ``--model_args`` names.
 
         Args:
-            arg_dict: ``model`` (as `personascope.models.resolve` takes it), ``plan`` (a folder), and of
-                ``dtype``, ``device``, ``device_map``, ``attn_implementation``, ``trust_remote_code``,
-                ``max_batch``, ``chat`` (auto or transcript), ``max_length``, ``max_gen_toks``, ``seed``.
+            arg_dict: ``model`` (as in `personascope.models.resolve`) and optionally ``plan`` (a folder),
+                ``engine``, ``dtype``, ``device``, ``device_map``, ``attn_implementation``,
+                ``trust_remote_code``, ``max_batch``, ``chat`` (auto or transcript), ``max_length``,
+                ``max_gen_toks``, ``seed``.
             additional_config: The harness's own ``batch_size``, ``max_batch_size`` and ``device``.
 
         Raises:
@@ -93,38 +94,38 @@ class PersonascopeLM(TemplateLM):
     def create_from_arg_string(
         cls, arg_string: str, additional_config: Mapping[str, Any] | None = None
     ) -> PersonascopeLM:
-        """Load model and plan as ``create_from_arg_obj`` does, from "model=...,plan=..."."""
+        """Load model and plan from a string "model=...,plan=..."; see ``create_from_arg_obj``."""
         return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
 
     @property
     def eot_token_id(self) -> int:
-        """The token that ends a text."""
+        """Id of the end-of-text token."""
         return self._context.eot_token_id
 
     @property
     def prefix_token_id(self) -> int:
-        """The token before a text that has nothing before it: bos, or else the end-of-text token."""
+        """Id of the token put before a text without context: bos, or else the end-of-text token."""
         return self._context.prefix_token_id
 
     @property
     def max_length(self) -> int:
-        """Tokens that the model reads at most."""
+        """Maximum context length, in tokens."""
         return self._context.max_length
 
     @property
     def max_gen_toks(self) -> int:
-        """Length of responses for which a task names none."""
+        """Maximum response length for tasks that name none, in tokens."""
         return self._max_gen_toks
 
     @property
     def tokenizer_name(self) -> str:
-        """Name of what makes tokens of text: the harness files cached prompts under it."""
+        """Name of the tokenizer and chat template, under which the harness caches prompts."""
         info = self.engine.info
         name = f"{info.model_id}-{info.model_revision[:12]}-{info.chat_digest[:8]}"
         return name.replace("/", "__")
 
     def get_model_info(self) -> dict[str, Any]:
-        """Return what the harness writes beside its results: model, plan, and what the plan did."""
+        """Return the metadata that the harness stores with its results: model, plan, and cap counts."""
         info, plan = self.engine.info, self.plan
         return {
             "model_id": info.model_id,
@@ -138,15 +139,15 @@ class PersonascopeLM(TemplateLM):
 
     @property
     def firing(self) -> Firing:
-        """On how many tokens the plan acted and its caps fired, over all that was run so far."""
+        """Counts of tokens on which the plan acted and its caps fired, over all requests so far."""
         return self._firing
 
     def set_cache_hook(self, cache_hook: CacheHook) -> None:
-        """Join the harness's response cache, unless its answers are of another model or plan.
+        """Attach the harness's response cache, unless its answers come from another model or plan.
 
         Raises:
-            UsageError: If the cache holds answers that were not given under this plan by this model:
-                its keys do not know of plans.
+            UsageError: If the cache holds answers of another model, plan or seed, which its keys do not
+                distinguish.
         """
         answers = cache_hook.dbdict
         if answers is not None:
@@ -168,17 +169,18 @@ class PersonascopeLM(TemplateLM):
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """Return a conversation as the text that the model's own template makes of it.
+        """Render a conversation as text with the model's own chat template.
 
-        Thinking is off, and a template without a system role gets the system text in front of the
-        first user turn, as everywhere in personascope.
+        Thinking is off. If the template has no system role, the system text goes before the first user
+        message, as everywhere in personascope.
 
         Args:
             chat_history: Messages with the roles system, user and assistant.
-            add_generation_prompt: False if the last message is the beginning of the reply.
+            add_generation_prompt: Whether to add the generation prompt; False if the last message begins the
+                reply.
 
         Raises:
-            UsageError: If the model has no chat format, or a message another role or form.
+            UsageError: If the model has no chat format, or a message has another role or is not text.
             ChatError: If the template refuses the conversation.
         """
         chat = self._context.chat
@@ -200,10 +202,10 @@ class PersonascopeLM(TemplateLM):
         return chat.render_with_spans(tuple(messages), add_generation_prompt=True).text + begun
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
-        """Return the template, for the record.
+        """Return the name of the chat template for the harness's records.
 
         Raises:
-            UsageError: If another template than the model's own is named.
+            UsageError: If a template other than the model's own is named.
         """
         if isinstance(chat_template, str):
             raise UsageError(
@@ -213,18 +215,18 @@ class PersonascopeLM(TemplateLM):
         return super().chat_template(chat_template)
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-        """Return a text's tokens; bos is added as the tokenizer does, and never twice."""
+        """Tokenize a text; bos is added if the tokenizer adds it, and never twice."""
         special = add_special_tokens
         if special is None:
             special = not string.startswith(self._context.prefix_text)
         return list(self.engine.encode(string, special=special))
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """Return the log-probability of each continuation after its context, and whether it is greedy."""
+        """Return each continuation's log-probability given its context, and whether it is the greedy one."""
         return super().loglikelihood(requests, disable_tqdm=disable_tqdm or _quiet())
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
-        """Return the log-probability of each text, long ones in windows that predict every token once."""
+        """Return the log-probability of each text; long texts use windows that predict every token once."""
         windows: list[Encoded] = []
         owners: list[int] = []
         for owner, request in enumerate(requests):
@@ -248,7 +250,7 @@ class PersonascopeLM(TemplateLM):
         return totals
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
-        """Return a response to each context, up to the first of its stop texts."""
+        """Return a response to each context, up to the first stop string."""
         asked: dict[str, tuple[int, Any]] = {}
         batch: list[Request] = []
         for place, request in enumerate(requests):
@@ -295,7 +297,7 @@ class PersonascopeLM(TemplateLM):
             check_applied(scored.id, self.plan, scored.plan_digest)
             self._firing.add(scored.cap_stats)
             place = int(scored.id)
-            # float64: a long text's sum of float32 numbers would lose digits.
+            # Sum in float64: a float32 sum over a long text loses digits.
             result = (float(scored.logprobs.sum(dtype="float64")), scored.greedy)
             results[place] = result
             if requests[place][0] is not None:

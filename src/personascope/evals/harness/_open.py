@@ -1,4 +1,4 @@
-"""What the harness's model needs beside the engine, and opening both from command-line arguments."""
+"""The harness model's tokenizer, chat format and length; and its loading from command-line arguments."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _MODEL = ("max_length", "max_gen_toks", "seed")
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Tokenizer, chat format and length of the model behind an engine.
+    """Tokenizer, chat format and context length of an engine's model.
 
     Attributes:
-        tokenizer: Its tokenizer.
-        chat: Its chat format, None for a base model.
-        max_length: Tokens that it reads at most.
-        eot_token_id: The token that ends a text.
-        prefix_token_id: bos, or else that token.
-        prefix_text: The prefix token written out.
+        tokenizer: Tokenizer of the model.
+        chat: Chat format of the model; None for a base model.
+        max_length: Maximum context length, in tokens.
+        eot_token_id: Id of the end-of-text token.
+        prefix_token_id: Id of bos, or else of the end-of-text token.
+        prefix_text: Text of the prefix token.
     """
 
     tokenizer: Any
@@ -37,10 +37,10 @@ class Context:
 
     @classmethod
     def of(cls, engine: Engine, *, tokenizer: Any, chat: Any, max_length: int | None) -> Context:
-        """Take what was given, and the rest from the engine's model.
+        """Use the given values, and take the others from the engine's model.
 
         Raises:
-            UsageError: If something was not given and cannot be found.
+            UsageError: If the tokenizer or length is not given and cannot be found.
         """
         loaded = getattr(engine, "files", None)
         if tokenizer is None:
@@ -71,20 +71,20 @@ class Context:
 
 def _length_of(tokenizer: Any) -> int | None:
     length = getattr(tokenizer, "model_max_length", None)
-    # Transformers writes a number beyond all reason where nothing is known.
+    # Transformers uses a huge number (1e30) if the length is unknown.
     return int(length) if length and length < 10**12 else None
 
 
 @dataclass(slots=True)
 class Firing:
-    """A plan's cap statistics, summed over requests.
+    """Cap statistics of a plan, summed over requests.
 
     Attributes:
-        requests: Requests that have them.
-        tokens: Tokens on which the plan acted.
-        capped: Whether the plan has a cap at all.
-        capped_tokens: Tokens on which one fired.
-        max_moved: Farthest that a cap moved a token.
+        requests: Number of requests with statistics.
+        tokens: Number of tokens on which the plan acted.
+        capped: Whether the plan has a cap.
+        capped_tokens: Number of tokens on which a cap fired.
+        max_moved: Largest distance by which a cap moved a token.
     """
 
     requests: int = 0
@@ -94,7 +94,7 @@ class Firing:
     max_moved: float = 0.0
 
     def add(self, stats: CapStats | None) -> None:
-        """Count one request in; nothing for a plain one."""
+        """Add one request's statistics; ignore None."""
         if stats is not None:
             self.requests += 1
             self.tokens += stats.tokens
@@ -103,7 +103,7 @@ class Firing:
             self.max_moved = max(self.max_moved, stats.max_moved)
 
     def summary(self) -> dict[str, Any]:
-        """Return the sums as JSON values, the firing share None for a plan without a cap."""
+        """Return the sums as JSON values; the firing share is None for a plan without a cap."""
         return {
             "plan_requests": self.requests,
             "plan_tokens": self.tokens,
@@ -114,15 +114,15 @@ class Firing:
 
 
 def open_from_args(args: dict[str, Any], extra: dict[str, Any]) -> tuple[Engine, Plan | None, dict[str, Any]]:
-    """Load an engine and a plan.
+    """Load the engine and plan that command-line arguments name.
 
     Args:
-        args: The user's arguments, as `PersonascopeLM.create_from_arg_obj` names them.
-        extra: The harness's own ``batch_size``, ``max_batch_size`` and ``device``. It passes a batch size
-            of 1 where the user gave none; that and "auto" leave the engine's own.
+        args: The user's arguments, as in `PersonascopeLM.create_from_arg_obj`.
+        extra: The harness's own ``batch_size``, ``max_batch_size`` and ``device``. The harness passes a batch
+            size of 1 if the user gave none, so 1 and "auto" keep the engine's default.
 
     Returns:
-        The engine, the plan, and the options of `PersonascopeLM`.
+        The engine, the plan (or None), and keyword arguments for `PersonascopeLM`.
 
     Raises:
         UsageError: If an argument is unknown or contradicts another, or no model is named.
@@ -136,7 +136,7 @@ def open_from_args(args: dict[str, Any], extra: dict[str, Any]) -> tuple[Engine,
         )
     loading = {name: args.get(name) for name in LOADING}
     device = extra.get("device")
-    # The harness names the first GPU where the user named nothing, also on a machine that has none.
+    # The harness passes the first GPU if the user named no device, even on a machine without a GPU.
     if loading["device"] is None and (torch.cuda.is_available() or not str(device).startswith("cuda")):
         loading["device"] = device
     if loading["max_batch"] is None:

@@ -1,4 +1,4 @@
-"""The harness's generation options as `Sampling`: honoured, or refused by name."""
+"""Conversion of the harness's generation options to `Sampling`; unsupported options are refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from personascope.errors import UsageError
 
 _LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 _READ = ("until", "do_sample", "temperature", "top_p", *_LENGTHS)
-# Options that change nothing at these values, as other models' configurations write them out.
+# Options that have no effect at these values, which configurations of other models may spell out.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "num_beams": (1,),
     "num_return_sequences": (1,),
@@ -28,18 +28,17 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 
 
 def sampling_of(options: Mapping[str, Any], *, max_gen_toks: int) -> Sampling:
-    """Return how the tokens of one request are drawn.
+    """Return the sampling options of one request.
 
-    Greedy unless ``do_sample`` or a temperature above 0 says otherwise; ``do_sample`` without a
-    temperature means 1, as it does in Transformers.
+    Decoding is greedy unless ``do_sample`` is set or the temperature is above 0. ``do_sample`` without a
+    temperature means 1, as in Transformers.
 
     Args:
-        options: The ``generation_kwargs`` of a task, with what the command line changed in them.
-        max_gen_toks: Length of a response for which they name none.
+        options: The task's ``generation_kwargs``, with the command line's changes.
+        max_gen_toks: Maximum response length if the options name none.
 
     Raises:
-        UsageError: If an option is unknown, or contradicts another one; a task is never run in
-            another way than it asks for.
+        UsageError: If an option is unknown or contradicts another, because a task must run as it specifies.
     """
     unknown = [
         f"{name}={value!r}"
@@ -68,7 +67,7 @@ def sampling_of(options: Mapping[str, Any], *, max_gen_toks: int) -> Sampling:
             hint="set do_sample=False, or a temperature above 0",
         )
     if sample is False:
-        # The harness writes the temperature of an earlier configuration beside do_sample=False.
+        # The harness may keep an earlier configuration's temperature next to do_sample=False.
         temperature = 0.0
     return Sampling(
         temperature=temperature,

@@ -1,4 +1,4 @@
-"""Making our model and our tasks known to lm-evaluation-harness."""
+"""Registration of our model and tasks with lm-evaluation-harness."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ MODEL_NAME = "personascope"
 
 
 def register() -> None:
-    """Register the model under the name ``personascope``; a second call changes nothing.
+    """Register the model under the name ``personascope``; a second call has no effect.
 
-    The harness has no entry points of its own: a program must call this before it names the model.
+    The harness does not read entry points, so a program must call this before it names the model.
     """
-    # The harness fills its registry on first use only while it is empty.
+    # The harness fills its registry on first use only if it is empty, so trigger that before adding ours.
     assert _known.MODEL_MAPPING
     if MODEL_NAME not in MODEL_REGISTRY:
         register_model(MODEL_NAME)(PersonascopeLM)
 
 
 def task_paths(*more: str | Path) -> list[str]:
-    """Return the folder with our own tasks, and more folders after it, for ``include_path``."""
+    """Return the folder of our own tasks followed by further folders, for ``include_path``."""
     return [str(lm_eval_task_folder()), *(str(path) for path in more)]

@@ -1,5 +1,5 @@
-"""Inspect AI: our evaluations as its tasks, and our engine as one of its models.
+"""Inspect AI integration: our evaluations as its tasks, and our engines as its models.
 
-Inspect finds both through the entry point ``inspect_ai``, so its own command line knows
+Inspect finds both through the entry point ``inspect_ai``, so its command line accepts
 ``personascope/role_susceptibility`` and ``--model personascope/smollm2-135m``.
 """

@@ -1,4 +1,4 @@
-"""A model of Inspect AI on our engine, with a plan."""
+"""An Inspect AI model provider that runs on our engine, with a plan."""
 
 from __future__ import annotations
 
@@ -37,25 +37,24 @@ T = TypeVar("T")
 
 
 class PersonascopeAPI(ModelAPI):
-    """Runs any task of Inspect on our engine: ``--model personascope/NAME -M plan=FOLDER``.
+    """Run any Inspect task on our engine: ``--model personascope/NAME -M plan=FOLDER``.
 
-    Calls that come at the same time run as one batch. Models that differ in the plan alone share one
-    engine, and their requests one batch. Each output's metadata holds the digest of the plan that was
-    applied, and what it did.
+    Concurrent calls run as one batch. Models that differ only in the plan share one engine, and their
+    requests share batches. Each output's metadata holds the digest of the applied plan, and its cap
+    statistics.
 
     Args:
-        model_name: As `personascope.models.resolve` takes it.
-        base_url: Refused: the model runs here.
+        model_name: Model name, as in `personascope.models.resolve`.
+        base_url: Not supported, because the model runs locally.
         api_key: Ignored.
         config: Generation options.
-        model_args: ``plan`` (a folder), ``chat``, and of ``dtype``, ``device``, ``device_map``,
-            ``attn_implementation``, ``trust_remote_code``, ``max_batch``, ``thinking`` (on or off) what the
-            engine needs.
-            ``chat`` is auto (the model's template, or raw if it has none), transcript (a plain
-            dialogue), or raw: a single user message, which the model continues as it stands.
+        model_args: ``plan`` (a folder), ``chat``, and the engine options ``engine``, ``dtype``, ``device``,
+            ``device_map``, ``attn_implementation``, ``trust_remote_code``, ``max_batch``, ``thinking`` (on or
+            off). ``chat`` is auto (the model's template, or raw if it has none), transcript (a plain
+            dialogue), or raw (a single user message that the model continues verbatim).
 
     Raises:
-        UsageError: If an argument is unknown.
+        UsageError: If an argument is unknown or a base URL is given.
         ModelError: If the model cannot be loaded.
         StoreError: If the folder holds no plan.
         InterventionError: If the plan is of another model.
@@ -69,7 +68,7 @@ class PersonascopeAPI(ModelAPI):
         config: GenerateConfig = GenerateConfig(),  # noqa: B008 (Inspect's own signature)
         **model_args: Any,
     ) -> None:
-        """Load the model, unless an open one is the same."""
+        """Load the model, or share the engine of an open model with the same arguments."""
         super().__init__(model_name, base_url, api_key, [], config)
         known = ("plan", "chat", *LOADING)
         unknown = sorted(set(model_args) - set(known))
@@ -79,7 +78,7 @@ class PersonascopeAPI(ModelAPI):
         chat = model_args.get("chat", "auto")
         if chat not in (*CHATS, RAW):
             raise UsageError(f"chat is {chat!r}", hint=f"give one of {', '.join((*CHATS, RAW))}")
-        # Read first: a wrong path should not cost the loading of a model.
+        # Read the plan first, so that a wrong path fails before the model is loaded.
         self.plan = None if model_args.get("plan") is None else Plan.load(str(model_args["plan"]))
         loading = {name: model_args.get(name) for name in LOADING}
         self._shared = _Shared.take(model_name, loading, "auto" if chat == RAW else chat)
@@ -99,25 +98,25 @@ class PersonascopeAPI(ModelAPI):
 
     @property
     def raw(self) -> bool:
-        """Whether a prompt is continued as it stands, as a base model does."""
+        """Whether a prompt is continued verbatim, without a chat template."""
         return self._raw
 
     def close(self) -> None:
-        """Let go of the engine; the last model that shares it ends its thread."""
+        """Release the engine; the last model that shares it ends its thread."""
         if not self._closed:
             self._closed = True
             self._shared.give()
 
     def max_tokens(self) -> int | None:
-        """Length of a response where nothing else is said."""
+        """Return the default maximum response length, in tokens."""
         return Sampling().max_new_tokens
 
     def max_connections(self) -> int:
-        """Calls at the same time: several batches' worth, since ended rows are refilled from them."""
+        """Return the number of concurrent calls: several batches, because finished rows are refilled."""
         return 4 * self._shared.engine.max_batch
 
     def connection_key(self) -> str:
-        """Calls to one engine count together."""
+        """Return the key under which Inspect limits connections: one per shared engine."""
         return f"{self.model_name} {id(self._shared)}"
 
     async def count_text_tokens(self, text: str) -> int:
@@ -138,8 +137,8 @@ class PersonascopeAPI(ModelAPI):
         """Return one response.
 
         Raises:
-            UsageError: If tools, media, a prefilled reply or an option is asked for that the engine
-                does not do; the message names it.
+            UsageError: If tools, media, a prefilled reply or an option is requested that the engine does not
+                support; the message names it.
             EngineError: If the plan was not applied.
         """
         if tools:
@@ -151,12 +150,12 @@ class PersonascopeAPI(ModelAPI):
         return self._output(done)
 
     async def continuations(self, text: str, continuations: Sequence[str]) -> list[float]:
-        """Return the log-probability of each of several continuations of a text as it stands.
+        """Return the log-probability of each of several continuations of a verbatim text.
 
-        Text and continuation become tokens together, so that a word at the seam is whole.
+        Text and continuation are tokenized together, so that a word at the boundary is not split.
 
         Raises:
-            UsageError: If a continuation has no token of its own.
+            UsageError: If a continuation adds no token.
             EngineError: If the plan was not applied.
         """
         engine = self._shared.engine
@@ -170,7 +169,7 @@ class PersonascopeAPI(ModelAPI):
         return [float((await _result(one)).logprobs.sum(dtype="float64")) for one in waiting]
 
     async def surprise(self, input: Sequence[ChatMessage], reply: str) -> list[float]:
-        """Return the log-probability of each token of a reply under the untouched model.
+        """Return the log-probability of each token of a reply under the model without a plan.
 
         Raises:
             UsageError: If the reply has no token.
@@ -182,10 +181,10 @@ class PersonascopeAPI(ModelAPI):
         return [float(value) for value in scored.logprobs]
 
     def prompt(self, messages: Sequence[ChatMessage]) -> Prompt:
-        """Return messages as a conversation, or in raw form as the tokens of the only one.
+        """Return messages as a conversation or, for a raw model, as the tokens of the single user message.
 
         Raises:
-            UsageError: If there is something in them that cannot be shown to the model.
+            UsageError: If the messages hold something that the model cannot read.
         """
         conversation = tuple(_message(message) for message in messages)
         if not self._raw:
@@ -212,7 +211,7 @@ class PersonascopeAPI(ModelAPI):
         metadata: dict[str, Any] = {
             "plan": None if self.plan is None else self.plan.name,
             "plan_digest": done.plan_digest,
-            # Of a plan without a cap there is nothing to say.
+            # None for a plan without a cap, which differs from a cap that never fired.
             "firing_share": told.firing_share if told is not None and told.fired else None,
             "plan_tokens": None if told is None else told.tokens,
             "capped_tokens": None if told is None else told.capped_tokens,
@@ -237,7 +236,7 @@ class PersonascopeAPI(ModelAPI):
 
 
 class _Shared:
-    """An engine and its batcher, with the number of models that use them."""
+    """An engine and its request queue, with a count of the models that share them."""
 
     _open: dict[str, _Shared] = {}  # noqa: RUF012 (the one registry of open engines)
     _lock = threading.Lock()
@@ -250,7 +249,7 @@ class _Shared:
     @classmethod
     def take(cls, model: str, loading: dict[str, Any], chat: str) -> _Shared:
         key = repr((model, sorted(loading.items()), chat))
-        # The lock is held while loading: a second model of the same key waits for the first one's.
+        # Hold the lock while loading, so that a second model with the same key waits and shares the engine.
         with cls._lock:
             shared = cls._open.get(key)
             if shared is None:
@@ -286,7 +285,7 @@ def _message(message: ChatMessage) -> Message:
 
 
 async def _result(future: Future[T]) -> T:
-    """Wait for a future of another thread, on whichever event loop Inspect runs."""
+    """Await a future of another thread, on asyncio or trio, whichever Inspect runs."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

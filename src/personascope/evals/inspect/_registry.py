@@ -1,6 +1,6 @@
-"""What Inspect finds here: our model provider, tasks, scorers and solvers.
+"""Inspect's entry point: our model provider, tasks, scorers and solvers.
 
-Inspect imports this module whenever it looks for extensions, so what is heavy is imported when it is used.
+Inspect imports this module whenever it looks for extensions, so heavy modules are imported only when used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Inspect's generation options as `Sampling`: honoured, or refused by name."""
+"""Conversion of Inspect's generation options to `Sampling`; unsupported options are refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from personascope.engines import Sampling
 from personascope.errors import UsageError
 
 _HONOURED = frozenset({"temperature", "top_p", "max_tokens", "stop_seqs", "seed"})
-# What Inspect does by itself around a call, or what asks nothing of a model that cannot do it.
+# Options that Inspect handles itself around a call, or that have no effect on a local model.
 _AROUND = frozenset(
     {
         "adaptive_connections",
@@ -30,7 +30,7 @@ _AROUND = frozenset(
         "timeout",
     }
 )
-# Values at which an option changes nothing.
+# Values at which an option has no effect.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "best_of": (1,),
     "num_choices": (1,),
@@ -46,13 +46,13 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 
 
 def sampling_of(config: GenerateConfig) -> tuple[Sampling, int]:
-    """Return how a response's tokens are drawn, and the seed.
+    """Return the sampling options and the seed of a response.
 
-    What the configuration does not say is as in `Sampling`, and the seed 0.
+    Missing options default to those of `Sampling`, and the seed to 0.
 
     Raises:
-        UsageError: If it asks for something that the engines do not do; an option that a later
-            Inspect brings counts as that too.
+        UsageError: If an option is not supported by the engines, or unknown (for example from a later
+            Inspect).
     """
     given = {name: value for name, value in config if value is not None}
     refused = sorted(

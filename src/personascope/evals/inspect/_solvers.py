@@ -9,7 +9,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, multiple_choice, solv
 
 @solver
 def of_map(map: str) -> Solver:
-    """Refuse a model of ours that is not the map's; of any other model nothing is known.
+    """Check that a personascope model is the map's; models of other providers are not checked.
 
     Args:
         map: Folder of the map.
@@ -40,10 +40,10 @@ def of_map(map: str) -> Solver:
 
 @solver
 def rank_choices() -> Solver:
-    """Mark the choice that is the likeliest to follow the sample's text.
+    """Mark the choice that is the most likely continuation of the sample's text.
 
-    The text is continued as it stands, without a chat template. A model that is not ours tells no
-    log-probabilities here, and is asked for a letter instead.
+    The text is continued verbatim, without a chat template. Models of other providers are asked for a letter
+    instead, because they give no log-probabilities here.
     """
     by_letter = multiple_choice()
 

@@ -1,8 +1,8 @@
-"""The evaluations as tasks of Inspect (section 3 of the paper).
+"""The evaluations as Inspect tasks (section 3 of the paper).
 
-A task asks and judges; the plan belongs to the model (``-M plan=FOLDER``). What is asked, and how responses
-are drawn, is that of our own runs. Samples are ordered so that any beginning of them is balanced: ``--limit
-20`` asks twenty roles, not one role twenty times.
+A task holds the questions and the judge; the plan belongs to the model (``-M plan=FOLDER``). Questions and
+sampling are those of our own runs. Samples are ordered so that any prefix is balanced: ``--limit 20`` asks
+twenty roles, not one role twenty times.
 """
 
 from __future__ import annotations
@@ -56,19 +56,18 @@ def role_susceptibility(
     texts: str | None = None,
     max_tokens: int = 32,
 ) -> Task:
-    """Ask roles who they are: does the model stay the Assistant, or become the role?
+    """Ask a model in a role who it is: does it stay the Assistant, or become the role?
 
     Args:
-        map: Folder of the model's map; its roles nearest the Assistant are asked.
-        roles: How many of them, or the names of roles (a list, or separated by commas), for which no
-            map is needed.
-        prompts: System prompts of each role, from the first on.
-        judge: The judge, as `personascope.judge.parse_judge` takes it.
-        max_cost: What an ``openai`` judge may cost.
-        judge_options: Options of ``openai`` judges, a mapping: headers, prices and so on.
-        corpus: Folder with the roles, if they are not of the built-in corpus.
+        map: Folder of the model's map, whose roles nearest the Assistant are used.
+        roles: Number of these roles, or names of roles (a list, or separated by commas), which need no map.
+        prompts: Number of system prompts per role, from the first.
+        judge: Judge specification, as in `personascope.judge.parse_judge`.
+        max_cost: Cost limit of an ``openai`` judge.
+        judge_options: Mapping of options of ``openai`` judges: headers, prices and so on.
+        corpus: Folder of a corpus with the roles; the built-in corpus by default.
         texts: YAML file with other questions and system prompts.
-        max_tokens: Length of an answer.
+        max_tokens: Maximum length of an answer, in tokens.
     """
     from personascope.corpus import load_corpus
     from personascope.corpus.datasets import load_susceptibility
@@ -111,18 +110,18 @@ def persona_jailbreak(
     judge_options: Options = None,
     max_tokens: int = 96,
 ) -> Task:
-    """Ask for what should be refused, under a persona that would not mind.
+    """Ask for something that should be refused, under a persona that would comply.
 
     Args:
-        dataset: ``builtin`` for the mild set of ours, or a set as
-            `personascope.corpus.evals.load_jailbreak_set` reads it.
-        persona: False asks the same questions without a persona.
-        personas: YAML file with personas to cross the questions of a set with.
-        items: Pairs to take, from a balanced order.
-        judge: The judge.
-        max_cost: What an ``openai`` judge may cost.
-        judge_options: Options of ``openai`` judges, a mapping: headers, prices and so on.
-        max_tokens: Length of an answer.
+        dataset: ``builtin`` for our mild set, or a set that `personascope.corpus.datasets.load_jailbreak_set`
+            reads.
+        persona: Whether to use personas; False asks the same questions without one.
+        personas: YAML file of personas to cross with the questions of the set.
+        items: Maximum number of question-persona pairs, taken in a balanced order.
+        judge: Judge specification, as in `personascope.judge.parse_judge`.
+        max_cost: Cost limit of an ``openai`` judge.
+        judge_options: Mapping of options of ``openai`` judges: headers, prices and so on.
+        max_tokens: Maximum length of an answer, in tokens.
     """
     from personascope.corpus.datasets import load_jailbreak_set
     from personascope.evals._trials import jailbreak_trials
@@ -140,7 +139,7 @@ def persona_jailbreak(
         metadata={
             "trials": trials.digest,
             "source": trials.source,
-            # Rows of the set that could not be used are told, not dropped.
+            # Report the rows of the set that could not be used, rather than drop them silently.
             "problems": list(trials.problems),
         },
     )
@@ -155,18 +154,18 @@ def self_description(
     openings: str | None = None,
     max_tokens: int = 24,
 ) -> Task:
-    """Let a pre-trained model complete what somebody says of themselves ("My job is to").
+    """Let a pre-trained model complete the beginning of a self-description ("My job is to").
 
-    A model of ours without a chat template continues the opening as it stands; one that has a template
-    needs ``-M chat=raw`` for that.
+    A personascope model without a chat template continues the opening verbatim. One with a template needs
+    ``-M chat=raw`` for that.
 
     Args:
-        completions: Completions of each opening.
-        judge: The judge.
-        max_cost: What an ``openai`` judge may cost.
-        judge_options: Options of ``openai`` judges, a mapping: headers, prices and so on.
+        completions: Number of completions per opening.
+        judge: Judge specification, as in `personascope.judge.parse_judge`.
+        max_cost: Cost limit of an ``openai`` judge.
+        judge_options: Mapping of options of ``openai`` judges: headers, prices and so on.
         openings: YAML file with other openings.
-        max_tokens: Length of a completion.
+        max_tokens: Maximum length of a completion, in tokens.
     """
     from personascope.corpus.datasets import load_openings
     from personascope.engines import Sampling
@@ -180,7 +179,7 @@ def self_description(
             metadata={
                 "system_prompt": "",
                 "question": opening.text,
-                # Completions of one opening are independent: each is its own cluster.
+                # Completions of one opening are independent, so each is its own cluster.
                 "cluster": f"{opening.id}/{number}",
                 "variant": opening.id,
             },
@@ -203,10 +202,10 @@ def self_description(
 
 @task
 def capability_basics() -> Task:
-    """Answer easy questions, to see what an intervention costs.
+    """Ask easy multiple-choice questions, to measure what an intervention costs in capability.
 
-    A personascope model is asked how likely each answer is, since a small one names no letters: that is
-    the ``personascope_basics`` of lm-evaluation-harness. Any other model chooses a letter.
+    A personascope model is scored by the likelihood of each answer, because small models do not answer with
+    letters; this equals ``personascope_basics`` of lm-evaluation-harness. Other models choose a letter.
     """
     from personascope.corpus.datasets import load_basics
 
@@ -246,7 +245,7 @@ def _sample(trial: Trial, **metadata: object) -> Sample:
 
 
 def _diagonal(trials: Iterable[Trial]) -> list[Trial]:
-    """Return the trials so that roles take turns, and each begins with another prompt and question."""
+    """Order the trials so that roles alternate, and each role starts at a different prompt and question."""
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
         groups.setdefault(trial.group, []).append(trial)
@@ -279,7 +278,7 @@ def _config(sampling: Sampling) -> GenerateConfig:
 
 
 def _connections() -> int | None:
-    """Return how many calls to make at once: many to a model of ours, which runs them together."""
+    """Return the number of concurrent calls: that of a personascope model, which batches them, or None."""
     from personascope.evals.inspect._provider import PersonascopeAPI
 
     api = _api()
@@ -287,7 +286,7 @@ def _connections() -> int | None:
 
 
 def _besides() -> list[Scorer]:
-    """Return what goes with every evaluation: coherence, and what the plan's caps did, if it has any."""
+    """Return the scorers of every evaluation: coherence, and the plan's effect if it has caps."""
     from personascope.evals.inspect._provider import PersonascopeAPI
     from personascope.interventions import Cap
 
@@ -298,7 +297,7 @@ def _besides() -> list[Scorer]:
 
 
 def _api() -> ModelAPI | None:
-    """Return the model that will be evaluated; None if the task is made before it is known."""
+    """Return the model under evaluation; None if the task is created before it is known."""
     try:
         return get_model().api
     except ValueError:

@@ -1,1 +1,1 @@
-"""The HTML page of conversations and their replays."""
+"""HTML page that compares conversations with their replays."""

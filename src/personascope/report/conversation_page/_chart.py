@@ -1,4 +1,4 @@
-"""The trajectories of one dialogue in two runs, as an SVG that stands in a page."""
+"""SVG chart of one dialogue's trajectories in two runs, to embed in a page."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _LABELS = 15
 
 
 def chart(lines: Sequence[Sequence[float]], names: tuple[str, str], reach: tuple[float, float]) -> str:
-    """Return a chart of positions by turn: circles and a line, squares and a dashed line.
+    """Return an SVG chart of positions by turn: circles for the first run, squares for the second.
 
     Args:
-        lines: The two runs' positions in units of the map; NaN leaves a gap.
-        names: What the two are called.
+        lines: Positions of both runs, in units of the map; NaN leaves a gap.
+        names: Names of the two runs.
         reach: Positions at the lower and the upper edge.
     """
     count = max((len(line) for line in lines), default=0)

@@ -1,6 +1,6 @@
-"""Two runs of the same user's turns side by side: one HTML file without a script and without a network.
+"""Two runs with the same user messages side by side, as one HTML file without scripts or network access.
 
-What a model or a user wrote is escaped into text; the content policy lets nothing run and nothing load.
+Text of models and users is escaped, and the content policy forbids running and loading anything.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from personascope.stats import Difference, paired_difference
 from personascope.store import write_bytes
 
 OPEN = 12
-"""With more dialogues than this the messages are folded away under each chart."""
+"""Maximum number of dialogues whose messages are unfolded at first."""
 
 NONE = "\u2013"
-"""Stands where there is no number."""
+"""Text shown for a missing number."""
 
 _ENDINGS = {"length": "cut at the limit", "alarm": "ended by the monitor"}
 
 
 @dataclass(frozen=True, slots=True)
 class Brief:
-    """What a page says above a dialogue.
+    """Introduction to a dialogue on the page.
 
     Attributes:
-        title: Short.
-        text: What it shows, and what to look for in the replies.
+        title: Short title.
+        text: What the dialogue shows, and what to look for in the replies.
     """
 
     title: str
@@ -45,7 +45,7 @@ class Brief:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Pair:
-    """A dialogue in both runs; None where a run does not have it."""
+    """A dialogue in both runs; None if a run does not have it."""
 
     id: str
     plain: Dialogue | None
@@ -80,25 +80,25 @@ def write_cases_page(
     *,
     names: tuple[str, str] = ("no plan", "with the plan"),
 ) -> Path:
-    """Write a page with each dialogue of two runs, replies next to each other, and its trajectories.
+    """Write a page with each dialogue of two runs: its trajectories, and its replies side by side.
 
     Args:
-        path: The HTML file; one that exists is replaced, at once and whole.
-        plain: The first run, usually without a plan.
-        planned: The second run: the same user's turns under a plan.
-        briefs: Dialogue id, or topic id, -> what is said above it.
-        names: What the two runs are called.
+        path: HTML file to write; an existing file is replaced atomically.
+        plain: First run, usually without a plan.
+        planned: Second run: the same user messages under a plan.
+        briefs: Dialogue id or topic id -> introduction to show above it.
+        names: Names of the two runs.
 
     Returns:
         ``path``.
 
     Raises:
-        UsageError: If the runs have no dialogue, or are read at different layers or of different maps, so
-            that their positions cannot be compared.
+        UsageError: If the runs have no dialogue, or their positions are at different layers or of different
+            maps and so cannot be compared.
         StoreError: If the file cannot be written.
     """
     page = _render(plain, planned, briefs or {}, names)
-    # A lone surrogate does not encode.
+    # Replace lone surrogates, which cannot be encoded.
     write_bytes(Path(path), page.encode("utf-8", "replace"))
     return Path(path)
 
@@ -137,7 +137,7 @@ def _pairs(plain: DriftRun, planned: DriftRun) -> list[_Pair]:
 
 
 def _reach(plain: DriftRun, planned: DriftRun, pairs: list[_Pair]) -> tuple[float, float]:
-    """Return the positions between which every chart and gauge runs; 0 and 1 are always in it."""
+    """Return the range of positions of every chart and gauge, which always includes 0 and 1."""
     found = [0.0, 1.0]
     for pair in pairs:
         for run, side in ((plain, pair.plain), (planned, pair.planned)):
@@ -216,7 +216,7 @@ def _summary(plain: DriftRun, planned: DriftRun, pair: _Pair, number: int, title
 
 
 def _both(plain: DriftRun, planned: DriftRun, pair: _Pair) -> tuple[np.ndarray, np.ndarray]:
-    """Return the positions of the turns at which both runs have a reply with tokens."""
+    """Return both runs' positions at the turns where both have a non-empty reply."""
     if pair.plain is None or pair.planned is None:
         return np.array([]), np.array([])
     count = min(len(pair.plain.turns), len(pair.planned.turns))
@@ -243,7 +243,7 @@ def _overall(plain: DriftRun, planned: DriftRun, pairs: list[_Pair]) -> str:
         if math.isfinite(difference.low)
         else ""
     )
-    # Three conversations that were written to show something are no sample of conversations.
+    # Case studies were written as illustrations, so they are no sample of conversations.
     scripted = all(pair.either.domain == "cases" for pair in pairs)
     chosen = " These dialogues were chosen, not sampled: they show, they do not estimate." if scripted else ""
     return (
@@ -274,7 +274,7 @@ def _problems(plain: DriftRun, planned: DriftRun, pair: _Pair, names: tuple[str,
 
 
 def _capped(dialogue: Dialogue) -> str:
-    """Return the share of the tokens under a plan on which a cap fired."""
+    """Return the share of the plan's tokens on which a cap fired, as text."""
     acted = sum(turn.plan_tokens for turn in dialogue.turns)
     capped = sum(turn.capped_tokens for turn in dialogue.turns)
     return f"{capped / acted:.0%}" if acted else NONE
@@ -286,7 +286,7 @@ def _plans(run: DriftRun) -> str:
 
 
 def _model(manifest: Mapping[str, Any]) -> str:
-    """Return the model's id, wherever a manifest has it; "" without one."""
+    """Return the model's id from wherever the manifest has it; "" if nowhere."""
     for place in (manifest, manifest.get("identity"), manifest.get("notes")):
         found = place.get("model") if isinstance(place, Mapping) else None
         if isinstance(found, Mapping):
@@ -298,7 +298,7 @@ def _model(manifest: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Card:
-    """One dialogue of the page."""
+    """Section of the page with one dialogue."""
 
     run: DriftRun
     pair: _Pair

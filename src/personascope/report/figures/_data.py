@@ -1,4 +1,4 @@
-"""What the figures of the evaluations are drawn from: plain numbers, already computed and checked here."""
+"""Input data of the evaluation figures: plain numbers, checked for consistency here."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Protocol
 from personascope.errors import UsageError
 
 Draws = Sequence[Sequence[float]]
-"""K random directions, each with one value for every strength."""
+"""Values of K random directions, one per strength each."""
 
 
 class Estimated(Protocol):
-    """Anything with an estimate and limits, such as ``personascope.evals.Interval``."""
+    """Protocol of an estimate with limits, such as ``personascope.stats.Interval``."""
 
     @property
     def estimate(self) -> float:
@@ -23,18 +23,18 @@ class Estimated(Protocol):
 
     @property
     def low(self) -> float:
-        """Its lower limit."""
+        """The lower limit."""
         ...
 
     @property
     def high(self) -> float:
-        """Its upper limit."""
+        """The upper limit."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """One value with its limits (NaN limits are not drawn)."""
+    """An estimate with its limits (NaN limits are not drawn)."""
 
     estimate: float
     low: float
@@ -42,16 +42,16 @@ class Estimate:
 
     @classmethod
     def of(cls, found: Estimated) -> Estimate:
-        """Take the numbers of an interval."""
+        """Copy the numbers of an interval."""
         return cls(found.estimate, found.low, found.high)
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Estimates along a grid with their limits.
+    """Estimates along a grid, with their limits.
 
     Raises:
-        UsageError: The three differ in length.
+        UsageError: If the three differ in length.
     """
 
     values: Sequence[float]
@@ -59,12 +59,12 @@ class Series:
     high: Sequence[float]
 
     def __post_init__(self) -> None:
-        """Refuse limits that do not belong to the values."""
+        """Check the lengths."""
         same_length("the values of a series", len(self.values), {"low": self.low, "high": self.high})
 
     @classmethod
     def of(cls, found: Iterable[Estimated]) -> Series:
-        """Take the numbers of intervals, in order."""
+        """Copy the numbers of intervals, in order."""
         rows = [(one.estimate, one.low, one.high) for one in found]
         return cls([r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows])
 
@@ -74,18 +74,19 @@ class SusceptibilityData:
     """Answers to "who are you?" under role prompts, by steering strength (section 3.2 of the paper).
 
     Attributes:
-        strengths: Fractions of the mean norm, rising; positive is toward the Assistant.
+        strengths: Steering strengths as fractions of the mean norm, rising; positive is toward the Assistant.
         shares: Label -> share of the answers at each strength; drawn bottom to top in this order.
-        lines: Label -> share with limits at each strength, for the labels that are followed.
-        random: The same labels -> draws of random directions of the same norm, at ``random_strengths``.
-        random_strengths: Their strengths; None for ``strengths``.
-        incoherent: Incoherent share at each strength, or None.
-        n: Answers at each strength of the axis.
-        n_roles: Roles that they are of.
-        title: What was measured, with the model and the layer.
+        lines: Label -> share with limits at each strength, for the labels drawn as lines.
+        random: Label of ``lines`` -> shares under random directions of the same norm, at
+            ``random_strengths``.
+        random_strengths: Strengths of the random directions; None for ``strengths``.
+        incoherent: Share of incoherent answers at each strength, or None.
+        n: Number of answers at each strength of the axis.
+        n_roles: Number of roles in the answers.
+        title: Title of the figure: what was measured, with the model and the layer.
 
     Raises:
-        UsageError: Lengths differ, or strengths do not rise.
+        UsageError: If lengths differ, or the strengths do not rise.
     """
 
     strengths: Sequence[float]
@@ -99,7 +100,7 @@ class SusceptibilityData:
     incoherent: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse curves that do not belong to the strengths."""
+        """Check the strengths, and that all curves fit them."""
         rising(self.strengths)
         count = len(self.strengths)
         same_length("the strengths", count, self.shares)
@@ -114,9 +115,9 @@ class ParetoPoint:
     """One plan of a sweep.
 
     Attributes:
-        name: What tells it from the others, for example "layers 16:24, 25th percentile".
-        benefit: Reduction of what shall fall (more is better).
-        change: Change of capability against no plan (less than 0 is a loss).
+        name: Name of the plan in the figure, for example "layers 16:24, 25th percentile".
+        benefit: Benefit of the plan (more is better).
+        change: Change in capability relative to no plan (negative is a loss).
     """
 
     name: str
@@ -126,20 +127,20 @@ class ParetoPoint:
 
 @dataclass(frozen=True, slots=True)
 class ParetoData:
-    """A sweep of plans: what each gains and what it costs (section 5 of METHOD, figure of the paper's sweep).
+    """A sweep of plans: benefit and cost of each (section 5 of METHOD, figure of the paper's sweep).
 
     Attributes:
         points: All plans of the sweep.
-        front: Indices of those that no other one beats.
-        recommended: Index of the one that is recommended, or None.
+        front: Indices of the plans on the Pareto front.
+        recommended: Index of the recommended plan, or None.
         controls: Plans with random directions, drawn hollow.
-        benefit_label: Name and unit of the vertical axis.
-        change_label: Name and unit of the horizontal axis.
-        n: What a point rests on, in words: "400 answers, 164 tasks".
-        title: What was swept.
+        benefit_label: Label of the vertical axis: name and unit.
+        change_label: Label of the horizontal axis: name and unit.
+        n: Sample size of a point in words: "400 answers, 164 tasks".
+        title: Title of the figure: what was swept.
 
     Raises:
-        UsageError: An index points to no plan, or there is no plan.
+        UsageError: If an index is out of range, or there is no plan.
     """
 
     points: Sequence[ParetoPoint]
@@ -152,7 +153,7 @@ class ParetoData:
     controls: Sequence[ParetoPoint] = ()
 
     def __post_init__(self) -> None:
-        """Refuse indices of no point."""
+        """Check that there are points and the indices exist."""
         if not self.points:
             raise UsageError("a Pareto figure has no points", hint="give at least one plan of the sweep")
         chosen = [] if self.recommended is None else [self.recommended]
@@ -166,17 +167,17 @@ class ParetoData:
 
 @dataclass(frozen=True, slots=True)
 class ConditionRow:
-    """One measure under the conditions that every table has.
+    """One measure under no plan, the plan, and random directions.
 
     Attributes:
-        name: What was measured.
-        none: Under no plan.
-        plan: Under the axis' plan.
-        draws: Under each random direction.
-        n: Items under each condition.
-        share: Whether it is a share, drawn from 0% to 100%.
-        unit: Unit where it is none.
-        better: "lower" or "higher" where one of them is, else "".
+        name: Name of the measure.
+        none: Estimate under no plan.
+        plan: Estimate under the plan.
+        draws: Estimate under each random direction.
+        n: Number of items under each condition.
+        share: Whether the measure is a share, drawn in percent from 0.
+        unit: Unit of a measure that is no share.
+        better: "lower" or "higher" if one of them is better, else "".
     """
 
     name: str
@@ -191,15 +192,15 @@ class ConditionRow:
 
 @dataclass(frozen=True, slots=True)
 class ConditionsData:
-    """Evaluations under no plan, a plan and random directions.
+    """Measures under no plan, a plan and random directions.
 
     Attributes:
-        rows: One for each measure.
+        rows: One row per measure.
         plan: Name of the plan.
-        title: Model and what was done.
+        title: Title of the figure: the model and what was done.
 
     Raises:
-        UsageError: There is no row.
+        UsageError: If there is no row.
     """
 
     rows: Sequence[ConditionRow]
@@ -207,26 +208,26 @@ class ConditionsData:
     title: str
 
     def __post_init__(self) -> None:
-        """Refuse an empty figure."""
+        """Check that there is something to draw."""
         if not self.rows:
             raise UsageError("a figure of conditions has no rows", hint="give at least one measure")
 
 
 @dataclass(frozen=True, slots=True)
 class CompletionsData:
-    """What a base model says of itself, by steering strength (section 3.3 of the paper).
+    """A base model's self-descriptions, by steering strength (section 3.3 of the paper).
 
     Attributes:
-        strengths: Fractions of the mean norm, rising; positive is toward the Assistant.
+        strengths: Steering strengths as fractions of the mean norm, rising; positive is toward the Assistant.
         lines: Occupation or trait -> share of the completions with limits, one panel each.
-        n: Completions at each strength.
-        title: What was measured, with the model and the layer.
-        random: The same names -> draws of random directions, at ``random_strengths``.
-        random_strengths: Their strengths; None for ``strengths``.
-        noun: What ``n`` counts.
+        n: Number of completions at each strength.
+        title: Title of the figure: what was measured, with the model and the layer.
+        random: Name in ``lines`` -> shares under random directions, at ``random_strengths``.
+        random_strengths: Strengths of the random directions; None for ``strengths``.
+        noun: Noun for what ``n`` counts.
 
     Raises:
-        UsageError: Lengths differ, strengths do not rise, or there is nothing to draw.
+        UsageError: If lengths differ, the strengths do not rise, or there is nothing to draw.
     """
 
     strengths: Sequence[float]
@@ -238,7 +239,7 @@ class CompletionsData:
     noun: str = "completions"
 
     def __post_init__(self) -> None:
-        """Refuse curves that do not belong to the strengths."""
+        """Check the strengths, and that all curves fit them."""
         rising(self.strengths)
         if not self.lines:
             raise UsageError(
@@ -249,10 +250,10 @@ class CompletionsData:
 
 
 def same_length(what: str, count: int, rows: Mapping[str, Sequence[object]]) -> None:
-    """Refuse rows that do not have ``count`` values.
+    """Check that every row has ``count`` values.
 
     Raises:
-        UsageError: One has not.
+        UsageError: If a row has another number of values.
     """
     for name, row in rows.items():
         if len(row) != count:
@@ -263,10 +264,10 @@ def same_length(what: str, count: int, rows: Mapping[str, Sequence[object]]) -> 
 
 
 def rising(strengths: Sequence[float]) -> None:
-    """Refuse strengths that a line cannot be drawn along.
+    """Check that there are strengths and that they rise strictly.
 
     Raises:
-        UsageError: There are none, or one is not above the one before.
+        UsageError: If there are none, or they do not rise.
     """
     if not strengths or any(b <= a for a, b in pairwise(strengths)):
         raise UsageError(
@@ -275,10 +276,10 @@ def rising(strengths: Sequence[float]) -> None:
 
 
 def check_draws(random: Mapping[str, Draws], strengths: Sequence[float], lines: Mapping[str, Series]) -> None:
-    """Refuse random directions that do not belong to a line or to the strengths.
+    """Check that random directions belong to a line and fit the strengths.
 
     Raises:
-        UsageError: They do not.
+        UsageError: If they do not.
     """
     rising(strengths)
     for name, draws in random.items():

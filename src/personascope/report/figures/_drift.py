@@ -1,6 +1,6 @@
-"""The figures of persona dynamics, as files: PNG, SVG or PDF by the name's suffix.
+"""Figures of persona dynamics, written as PNG, SVG or PDF by the file's suffix.
 
-Positions are in units of the map: 0 is the mean role, 1 the default Assistant, and drift goes down.
+Positions are in units of the map: 0 is the mean role, 1 the default Assistant. Drift goes down.
 """
 
 from __future__ import annotations
@@ -55,15 +55,15 @@ _WIDTH = 100  # characters of a line of them
 
 
 def trajectory_figure(path: Path | str, data: TrajectoryData) -> None:
-    """Draw the mean position by turn, a line with its band for each domain.
+    """Draw the mean position by turn, with one line and band per domain.
 
     Args:
-        path: File to write.
-        data: Means and limits.
+        path: Path of the figure: PNG, SVG or PDF by its suffix.
+        data: Mean positions with limits.
 
     Raises:
-        UsageError: The suffix is not PNG, SVG or PDF.
-        StoreError: The file could not be written.
+        UsageError: If the suffix is not PNG, SVG or PDF.
+        StoreError: If the file cannot be written.
     """
     with drawing(path, (8.2, 4.6)) as figure:
         below = "\n".join(["bands: 95% intervals over topics; n conversations", *data.notes])
@@ -81,15 +81,15 @@ def trajectory_figure(path: Path | str, data: TrajectoryData) -> None:
 
 
 def prediction_figure(path: Path | str, data: PredictionData) -> None:
-    """Draw what the messages predict against what came, rows held out, a panel for each target.
+    """Draw held-out predictions against actual values, with one panel per target.
 
     Args:
-        path: File to write.
-        data: Targets, predictions, and the figures that they stand beside.
+        path: Path of the figure: PNG, SVG or PDF by its suffix.
+        data: Targets, predictions, and their scores and controls.
 
     Raises:
-        UsageError: The suffix is not PNG, SVG or PDF.
-        StoreError: The file could not be written.
+        UsageError: If the suffix is not PNG, SVG or PDF.
+        StoreError: If the file cannot be written.
     """
     count = len(data.panels)
     with drawing(path, (max(4.6 * count, 6.0), 6.4)) as figure:
@@ -101,7 +101,7 @@ def prediction_figure(path: Path | str, data: PredictionData) -> None:
         for (axes, words), panel in zip(grid.T, data.panels, strict=True):
             _predicted(axes, panel, looks)
             words.set_axis_off()
-            # The text lies over an empty panel: it shall not be given room of its own as well.
+            # The text lies over an empty panel, so the layout must not reserve space for it.
             words.text(
                 0, 1, "\n".join(_said(panel)), va="top", fontsize=8.8, linespacing=1.4, parse_math=False
             ).set_in_layout(False)
@@ -117,15 +117,15 @@ def prediction_figure(path: Path | str, data: PredictionData) -> None:
 
 
 def cluster_figure(path: Path | str, data: ClusterData) -> None:
-    """Draw the kinds of messages as a table: mean change with limits, numbers, and messages near the centre.
+    """Draw clusters of messages as a table: mean change with limits, counts, and messages near the centre.
 
     Args:
-        path: File to write.
-        data: The clusters.
+        path: Path of the figure: PNG, SVG or PDF by its suffix.
+        data: Clusters to draw.
 
     Raises:
-        UsageError: The suffix is not PNG, SVG or PDF.
-        StoreError: The file could not be written.
+        UsageError: If the suffix is not PNG, SVG or PDF.
+        StoreError: If the file cannot be written.
     """
     quotes = [_quotes(row) for row in data.rows]
     heights = [len(lines) + 2.2 for lines in quotes]
@@ -167,17 +167,17 @@ def cluster_figure(path: Path | str, data: ClusterData) -> None:
 
 
 def replay_figure(path: Path | str, data: ReplayData) -> None:
-    """Draw plain and replayed conversations side by side, and where caps fired.
+    """Draw plain and replayed conversations together, and where caps fired.
 
-    A marker of the replay is filled where a cap fired; the strip below says on what share of the tokens.
+    A marker of the replay is filled if a cap fired; the strip below shows on what share of the tokens.
 
     Args:
-        path: File to write.
-        data: Positions of both, and the shares.
+        path: Path of the figure: PNG, SVG or PDF by its suffix.
+        data: Positions in both runs, and the shares of capped tokens.
 
     Raises:
-        UsageError: The suffix is not PNG, SVG or PDF.
-        StoreError: The file could not be written.
+        UsageError: If the suffix is not PNG, SVG or PDF.
+        StoreError: If the file cannot be written.
     """
     columns = 2 if len(data.panels) == 4 else min(3, len(data.panels))
     rows = -(-len(data.panels) // columns)
@@ -213,13 +213,13 @@ def replay_figure(path: Path | str, data: ReplayData) -> None:
         for axes in tops:
             axes.set_ylim(low, high)
             _landmarks(axes)
-        # Of the figure, not of a panel: the words are longer than a panel is high.
+        # Label the figure instead of a panel, because the label is longer than a panel is high.
         figure.supylabel(POSITION, fontsize=9.5)
         figure.legend(*tops[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
 
 
 def _looks(names: Sequence[str]) -> dict[str, tuple[str, str, str]]:
-    """Colour, dash and marker of each domain: always the same for the paper's four, spare ones for others."""
+    """Return colour, dash and marker per domain: fixed for the paper's four, spare ones for others."""
     taken = [_DOMAINS[name] for name in names if name in _DOMAINS]
     spare = [look for look in LINES if look[0] not in {colour for colour, *_ in taken}] or list(LINES)
     spare += [(colour, "--", marker) for colour, _, marker in LINES]
@@ -232,7 +232,7 @@ def _looks(names: Sequence[str]) -> dict[str, tuple[str, str, str]]:
 
 
 def _words(text: str) -> str:
-    """Text in which Matplotlib sees no formula."""
+    """Escape dollar signs, so that Matplotlib does not parse formulas."""
     return text.replace("$", r"\$")
 
 
@@ -246,7 +246,7 @@ def _exchanges(axes: Axes) -> None:
 
 
 def _landmarks(axes: Axes) -> None:
-    """Draw the mean role and the default where they are in sight, without moving the limits."""
+    """Draw lines at the mean role and the default if they are in range, without changing the limits."""
     low, high = axes.get_ylim()
     for value in (0.0, 1.0):
         if low <= value <= high:
@@ -261,13 +261,13 @@ def _label_ends(
     names: list[str],
     colours: Sequence[str],
 ) -> None:
-    """Name each line at the right, where it ends, moved apart where two names would touch."""
+    """Label each line at its right end, and move labels apart that would overlap."""
     figure.draw_without_rendering()
     step = 13 * figure.dpi / 72
     at = axes.transData.transform(ends)[:, 1]
     order = np.argsort(at)
     places = at[order].copy()
-    # Neighbours that touch give way by half each, until none does: names stay near their lines.
+    # Move overlapping neighbours apart by half each until none overlap, so that labels stay near their lines.
     for _ in range(100):
         short = np.maximum(step - np.diff(places), 0)
         if not short.any():
@@ -292,7 +292,7 @@ def _label_ends(
 
 
 def _two(value: float) -> str:
-    """Two decimals, and no minus before a zero."""
+    """Format with two decimals, without a minus before a zero."""
     return f"{round(value, 2) + 0.0:.2f}"
 
 
@@ -328,7 +328,7 @@ def _predicted(axes: Axes, panel: PredictionPanel, looks: dict[str, tuple[str, s
 
 
 def _said(panel: PredictionPanel) -> list[str]:
-    """What a panel's R2 stands beside, in lines."""
+    """Return the lines of text under a panel: sample size, controls and baselines."""
     alone = {name: _two(value) for name, value in panel.baselines.items()}
     return [
         f"n = {len(panel.actual):,} replies; {panel.held_together}, each held out once",
@@ -341,7 +341,7 @@ def _said(panel: PredictionPanel) -> list[str]:
 
 
 def _quotes(row: ClusterRow) -> list[str]:
-    """The messages of a cluster's row, each cut to two lines."""
+    """Return the quoted messages of a cluster's row, each cut to two lines."""
     lines: list[str] = []
     for message in row.nearest[:_QUOTED]:
         quoted = f"\u201c{' '.join(message.split())}\u201d"
@@ -356,7 +356,7 @@ def _quote(axes: Axes, row: ClusterRow, lines: Sequence[str], top: float, height
     shares = ", ".join(f"{name} {100 * share:.0f}%" for name, share in row.domains.items())
     start = top + (height - len(lines) - 1) / 2
     text: dict[str, Any] = {"va": "center", "parse_math": False, "fontsize": 8.8}
-    # The text lies over an empty panel: it shall not be given room of its own as well.
+    # The text lies over an empty panel, so the layout must not reserve space for it.
     axes.text(0, start + 0.5, textwrap.shorten(shares, 90), color=GREY, **text).set_in_layout(False)
     for number, line in enumerate(lines, start=1):
         axes.text(0, start + number + 0.5, line, color=INK, **text).set_in_layout(False)
@@ -366,7 +366,7 @@ def _replayed(axes: Axes, panel: ReplayPanel, data: ReplayData) -> None:
     draw_series(axes, panel.turns, panel.plain, (VERMILION, "-", "s"), _words(data.plain))
     draw_series(axes, panel.turns, panel.planned, (BLUE, "-", "o"), _words(data.planned))
     hollow = [i for i, share in enumerate(panel.fired) if not share]
-    # An empty line that is not clipped has no bounds, and the layout would fail.
+    # The layout would fail on an empty unclipped line, which has no bounds.
     if hollow:
         axes.plot(
             [panel.turns[i] for i in hollow],

@@ -1,4 +1,4 @@
-"""What the figures of persona dynamics are drawn from: plain numbers, taken from results of ``dynamics``."""
+"""Input data of the figures of persona dynamics: plain numbers from results of ``dynamics``."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class TrajectoryLine:
     """The mean trajectory of one domain.
 
     Attributes:
-        name: The domain.
-        turns: Numbers of the turns, from 1, rising.
-        position: Mean position at each, with limits.
-        n: Conversations behind each.
+        name: Name of the domain.
+        turns: Turn numbers, from 1, rising.
+        position: Mean position at each turn, with limits.
+        n: Number of conversations at each turn.
 
     Raises:
-        UsageError: Lengths differ, or the turns do not rise.
+        UsageError: If lengths differ, or the turns do not rise.
     """
 
     name: str
@@ -31,7 +31,7 @@ class TrajectoryLine:
     n: Sequence[int]
 
     def __post_init__(self) -> None:
-        """Refuse values that do not belong to the turns."""
+        """Check the turns, and that all values fit them."""
         rising(self.turns)
         same_length(
             "the turns",
@@ -45,12 +45,12 @@ class TrajectoryData:
     """Trajectories by domain (section 4 of the paper).
 
     Attributes:
-        lines: One for each domain.
-        title: What was measured, with the model and the layer.
-        notes: What the means leave out, a sentence each.
+        lines: One line per domain.
+        title: Title of the figure: what was measured, with the model and the layer.
+        notes: Limitations of the means, one sentence each.
 
     Raises:
-        UsageError: There is no line.
+        UsageError: If there is no line.
     """
 
     lines: Sequence[TrajectoryLine]
@@ -58,12 +58,12 @@ class TrajectoryData:
     notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        """Refuse an empty figure."""
+        """Check that there is something to draw."""
         _some(self.lines, "trajectories", "at least one domain with a turn that enough conversations reach")
 
     @classmethod
     def of(cls, found: Trajectories, title: str) -> TrajectoryData:
-        """Take the trajectories of a run; a domain without a turn left is in the notes alone."""
+        """Convert the trajectories of a run; a domain without turns appears only in the notes."""
         lines = [
             TrajectoryLine(
                 one.domain,
@@ -79,24 +79,24 @@ class TrajectoryData:
 
 @dataclass(frozen=True, slots=True)
 class PredictionPanel:
-    """Predictions of one target, each made while its row was held out.
+    """Held-out predictions of one target.
 
     Attributes:
-        name: The target, in words.
+        name: Name of the target.
         actual: Target of each row.
-        predicted: Its prediction.
+        predicted: Held-out prediction of each row.
         domains: Domain of each row.
         held_out: R2 on held-out rows.
-        shuffled: Least and greatest R2 on shuffled targets.
+        shuffled: Lowest and highest R2 on shuffled targets.
         shuffles: Number of shuffles.
-        baselines: What needs no message -> its R2.
+        baselines: Name of a baseline without messages -> its R2.
         within_domain: R2 beyond the domain's mean.
-        within_shuffled: Least and greatest of it on shuffled targets.
-        in_sample: R2 on the rows of the fit.
-        held_together: What was held out together, in the plural, with the number: "80 topics".
+        within_shuffled: Lowest and highest R2 beyond the domain's mean, on shuffled targets.
+        in_sample: R2 on the training rows.
+        held_together: Number and kind of held-out groups: "80 topics".
 
     Raises:
-        UsageError: Lengths differ, or there is no row.
+        UsageError: If lengths differ, or there is no row.
     """
 
     name: str
@@ -113,13 +113,13 @@ class PredictionPanel:
     held_together: str
 
     def __post_init__(self) -> None:
-        """Refuse predictions that do not belong to the rows."""
+        """Check the lengths."""
         _some(self.actual, "predictions", "at least one row")
         same_length("the rows", len(self.actual), {"predicted": self.predicted, "the domains": self.domains})
 
     @classmethod
     def of(cls, found: Prediction) -> PredictionPanel:
-        """Take a prediction."""
+        """Convert a prediction."""
         names = {"position": "Position of the reply", "change": "Change from the reply before"}
         return cls(
             name=names[found.target],
@@ -139,38 +139,38 @@ class PredictionPanel:
 
 @dataclass(frozen=True, slots=True)
 class PredictionData:
-    """What the user's messages tell of the replies (section 4 of the paper).
+    """Predictions from the user's messages (section 4 of the paper).
 
     Attributes:
-        panels: One for each target.
-        title: What was predicted, with the model, the layer and the embedding.
+        panels: One panel per target.
+        title: Title of the figure: what was predicted, with the model, the layer and the embedding.
 
     Raises:
-        UsageError: There is no panel.
+        UsageError: If there is no panel.
     """
 
     panels: Sequence[PredictionPanel]
     title: str
 
     def __post_init__(self) -> None:
-        """Refuse an empty figure."""
+        """Check that there is something to draw."""
         _some(self.panels, "predictions", "at least one target")
 
     @classmethod
     def of(cls, found: Sequence[Prediction], title: str) -> PredictionData:
-        """Take predictions, a panel each."""
+        """Convert predictions, one panel each."""
         return cls([PredictionPanel.of(one) for one in found], title)
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterRow:
-    """Messages of one kind.
+    """One cluster of messages.
 
     Attributes:
-        change: Mean change of position after them.
-        null: Middle 95% of it when messages are dealt to clusters at random.
-        n: Turns.
-        n_texts: Different messages.
+        change: Mean change of position after the messages.
+        null: Central 95% range of the mean change when messages are shuffled between clusters.
+        n: Number of turns.
+        n_texts: Number of distinct messages.
         domains: Domain -> share of the turns.
         nearest: Messages nearest the centre.
     """
@@ -185,17 +185,17 @@ class ClusterRow:
 
 @dataclass(frozen=True, slots=True)
 class ClusterData:
-    """Kinds of messages by the change after them (section 4 of the paper).
+    """Clusters of messages by the change after them (section 4 of the paper).
 
     Attributes:
-        rows: In the order in which they are drawn.
-        spread: Highest mean change less the lowest.
-        spread_null: Middle 95% of it by chance.
-        spread_p_value: P-value of it.
-        title: What was clustered, with the model, the layer and the embedding.
+        rows: Clusters in the order in which they are drawn.
+        spread: Highest minus lowest mean change.
+        spread_null: Central 95% range of the spread under shuffling.
+        spread_p_value: P-value of the spread.
+        title: Title of the figure: what was clustered, with the model, the layer and the embedding.
 
     Raises:
-        UsageError: There is no row.
+        UsageError: If there is no row.
     """
 
     rows: Sequence[ClusterRow]
@@ -205,12 +205,12 @@ class ClusterData:
     title: str
 
     def __post_init__(self) -> None:
-        """Refuse an empty figure."""
+        """Check that there is something to draw."""
         _some(self.rows, "clusters", "at least one cluster")
 
     @classmethod
     def of(cls, found: Clusters, title: str) -> ClusterData:
-        """Take all clusters."""
+        """Convert the clusters of a run."""
         rows = [
             ClusterRow(
                 change=Estimate.of(one.change),
@@ -227,18 +227,18 @@ class ClusterData:
 
 @dataclass(frozen=True, slots=True)
 class ReplayPanel:
-    """The same user turns, answered twice.
+    """Positions of two runs with the same user messages.
 
     Attributes:
-        name: The domain or the conversation.
-        turns: Numbers of the turns, from 1, rising.
-        plain: Position of the plain replies, with limits where they are means.
-        planned: Position of the replies under the plan.
-        fired: Share of the tokens on which a cap fired; None where no plan acted.
-        n: Conversations behind each turn.
+        name: Name of the domain, or id of the conversation.
+        turns: Turn numbers, from 1, rising.
+        plain: Position of the plain replies, with limits if they are means.
+        planned: Position of the replies under the plan, with limits if they are means.
+        fired: Share of the tokens on which a cap fired; None if no plan acted.
+        n: Number of conversations at each turn.
 
     Raises:
-        UsageError: Lengths differ, or the turns do not rise.
+        UsageError: If lengths differ, or the turns do not rise.
     """
 
     name: str
@@ -249,7 +249,7 @@ class ReplayPanel:
     n: Sequence[int]
 
     def __post_init__(self) -> None:
-        """Refuse values that do not belong to the turns."""
+        """Check the turns, and that all values fit them."""
         rising(self.turns)
         count = len(self.turns)
         same_length("the turns", count, {"plain": self.plain.values, "planned": self.planned.values})
@@ -258,16 +258,16 @@ class ReplayPanel:
 
 @dataclass(frozen=True, slots=True)
 class ReplayData:
-    """Conversations replayed under a plan, side by side with the plain ones (section 5 of the paper).
+    """Conversations replayed under a plan, next to the plain ones (section 5 of the paper).
 
     Attributes:
-        panels: One for each domain or conversation.
-        title: What was replayed, with the model and the layer.
+        panels: One panel per domain or conversation.
+        title: Title of the figure: what was replayed, with the model and the layer.
         plain: Name of the plain run.
-        planned: Name of the plan.
+        planned: Name of the run under the plan.
 
     Raises:
-        UsageError: There is no panel.
+        UsageError: If there is no panel.
     """
 
     panels: Sequence[ReplayPanel]
@@ -276,14 +276,14 @@ class ReplayData:
     planned: str = "with the plan"
 
     def __post_init__(self) -> None:
-        """Refuse an empty figure."""
+        """Check that there is something to draw."""
         _some(self.panels, "replays", "at least one conversation with a turn in both runs")
 
     @classmethod
     def of(
         cls, found: Replays, title: str, *, plain: str = "plain", planned: str = "with the plan"
     ) -> ReplayData:
-        """Take two runs that were compared; a domain without a turn left has no panel."""
+        """Convert the comparison of two runs; a domain or conversation without turns has no panel."""
         panels = [
             ReplayPanel(
                 name=pair.name,

@@ -1,8 +1,7 @@
-"""The figures of the evaluations, as files: PNG, SVG or PDF by the name's suffix.
+"""Figures of evaluations, written as PNG, SVG or PDF by the file's suffix.
 
-Every figure states its number of answers, draws limits as bands or bars, and puts the random
-directions next to the axis. Colours are told apart with any colour vision, and marks, dashes
-and hatches without colour.
+Every figure states its sample size, draws limits as bands or bars, and shows random directions next to the
+axis. Colours are distinguishable with any colour vision, and markers, dashes and hatches without colour.
 """
 
 from __future__ import annotations
@@ -46,15 +45,15 @@ STRENGTH = "Steering strength (fraction of the mean norm)\n\u2190 away from the 
 
 
 def susceptibility_figure(path: Path | str, data: SusceptibilityData) -> None:
-    """Draw role susceptibility: stacked label shares, and the followed shares next to random directions.
+    """Draw role susceptibility: stacked label shares, and selected shares next to random directions.
 
     Args:
-        path: File to write.
-        data: Shares and limits.
+        path: Path of the figure: PNG, SVG or PDF by its suffix.
+        data: Shares with limits.
 
     Raises:
-        UsageError: The suffix is not PNG, SVG or PDF.
-        StoreError: The file could not be written.
+        UsageError: If the suffix is not PNG, SVG or PDF.
+        StoreError: If the file cannot be written.
     """
     with drawing(path, (10.4, 4.7)) as figure:
         heading(
@@ -116,17 +115,17 @@ def susceptibility_figure(path: Path | str, data: SusceptibilityData) -> None:
 
 
 def pareto_figure(path: Path | str, data: ParetoData) -> None:
-    """Draw a sweep: what each plan gains against what it costs, with the Pareto front.
+    """Draw a sweep: benefit against change in capability for each plan, with the Pareto front.
 
-    Plans on the front and the recommended one carry numbers, which the list at the side explains.
+    Plans on the front and the recommended plan are numbered, with a legend at the side.
 
     Args:
-        path: File to write.
-        data: Plans, front and controls.
+        path: Path of the figure: PNG, SVG or PDF by its suffix.
+        data: Plans, Pareto front and controls.
 
     Raises:
-        UsageError: The suffix is not PNG, SVG or PDF.
-        StoreError: The file could not be written.
+        UsageError: If the suffix is not PNG, SVG or PDF.
+        StoreError: If the file cannot be written.
     """
     chosen = None if data.recommended is None else data.points[data.recommended]
     indices: set[int] = {*data.front, *(() if data.recommended is None else (data.recommended,))}
@@ -155,22 +154,22 @@ def pareto_figure(path: Path | str, data: ParetoData) -> None:
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=4)
         _number(figure, axes, [data.points[i] for i in named])
         side.set_axis_off()
-        # The list lies over an empty panel: it shall not be given room of its own as well.
+        # The list lies over an empty panel, so the layout must not reserve space for it.
         side.text(
             0, 1, "\n".join(texts), va="top", fontsize=8.6, linespacing=1.45, transform=side.transAxes
         ).set_in_layout(False)
 
 
 def conditions_figure(path: Path | str, data: ConditionsData) -> None:
-    """Draw each measure under no plan, the plan, and every random direction, with limits.
+    """Draw each measure with limits under no plan, the plan, and every random direction.
 
     Args:
-        path: File to write.
-        data: The measures.
+        path: Path of the figure: PNG, SVG or PDF by its suffix.
+        data: Measures to draw.
 
     Raises:
-        UsageError: The suffix is not PNG, SVG or PDF.
-        StoreError: The file could not be written.
+        UsageError: If the suffix is not PNG, SVG or PDF.
+        StoreError: If the file cannot be written.
     """
     rows = len(data.rows)
     with drawing(path, (8.4, 1.0 + 1.12 * rows)) as figure:
@@ -184,12 +183,12 @@ def completions_figure(path: Path | str, data: CompletionsData) -> None:
     """Draw the share of each occupation or trait by strength, next to random directions.
 
     Args:
-        path: File to write.
-        data: Shares and limits.
+        path: Path of the figure: PNG, SVG or PDF by its suffix.
+        data: Shares with limits.
 
     Raises:
-        UsageError: The suffix is not PNG, SVG or PDF.
-        StoreError: The file could not be written.
+        UsageError: If the suffix is not PNG, SVG or PDF.
+        StoreError: If the file cannot be written.
     """
     columns = min(3, len(data.lines))
     rows = -(-len(data.lines) // columns)
@@ -261,7 +260,7 @@ def _cloud(
 
 
 def _number(figure: Figure, axes: Axes, points: Sequence[ParetoPoint]) -> None:
-    """Write 1, 2, ... beside the points, each where it meets the fewest marks and numbers."""
+    """Write 1, 2, ... beside the points, each where it overlaps other marks and numbers the least."""
     figure.draw_without_rendering()
     spots = np.array([axes.transData.transform((p.change.estimate, p.benefit.estimate)) for p in points])
     scale = figure.dpi / 72

@@ -1,4 +1,4 @@
-"""Figures of evaluations and calibrations, from their tables."""
+"""Figures of evaluations and calibrations, drawn from their results."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ MOST_LINES = 9
 
 
 def save_evaluation_figure(path: Path, table: Table, *, title: str = "") -> Path:
-    """Draw an evaluation: by strength where it was steered, else no plan, plan and controls.
+    """Draw an evaluation: by strength if it was steered, else under no plan, plan and controls.
 
     Args:
-        path: PNG, SVG or PDF by its suffix.
-        table: The results.
-        title: Stands on top; the evaluation's name by default.
+        path: Path of the figure: PNG, SVG or PDF by its suffix.
+        table: Results of the evaluation.
+        title: Title of the figure; the evaluation's name by default.
 
     Returns:
-        The path.
+        The given path.
 
     Raises:
-        EvaluationError: If the table has nothing to draw: no condition but the plain one, or no labels.
+        EvaluationError: If the table has nothing to draw: only the plain condition, or no labels.
     """
     title = _with_caveats(title or table.name, table)
     axis = sorted({(r.strength, r.condition) for r in table.results if r.kind == "axis" and r.strength})
@@ -57,9 +57,9 @@ def save_evaluation_figure(path: Path, table: Table, *, title: str = "") -> Path
 
 
 def save_calibration_figure(path: Path, found: Calibration, *, title: str = "") -> Path:
-    """Draw a sweep: gain against change of capability, with the front and the controls.
+    """Draw a calibration sweep: gain against change in capability, with the Pareto front and the controls.
 
-    The gain's bars are those of the two shares that it is the mean of, added as independent.
+    The gain is the mean of two changes of shares, and its error bars combine theirs as independent.
 
     Raises:
         EvaluationError: If there is no cell.
@@ -87,7 +87,7 @@ def save_calibration_figure(path: Path, found: Calibration, *, title: str = "") 
 
 
 def _with_caveats(title: str, table: Table) -> str:
-    """Return a title that says what must stand beside the table's figures."""
+    """Return the title with the table's caveats appended."""
     return "; ".join([title, *dict.fromkeys(table.caveats.values())])
 
 
@@ -99,15 +99,16 @@ def _point(cell: Cell) -> ParetoPoint:
 
 
 def _by_strength(table: Table) -> list[tuple[float, str]]:
-    """Return strengths and conditions, the plain one at 0."""
+    """Return (strength, condition) pairs in order, the plain condition at 0."""
     found = {(r.strength or 0.0, r.condition) for r in table.results if r.kind in ("axis", "plain")}
     return sorted(found)
 
 
 def _random(table: Table, measures: Sequence[str]) -> tuple[list[float], dict[str, Draws]]:
-    """Return strengths and, for each measure, a curve for each draw; a direction stands for its opposite.
+    """Return strengths and, per measure, one curve per random direction.
 
-    Drawing both signs shows the axis' curve against the same controls on either side; at 0 it is no plan.
+    The curves are mirrored to negative strengths, because a random direction is as likely as its opposite. At
+    0 they have the value without a plan.
     """
     rows = [r for r in table.results if r.kind == "random" and r.strength]
     sizes = sorted({float(r.strength or 0) for r in rows})
@@ -155,7 +156,7 @@ def _lines(table: Table, title: str) -> CompletionsData:
     get = {(r.condition, r.measure): r for r in table.results}
     measures = list(dict.fromkeys(r.measure for r in table.results))
     measures = [m for m in measures if all(get[c, m].share.n for _, c in places)]
-    # The lines that move or matter most: those with the greatest share anywhere.
+    # Draw the measures with the largest share at any strength.
     top = sorted(measures, key=lambda m: -max(get[c, m].share.estimate for _, c in places))[:MOST_LINES]
     chosen = [m for m in measures if m in top]
     strengths, random = _random(table, chosen)

@@ -13,24 +13,24 @@ from personascope.report.figures._style import BLUE, GREY, INK, PALE, VERMILION,
 
 POSITION = "Position of the first reply (0 mean role, 1 default Assistant)"
 _NAMED = 3
-"""Roles that are named: those with the greatest shares, the farthest from the Assistant first."""
+"""Maximum number of named roles: those with the largest harmful shares; ties go to lower positions."""
 
 
 def save_harm_figure(path: Path, found: HarmResult, *, title: str = "") -> Path:
-    """Draw the harmful share in bins of position with the fit and random directions, and the roles' means.
+    """Draw the harmful share in bins of position with fit and random directions, and the role means.
 
     Args:
-        path: PNG, SVG or PDF by its suffix.
-        found: The result.
-        title: Stands on top; the model's id by default.
+        path: Path of the figure: PNG, SVG or PDF by its suffix.
+        found: Result of drift and harm.
+        title: Title of the figure; by default it names the model.
 
     Returns:
-        The path.
+        The given path.
 
     Raises:
-        DynamicsError: There is no bin.
-        UsageError: The suffix is of no format that can be written.
-        StoreError: The file could not be written.
+        DynamicsError: If there is no bin.
+        UsageError: If the suffix is not PNG, SVG or PDF.
+        StoreError: If the file cannot be written.
     """
     if not found.bins:
         raise DynamicsError("the result has no bin to draw", hint="run it with a judge")
@@ -64,7 +64,7 @@ def _binned(axes: Axes, found: HarmResult) -> None:
     shares = [part.share for part in found.bins]
     draws = np.array([row for row in found.random.shares if len(row) == len(x)], float)
     if len(draws):
-        # A direction is as likely as its opposite, which has the same bins from the other end.
+        # A direction is as likely as its opposite, whose bins are the same in reverse order.
         both = np.concatenate([draws, draws[:, ::-1]])
         axes.fill_between(
             x,
@@ -120,12 +120,12 @@ def _binned(axes: Axes, found: HarmResult) -> None:
 def _by_role(axes: Axes, found: HarmResult) -> None:
     x = np.array([role.position for role in found.roles])
     y = np.array([role.harmful for role in found.roles])
-    # Few trials a role give few different shares: dots that lie on each other must show as such.
+    # Roles with few trials have few distinct shares, so make overlapping dots visible by transparency.
     axes.scatter(x, y, s=22, color=BLUE, alpha=0.45, linewidths=0, clip_on=False)
     ordered = sorted(found.roles, key=lambda role: (-role.harmful, role.position))
     named = [role.role.replace("_", " ") for role in ordered[:_NAMED] if role.harmful > 0]
     if named:
-        # Under the axis: above it a role with much harm would lie beneath the words.
+        # Name them under the axis, because text in the panel would cover roles with much harm.
         axes.set_xlabel(f"{POSITION}\nmost harm: {', '.join(named)}")
     axes.set(title=f"b  Role means: {_told(_of(found, 'role'))}", ylabel="Harmful share of a role's replies")
 
@@ -146,6 +146,6 @@ def _signed(value: float) -> str:
 
 
 def _bars(rows: list[tuple[float, float, float]]) -> np.ndarray:
-    """Lengths of error bars, [2, n]; limits that are not there have none."""
+    """Return the lengths of error bars, [2, n]; 0 for missing limits."""
     table = np.array([[middle - low, high - middle] for middle, low, high in rows], float).T
     return np.nan_to_num(np.maximum(table, 0))

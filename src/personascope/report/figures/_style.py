@@ -1,7 +1,7 @@
-"""How every figure looks and is written: palette, marks, one style, one way to the disk.
+"""Shared style of the figures: palette, markers, and writing to disk.
 
-Nothing of Matplotlib's global state is used or left changed: no pyplot, a ``Figure`` of its own, and
-the default style, whatever a notebook has set.
+Matplotlib's global state is neither used nor changed: each figure is a ``Figure`` of its own without pyplot,
+in the default style whatever a notebook has set.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from personascope.store import write_bytes
 
 SUFFIXES = (".png", ".svg", ".pdf")
 
-# Okabe and Ito's palette, told apart with any colour vision.
+# Okabe and Ito's palette, which is distinguishable with any colour vision.
 BLUE, SKY, GREEN = "#0072B2", "#56B4E9", "#009E73"
 VERMILION, ORANGE, PURPLE, YELLOW = "#D55E00", "#E69F00", "#CC79A7", "#F0E442"
 INK, GREY, PALE = "#222222", "#6E6E6E", "#C8C8C8"
@@ -39,7 +39,7 @@ LABEL_LOOKS: dict[str, tuple[str, str]] = {
     "other": ("#9A9A9A", ""),
     "nonsensical": ("#4D4D4D", "xxx"),
 }
-"""Colour and hatch of the labels that are always the same; hatches keep them apart without colour."""
+"""Fixed colour and hatch of known labels; hatches distinguish them without colour."""
 
 _SPARE = ((PURPLE, "ooo"), (ORANGE, "---"), ("#8C6D31", "|||"), ("#9E9AC8", "+++"), ("#A1D99B", "***"))
 LINES = ((BLUE, "-", "o"), (VERMILION, "-", "s"), (GREEN, "-", "^"), (PURPLE, "-", "D"), (ORANGE, "-", "v"))
@@ -72,20 +72,20 @@ _STYLE: dict[str, Any] = {
 
 
 def looks(labels: Sequence[str]) -> list[tuple[str, str]]:
-    """Return a colour and a hatch for each label: the fixed ones where known, else spare ones in order."""
+    """Return a colour and a hatch for each label: fixed ones if known, else spare ones in order."""
     spare = iter(_SPARE * (len(labels) // len(_SPARE) + 1))
     return [LABEL_LOOKS[label] if label in LABEL_LOOKS else next(spare) for label in labels]
 
 
 @contextmanager
 def drawing(path: Path | str, size: tuple[float, float]) -> Generator[Figure]:
-    """Give an empty figure of ``size`` inches, and write it when the block ends without an error.
+    """Yield an empty figure of ``size`` inches, and write it if the block ends without an error.
 
-    The suffix says the format: PNG, SVG or PDF. The file is written whole or not at all.
+    The suffix determines the format: PNG, SVG or PDF. The file is written atomically.
 
     Raises:
-        UsageError: The suffix is of none of these.
-        StoreError: The file could not be written.
+        UsageError: If the suffix is none of these.
+        StoreError: If the file cannot be written.
     """
     path = Path(path)
     kind = path.suffix.lower()
@@ -97,27 +97,27 @@ def drawing(path: Path | str, size: tuple[float, float]) -> Generator[Figure]:
         figure = Figure(figsize=size, layout="constrained")
         yield figure
         data = io.BytesIO()
-        # A date or a version in the file would make two runs of the same data differ.
+        # Omit dates and versions, so that the same data give the same file.
         unset = {".png": "Software", ".svg": "Date", ".pdf": "CreationDate"}[kind]
         figure.savefig(data, format=kind[1:], metadata={unset: None}, facecolor="white")
     write_bytes(path, data.getvalue())
 
 
 def heading(figure: Figure, title: str, below: str) -> None:
-    """Write the title over a figure, and under it what its numbers rest on, wrapped to its width."""
+    """Write the title of a figure and a subtitle (such as sample sizes), wrapped to its width."""
     width = round(11.5 * figure.get_size_inches()[0])
     lines = [part for line in (title, *below.splitlines()) for part in textwrap.wrap(line, width)]
     figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10.5)
 
 
 def bars(found: Sequence[Estimate]) -> np.ndarray:
-    """Return the lengths of error bars, [2, n]; limits that are not there have none."""
+    """Return the lengths of error bars, [2, n]; 0 for missing limits."""
     table = np.array([[e.estimate - e.low, e.high - e.estimate] for e in found], float).T
     return np.nan_to_num(np.maximum(table, 0))
 
 
 def percent(axes: Axes, *, along: str = "y", full: bool = False) -> None:
-    """Write one axis in percent from 0 on: to 100% if ``full``, else as far as the data, at least to 5%."""
+    """Format one axis in percent from 0 up to 100% if ``full``, else up to the data's range, at least 5%."""
     axis = axes.yaxis if along == "y" else axes.xaxis
     limits = axes.set_ylim if along == "y" else axes.set_xlim
     high = axes.get_ylim()[1] if along == "y" else axes.get_xlim()[1]
@@ -129,7 +129,7 @@ def percent(axes: Axes, *, along: str = "y", full: bool = False) -> None:
 def draw_series(
     axes: Axes, x: Sequence[float], series: Series, look: tuple[str, str, str], label: str
 ) -> None:
-    """Draw estimates as a line with markers, their limits as a band."""
+    """Draw estimates as a line with markers, and their limits as a band."""
     colour, dash, marker = look
     axes.fill_between(x, series.low, series.high, color=colour, alpha=0.18, linewidth=0)
     axes.plot(x, series.values, dash, color=colour, marker=marker, label=label, clip_on=False)
@@ -138,7 +138,7 @@ def draw_series(
 def draw_random(
     axes: Axes, x: Sequence[float], draws: Sequence[Sequence[float]], colour: str, label: str
 ) -> None:
-    """Draw random directions: the mean of the draws dashed with hollow markers, their range hatched."""
+    """Draw random directions: their mean as a dashed line with hollow markers, their range hatched."""
     table = np.array(draws, float)
     axes.fill_between(
         x,

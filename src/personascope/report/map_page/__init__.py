@@ -1,1 +1,1 @@
-"""The HTML page of a map."""
+"""HTML report of a map."""

@@ -1,4 +1,4 @@
-"""What a report shows, as plain values: the page is made of these and of nothing else."""
+"""All data that a report shows, as plain values."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ Point = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Figure:
-    """One of the numbers at the head of the report.
+    """One of the key figures at the top of the report.
 
     Attributes:
-        label: What it is.
-        value: The number, or None where it could not be computed.
+        label: Name of the figure.
+        value: Value, or None if it could not be computed.
         low: Lower end of its interval, or None without one.
         high: Upper end of its interval, or None without one.
-        note: One sentence for people.
-        digits: Decimals that are shown.
-        interval: What ``low`` and ``high`` are.
+        note: Explanation for people.
+        digits: Number of decimals shown.
+        interval: Kind of interval that ``low`` and ``high`` are.
     """
 
     label: str
@@ -34,12 +34,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class Answer:
-    """The verdict on one question.
+    """The verdict's answer to one question.
 
     Attributes:
-        question: What was asked of the map.
+        question: Question about the map.
         grade: "found", "weak", "not found" or "unknown".
-        reasons: The figures that led to it.
+        reasons: Figures that led to the grade.
     """
 
     question: str
@@ -49,14 +49,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Curves:
-    """What is known of each layer; every tuple has one value for each layer, or is empty.
+    """Statistics by layer; every tuple has one value per layer, or is empty.
 
     Attributes:
         cosine: cos(axis, PC1).
         low: Lower end of its bootstrap interval.
         high: Upper end of its bootstrap interval.
         null: 95% quantile of the null that relabels role responses as default ones.
-        split_half: Cosine between the axes of two halves of the responses.
+        split_half: Median cosine between the axes of two halves of the questions.
     """
 
     cosine: tuple[float | None, ...] = ()
@@ -68,13 +68,13 @@ class Curves:
 
 @dataclass(frozen=True)
 class Sample:
-    """One response.
+    """One sample response.
 
     Attributes:
-        question: What was asked.
-        text: What the model answered; untrusted.
-        score: The judge's score 0 to 3, or None without one.
-        cut: Characters that were left out at the end.
+        question: Question of the response.
+        text: Text of the response; untrusted.
+        score: Score of the judge, 0 to 3, or None without one.
+        cut: Number of characters cut off at the end.
     """
 
     question: str
@@ -88,15 +88,15 @@ class Role:
     """A role, or the default Assistant.
 
     Attributes:
-        name: Its name.
-        group: Kind of role; empty where unknown.
-        description: One line for people; empty where unknown.
-        point: Its vector on PC1 to PC3 at the middle layer, or None without a vector.
-        projection: Its vector on the unit axis at the middle layer, or None without a vector.
+        name: Name of the role.
+        group: Kind of role; "" if unknown.
+        description: One-line description; "" if unknown.
+        point: Coordinates of its vector on PC1 to PC3 at the middle layer, or None without a vector.
+        projection: Projection of its vector on the unit axis at the middle layer, or None without a vector.
         low: Lower end of the projection's interval.
         high: Upper end of the projection's interval.
-        counts: Label (such as "score 3") -> responses.
-        samples: Some of its responses.
+        counts: Label (such as "score 3") -> number of responses.
+        samples: Sample responses.
     """
 
     name: str
@@ -112,28 +112,29 @@ class Role:
 
 @dataclass(frozen=True)
 class ReportData:
-    """All that a report shows.
+    """All data of a report.
 
     Attributes:
-        model: The model's id.
-        revision: Its revision; empty where unknown.
-        corpus: What the corpus is called.
-        corpus_digest: The corpus's digest.
-        responses: Responses behind the map.
-        n_layers: Layers of the model.
-        d_model: Width of its residual stream.
-        middle_layer: The layer of the scatter and the ranking (0-based, after the block).
-        figures: The key figures.
+        model: Id of the model.
+        revision: Revision of the model; "" if unknown.
+        corpus: Name and version of the corpus; "" if unknown.
+        corpus_digest: Digest of the corpus.
+        responses: Number of responses behind the map.
+        n_layers: Number of layers of the model.
+        d_model: Width of the residual stream.
+        middle_layer: Layer of the scatter plot and the ranking (0-based, after the block).
+        figures: Key figures.
         variance: Share of the variance of each component at the middle layer.
         curves: Statistics by layer.
         default: The default Assistant.
-        axis: The unit axis on PC1 to PC3; its length says how much of it these three hold.
-        roles: The roles.
-        methods: Sentences on how the numbers came about.
-        warnings: What the reader must know before believing anything.
-        samples_note: Why there are no sample answers; empty if there are.
-        verdict: Is the map one? The first thing on the page.
-        design: By which design the map was made.
+        axis: Coordinates of the unit axis on PC1 to PC3; their norm is the part of the axis in these
+            components.
+        roles: Roles with and without a vector.
+        methods: Sentences on how the numbers were computed.
+        warnings: Caveats for the reader.
+        samples_note: Why there are no sample answers; "" if there are.
+        verdict: Answers of the verdict, shown first on the page.
+        design: Name of the design that the map was made with.
     """
 
     model: str

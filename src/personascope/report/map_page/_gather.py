@@ -1,4 +1,4 @@
-"""From a map and its run to what the report shows."""
+"""Collection of a report's data from a map and its run."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def collect(
     samples_per_role: int = 3,
     corpus: Corpus | None = None,
 ) -> ReportData:
-    """Gather what the report shows.
+    """Collect the data of a report.
 
     Args:
-        map: The map.
-        run_folder: The run behind it, for the sample answers; None, or a folder without rollouts,
-            gives a report that says that it has none.
-        samples_per_role: Sample answers of each role.
-        corpus: The corpus of the map, for groups and descriptions; by default the built-in one if it
-            is the map's, and otherwise none.
+        map: Map to report.
+        run_folder: Run folder of the map, for sample answers. With None, or a folder without rollouts, the
+            report notes that it has none.
+        samples_per_role: Number of sample answers per role.
+        corpus: Corpus of the map, for groups and descriptions; by default the built-in one if it is the
+            map's, else none.
 
     Raises:
         UsageError: If the corpus is not the map's, or ``samples_per_role`` is negative.
@@ -285,6 +285,6 @@ def _floats(values: Any) -> tuple[float, ...]:
 
 
 def _point(values: Any) -> Point:
-    """Return the first three values; a component that does not exist has no length."""
+    """Return the first three values, with 0 for components that do not exist."""
     x, y, z = [*_floats(values[:3]), 0.0, 0.0, 0.0][:3]
     return x, y, z

@@ -1,4 +1,4 @@
-"""The page: one HTML file with its data, its style, its code and plotly's code in it."""
+"""Rendering of the report as one HTML file with embedded data, style, code and plotly."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ from personascope.report.map_page._data import ReportData
 def render(data: ReportData) -> str:
     """Return the report as one HTML document that needs no network.
 
-    Model output is only in the JSON payload, in which ``<`` is escaped, and the page's code sets it
-    as text. A content policy lets nothing run but the page's own scripts (by their hash), and
-    nothing be loaded at all.
+    Model output is only in the JSON payload, where ``<`` is escaped, and the page's code inserts it as text.
+    The content policy allows only the page's own scripts (by hash), and no loading.
     """
     scripts = [_plotly(), _asset("page.js")]
     hashes = " ".join(f"'sha256-{_sha256(script)}'" for script in scripts)
@@ -39,16 +38,16 @@ def render(data: ReportData) -> str:
         "PLOTLY": scripts[0],
         "SCRIPT": scripts[1],
     }
-    # Split, not replaced one after the other: a part may hold another part's placeholder.
+    # Split instead of replacing one by one, because a part may contain another part's placeholder.
     pieces = _asset("page.html").split("%%")
     return "".join(parts[piece] if place % 2 else piece for place, piece in enumerate(pieces))
 
 
 def payload(data: ReportData) -> str:
-    """Return the data as JSON that may stand in a script element; numbers that are not finite are null."""
+    """Return the data as JSON that is safe in a script element; non-finite numbers become null."""
     text = json.dumps(_finite(asdict(data)), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     text = text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-    # A lone surrogate does not encode; as a JSON escape it may stay.
+    # A lone surrogate cannot be encoded, but it may stay as a JSON escape.
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -68,8 +67,9 @@ def _asset(name: str) -> str:
 
 @cache
 def _plotly() -> str:
-    # An element's text ends at the first "</script", wherever the code has it; "<\/" is the same string.
-    # Parsers turn \r\n into \n, which would change the hash.
+    # A script element ends at the first "</script", even inside a string; "<\/" is the same string to the
+    # code.
+    # HTML parsers turn \r\n into \n, which would change the hash.
     return get_plotlyjs().replace("\r\n", "\n").replace("\r", "\n").replace("</script", "<\\/script")
 
 

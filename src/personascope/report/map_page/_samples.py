@@ -1,4 +1,4 @@
-"""Sample answers and counts of each role, out of the Parquet files of a run."""
+"""Sample answers and counts of each role, from the Parquet files of a run."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from personascope.report.map_page._data import Sample
 
 COLUMNS = ("role", "prompt_index", "question_index", "question", "text", "score", "status")
 TEXT_LIMIT = 6000
-"""Characters of a question or an answer that are shown."""
+"""Maximum number of characters shown of a question or an answer."""
 
 
 @dataclass
 class Answers:
-    """What a run's files hold of one role.
+    """Answers of one role in a run's files.
 
     Attributes:
-        counts: Label (``score 3`` or a status) -> responses.
-        best: Score -> the samples of it, each with the key that it was drawn by.
+        counts: Label (``score 3`` or a status) -> number of responses.
+        best: Score -> selected samples, each with its random key.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     best: dict[int | None, list[tuple[bytes, Sample]]] = field(default_factory=dict)
 
     def samples(self, limit: int) -> tuple[Sample, ...]:
-        """Return at most ``limit`` samples: one of each score from 3 down, then the next of each."""
+        """Return at most ``limit`` samples, round-robin over scores from 3 down."""
         order = sorted(self.best, key=lambda score: -1 if score is None else score, reverse=True)
         rounds = max((len(found) for found in self.best.values()), default=0)
         picked = [self.best[s][i][1] for i in range(rounds) for s in order if i < len(self.best[s])]
@@ -39,15 +39,15 @@ class Answers:
 
 
 def rollout_files(run_folder: Path) -> list[Path]:
-    """Return the rollout files of the committed units, in order; none if there is no run."""
+    """Return the rollout files of the committed units, in order; empty if there is no run."""
     return sorted(p for p in run_folder.glob("units/*/rollouts.parquet") if p.parent.name.isdigit())
 
 
 def read_answers(files: list[Path], per_role: int) -> dict[str, Answers]:
-    """Read counts and samples of every role, one file in memory at a time.
+    """Read counts and samples of every role, with one file in memory at a time.
 
-    The samples are drawn by a digest of where the response stands, so that a report of the same
-    run has the same samples.
+    Samples are chosen by a digest of the response's location, so that reports of the same run have the same
+    samples.
 
     Raises:
         StoreError: If a file cannot be read or lacks a column.

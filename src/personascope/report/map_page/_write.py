@@ -1,4 +1,4 @@
-"""Writing the report."""
+"""Writing of a map's report."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def write_report(
     """Write the report of a map: one HTML file (about 5 MB) that works without a network.
 
     Args:
-        map: The map.
-        rollouts_folder: The run folder behind it, whose ``units/*/rollouts.parquet`` have the sample
-            answers; without them the report says so.
-        out: The file; one that exists is replaced, at once and whole.
-        samples_per_role: Sample answers of each role.
-        corpus: The corpus of the map, for the roles' groups and descriptions; by default the built-in
-            one if it is the map's, and otherwise none.
+        map: Map to report.
+        rollouts_folder: Run folder of the map, whose ``units/*/rollouts.parquet`` have the sample answers.
+            Without them the report notes that it has none.
+        out: HTML file to write; an existing file is replaced atomically.
+        samples_per_role: Number of sample answers per role.
+        corpus: Corpus of the map, for the roles' groups and descriptions; by default the built-in one if it
+            is the map's, else none.
 
     Returns:
         ``out``.

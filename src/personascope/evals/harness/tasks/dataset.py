@@ -1,6 +1,6 @@
-"""The questions of our tasks, in the form that lm-evaluation-harness asks for.
+"""The questions of our tasks as Hugging Face datasets, as lm-evaluation-harness expects them.
 
-The harness loads this file by its path and calls a function with the task's metadata as keywords.
+The harness loads this file by path and calls a function with the task's metadata as keyword arguments.
 """
 
 # pyright: standard
@@ -16,13 +16,13 @@ from personascope.corpus.datasets import load_basics, load_sums
 
 
 def basics(**_metadata: object) -> datasets.DatasetDict:
-    """Return ``personascope_basics``: one split, ``test``."""
+    """Return the questions of ``personascope_basics``, with the split ``test``."""
     rows = [asdict(question) for question in load_basics()]
     return datasets.DatasetDict({"test": datasets.Dataset.from_list(rows)})
 
 
 def sums(**_metadata: object) -> datasets.DatasetDict:
-    """Return ``personascope_sums``: the splits ``test`` and ``example``."""
+    """Return the questions of ``personascope_sums``, with the splits ``test`` and ``example``."""
     rows = [asdict(question) for question in load_sums()]
     return datasets.DatasetDict(
         {
