@@ -33,24 +33,24 @@ _Place = tuple[int, int, int]
 
 
 class ChatFormat:
-    """A model's chat template, read for what it does and never for whose it is.
+    """Render conversations with a model's chat template, whose behaviour is probed, not looked up by model.
 
-    - Thinking is switched off wherever the template has a switch for it, unless it is asked for.
+    - Thinking is switched off wherever the template has a switch for it, unless ``options`` switch it on.
     - A reply may have parts: thinking, the answer, tool calls. Their marks are learnt from the template
-      (`marks`). Reasoning inside the content of an assistant message is taken for reasoning.
+      (`marks`). Reasoning inside the content of an assistant message is treated as reasoning.
     - A template without a system role (one that refuses a system message, or drops it) gets the
-      system text in front of the first user turn, a blank line between.
-    - A system message that is empty or white space counts as no system message. A template that then
-      writes a system prompt of its own does so: that is the model's default.
-    - A message cannot write a token that the template marks turns with: in a message, the text of
+      system text in front of the first user turn, separated by a blank line.
+    - A system message that is empty or white space counts as no system message. The template may then
+      write its own system prompt, which is the model's default.
+    - A message cannot contain a token that the template marks turns with: in a message, the text of
       such a token is tokenised as plain text. Turns that a template marks with plain text only cannot
       be protected in that way.
-    - A template that writes today's date writes the day on which the format was made, or the one that it
-      was given.
+    - A template that writes today's date gets ``options.today``, or else the day on which the format was
+      made.
 
     Raises:
-        ChatError: On construction, if there is no chat template, it cannot render a user message, or
-            the tokenizer is not a fast one.
+        ChatError: On construction, if there is no chat template, it cannot render a user message, or the
+            options do not fit it. On the first rendering, if the tokenizer is not a fast one.
     """
 
     stop_strings: tuple[str, ...] = ()
@@ -66,8 +66,8 @@ class ChatFormat:
 
         Args:
             tokenizer: A fast tokenizer with a chat template.
-            model_name: Named in errors.
-            options: Thinking, the template's variables, and the date; the defaults if not given.
+            model_name: Name of the model in errors; by default the tokenizer's.
+            options: Thinking, template variables and date; the defaults if not given.
         """
         self.tokenizer = tokenizer
         self.options = options or ChatOptions()
@@ -104,10 +104,10 @@ class ChatFormat:
         self._text_of([Message("user", _PROBE)])
 
     def with_options(self, options: ChatOptions) -> ChatFormat:
-        """Return the same template with other options; this one where they are the same.
+        """Return this format with other options; itself if they are the same.
 
         Raises:
-            ChatError: If the template has no such variable, or no thinking that is asked for.
+            ChatError: If the template has no such variable, or thinking is requested and the model has none.
         """
         if options == self.options:
             return self
@@ -120,9 +120,9 @@ class ChatFormat:
 
     @functools.cached_property
     def supports_system(self) -> bool:
-        """Whether the template always writes a system message; if not, the first user turn takes it.
+        """Whether the template always writes a system message; if not, the first user turn gets its text.
 
-        Some templates write it before a reply and drop it once the conversation ends with one.
+        Some templates write the system message before a reply and drop it if the conversation ends with one.
         """
         system = "\ue000system\ue001"
         turns = [Message("system", system), Message("user", _PROBE), Message("assistant", _PROBE)]
@@ -138,7 +138,7 @@ class ChatFormat:
 
     @functools.cached_property
     def marks(self) -> ReplyMarks:
-        """The marks that tell the parts of a reply apart."""
+        """Marks that delimit the parts of a reply."""
         added = [str(token) for token in self.tokenizer.added_tokens_decoder.values()]
         switches = [name for name in self._switches if isinstance(self._values.get(name), bool)]
         off, on = ({**self._values, **dict.fromkeys(switches, value)} for value in (False, True))
@@ -155,33 +155,33 @@ class ChatFormat:
 
         marks = find(self._values)
         if not marks.thinks and switches:
-            # Some templates show how a model thinks only while it does.
+            # Some templates write the marks of thinking only while thinking is switched on.
             other = find(on)
             marks = replace(other, tool_calls=marks.tool_calls) if other.thinks else marks
         return marks
 
     @property
     def thinking(self) -> Thinking:
-        """Whether the model thinks before its answer, as far as its template tells."""
+        """Whether the model thinks before its answer, according to its template."""
         if self._switches:
             return "on" if self.options.thinking else "off"
         return "always" if self.marks.thinks else "none"
 
     @property
     def today(self) -> date | None:
-        """The date that the template writes; None for a template that writes none."""
+        """Date that the template writes; None if it writes none."""
         return self._template.today if self._template.writes_date else None
 
     @property
     def template_options(self) -> dict[str, Any]:
-        """Variables that the template is rendered with, beside the messages; thinking is off by default."""
+        """Variables that the template is rendered with, besides the messages; thinking is off by default."""
         return dict(self._values)
 
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256, in hex, of the template, the special tokens and the options it is rendered with.
 
-        The date is not in it: what was made yesterday fits the same model today.
+        The date is left out, so that the digest does not change from day to day.
         """
         state = {
             "format": "chat",
@@ -194,9 +194,9 @@ class ChatFormat:
 
     @functools.cached_property
     def stop_token_ids(self) -> frozenset[int]:
-        """Tokens that end an assistant turn: the first one that the template writes after it, and eos.
+        """Tokens that end an assistant turn: eos, and the first control token the template adds after it.
 
-        A token that also separates the parts of one reply ends none, where the template writes another one
+        A token that also separates the parts of one reply is left out if the template writes another one
         after the last reply.
         """
         eos = cast("int | None", self.tokenizer.eos_token_id)
@@ -206,13 +206,14 @@ class ChatFormat:
         return frozenset(index for index in ids if index is not None)
 
     def render(self, conversation: Conversation, *, add_generation_prompt: bool = True) -> list[int]:
-        """Return the token ids of a conversation, ready for the assistant to continue.
+        """Return the token ids of a conversation, by default with the generation prompt.
 
-        Where no message holds the text of a special token they are those of Transformers'
+        If no message holds the text of a special token, they equal those of Transformers'
         ``apply_chat_template``.
 
         Raises:
-            ChatError: If the template refuses the conversation, or it is empty.
+            ChatError: If the template refuses the conversation, it is empty, or its turns cannot be
+                located exactly.
         """
         rendered = self.render_with_spans(conversation, add_generation_prompt=add_generation_prompt)
         return list(rendered.token_ids)
@@ -222,10 +223,10 @@ class ChatFormat:
     ) -> Rendered:
         """Return the token ids of a conversation and the tokens of each message's content.
 
-        A span holds every token with at least one character of the content, so also one that a
-        line break of the template was merged into; it never holds a special token. White space that
-        the template strips is not in it. Reasoning has spans of its own, empty ones where the template
-        leaves it out; reasoning inside of a content is taken out of that first.
+        A span holds every token with at least one character of the content, even if a line break of the
+        template was merged into it, and never a special token. White space that the template strips is not
+        in it. Reasoning has spans of its own, which are empty if the template leaves it out. Reasoning
+        inside a content is first separated from it.
 
         Raises:
             ChatError: If the template refuses the conversation, it is empty, or its turns cannot be
@@ -254,7 +255,7 @@ class ChatFormat:
         return Rendered(tuple(ids), tuple(turns), layout.text, tuple(thoughts), reply)
 
     def _apart(self, message: Message) -> Message:
-        """Return a message with reasoning that stands in its content taken out."""
+        """Return a message with the reasoning in its content moved to ``reasoning``."""
         if message.role != "assistant" or message.reasoning.strip() or not self.marks.thinks:
             return message
         pair = self.marks.thinking
@@ -262,9 +263,9 @@ class ChatFormat:
         return message if answer == message.content else replace(message, content=answer, reasoning=reasoning)
 
     def _fold(self, conversation: Conversation) -> tuple[list[Message], list[_Place | None]]:
-        """Return the messages that the template is given, and where each original one went.
+        """Return the messages to render, and the place of each original content in them.
 
-        That is the place of its content, or None for a system message that is left out.
+        The place is None for a system message that is left out.
         """
         sent: list[Message] = []
         sources: list[_Place | None] = []
@@ -317,7 +318,7 @@ class ChatFormat:
         return tokens
 
     def _probe_literals(self) -> list[tuple[str, ...]]:
-        """Return what the template writes around two turns, with and without a generation prompt."""
+        """Return what the template writes around two exchanges, with and without a generation prompt."""
         roles = ("user", "assistant", "user", "assistant")
         blank = (False,) * 4
         if self.supports_system:
@@ -328,14 +329,14 @@ class ChatFormat:
         ]
 
     def _turn_end(self, literal: str) -> int | None:
-        """Return the token that ends a turn, in what the template writes after one."""
-        # Marks of parts that are still open are closed before the turn is.
+        """Return the token that ends a turn, found in the text that the template writes after the turn."""
+        # Closing marks of parts that are still open come before the end of the turn.
         passed_over = (*self.marks.texts, *self.marks.inner)
         found = self._tokens.first_control(literal, passed_over)
         return self._tokens.first_control(literal, self.marks.texts) if found is None else found
 
     def _turn_ends(self) -> list[str]:
-        """Return what the template writes after an assistant turn in the middle, and after the last."""
+        """Return what the template writes after an assistant turn in mid-conversation, and after the last."""
         skeleton = self._finders[False].skeleton(("user", "assistant", "user", "assistant"), (False,) * 4)
         return [skeleton.literals[position + 1] for position, i in enumerate(skeleton.order) if i in (1, 3)]
 
@@ -354,7 +355,7 @@ class ChatFormat:
         if message.reasoning and self.marks.field:
             given[self.marks.field] = message.reasoning
         elif message.reasoning and self.marks.thinking is not None:
-            # A template without a field for it expects reasoning in the content, between its tags.
+            # A template without a field for reasoning expects it in the content, between its tags.
             opening, closing = self.marks.thinking
             given["content"] = f"{opening}\n{message.reasoning}\n{closing}\n\n{message.content}"
         return given
@@ -366,12 +367,12 @@ class ChatFormat:
 
 
 def _placed(layout: Layout, place: _Place | None) -> tuple[int, int]:
-    """Return where a part of a message's content lies in the rendering."""
+    """Return the character range of a part of a message's content in the rendering."""
     if place is None:
         return 0, 0
     index, start, end = place
     (kept_start, kept_end), origin = layout.kept[index], layout.ranges[index][0]
     low, high = max(start, kept_start), min(end, kept_end)
-    # What was stripped away altogether is empty, at the nearest place that was kept.
+    # A part that was stripped entirely gets an empty range at the nearest place that was kept.
     low = min(low, kept_end)
     return origin + low - kept_start, origin + max(low, high) - kept_start

@@ -1,9 +1,9 @@
-"""Where each message's content lies in a rendered conversation, learnt from the template itself.
+"""Locate each message's content in a rendered conversation, by probing the template.
 
 The template is rendered with a marker in place of every content, which gives the pieces of text
-between contents for that sequence of roles, and once more with white space around the markers, which
-shows what the template strips. Pieces and contents put together must then give the real rendering,
-character for character; so text in a message that looks like the template cannot shift anything.
+between contents for that sequence of roles. It is rendered again with white space around the markers,
+which shows what the template strips. Pieces and contents joined must then equal the real rendering,
+character for character, so text in a message that looks like the template cannot shift a range.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from personascope.errors import ChatError
 
 Render = Callable[[Sequence[Message]], str]
 
-# Different white space on the two sides, so that what is left of it tells which side it was on. A
-# template strips all white space, or line breaks, or nothing.
+# White space differs on the two sides, so that what the template leaves shows which side it was on. A
+# template strips all white space, only line breaks, or nothing.
 _PAD_LEFT, _PAD_RIGHT = "\n\t\n", "\n\f\n"
 _LEFT_RESIDUES = {_PAD_LEFT: "", "\t\n": "\n", "": None}
 _RIGHT_RESIDUES = {_PAD_RIGHT: "", "\n\f": "\n", "": None}
@@ -33,10 +33,9 @@ class Layout:
 
     Attributes:
         text: The rendering.
-        ranges: One range for each message, around what the template kept of its content.
-        kept: One range for each message: the part of its content that the template kept.
-        thinking: One range for each message, around what the template wrote of its reasoning; empty where
-            it wrote none.
+        ranges: Character range in ``text`` of each message's content, as far as the template kept it.
+        kept: Character range, in each message's content, of the part that the template kept.
+        thinking: Character range in ``text`` of each message's reasoning; empty if none was written.
     """
 
     text: str
@@ -47,15 +46,14 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Skeleton:
-    """What a template writes around the contents of a sequence of roles.
+    """Text that a template writes around the contents of a sequence of roles.
 
-    Message i of n has the slot i for its content and, if it has reasoning that the template writes, the
-    slot n + i for that.
+    Message i of n has slot i for its content and, if the template writes its reasoning, slot n + i for that.
 
     Attributes:
-        literals: The pieces of text around the slots, one more than there are slots.
-        order: Slots in the order in which they appear.
-        strips: For each of those, the characters stripped on the left and on the right: "" for none,
+        literals: Pieces of text around the slots, one more than there are slots.
+        order: Slots in their order of appearance.
+        strips: Characters stripped on the left and on the right of each slot, in that order: "" for none,
             None for all white space.
     """
 
@@ -64,7 +62,7 @@ class Skeleton:
     strips: tuple[tuple[str | None, str | None], ...]
 
     def fill(self, messages: Sequence[Message]) -> Layout:
-        """Put contents and reasoning into their places."""
+        """Put contents and reasoning into their slots."""
         texts = [message.content for message in messages] + [message.reasoning for message in messages]
         parts = [self.literals[0]]
         length = len(parts[0])
@@ -83,7 +81,7 @@ class Skeleton:
 
 
 class LayoutFinder:
-    """Finds layouts with one template, keeping the skeletons of role sequences that it has met."""
+    """Finder of layouts for one template, with a cache of skeletons by role sequence."""
 
     def __init__(self, render: Render) -> None:
         """Take the template as a function from messages to text."""
@@ -95,7 +93,7 @@ class LayoutFinder:
 
         Raises:
             ChatError: If the template refuses them, leaves a message out, or changes a content in a
-                way that cannot be followed.
+                way that cannot be traced.
         """
         text = self._render(messages)
         layout = self._match(messages, text)
@@ -111,7 +109,7 @@ class LayoutFinder:
         return layout
 
     def _at_fault(self, messages: Sequence[Message]) -> str:
-        """Name the message without whose text the turns could be located."""
+        """Name the message whose text prevents the turns from being located."""
         for index, message in enumerate(messages):
             others = [*messages[:index], Message(message.role, "x"), *messages[index + 1 :]]
             if self._match(others, self._render(others)) is not None:
@@ -136,8 +134,8 @@ class LayoutFinder:
     def _match_without_reasoning(self, messages: Sequence[Message], text: str) -> Layout | None:
         """Match a rendering from which the template dropped the reasoning of assistant turns.
 
-        What it kept is the end of a content after a closing tag, and is right if the conversation
-        with that end alone renders to the very same text.
+        The template then kept the end of a content, after the last closing tag. The match counts only if
+        the conversation with that end alone renders to the same text.
         """
         shortened = list(messages)
         for index, message in enumerate(messages):
@@ -159,13 +157,14 @@ class LayoutFinder:
     def _skeleton(
         self, roles: tuple[str, ...], blank: tuple[bool, ...], thought: tuple[bool, ...] = ()
     ) -> Skeleton:
-        """Learn what the template writes around contents.
+        """Return what the template writes around contents, learnt with markers.
 
         Args:
             roles: Role of each message.
-            blank: Which messages are rendered with an empty content; their place is taken to be
-                right after the piece of text that precedes it.
-            thought: Which messages are rendered with reasoning; by default none. A template may leave it out.
+            blank: Whether each message is rendered with an empty content, which is placed right after the
+                piece of text that precedes it.
+            thought: Whether each message is rendered with reasoning, which a template may leave out; by
+                default none is.
         """
         n = len(roles)
         filled = [index for index, empty in enumerate(blank) if not empty]
@@ -187,7 +186,7 @@ class LayoutFinder:
             raise ChatError("the chat template orders messages by their content", hint="report the model")
         literals = _split(bare, [marks[slot] for slot in order])
         strips = _read_strips(literals, _split(padded, [marks[slot] for slot in order]))
-        # An empty content has no place of its own: it is put where the one before it ends.
+        # An empty content has no marker, so it is placed where the content before it ends.
         places: list[int] = []
         pieces = [literals[0]]
         both: list[tuple[str | None, str | None]] = []
@@ -200,7 +199,7 @@ class LayoutFinder:
             places.append(slot)
             both.append(strips[position])
             following = spoken[position + 1] if position + 1 < len(order) else n
-            # An empty answer stands behind its reasoning.
+            # An empty answer is placed after its reasoning.
             first = spoken[position] if slot >= n else slot + 1
             gaps = [i for i in range(first, following) if blank[i]]
             for gap in gaps:
@@ -212,7 +211,7 @@ class LayoutFinder:
 
 
 def _messages(roles: Sequence[str], texts: Sequence[str]) -> list[Message]:
-    """Return messages of contents and, after all of those, reasoning."""
+    """Return messages from texts: first all contents, then all reasoning."""
     n = len(roles)
     return [Message(role, texts[i], texts[n + i]) for i, role in enumerate(roles)]  # type: ignore[arg-type]
 
@@ -226,7 +225,7 @@ def _split(text: str, marks: Sequence[str]) -> list[str]:
 
 
 def _read_strips(literals: Sequence[str], padded: Sequence[str]) -> list[tuple[str | None, str | None]]:
-    """Compare pieces with and without white space around the contents."""
+    """Return what is stripped around each content, from pieces with and without padding around contents."""
     lefts: list[str | None] = []
     rights: list[str | None] = []
     for position, (literal, piece) in enumerate(zip(literals, padded, strict=True)):

@@ -1,4 +1,4 @@
-"""Messages and conversations: the values that every room above passes around."""
+"""Messages and conversations, which every other package uses."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Message:
     """One turn of a conversation.
 
     Attributes:
-        role: Who speaks.
-        content: What is said; of a reply its answer.
-        reasoning: What the model thought before the answer, where it is known.
+        role: Role of the speaker.
+        content: Text of the message; for a reply, its answer.
+        reasoning: Reasoning of the model before the answer; "" if there is none or it is not known.
     """
 
     role: Role

@@ -1,4 +1,4 @@
-"""What a user may say of a chat template: thinking on or off, values for its variables, the date."""
+"""User options of a chat template: thinking on or off, values of its variables, the date."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _RESERVED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ChatOptions:
-    """How a model's chat template is rendered.
+    """Options that a model's chat template is rendered with.
 
     Attributes:
-        thinking: Whether the model thinks before its answer, where its template has a switch; None is off.
-        arguments: Values of the template's variables, by name; they come before what ``thinking`` sets.
-        today: The date that the template writes, if it writes one; None is the day when the format is made.
+        thinking: Whether the model thinks before its answer, if its template has a switch; None is off.
+        arguments: Values of the template's variables, by name; they override what ``thinking`` sets.
+        today: Date that the template writes, if it writes one; None for the day on which the format is made.
     """
 
     thinking: bool | None = None
@@ -41,16 +41,16 @@ class ChatOptions:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What was asked for, as JSON values, without the date; empty for the defaults."""
+        """Options that were set, as JSON values, without the date; empty for the defaults."""
         thinking = {} if self.thinking is None else {"thinking": "on" if self.thinking else "off"}
         return thinking | ({"arguments": dict(self.arguments)} if self.arguments else {})
 
 
 def parse_argument(text: str) -> tuple[str, Value]:
-    """Return the name and the value of ``name=value``: true, false, a number, or else a text.
+    """Parse ``name=value``, whose value is true, false, a number, or else a string.
 
     Raises:
-        UsageError: If it is not of that form.
+        UsageError: If the text is not of that form.
     """
     name, found, value = text.partition("=")
     if not found or not name.strip().isidentifier():
@@ -73,19 +73,19 @@ def template_options(
     """Return the values that a template is rendered with, and the names of its switches for thinking.
 
     Args:
-        template: The template.
-        options: What the user said.
-        render: Renders a prompt with values.
-        model_name: Named in errors.
+        template: Chat template.
+        options: Options of the user.
+        render: Function that renders a probe prompt with template values.
+        model_name: Name of the model in errors.
 
     Raises:
-        ChatError: If the template has no such variable.
+        ChatError: If an option names a variable that the template does not have.
     """
     switches = tuple(sorted(name for name in _names(template) if _SWITCH.fullmatch(name)))
     on = options.thinking is True
     values: dict[str, Any] = dict.fromkeys(switches, on)
     if not on:
-        # A budget that changes nothing is none.
+        # A budget of 0 that does not change the prompt does not switch thinking off.
         budgets = sorted(name for name in template.names if _BUDGET.fullmatch(name))
         plain = render(values) if budgets else ""
         budgets = [name for name in budgets if render({**values, name: 0}) != plain]
@@ -107,9 +107,9 @@ def template_options(
 
 
 def _names(template: ChatTemplate) -> frozenset[str]:
-    """Return the variables of a template, and every word of one that Jinja alone cannot read.
+    """Return a template's variables, or every word of its source if plain Jinja cannot parse it.
 
-    The words belong to digests that were stored; a name that is no variable is ignored when rendering.
+    The words are kept because stored digests depend on them. A name that is no variable has no effect.
     """
     try:
         jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(template.source)

@@ -1,9 +1,9 @@
-"""Which parts a reply has, and by which marks: found in what a template writes, never by a model's name.
+"""Find the parts of a reply and their marks from what a chat template writes, never by a model's name.
 
-A reply is rendered once with markers for its reasoning, its answer and a tool call. What the template
-writes between them are the marks that a model was trained to write itself. Where a template has no field
-for reasoning, the empty block that it writes to switch thinking off says the same, or tags in its own text
-that are words for thinking.
+Replies are rendered with markers for reasoning, answer and tool call. What the template writes between
+the markers are the marks that the model was trained to write itself. If a template has no field for
+reasoning, the marks are those of the empty block that it writes to switch thinking off, or else a pair of
+tags in its source that are words for thinking.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from personascope.chat._reasoning import ANSWER_TAG, CLOSING_TAG, OPENING_TAG, c
 from personascope.errors import ChatError
 
 Render = Callable[[Sequence[dict[str, Any]], bool], str]
-"""Messages, and whether to add the generation prompt -> text."""
+"""Function from messages, and whether to add the generation prompt, to text."""
 
 FIELDS = ("reasoning_content", "reasoning", "thinking")
-"""Keys of a message under which templates take reasoning."""
+"""Keys of a message under which templates expect reasoning."""
 
 _THOUGHT, _ANSWER, _NAME, _VALUE = (f"\ue000{part}\ue001" for part in ("thought", "answer", "name", "value"))
 _TAG = r"<[^\s<>]{1,40}>|\[/?[A-Z][A-Z_ ]+\]"
@@ -32,12 +32,12 @@ class Channels:
     """Messages inside one reply, each with a header that names its channel.
 
     Attributes:
-        begin: Token that begins the header of another message of the reply.
+        begin: Token that begins the header of a further message of the reply.
         channel: Token before the channel's name.
         body: Token that ends the header.
         end: Tokens that end a message.
-        thinking: Name of the channel of reasoning; "" where the template does not tell.
-        answer: Name of the channel of the answer.
+        thinking: Name of the reasoning channel; "" if the template does not show it.
+        answer: Name of the answer channel.
     """
 
     begin: str
@@ -50,15 +50,15 @@ class Channels:
 
 @dataclass(frozen=True, slots=True)
 class ReplyMarks:
-    """How the parts of a reply are told apart.
+    """Marks that delimit the parts of a reply.
 
     Attributes:
-        field: Key of a message under which the template takes reasoning; "" if it takes none.
-        thinking: Opening and closing tag of reasoning, None for a model that does not think in tags.
-        answer: Opening and closing tag of the answer, where the model wraps it too.
-        tool_calls: Opening and closing tag of tool calls; the closing one is "" where the end of the reply
-            ends them.
-        channels: The channels, of a format that has those instead of tags.
+        field: Key of a message under which the template expects reasoning; "" if it has none.
+        thinking: Opening and closing tag of reasoning; None for a model that does not think in tags.
+        answer: Opening and closing tag of the answer; None if the model does not wrap it.
+        tool_calls: Opening and closing tag of tool calls, or None; the closing one is "" if only the end of
+            the reply ends them.
+        channels: Channels of a format that has them instead of tags; else None.
         inner: Tokens that the template writes between parts of one reply.
     """
 
@@ -80,7 +80,7 @@ class ReplyMarks:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The tags, as text."""
+        """Texts of all opening and closing tags."""
         pairs = (self.thinking, self.answer, self.tool_calls)
         return tuple(text for pair in pairs if pair is not None for text in pair if text)
 
@@ -91,11 +91,11 @@ def find_marks(
     """Find the marks of a template.
 
     Args:
-        render: The template.
-        source: Its text.
+        render: Function that renders the template.
+        source: Source of the template.
         added: Texts of the tokenizer's added tokens.
-        off: What it writes after the last message where thinking is switched off.
-        on: The same where thinking is switched on.
+        off: Text that the template writes after the last message with thinking switched off.
+        on: The same text with thinking switched on.
     """
     tags = re.compile(
         "|".join([*map(re.escape, sorted(filter(str.strip, added), key=len, reverse=True)), _TAG])
@@ -113,7 +113,7 @@ def find_marks(
         channels = _channels(first, then, before, between, added)
         of_user = set(tags.findall(before.split(_USER["content"])[0]))
         if channels is None and first and then and first[-1] not in of_user:
-            # A word right behind the tag belongs to it: the name of what it opens.
+            # A word right after the tag names what it opens, so it belongs to the tag.
             word = before.rpartition(first[-1])[2].strip()
             thinking = (first[-1] + word, then[0])
     if channels is None:
@@ -131,7 +131,7 @@ def find_marks(
 
 
 def opens_thinking(prompt: str, thinking: tuple[str, str]) -> bool:
-    """Return whether a generation prompt leaves the model inside of its reasoning."""
+    """Return whether a generation prompt leaves the reasoning open."""
     opening, closing = thinking
     return prompt.rfind(opening) > prompt.rfind(closing)
 
@@ -144,7 +144,7 @@ def _try(render: Render, messages: Sequence[dict[str, Any]], prompt: bool) -> st
 
 
 def _with_reasoning(render: Render) -> tuple[str, str]:
-    """Return a reply rendered with its reasoning, and the key that the template took it from."""
+    """Return a reply rendered with its reasoning, and the key that holds it; "" twice if no key does."""
     for key in FIELDS:
         reply = {"role": "assistant", "content": _ANSWER, key: _THOUGHT}
         text = _try(render, [_USER, reply], False)
@@ -158,7 +158,7 @@ def _with_reasoning(render: Render) -> tuple[str, str]:
 def _channels(
     first: list[str], then: list[str], before: str, between: str, added: Sequence[str]
 ) -> Channels | None:
-    """Return the channels of a reply whose reasoning and answer both follow a header."""
+    """Return the channels of a format in which a header precedes both reasoning and answer; None if not."""
     if len(first) < 2 or len(then) < 3 or first[-1] != then[-1] or first[-2] != then[-2]:
         return None
     channel, body = then[-2:]
@@ -179,7 +179,7 @@ def _header_name(text: str, channel: str, body: str) -> str:
 def _channels_of_answer(
     render: Render, prompt: str, tags: re.Pattern[str], added: Sequence[str]
 ) -> Channels | None:
-    """Return the channels of a template that writes a header before an answer, and the prompt does not."""
+    """Return the channels of a template that writes a header before an answer which the prompt lacks."""
     text = _try(render, [_USER, {"role": "assistant", "content": _ANSWER}], False)
     middle = _try(render, [_USER, {"role": "assistant", "content": _ANSWER}, _USER], False)
     if text is None or middle is None or text.count(_ANSWER) != 1 or middle.count(_ANSWER) != 1:
@@ -193,14 +193,14 @@ def _channels_of_answer(
     name = _header_name(header, channel, body)
     begins = tags.findall(prompt)
     ends = tags.findall(after)[:1] + tags.findall(middle.split(_ANSWER)[1])[:1]
-    # The end in mid-chat separates parts; without another one for the reply it would be the end of that too.
+    # The end token in mid-chat separates parts. Without another one for the reply, it would end that too.
     if not name or not begins or len(set(ends)) < 2:
         return None
     return Channels(begins[-1], channel, body, frozenset(ends[1:]), "", name)
 
 
 def _empty_block(off: str, on: str, tags: re.Pattern[str]) -> tuple[str, str] | None:
-    """Return the tags of the block without a thought that a template writes where thinking is off."""
+    """Return the tags of the empty reasoning block that a template writes when thinking is off, or None."""
     block = off.removeprefix(on)
     found = tags.findall(block)
     if block == off or len(found) != 2 or found[0] == found[1]:
@@ -210,7 +210,7 @@ def _empty_block(off: str, on: str, tags: re.Pattern[str]) -> tuple[str, str] | 
 
 
 def _named_pair(source: str, prompt: str, added: Sequence[str]) -> tuple[str, str] | None:
-    """Return a pair of tags that are words for thinking, of a template that writes or cuts one of them."""
+    """Return a pair of tags that are words for thinking, if the template contains one of them; else None."""
     texts = f"{source}\n{prompt}"
     closing = CLOSING_TAG.search(texts)
     if closing is not None:

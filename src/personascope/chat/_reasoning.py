@@ -1,8 +1,8 @@
-"""Reasoning that stands inside the text of a reply, told by the marks that models and exports write.
+"""Separate reasoning from the answer in the text of a reply, by the marks that models and exports write.
 
-Marks are found by their shape: a pair of tags whose name is a word for thinking, the block of details that
-chat applications fold it into, or raw channels. What a model's own template says of its marks comes first
-(`personascope.chat._parts`); this is for texts that no template explains.
+Marks are recognised by their shape: a pair of tags whose name is a word for thinking, the ``details`` block
+that chat applications fold reasoning into, or raw channels. Marks learnt from a model's own template take
+precedence (`personascope.chat._parts`); this module is for texts without a known template.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ANALYSIS = "analysis"
 
 
 def closing_of(opening: str) -> str:
-    """Return the tag that ends what an opening tag begins; the tag itself where its shape does not tell."""
+    """Return the closing tag of an opening tag, by its shape."""
     for begin, end in (("START_", "END_"), ("start_", "end_"), ("begin_", "end_"), ("BEGIN_", "END_")):
         if opening.startswith(f"<|{begin}"):
             return opening.replace(begin, end, 1)
@@ -36,21 +36,21 @@ def closing_of(opening: str) -> str:
 
 
 def opening_of(closing: str) -> str:
-    """Return the tag that begins what a closing tag ends, by its shape."""
+    """Return the opening tag of a closing tag, by its shape."""
     if "/" in closing:
         return closing.replace("/", "", 1)
     return closing.replace("END_", "START_", 1).replace("end_", "begin_", 1)
 
 
 def split_reasoning(text: str, pairs: Sequence[tuple[str, str]] = ()) -> tuple[str, str]:
-    """Return the reasoning in a reply's text and the answer without it; "" for a text without any.
+    """Return the reasoning in a reply's text ("" if there is none) and the answer without it.
 
-    A closing tag without its opening one ends reasoning that the prompt had opened; an opening tag that is
-    never closed begins reasoning without an answer. A tag in mid-text is text, unless it opens the reply.
+    A closing tag without an opening one ends reasoning that the prompt had opened. An opening tag that is
+    never closed begins reasoning without an answer. A pair of tags after the reply's beginning is text.
 
     Args:
-        text: The reply.
-        pairs: Opening and closing tags to look for beside those that are known by their shape.
+        text: Text of the reply.
+        pairs: Opening and closing tags to look for, besides those recognised by their shape.
     """
     if "<|channel|>" in text and "<|message|>" in text:
         return _split_channels(text)
@@ -84,7 +84,7 @@ def _leading(text: str, pairs: Sequence[tuple[str, str]]) -> tuple[str, str | No
         closing = dict(pairs).get(opened, closing_of(opened))
         inside, closed, rest = start[len(opened) :].partition(closing)
         return inside.strip(), rest.lstrip("\n") if closed else ""
-    # The prompt may have opened it.
+    # The prompt may have opened the reasoning.
     ends = [(text.find(closing), closing) for _, closing in pairs if closing in text]
     match = CLOSING_TAG.search(text)
     if match is not None:
@@ -109,5 +109,5 @@ def _split_channels(text: str) -> tuple[str, str]:
 
 
 def _unquoted(text: str) -> str:
-    """Return the text of a block of details: applications quote every line of it."""
+    """Return the text of a ``details`` block without the quote marks that applications put before lines."""
     return "\n".join(re.sub(r"^\s*(?:&gt;|>) ?", "", line) for line in text.strip().splitlines()).strip()

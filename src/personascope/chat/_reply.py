@@ -1,4 +1,4 @@
-"""Telling the tokens of a reply apart, one by one as they are drawn: thinking, answer, tool calls."""
+"""Assign the tokens of a reply to its parts (thinking, answer, tool calls) as they are sampled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Part = Literal["thinking", "answer", "tool_calls"]
 Kind = Literal["thinking", "answer", "tool_calls", ""]
-"""Part of a token; "" for marks, headers, and the white space beside them."""
+"""Part of a token; "" for marks, headers, and the white space around them."""
 
 PARTS: tuple[Part, ...] = ("thinking", "answer", "tool_calls")
 
@@ -25,8 +25,8 @@ class ReplySpan:
 
     Attributes:
         part: "thinking", "answer" or "tool_calls".
-        start: First token, counted from the reply's first one.
-        end: One past the last token.
+        start: Index of the first token in the reply.
+        end: One past the index of the last token.
     """
 
     part: Part
@@ -35,7 +35,7 @@ class ReplySpan:
 
 
 def spans_of(kinds: Sequence[Kind]) -> tuple[ReplySpan, ...]:
-    """Return the spans of tokens whose parts are given."""
+    """Return the spans of consecutive tokens of the same part."""
     spans: list[ReplySpan] = []
     place = 0
     for kind, run in groupby(kinds):
@@ -48,13 +48,13 @@ def spans_of(kinds: Sequence[Kind]) -> tuple[ReplySpan, ...]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReplyFormat:
-    """The marks of replies, as a tokenizer writes them, and where a reply begins.
+    """Format of replies: their marks, and the part in which the generation prompt leaves them.
 
     Attributes:
-        tokenizer: The model's.
-        marks: The marks.
-        opened: What the generation prompt leaves open: "thinking", "answer", or "header" of a channel.
-        closed: Whether the generation prompt opened the reasoning and closed it again: thinking is off.
+        tokenizer: Tokenizer of the model.
+        marks: Marks of the template.
+        opened: Part that the generation prompt leaves open: "thinking", "answer", or "header" of a channel.
+        closed: Whether the generation prompt closes the reasoning, so that thinking is off.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -68,9 +68,9 @@ class ReplyFormat:
         """Return the format of replies that follow a generation prompt.
 
         Args:
-            tokenizer: The model's.
-            marks: The marks of its template.
-            prompt: What the template writes after the last message, the generation prompt with it.
+            tokenizer: Tokenizer of the model.
+            marks: Marks of the template.
+            prompt: Text that the template writes after the last message, including the generation prompt.
         """
         if marks.channels is not None:
             channels = marks.channels
@@ -86,11 +86,11 @@ class ReplyFormat:
         return cls(tokenizer, marks, "thinking" if opened else "answer", closed)
 
     def reader(self) -> ReplyReader:
-        """Return a reader of one reply."""
+        """Return a new reader for one reply."""
         return ReplyReader(self)
 
     def answer_prefix(self) -> tuple[int, ...]:
-        """Return the tokens that lead from the generation prompt to an answer without any thinking."""
+        """Return the tokens to append to the generation prompt so that the answer begins without thinking."""
         text = ""
         channels = self.marks.channels
         if channels is not None and self.opened == "header":
@@ -100,31 +100,31 @@ class ReplyFormat:
         return tuple(self.tokenizer(text, add_special_tokens=False).input_ids) if text else ()
 
     def split(self, tokens: Iterable[int]) -> tuple[ReplySpan, ...]:
-        """Return the spans of a whole reply."""
+        """Return the spans of a complete reply."""
         reader = self.reader()
         for token in tokens:
             reader.feed(token)
         return reader.spans
 
     def text(self, token: int) -> str:
-        """Return the text of one token, special ones included."""
+        """Return the text of one token, also of a special one."""
         known = self._texts.get(token)
         if known is None:
             known = self._texts[token] = self.decode([token], special=True)
         return known
 
     def decode(self, tokens: Sequence[int], *, special: bool = False) -> str:
-        """Return the text of tokens."""
+        """Decode tokens; special tokens are skipped unless ``special``."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=not special))
 
 
 class ReplyReader:
-    """Reads one reply token by token.
+    """Reader that assigns the tokens of one reply to parts, one by one.
 
     Attributes:
-        kinds: The part of every token so far. The newest are provisional: white space before a mark, and
-            the beginning of a tag of several tokens, turn out to be in no part once the mark is complete.
-        answer_tokens: Tokens of the answer and of tool calls so far; the others are of the way there.
+        kinds: Part of every token so far. The newest are provisional: white space before a mark, and the
+            beginning of a tag of several tokens, become "" once the mark is complete.
+        answer_tokens: Number of tokens fed as answer or tool calls so far.
     """
 
     def __init__(self, format: ReplyFormat) -> None:
@@ -135,28 +135,28 @@ class ReplyReader:
         self.kinds: list[Kind] = []
         self._header: list[int] | None = [] if format.opened == "header" else None
         self._kind: Kind = "answer" if format.opened == "header" else format.opened
-        # White space that follows a mark is the template's.
+        # White space that follows a mark belongs to the template.
         self._after_mark = format.opened == "thinking"
         self._marked = format.opened != "answer"
         self.answer_tokens = 0
 
     @property
     def spans(self) -> tuple[ReplySpan, ...]:
-        """The spans so far."""
+        """Spans of the tokens so far."""
         return spans_of(self.kinds)
 
     @property
     def marked(self) -> bool:
-        """Whether the reply has any mark, or begins inside of its reasoning: else it is all answer."""
+        """Whether the reply has a mark so far or began in reasoning or a header; if not, it is all answer."""
         return self._marked
 
     @property
     def part(self) -> Kind:
-        """The part that the reply is in."""
+        """Current part of the reply; "" inside a header."""
         return "" if self._header is not None else self._kind
 
     def feed(self, token: int) -> Kind:
-        """Take the next token; return its part, as far as it can be told now."""
+        """Read the next token and return its part, which may be provisional (see ``kinds``)."""
         self._tokens.append(token)
         kind = self._channel(token) if self._channels is not None else self._tag(token)
         self.kinds.append(kind)
@@ -165,7 +165,7 @@ class ReplyReader:
 
     @property
     def thinking_tokens(self) -> int:
-        """Tokens of the reasoning so far, with the marks around it."""
+        """Number of tokens fed so far that were not counted in ``answer_tokens``: reasoning and marks."""
         return len(self.kinds) - self.answer_tokens
 
     def _channel(self, token: int) -> Kind:
@@ -223,8 +223,8 @@ class ReplyReader:
         return self._kind
 
     def _may_open(self, part: Part, opening: str, length: int) -> bool:
-        # A tag that is one token of the vocabulary is never mere text; one of several is a mark only where
-        # a part may begin: at the start of the reply, or after another part's mark.
+        # A tag that is a single token of the vocabulary is always a mark. A tag of several tokens is a mark
+        # only where a part may begin: at the start of the reply, or after another part's mark.
         if length == 1 and self._format.text(self._tokens[-1]) == opening:
             return True
         if part == "tool_calls":
@@ -233,7 +233,7 @@ class ReplyReader:
         return all(not kind for kind in self.kinds[: len(before)]) or self._after_mark_only(len(before))
 
     def _after_mark_only(self, stop: int) -> bool:
-        """Whether nothing but white space lies between the last mark and a place."""
+        """Return whether nothing but white space lies between the last mark and ``stop``."""
         place = stop
         while place and not self._format.text(self._tokens[place - 1]).strip():
             place -= 1
@@ -245,7 +245,7 @@ class ReplyReader:
 
     def _close(self, part: Part, length: int) -> None:
         if part == "thinking" and not self._marked:
-            # Never opened: the model thought from its first token on.
+            # The tag was never opened, so the model thought from its first token on.
             leading = True
             for place, token in enumerate(self._tokens[: len(self.kinds)]):
                 leading = leading and not self._format.text(token).strip()
@@ -255,7 +255,7 @@ class ReplyReader:
         self._kind, self._after_mark, self._marked = "answer", True, True
 
     def _blank(self, length: int) -> None:
-        """Take a tag's earlier tokens, and the white space before it, out of the part that they were in."""
+        """Assign a tag's earlier tokens, and the white space before it, to no part."""
         place = len(self.kinds)
         for _ in range(length - 1):
             place -= 1
@@ -265,7 +265,7 @@ class ReplyReader:
             self.kinds[place] = ""
 
     def _ends_with(self, tag: str) -> int:
-        """Return of how many tokens the tag is that the newest token completes; 0 if it completes none."""
+        """Return the number of tokens of the tag if the newest token completes it, else 0."""
         newest = self._format.text(self._tokens[-1])
         if tag[-1] not in newest:
             return 0
@@ -275,6 +275,6 @@ class ReplyReader:
         for length in range(2, min(len(tag), len(self._tokens)) + 1):
             text = self._format.text(self._tokens[-length]) + text
             if tag in text:
-                # It must be the newest token that completes it.
+                # The tag counts only if the newest token completes it.
                 return length if tag not in text[: len(text) - len(newest)] else 0
         return 0

@@ -1,4 +1,4 @@
-"""What rendering a conversation returns."""
+"""Rendered conversations: token ids, and the tokens of each turn."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from personascope.chat._reply import ReplyFormat
 
 @dataclass(frozen=True, slots=True)
 class TurnSpan:
-    """The tokens of one message's content, ``token_ids[start:end]``.
+    """Token span of one message's content, ``token_ids[start:end]``.
 
     Attributes:
-        index: Position of the message in the conversation.
-        role: The message's role.
-        start: First token that holds a character of the content.
-        end: One past the last such token; equal to ``start`` for an empty content.
+        index: Index of the message in the conversation.
+        role: Role of the message.
+        start: Index of the first token that holds a character of the content.
+        end: One past the index of the last such token; equal to ``start`` for an empty content.
     """
 
     index: int
@@ -27,15 +27,15 @@ class TurnSpan:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A conversation as a model reads it.
+    """A conversation as the model reads it.
 
     Attributes:
-        token_ids: The whole prompt.
-        spans: One span for each message, in the conversation's order.
-        text: The rendering before it was tokenised.
-        thinking: One span for each message with reasoning, in the conversation's order; an empty one where
+        token_ids: Token ids of the whole prompt.
+        spans: Span of each message, in the conversation's order.
+        text: Rendered text, before tokenisation.
+        thinking: Span of the reasoning of each message that has any, in the conversation's order; empty if
             the template leaves the reasoning out.
-        reply: How the tokens of a reply that follows are told apart; None if all of it is the answer.
+        reply: Format of a reply that follows; None if all of it is the answer.
     """
 
     token_ids: tuple[int, ...]

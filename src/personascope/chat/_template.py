@@ -1,9 +1,9 @@
-"""A chat template as a function from messages to text, with bounds on what it may take.
+"""A chat template as a function from messages to text, with limits on its time and output.
 
-A template is code of whoever made the model. It runs in Jinja's sandbox, in the environment that
-Transformers gives it (white-space rules, ``tojson``, ``raise_exception``, ``strftime_now``, the tags of
-loops and of generation). Every loop turn, macro call and text that it makes is counted, so that one which
-writes without end, or for hours, ends with an error. The date that it writes is one that is given to it.
+A template is untrusted code that comes with a model. It runs in Jinja's sandbox, in the environment that
+Transformers gives it (white-space rules, ``tojson``, ``raise_exception``, ``strftime_now``, loop controls
+and generation tags). Every loop iteration, macro call and text that it makes is counted, so that a template
+that writes or runs without end stops with an error. The date that it writes is given by the caller.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from jinja2.visitor import NodeTransformer
 from personascope.errors import ChatError
 
 SOURCE_LIMIT = 1 << 20
-"""Characters of a template at most."""
+"""Maximum length of a template, in characters."""
 
 LENGTH_LIMIT = 1 << 25
-"""Characters that a rendering may make in all, beside a multiple of the messages' own."""
+"""Maximum number of characters that a rendering may make, plus `PER_CHARACTER` for each of the messages'."""
 
 PER_CHARACTER = 64
-"""So many characters more for every one of the messages: templates search, split and join them."""
+"""Additional characters allowed per character of the messages, which templates search, split and join."""
 
 STEP_LIMIT = 400_000
-"""Loop turns, macro calls and calls of functions at most."""
+"""Maximum number of loop iterations, macro calls, function calls and filter calls."""
 
 SECONDS_LIMIT = 10.0
-"""Seconds of one rendering at most."""
+"""Maximum duration of one rendering, in seconds."""
 
 _WIDE = 10_000
 _WIDE_NUMBER = re.compile(r"\d{5,}|\*")
-# What may give a longer text than it is given.
+# Names of operations whose result may be longer than their input.
 _EXPANDING = frozenset(
     {"batch", "center", "expandtabs", "format", "format_map", "indent", "join", "ljust", "replace"}
     | {"rjust", "slice", "tojson", "translate", "wordwrap", "zfill"}
@@ -54,7 +54,7 @@ _MAX_BITS = 1 << 12
 
 
 class TemplateLimitError(jinja2.TemplateError):
-    """A template took more than it may."""
+    """Error of a template that exceeds a limit."""
 
 
 @dataclass(slots=True)
@@ -81,26 +81,26 @@ _BUDGET: ContextVar[_Budget] = ContextVar("budget of a rendering")
 
 
 class ChatTemplate:
-    """A template with the tokenizer's special tokens and its options, as a function of messages.
+    """Compiled template of a tokenizer, as a function from messages and options to text.
 
     Attributes:
-        source: The template's text.
-        names: Variables that it reads from outside.
-        writes_date: Whether it asks for today's date.
-        today: The date that it is told.
+        source: Source of the template.
+        names: Names of the variables that the template reads from outside.
+        writes_date: Whether the template uses today's date.
+        today: Date that the template gets.
     """
 
     def __init__(self, source: str, constants: Mapping[str, Any], *, today: date, name: str) -> None:
         """Compile a template.
 
         Args:
-            source: Its text.
-            constants: Variables that it is always given: the special tokens.
-            today: The date that it is told.
-            name: The model, for errors.
+            source: Source of the template.
+            constants: Variables of every rendering: the special tokens.
+            today: Date that the template gets.
+            name: Name of the model in errors.
 
         Raises:
-            ChatError: If it is no template, or takes too much to compile.
+            ChatError: If the source is no valid template, or exceeds a limit.
         """
         self.source = source
         self.today = today
@@ -126,10 +126,10 @@ class ChatTemplate:
         add_generation_prompt: bool,
         tools: Sequence[Any] | None = None,
     ) -> str:
-        """Return the text of messages.
+        """Render messages to text.
 
         Raises:
-            ChatError: If the template refuses them, or takes more than it may.
+            ChatError: If the template refuses them, or exceeds a limit.
         """
         size = sum(len(value) for message in messages for value in message.values() if isinstance(value, str))
         roles = ", ".join(str(message["role"]) for message in messages)
@@ -171,7 +171,7 @@ class ChatTemplate:
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, with every operation that makes text counted."""
+    """Jinja's sandbox, which charges every operation that makes text to the budget."""
 
     intercepted_binops = frozenset({"*", "**", "+", "%"})
 
@@ -190,21 +190,21 @@ class _Environment(ImmutableSandboxedEnvironment):
         return _spent(value)
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
-        # Jinja's own spelling: a template may pass any keyword, "self" and "context" too.
+        # Parameters are named as in Jinja: a template may pass any keyword, also "self" and "context".
         _BUDGET.get().step()
         name = getattr(__obj, "__name__", "")
         if name in _EXPANDING:
-            # The sandbox puts a function of its own in the place of str.format.
+            # The sandbox replaces str.format by a function of its own.
             owner = getattr(getattr(__obj, "__wrapped__", __obj), "__self__", "")
             _before(name, owner, (*args, *kwargs.values()))
         return _spent(super().call(__context, __obj, *args, **kwargs))
 
     def joined(self, *parts: Any) -> str:
-        """Return texts one after the other, what ``~`` does."""
+        """Concatenate texts, as ``~`` does."""
         return "".join(map(str, parts))
 
     def count(self, written: int) -> str:
-        """Count a loop turn or macro call that writes so many characters of the template."""
+        """Count a loop iteration or macro call that writes ``written`` characters of the template."""
         _BUDGET.get().step(written)
         return ""
 
@@ -216,7 +216,7 @@ def _spent(value: Any) -> Any:
 
 
 def _before(name: str, owner: Any, arguments: Sequence[Any]) -> None:
-    """Count what an expanding operation may make, before it makes it."""
+    """Charge what an expanding operation may make to the budget, before it runs."""
     budget = _BUDGET.get()
     numbers = [abs(value) for value in arguments if isinstance(value, int)]
     texts = [len(value) for value in arguments if isinstance(value, str)]
@@ -227,7 +227,7 @@ def _before(name: str, owner: Any, arguments: Sequence[Any]) -> None:
     if name == "translate":
         raise TemplateLimitError("it replaces characters by a table, which no chat template needs")
     if name == "join":
-        # str.join has the separator as its owner, the filter has it as an argument.
+        # The separator is the owner of str.join, but an argument of the filter.
         parts = list(arguments[0]) if isinstance(owner, str) and arguments else owner
         separator = len(owner) if isinstance(owner, str) else max(texts, default=0)
         if isinstance(parts, list | tuple | str):
@@ -242,7 +242,7 @@ def _before(name: str, owner: Any, arguments: Sequence[Any]) -> None:
 
 
 def _filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a filter that counts what it makes."""
+    """Return a filter that charges its result to the budget."""
     # Some filters are given the context, or the environment, before the value.
     skip = 1 if getattr(function, "jinja_pass_arg", None) is not None else 0
 
@@ -261,7 +261,7 @@ def _filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Generation(jinja2.ext.Extension):
-    """``{% generation %} ... {% endgeneration %}``: marks for training, which say nothing here."""
+    """Tags ``{% generation %} ... {% endgeneration %}`` of training text, which have no effect here."""
 
     tags = {"generation"}  # noqa: RUF012
 
@@ -301,7 +301,7 @@ def _raise(message: str) -> None:
 
 
 def _counted(tree: nodes.Template) -> nodes.Template:
-    """Return a template's tree with every loop turn and macro call counted, and ``~`` made a call."""
+    """Return a template's tree in which loop iterations and macro calls are counted, and ``~`` is a call."""
     for node in list(tree.find_all((nodes.For, nodes.Macro, nodes.CallBlock))):
         written = sum(len(data.data) for part in node.body for data in _data(part))
         call = nodes.Call(

@@ -1,9 +1,9 @@
-"""Tokenising a rendered conversation so that no message can write a special token.
+"""Tokenise a rendered conversation so that no message can contain a special token.
 
-The tokens that a template marks its turns with are looked up in the template's own pieces only. To
-have that in one pass, with every merge, normaliser and white-space rule of the tokenizer in force,
-the tokenizer is copied with each such token renamed to a random string, and the template's pieces are
-written in those names. The text of a token inside a message is then just text.
+The tokens that a template marks its turns with are recognised in the template's own pieces only. To
+do so in one pass, with every merge, normaliser and white-space rule of the tokenizer in force, the
+tokenizer is copied with each such token renamed to a random string, and the template's pieces are
+rewritten with those names. The text of such a token inside a message is then plain text.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ Range = tuple[int, int]
 
 
 class ContentTokenizer:
-    """A tokenizer that knows which characters are messages and which are the template's.
+    """Tokenizer that treats the text of messages and the text of the template differently.
 
     Attributes:
-        control: Text -> id of the tokens that a message cannot write: the special tokens, and any
+        control: Text -> id of the tokens that a message cannot contain: the special tokens, and any
             other added token that the template writes and that is not white space alone.
-        control_ids: Their ids.
+        control_ids: Ids of these tokens.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, literals: Iterable[str] = ()) -> None:
         """Copy the tokenizer.
 
         Args:
-            tokenizer: A fast tokenizer; it is left as it is.
+            tokenizer: Fast tokenizer, which is not changed.
             literals: Pieces of text that the template writes.
 
         Raises:
-            ChatError: If it is not a fast tokenizer, or cannot be copied.
+            ChatError: If the tokenizer is not a fast one, or cannot be copied.
         """
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if not isinstance(backend, Tokenizer):
@@ -67,7 +67,7 @@ class ContentTokenizer:
             token["content"] = self._names.get(token["content"], token["content"])
         expected: dict[str, int] = {token["content"]: token["id"] for token in added}
         _rename_vocabulary(state["model"], self._names)
-        # Nothing is added to the template's text, and a post-processor may shorten offsets.
+        # Nothing may be added to the template's text, and a post-processor may shorten offsets.
         state.update(post_processor=None, truncation=None, padding=None)
         try:
             self._twin: Tokenizer = Tokenizer.from_str(json.dumps(state))
@@ -84,11 +84,11 @@ class ContentTokenizer:
             )
 
     def first_control(self, literal: str, passed_over: Sequence[str] = ()) -> int | None:
-        """Return the id of the first control token in a piece of the template, None without one.
+        """Return the id of the first control token in a piece of the template, or None.
 
         Args:
-            literal: The piece.
-            passed_over: Control tokens that do not count.
+            literal: Piece of the template's text.
+            passed_over: Control tokens to ignore.
         """
         found = self._pattern.finditer(literal) if self.control else iter(())
         return next(
@@ -101,15 +101,15 @@ class ContentTokenizer:
         """Tokenise a rendering and locate pieces of it.
 
         Args:
-            text: The rendering.
-            contents: Ascending, disjoint character ranges that messages wrote; the rest is the
-                template's.
+            text: Rendered text.
+            contents: Character ranges of message text, ascending and disjoint; the rest belongs to the
+                template.
             marks: Character ranges to locate, in any order.
 
         Returns:
             The ids, and for each mark the range of tokens that hold at least one character of it. A
-            token that holds characters of two marks is the earlier one's; a control token that
-            swallows white space of a message stays the template's. A mark without characters has an
+            token that holds characters of two marks belongs to the earlier one. A control token that
+            includes white space of a message belongs to the template. A mark without characters has an
             empty range at its place.
 
         Raises:
@@ -133,12 +133,12 @@ class ContentTokenizer:
                 hint="decode the text with errors='replace' where it was read",
             ) from error
 
-        # Each of these makes a list anew whenever it is asked for.
+        # Each of these attributes builds a new list on every access.
         ids, offsets = encoding.ids, encoding.offsets
 
         def in_twin(at: int) -> int:
             index = bisect_right(starts, at, key=lambda start: start[0]) - 1
-            # A place at a content's end is that content's, not the start of the template's next piece.
+            # A place at a content's end belongs to that content, not to the template's next piece.
             while index and starts[index][0] == at and starts[index - 1][2]:
                 index -= 1
             begin, twin, is_content = starts[index]
@@ -165,7 +165,7 @@ class ContentTokenizer:
             return first, first
         while first > free and offsets[first - 1][1] > start:
             first -= 1
-        # Only a control token with white space attached reaches in from outside and is left out.
+        # A control token with attached white space that reaches in from outside is left out.
         while (
             first < len(ids)
             and offsets[first][0] < start
@@ -181,7 +181,7 @@ class ContentTokenizer:
 
 
 def _rename_vocabulary(model: dict[str, Any], names: dict[str, str]) -> None:
-    """Rename control tokens in the model's own vocabulary too: some look whole words up there."""
+    """Rename control tokens in the model's vocabulary, where some tokenizers look up whole words."""
     vocabulary = model["vocab"]
     if isinstance(vocabulary, dict):
         model["vocab"] = {names.get(piece, piece): index for piece, index in vocabulary.items()}

@@ -22,11 +22,11 @@ _BETWEEN = "\n\n"
 
 
 class TranscriptFormat:
-    """A dialogue written out with labels, as base models have read many: "User: ...", "Assistant: ...".
+    """Plain dialogue with the labels "User:" and "Assistant:", which base models know from pre-training.
 
-    A system message is a paragraph of its own without a label; an empty one is left out. A token that
-    the tokenizer puts before any text (bos) is put before this one. Contents are tokenised as plain
-    text, special tokens in them included; a label in a content, however, reads like a label.
+    A system message is a paragraph without a label; an empty one is left out. The bos token is prepended
+    if the tokenizer prepends it to texts. Contents are tokenised as plain text, also the text of special
+    tokens. A label inside a content cannot be told from a real one.
     """
 
     supports_system = True
@@ -35,7 +35,7 @@ class TranscriptFormat:
     stop_strings: tuple[str, ...] = ("\nUser:",)
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, model_name: str = "") -> None:
-        """Take a fast tokenizer.
+        """Prepare a fast tokenizer.
 
         Raises:
             ChatError: If the tokenizer is not a fast one.
@@ -48,7 +48,7 @@ class TranscriptFormat:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256, in hex, of the labels and the token that opens the text."""
+        """SHA-256, in hex, of the labels, the separator and the bos token, if it is prepended."""
         state = {"format": "transcript", "labels": _LABELS, "between": _BETWEEN, "opening": self._opening}
         return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
@@ -72,8 +72,8 @@ class TranscriptFormat:
     ) -> Rendered:
         """Return the token ids of a conversation and the tokens of each message's content.
 
-        White space around a content is stripped; the token of its first word holds the space that
-        separates it from the label.
+        White space around a content is stripped. The token of its first word may include the space that
+        separates the content from its label.
 
         Raises:
             ChatError: If the conversation has no message.

@@ -1,4 +1,4 @@
-"""Engines: whatever turns requests into completions with pooled activations."""
+"""Engines, which turn requests into completions with pooled activations."""
 
 from personascope._lazy import attach
 

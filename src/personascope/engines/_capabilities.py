@@ -1,4 +1,4 @@
-"""Asking the table of capabilities, and refusing in its words."""
+"""Look up the capability table, and build the errors of missing capabilities from it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _BY_KEY = {row.key: row for row in CAPABILITIES}
 
 
 def support(engine: EngineKey, key: str) -> Support:
-    """Return whether an engine has a capability.
+    """Return an engine's support of a capability.
 
     Raises:
         KeyError: If there is no such row or column.
@@ -25,11 +25,11 @@ def unsupported(
     Args:
         engine: Column of the table.
         key: Row of the table.
-        subject: Who asked, with a verb: "request 'a' asks for".
+        subject: Beginning of the message, such as "request 'a' asks for".
         kind: Class of the error.
 
     Raises:
-        KeyError: If the table does not say "no" there: a refusal and the table would contradict each other.
+        KeyError: If the table does not say "no", so that the error would contradict it.
     """
     found = support(engine, key)
     if found.level != "no":

@@ -1,4 +1,4 @@
-"""The table of what each engine can do: refusals, ``doctor`` and the documentation are made of it."""
+"""Table of what each engine can do, from which errors, ``doctor`` and the documentation are generated."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ ENGINE_TITLES: Mapping[EngineKey, str] = {
     "ray": "the ray engine",
     "server": "personascope serve",
 }
-"""The columns of the table: three engines, and vLLM's server with the plugin inside."""
+"""Columns of the table: three engines, and vLLM's server with the plugin inside."""
 
 
 @dataclass(frozen=True, slots=True)
 class Support:
-    """Whether one engine has one capability.
+    """Support of one capability by one engine.
 
     Attributes:
-        level: "yes"; "no"; "as inside" for Ray, whose workers hold one of the other engines; "untried" where
-            nothing stands in the way and no test has run it; "-" where the question does not arise.
-        note: Why not, or how, as the end of a sentence.
-        hint: What to do instead; empty unless ``level`` is "no".
+        level: "yes"; "no"; "as inside" for Ray, whose workers hold one of the other engines; "untried" if
+            it is expected to work and no test has run it; "-" if the capability does not apply.
+        note: Reason or condition, as the end of a sentence.
+        hint: Alternative for the user; empty unless ``level`` is "no".
     """
 
     level: Literal["yes", "no", "as inside", "untried", "-"]
@@ -38,9 +38,9 @@ class Capability:
     """One row of the table.
 
     Attributes:
-        key: Name by which code asks for it.
-        title: What it is, as a noun phrase that an error can contain.
-        group: Heading under which it stands.
+        key: Name of the capability in code.
+        title: Description as a noun phrase that an error can contain.
+        group: Heading of the row's section.
         support: Support by engine.
     """
 
@@ -391,4 +391,4 @@ CAPABILITIES: tuple[Capability, ...] = (
         server=UNTRIED,
     ),
 )
-"""The table. Where an engine refuses for the lack of a capability, its words come from here."""
+"""Rows of the table. The message of an engine that lacks a capability is taken from its row."""

@@ -1,4 +1,4 @@
-"""Refusing what cannot be honoured, before anything runs."""
+"""Check requests before anything runs, and raise on what cannot be honoured."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from personascope.models import LoadedModel
 
 
 class ModelShape(Protocol):
-    """What of a model a request is held against."""
+    """Identity and shape of a model, which requests are checked against."""
 
     @property
     def model_id(self) -> str: ...
@@ -29,10 +29,11 @@ class ModelShape(Protocol):
 
 
 def check_request(request: Request, loaded: ModelShape) -> None:
-    """Raise on a request that this engine and model cannot honour as it stands.
+    """Check that a request's plan, sampling, layers and probes are valid for a model.
 
     Raises:
-        EngineError: Naming the request, the value and the hint.
+        EngineError: If they are not; the message names the request and the value.
+        UsageError: If there is no such selection of tokens.
     """
     name = f"request {request.id!r}"
     sampling = request.sampling
@@ -85,16 +86,16 @@ def check_request(request: Request, loaded: ModelShape) -> None:
 
 
 def check_length(request_id: str, n_tokens: int, context: int | None, *, room: int = 0) -> None:
-    """Raise on tokens that do not fit a model's context.
+    """Check that tokens fit a model's context.
 
     Args:
-        request_id: The request's.
-        n_tokens: Its tokens.
-        context: Tokens that the model reads at most; None if it does not say.
-        room: Tokens of a response that must fit besides.
+        request_id: Id of the request, for the error.
+        n_tokens: Number of tokens of the request.
+        context: Context length of the model in tokens; None if unknown.
+        room: Number of response tokens that must fit in addition.
 
     Raises:
-        EngineError: Naming the request, its length and the context.
+        EngineError: If they do not fit.
     """
     if context is not None and n_tokens + room > context:
         raise EngineError(
@@ -106,16 +107,16 @@ def check_length(request_id: str, n_tokens: int, context: int | None, *, room: i
 def check_characters(
     request_id: str, conversation: Conversation, context: int | None, longest_token: int
 ) -> None:
-    """Raise on a conversation that no tokenizer could fit into the context, before it is tokenized.
+    """Check, before tokenisation, that a conversation is not too long for the context by its characters.
 
     Args:
-        request_id: The request's.
-        conversation: Its messages.
-        context: Tokens that the model reads at most; None if it does not say.
-        longest_token: Characters of the vocabulary's longest token.
+        request_id: Id of the request, for the error.
+        conversation: Messages of the request.
+        context: Context length of the model in tokens; None if unknown.
+        longest_token: Number of characters of the vocabulary's longest token.
 
     Raises:
-        EngineError: Naming the request, its characters and the context.
+        EngineError: If it has more characters than ``context`` of the longest tokens.
     """
     if context is None:
         return
@@ -128,10 +129,10 @@ def check_characters(
 
 
 def check_plan(name: str, plan: Plan, prompt: Conversation | tuple[int, ...], loaded: ModelShape) -> None:
-    """Raise on a plan that cannot act on this model, or on this prompt.
+    """Check that a plan can act on a model and a prompt.
 
     Raises:
-        EngineError: If it is no plan, is of another model, or names a turn that is not there.
+        EngineError: If it is no plan, is of another model or dtype, or names a turn that does not exist.
     """
     if not isinstance(plan, Plan):
         digest = getattr(plan, "digest", plan)
@@ -147,7 +148,7 @@ def check_plan(name: str, plan: Plan, prompt: Conversation | tuple[int, ...], lo
             d_model=loaded.d_model,
         )
         if isinstance(loaded, LoadedModel):
-            # vLLM's scheduler knows its own.
+            # Only a loaded model has a dtype here; vLLM's scheduler checks its own.
             plan.check_dtype(loaded.dtype)
     except InterventionError as error:
         raise EngineError(f"{name}: {error.message}", hint=error.hint) from error
@@ -166,10 +167,10 @@ def check_plan(name: str, plan: Plan, prompt: Conversation | tuple[int, ...], lo
 
 
 def refuse_watch(request: Request, engine: EngineKey) -> None:
-    """Raise on a watch, for an engine whose model runs where a watch cannot be called.
+    """Refuse a watch, for an engine that cannot call one between tokens.
 
     Raises:
-        EngineError: If the request has one.
+        EngineError: If the request has a watch.
     """
     if request.watch is not None:
         raise unsupported(engine, "watch", f"request {request.id!r} asks for")

@@ -1,8 +1,8 @@
-"""The contract between whoever wants text with activations and whoever makes it.
+"""The contract of engines: requests, completions, and the protocol between them.
 
 An engine takes an iterable of [Request][personascope.engines.Request] and yields a
 [Completion][personascope.engines.Completion] for each, in completion order, holding a bounded
-number of them. It raises on a request that it cannot honour; it never runs it plain.
+number of them. It raises on a request that it cannot honour, and never ignores a part of one.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from personascope.interventions import CapStats, Plan
 FinishReason = Literal["stop", "length", "alarm"]
 
 Watch = Callable[[int, Mapping[str, float]], "Plan | Literal['stop'] | None"]
-"""Sees each response token (its number, probe name -> projection) once it has passed through the model.
+"""Function called with each selected response token (its index, probe -> projection) after its forward pass.
 
-Returns None to go on; "stop" to end the response after this token (``finish_reason`` "alarm"); or a
-plan that acts on every token of the response from the next one on, beside the request's own (a gate).
-A response that is generated anew, because memory ran out, is shown again from token 0 on.
+It returns None to continue; "stop" to end the response after this token (``finish_reason`` "alarm"); or a
+plan that acts on every token of the response from the next one on, in addition to the request's own (a
+gate). If a response is generated anew because memory ran out, it is called again from token 0 on.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are drawn. The defaults are the paper's (section 2.1 of arXiv 2601.10387).
+    """Sampling parameters. The defaults are the paper's (section 2.1 of arXiv 2601.10387).
 
     Attributes:
-        temperature: 0 means greedy.
+        temperature: Sampling temperature; 0 is greedy decoding.
         top_p: Nucleus mass in (0, 1].
-        max_new_tokens: Response tokens at most, the end-of-turn token not counted; of a model that thinks
-            before it answers, tokens of the answer.
-        min_new_tokens: End-of-turn tokens are not drawn before this many response tokens.
-        stop: Texts before which the response ends. They are not part of it; where one begins inside a
-            token, that token is not counted, though its first characters are in the text.
-        max_thinking_tokens: Tokens at most before a model that thinks begins its answer; None is four times
-            ``max_new_tokens``. A response that is still thinking then ends without an answer.
+        max_new_tokens: Maximum number of response tokens, the end-of-turn token not counted; for a model
+            that thinks before it answers, of answer tokens.
+        min_new_tokens: Number of response tokens before which no end-of-turn token is sampled.
+        stop: Texts before which the response ends. They are not part of it. If one begins inside a token,
+            that token is not counted, although its first characters are in the text.
+        max_thinking_tokens: Maximum number of tokens before a model that thinks begins its answer; None is
+            four times ``max_new_tokens``. A response that is still thinking then ends without an answer.
     """
 
     temperature: float = 0.7
@@ -55,12 +55,11 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """Which residual streams to pool (mean over the response's tokens, float32).
+    """Layers whose residual stream is pooled (mean over the selected tokens, float32).
 
     Attributes:
-        layers: 0-based block indices, index l meaning the residual stream after block l;
-            None for all of them.
-        norms: Also take the mean of the tokens' norms (``observe`` alone does).
+        layers: 0-based block indices, where l is the residual stream after block l; None for all.
+        norms: Whether to also compute the mean of the tokens' norms (only in ``observe``).
     """
 
     layers: tuple[int, ...] | None = None
@@ -69,12 +68,12 @@ class Capture:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Probe:
-    """A named direction at one layer, onto which every response token is projected.
+    """A named direction at one layer, on which every selected token is projected.
 
     Attributes:
         name: Key of the result in ``Completion.projections``.
         layer: 0-based block index.
-        direction: Used as given; normalise it first if the projection shall be on a unit vector.
+        direction: Direction in the residual stream, not normalised by the engine.
     """
 
     name: str
@@ -87,19 +86,20 @@ class Request:
     """One response to generate.
 
     Attributes:
-        id: Unique within a run; with ``seed`` it determines the random draws, whatever the batch.
-        prompt: A conversation, rendered with the model's chat template plus the generation
-            prompt, or ready token ids.
-        sampling: How tokens are drawn.
+        id: Id that is unique within a run; with ``seed`` it determines the random draws, whatever the batch.
+        prompt: Conversation, which is rendered with the model's chat template plus the generation
+            prompt, or token ids.
+        sampling: Sampling parameters.
         plan: Intervention to apply, or None.
-        capture: What to pool, or None for text only.
+        capture: Layers to pool, or None for none.
         probes: Directions for per-token projections.
-        seed: Seed of the run.
-        watch: Called with the projections of every token; may end the response or switch a plan on.
-        logprobs: Also return the log-probability of every response token under the model as it ran, at
-            temperature 1 and without the nucleus: what ``score`` would say of the same tokens.
-        tokens: Which tokens are pooled and projected: "answer", "thinking", "tool_calls", "response" (all
-            that the model wrote), "prompt", "all", or "turn:N" for message N of the prompt.
+        seed: Random seed of the run.
+        watch: Callback that gets the projections of every token, and may end the response or switch a plan
+            on; None for none.
+        logprobs: Whether to return the log-probability of every response token under the model as it ran, at
+            temperature 1 and without the nucleus, as ``score`` does.
+        tokens: Selection of the tokens to pool and project: "answer", "thinking", "tool_calls", "response"
+            (all that the model wrote), "prompt", "all", or "turn:N" for message N of the prompt.
     """
 
     id: str
@@ -119,9 +119,9 @@ class TriggeredPlan:
     """A plan that a watch switched on inside a response.
 
     Attributes:
-        token: Number of the first response token on which it acts.
+        token: Index of the first response token on which it acts.
         plan_digest: Digest of the plan.
-        cap_stats: Counts of what it did from there on, together with the request's own plan, if there is one.
+        cap_stats: Cap statistics from that token on, including the request's own plan if there is one.
     """
 
     token: int
@@ -131,13 +131,13 @@ class TriggeredPlan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Completion:
-    """What came of a request.
+    """Result of a request.
 
     Attributes:
-        id: The request's id.
-        text: The answer, special tokens removed: what the model says, without its reasoning and tool calls.
-        token_ids: The response's tokens, without the end-of-turn token.
-        finish_reason: "stop" for an end-of-turn token, "length" for the limit, "alarm" where the
+        id: Id of the request.
+        text: Text of the answer without special tokens, reasoning and tool calls.
+        token_ids: Token ids of the response, without the end-of-turn token.
+        finish_reason: "stop" for an end-of-turn token or a stop text, "length" for the limit, "alarm" if the
             request's watch ended the response.
         prompt_tokens: Number of tokens of the rendered prompt.
         pooled: Mean residual stream over the tokens that the request selects, [layers, d] float32 in the
@@ -145,13 +145,13 @@ class Completion:
         token_count: Number of tokens in that mean (the last sampled token is fed once more so that it
             counts too).
         projections: Probe name -> projection of each of those tokens, [tokens] float32.
-        plan_digest: Digest of the plan that was applied, None for a plain run.
-        cap_stats: What the plan did, None for a plain run.
-        gate: The plan that the request's watch switched on, None if it did not.
-        logprobs: Natural log-probability of each response token, [tokens] float32; None if not asked for.
-        spans: The parts of the response, in ``token_ids``; empty for a model whose responses have no parts.
-        reasoning: The text of its reasoning.
-        tool_calls: The text of its tool calls.
+        plan_digest: Digest of the request's plan, or None.
+        cap_stats: Cap statistics of the request's plan, or None.
+        gate: Plan that the request's watch switched on, or None.
+        logprobs: Natural log-probability of each response token, [tokens] float32; None if not requested.
+        spans: Parts of the response in ``token_ids``; empty if it is all answer.
+        reasoning: Text of the reasoning.
+        tool_calls: Text of the tool calls.
     """
 
     id: str
@@ -172,18 +172,18 @@ class Completion:
 
     @property
     def left_thinking(self) -> bool:
-        """Whether the model got to an answer or a tool call; False if it ended while it was thinking."""
+        """Whether the response is not only thinking: False if it ended before an answer or a tool call."""
         parts = {span.part for span in self.spans}
         return "thinking" not in parts or bool(parts - {"thinking"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoreRequest:
-    """A given continuation, whose probability is asked for.
+    """A given continuation to compute the probability of.
 
     Attributes:
-        id: Unique within a run.
-        prompt: As in `Request`.
+        id: Id that is unique within a run.
+        prompt: Conversation or token ids, as in `Request`.
         continuation: Token ids that follow the prompt; at least one.
         plan: Intervention to apply, or None. The continuation counts as the response.
     """
@@ -199,11 +199,11 @@ class Scored:
     """The probability of a given continuation.
 
     Attributes:
-        id: The request's id.
+        id: Id of the request.
         logprobs: Natural log-probability of each token of the continuation, [tokens] float32.
-        greedy: Whether every token of it is the most likely one.
-        plan_digest: Digest of the plan that was applied, None for a plain run.
-        cap_stats: What the plan did, None for a plain run.
+        greedy: Whether every token of the continuation is the most likely one.
+        plan_digest: Digest of the request's plan, or None.
+        cap_stats: Cap statistics of the request's plan, or None.
     """
 
     id: str
@@ -218,12 +218,12 @@ class TurnActivations:
     """Pooled activations of one turn of an existing conversation.
 
     Attributes:
-        index: Position of the message in the conversation.
-        role: The message's role.
-        pooled: Mean over the turn's content tokens, [layers, d] float32; None for an empty turn.
+        index: Index of the message in the conversation.
+        role: Role of the message.
+        pooled: Mean over the turn's selected tokens, [layers, d] float32; None if there are none.
         token_count: Number of tokens in that mean.
-        projections: Probe name -> projection of each content token, [tokens] float32.
-        norms: Mean norm of the turn's content tokens at each layer, [layers] float32, if asked for.
+        projections: Probe name -> projection of each selected token, [tokens] float32.
+        norms: Mean norm of the turn's selected tokens at each layer, [layers] float32; None if not requested.
     """
 
     index: int
@@ -236,11 +236,11 @@ class TurnActivations:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What a map must remember of the engine and model that it came from.
+    """Identity of an engine and its model, which maps store.
 
-    ``context`` is the number of tokens, prompt and response together, that it reads at most; None where
-    it does not say. ``chat_options`` are those of the chat template that were asked for, empty for the
-    defaults, and ``chat_date`` the date that the template writes, "" for one that writes none.
+    ``context`` is the context length of the model in tokens, prompt and response together; None if it is
+    unknown. ``chat_options`` are the requested options of the chat template, empty for the defaults.
+    ``chat_date`` is the date that the template writes, "" if it writes none.
     """
 
     engine: str
@@ -257,7 +257,7 @@ class EngineInfo:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What must be the same for a run to be taken up again: model, revision, dtype, chat format."""
+        """Values that must be unchanged for a run to be resumed: model, revision, dtype, chat format."""
         given = {
             "id": self.model_id,
             "revision": self.model_revision,
@@ -268,16 +268,16 @@ class EngineInfo:
 
     @property
     def chat_record(self) -> dict[str, Any]:
-        """What a run's identity says of the chat template beside its digest; empty where nothing was asked.
+        """Chat options in a run's identity, besides the template's digest; empty for the defaults.
 
-        The date is not in it: it is kept with the run, which goes on with it on another day.
+        The date is left out: it is stored with the run, and a run resumed on another day uses it again.
         """
         return {"chat_options": dict(self.chat_options)} if self.chat_options else {}
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """Generates, pools activations in place, and applies plans."""
+    """Interface that generates responses, pools activations during the forward pass, and applies plans."""
 
     @property
     def info(self) -> EngineInfo:
@@ -301,17 +301,17 @@ class Engine(Protocol):
         plan: Plan | None = None,
         tokens: str = "answer",
     ) -> list[TurnActivations]:
-        """Pool the activations of every turn of a conversation that already exists.
+        """Pool the activations of every turn of an existing conversation.
 
-        With a plan, what precedes the last assistant turn is the prompt, and the rest the response.
-        ``tokens`` says which tokens of each turn are read: what it says ("answer"), the reasoning before it
-        ("thinking"), both ("response", "all"), the turns that are not the model's ("prompt"), or one of them
+        To a plan, everything before the last assistant turn is the prompt, and the rest the response.
+        ``tokens`` selects the tokens of each turn: its content ("answer"), the reasoning before it
+        ("thinking"), both ("response", "all"), only turns that are not the model's ("prompt"), or one turn
         ("turn:N").
         """
         ...
 
     def score(self, requests: Iterable[ScoreRequest]) -> Iterator[Scored]:
-        """Return the log-probabilities of given continuations, in any order.
+        """Yield the log-probabilities of given continuations, in any order.
 
         Raises:
             EngineError: If a request cannot be honoured as it stands.
@@ -319,15 +319,15 @@ class Engine(Protocol):
         ...
 
     def encode(self, text: str, *, special: bool = False) -> tuple[int, ...]:
-        """Return the tokens of a text; with ``special``, also those that the tokenizer puts around it."""
+        """Tokenise a text; with ``special``, include the special tokens that the tokenizer adds."""
         ...
 
     def decode(self, tokens: tuple[int, ...]) -> str:
-        """Return the text of tokens, special ones left out."""
+        """Return the text of tokens, without special tokens."""
         ...
 
     def count_tokens(self, conversation: Conversation) -> int:
-        """Return the length of the rendered prompt, for planning."""
+        """Return the number of tokens of the rendered prompt."""
         ...
 
 

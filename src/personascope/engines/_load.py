@@ -1,4 +1,4 @@
-"""Loading a model by name, with an engine around it."""
+"""Load a model by name into an engine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from personascope.engines._ray import RayEngine
 from personascope.engines._transformers import TransformersEngine
 from personascope.engines._vllm import VLLMEngine
 
-# Neither vLLM nor Ray is imported before an engine of theirs is started.
+# vLLM and Ray themselves are imported only when such an engine is started.
 LocalEngine = TransformersEngine | VLLMEngine | RayEngine
 
 
@@ -27,31 +27,30 @@ def load_engine(
     chat_options: ChatOptions | None = None,
     **options: Any,
 ) -> LocalEngine:
-    """Load a model by name and put the engine around it.
+    """Load a model by name into an engine.
 
     Args:
         name: Hub id, folder, GGUF file or embedded name, as ``personascope.models.resolve`` takes it.
-        engine: "transformers", "vllm", or "auto" for vLLM where it is installed.
+        engine: "transformers", "vllm", or "auto" for vLLM if it is installed.
         dtype: "auto" (``native_dtype``), "bfloat16", "float32" or "float16".
-        device: As ``personascope.models.load``; vLLM takes the device that it was built for.
-        transcript: Write conversations as a plain transcript ("User: ...", "Assistant: ..."), as a base
-            model needs it, instead of with a chat template.
-        workers: With more than one, each loads the model and they share the requests, through Ray.
-        chat_options: Thinking, and values of the chat template's variables.
-        address: Ray cluster on which workers run, such as "auto" or "ray://host:10001"; this machine if
-            not given.
-        options: For workers ``gpus_per_worker`` and ``log_to_driver`` of `RayEngine`, and those of the
-            engine inside. For the Transformers engine ``max_batch`` and ``prefill_tokens``, and the rest for
-            ``personascope.models.load``; for vLLM those of `VLLMEngine`.
+        device: Device, as in ``personascope.models.load``; not for vLLM, which uses the one it was built for.
+        transcript: Whether to write conversations as a plain transcript ("User: ...", "Assistant: ..."), for
+            base models, instead of with a chat template.
+        workers: Number of Ray workers, if more than one; each loads the model, and they share the requests.
+        chat_options: Thinking, date, and values of the chat template's variables.
+        address: Ray cluster of the workers, such as "auto" or "ray://host:10001"; this machine if not given.
+        options: Further options. The Transformers engine takes ``max_batch``, ``prefill_tokens`` and those
+            of ``personascope.models.load``; vLLM takes those of `VLLMEngine`. Workers take
+            ``gpus_per_worker`` and ``log_to_driver`` of `RayEngine`, and those of the engine inside.
 
     Raises:
         UsageError: If there is no such engine, or it has no such option.
-        ChatError: If the chat template has no such variable, or no thinking that is asked for.
+        ChatError: If the chat template has no such variable, or thinking is requested and the model has none.
         EngineError: If vLLM or Ray is not installed or cannot be started.
         ModelError: If the model cannot be loaded.
     """
     if workers != 1 or address is not None:
-        # "auto" is left to the workers, whose hardware it depends on.
+        # The workers resolve the dtype "auto", which depends on their hardware.
         spread = RayEngine(
             name,
             engine=bulk_engine(engine),

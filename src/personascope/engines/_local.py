@@ -1,4 +1,4 @@
-"""Loading a model into an engine of this process."""
+"""Load a model into an engine of this process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OPTIONS = {
     "data_parallel_size": "data_parallel",
     "speculative_config": "speculative_decoding",
 }
-"""Options of loading, and the capability that each asks for."""
+"""Option of loading -> capability that it needs."""
 
 _TRANSFORMERS_OPTIONS = frozenset(
     ("max_batch", "prefill_tokens", "device_map", "attn_implementation", "trust_remote_code", "reconvert")
@@ -31,10 +31,10 @@ _TRANSFORMERS_OPTIONS = frozenset(
 
 
 def native_dtype(device: str | None = None) -> str:
-    """Return bfloat16, or float32 on a CPU that has no bfloat16 arithmetic.
+    """Return "bfloat16", or "float32" on a CPU without bfloat16 arithmetic.
 
-    Such a CPU converts every number of a bfloat16 product, and is several times slower than with
-    float32 (benchmarks/dtype.md).
+    Such a CPU converts every number of a bfloat16 product, which is several times slower than float32
+    (benchmarks/dtype.md).
     """
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -54,7 +54,7 @@ def load_local(
     chat_options: ChatOptions | None = None,
     **options: Any,
 ) -> TransformersEngine | VLLMEngine:
-    """Load a model into one engine; arguments and errors are those of `load_engine`."""
+    """Load a model into an engine of this process; arguments and errors are those of `load_engine`."""
     if dtype == "auto":
         dtype = native_dtype(device)
     chosen: EngineKey = "vllm" if bulk_engine(engine) == "vllm" else "transformers"

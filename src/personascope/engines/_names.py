@@ -1,4 +1,4 @@
-"""The engines by name, before any of them is imported."""
+"""Names of the engines, which can be resolved before any engine is imported."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from personascope.errors import UsageError
 ENGINES = ("auto", "transformers", "vllm")
 
 DEFAULT = "PERSONASCOPE_ENGINE"
-"""Environment variable: what "auto" means."""
+"""Environment variable with the engine that "auto" stands for."""
 
 
 def bulk_engine(name: str = "auto") -> str:
-    """Return the engine for work of many requests: vLLM where it is installed, unless one is named.
+    """Return the name of an engine; "auto" is $PERSONASCOPE_ENGINE, or else vLLM if it is installed.
 
     Raises:
         UsageError: If there is no such engine.

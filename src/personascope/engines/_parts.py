@@ -1,4 +1,4 @@
-"""Which tokens of a reply, or of a conversation, are pooled and projected."""
+"""Select the tokens of a reply or a conversation that are pooled and projected."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from personascope.errors import EngineError, UsageError
 from personascope.interventions import Plan, reply_parts
 
 SELECTIONS = ("answer", "response", *(part for part in PARTS if part != "answer"), "all", "prompt")
-"""Selections of tokens by name; beside them "turn:N"."""
+"""Named selections of tokens; "turn:N" is another."""
 
 THINKING_TOKENS = 4
-"""Tokens of reasoning at most, as a multiple of those of the answer, where no number is given."""
+"""Default maximum of reasoning tokens, as a multiple of the maximum of answer tokens."""
 
 _TURN = re.compile(r"turn:(\d{1,9})")
 
@@ -25,14 +25,14 @@ Span = tuple[int, int]
 
 
 def check_tokens(tokens: str, messages: int | None = None) -> None:
-    """Raise on a selection of tokens that there is not.
+    """Check that a selection of tokens exists.
 
     Args:
-        tokens: The selection.
-        messages: Number of messages of the conversation, where it is known.
+        tokens: Selection, one of `SELECTIONS` or "turn:N".
+        messages: Number of messages of the conversation, if it is known.
 
     Raises:
-        UsageError: Naming the selection.
+        UsageError: If it does not exist, or names a message that does not.
     """
     turn = _TURN.fullmatch(tokens)
     if turn is None and tokens not in SELECTIONS:
@@ -48,28 +48,29 @@ def check_tokens(tokens: str, messages: int | None = None) -> None:
 
 
 def sampling_record(sampling: Sampling) -> dict[str, Any]:
-    """Return a sampling as JSON values; what is at its default since it was added is left out."""
+    """Return a sampling as JSON values; ``max_thinking_tokens``, a later addition, is left out if None."""
     values = asdict(sampling)
     return {key: value for key, value in values.items() if key != "max_thinking_tokens" or value is not None}
 
 
 def thinking_limit(sampling: Sampling) -> int:
-    """Return how many tokens of reasoning a reply may have before its answer."""
+    """Return the maximum number of reasoning tokens before the answer."""
     given = sampling.max_thinking_tokens
     return THINKING_TOKENS * sampling.max_new_tokens if given is None else given
 
 
 def turn_spans(rendered: Rendered, tokens: str) -> list[TurnSpan]:
-    """Return the selected tokens of every message of a conversation, one span a message; empty for none.
+    """Return the span of the selected tokens of every message of a conversation, empty if it has none.
 
     Args:
-        rendered: The conversation.
-        tokens: "answer" for what each message says; "thinking" for the reasoning before it; "response" or
-            "all" for both, from the first token of the one to the last of the other; "prompt" for the
-            messages that are not the model's; "turn:N" for one message.
+        rendered: Rendered conversation.
+        tokens: "answer" for the content of each message; "thinking" for the reasoning before it; "response"
+            or "all" for both, from the first token of the reasoning to the last of the content; "prompt" for
+            the messages that are not the model's; "turn:N" for one message.
 
     Raises:
-        UsageError: If there is no such selection, or it names a message that is not there.
+        UsageError: If there is no such selection, it names a message that does not exist, or it is
+            "tool_calls", which are not found in existing conversations.
     """
     check_tokens(tokens, len(rendered.spans))
     if tokens == "tool_calls":
@@ -95,7 +96,7 @@ def turn_spans(rendered: Rendered, tokens: str) -> list[TurnSpan]:
 
 
 def response_start(rendered: Rendered) -> int:
-    """Return where the last reply of an existing conversation begins, its reasoning with it."""
+    """Return the first token of the last reply of an existing conversation, its reasoning included."""
     replies = [span for span in rendered.spans if span.role == "assistant"]
     if not replies:
         return len(rendered.token_ids)
@@ -105,12 +106,12 @@ def response_start(rendered: Rendered) -> int:
 
 
 def reply_spans(spans: Sequence[ReplySpan] | None, length: int, tokens: str) -> list[Span]:
-    """Return the selected tokens of a reply, counted from its first one.
+    """Return the spans of the selected tokens of a reply, counted from its first one.
 
     Args:
-        spans: Its parts; None for a reply that is all answer.
-        length: Its tokens.
-        tokens: "response" or a part of it.
+        spans: Parts of the reply; None if it is all answer.
+        length: Number of tokens of the reply.
+        tokens: "response" or the name of a part.
     """
     if tokens == "response" or (spans is None and tokens == "answer"):
         return [(0, length)] if length else []
@@ -123,7 +124,7 @@ def reply_text(reply: ReplyFormat, tokens: Sequence[int], spans: Sequence[ReplyS
 
 
 def longest_reply(engine: object, sampling: Sampling) -> int:
-    """Return how many tokens a reply has at most, thinking included where the model thinks."""
+    """Return the maximum number of tokens of a reply, including thinking if the engine's model thinks."""
     thinks = getattr(getattr(engine, "chat", None), "thinking", "none") in ("on", "always")
     return sampling.max_new_tokens + (thinking_limit(sampling) if thinks else 0)
 
@@ -131,9 +132,9 @@ def longest_reply(engine: object, sampling: Sampling) -> int:
 def read_reply(
     reply: ReplyFormat | None, tokens: Sequence[int], sampling: Sampling
 ) -> tuple[list[int], tuple[ReplySpan, ...] | None, bool]:
-    """Return a reply within its budgets, its parts (None if it is all answer), and whether it was cut.
+    """Return a reply within its limits, its parts (None if it is all answer), and whether it was cut.
 
-    For an engine that generates without telling the parts apart.
+    This is for engines that do not separate the parts while they generate.
     """
     if reply is None:
         return list(tokens), None, False
@@ -149,16 +150,16 @@ def read_reply(
 
 
 def length_limit(reply: ReplyFormat | None, sampling: Sampling) -> int:
-    """Return how many tokens of a reply are generated where its parts are not told apart meanwhile."""
+    """Return the number of tokens to generate for a reply whose parts are separated only afterwards."""
     thinks = reply is not None and reply.marks.thinks and not reply.closed
     return sampling.max_new_tokens + (thinking_limit(sampling) if thinks else 0)
 
 
 def check_reply_parts(name: str, plan: Plan | None, tokens: str, reply: ReplyFormat | None) -> None:
-    """Raise where a plan or a selection names a part that a model's replies do not have.
+    """Check that a model's replies have the parts that a plan or a selection names.
 
     Raises:
-        EngineError: Naming the part.
+        EngineError: If they lack one; the message names it.
     """
     wanted = set(reply_parts(plan)) if plan is not None else set()
     wanted |= {tokens} & set(PARTS)
@@ -176,10 +177,10 @@ def check_reply_parts(name: str, plan: Plan | None, tokens: str, reply: ReplyFor
 
 
 def refuse_parts(request: Request) -> None:
-    """Raise where a request for vLLM needs an engine that reads replies token by token.
+    """Refuse what vLLM cannot do with parts of a reply or with prompt tokens.
 
     Raises:
-        EngineError: On a plan bound to a part of the response, or a selection of the prompt's tokens.
+        EngineError: If the plan is bound to a part of the response, or the prompt's tokens are selected.
     """
     parts = () if request.plan is None else reply_parts(request.plan)
     if parts:

@@ -1,4 +1,4 @@
-"""Drawing tokens: every request has a stream of uniform numbers of its own, whatever the batch."""
+"""Sample tokens, with a separate stream of uniform numbers for every request, independent of the batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BLOCK = 512
 
 
 def uniforms(seed: int, count: int) -> np.ndarray:
-    """Return the uniform numbers in [0, 1) that a request will use, one a token."""
+    """Return the uniform numbers in [0, 1) of a request, one for each token."""
     return np.random.Generator(np.random.Philox(key=seed)).random(count)
 
 
@@ -25,15 +25,15 @@ def draw(
     """Draw a token for every row by inverting the cumulative distribution of its nucleus.
 
     The nucleus is the smallest set of most likely tokens whose mass reaches ``top_p``, as in
-    Transformers' ``TopPLogitsWarper``. It is looked for among the most likely 256 tokens, and in
-    the full order only for the rows where these hold too little mass: the same distribution,
-    without sorting the vocabulary at every step. A nucleus of everything needs no order at all.
+    Transformers' ``TopPLogitsWarper``. It is searched among the 256 most likely tokens, and in the full
+    order only for rows where these hold too little mass. The distribution is the same, without sorting
+    the vocabulary at every step. With ``top_p`` 1 nothing is sorted.
 
     Args:
-        logits: Any float dtype.
-        temperature: 0 for the most likely token.
+        logits: Logits of any float dtype.
+        temperature: Sampling temperature; 0 for the most likely token.
         top_p: Nucleus mass in (0, 1].
-        uniform: One number in [0, 1) for each row.
+        uniform: Uniform number in [0, 1) of each row.
 
     Returns:
         Token ids, [rows] int64.
@@ -53,7 +53,7 @@ def draw(
 
 
 def _from_all(scaled: Tensor, uniform: Tensor) -> Tensor:
-    """Invert the whole distribution, in the vocabulary's order: first the block, then the token in it."""
+    """Sample from the whole distribution in vocabulary order: first the block, then the token in it."""
     rows, size = scaled.shape
     mass = torch.nn.functional.pad(scaled.softmax(-1), (0, -size % BLOCK)).reshape(rows, -1, BLOCK)
     block, rest = _find(mass.sum(-1, dtype=torch.float64), uniform.double())
@@ -63,11 +63,11 @@ def _from_all(scaled: Tensor, uniform: Tensor) -> Tensor:
 
 
 def _find(mass: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-    """Return where the cumulative mass [rows, n] passes ``uniform`` of its sum, and what is left there."""
+    """Return where the cumulative sum of ``mass`` [rows, n] passes the fraction ``uniform``, and the rest."""
     cumulative = mass.cumsum(-1)
     target = (uniform * cumulative[:, -1])[:, None]
     place = torch.searchsorted(cumulative, target, right=True)
-    # Rounding may push the target to the very end: the last place with any mass is meant then.
+    # Rounding may push the target to the very end, where the last place with any mass is right.
     last = torch.where(mass > 0, torch.arange(mass.shape[-1], device=mass.device), 0).amax(-1, keepdim=True)
     place = torch.minimum(place, last)
     before = cumulative.gather(-1, place) - mass.gather(-1, place)
@@ -92,6 +92,6 @@ def _invert(mass: Tensor, index: Tensor, top_p: Tensor, uniform: Tensor) -> Tens
     cumulative = mass.cumsum(-1)
     target = (uniform.double() * cumulative[:, -1])[:, None]
     place = torch.searchsorted(cumulative, target, right=True)
-    # Rounding may push the target to the very end: the last token of the nucleus is meant then.
+    # Rounding may push the target to the very end, where the last token of the nucleus is right.
     last = (mass > 0).sum(-1, keepdim=True) - 1
     return index.gather(-1, torch.minimum(place, last)).squeeze(-1)

@@ -1,4 +1,4 @@
-"""What every engine does with texts alone: the tokenizer's and the chat format's part of the contract."""
+"""The part of the ``Engine`` contract that needs only the tokenizer and the chat format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from personascope.errors import ChatError
 
 
 class TextFiles(Protocol):
-    """A model's tokenizer and name; `ModelFiles` and `LoadedModel` are such."""
+    """A model's tokenizer and name, as in `ModelFiles` and `LoadedModel`."""
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase: ...
@@ -26,10 +26,10 @@ Files = TypeVar("Files", bound=TextFiles)
 
 
 class Texts(Generic[Files]):
-    """A part of an engine.
+    """Base of the engines, with the methods that need only texts.
 
     Attributes:
-        files: The model's.
+        files: Files of the model, with its tokenizer and name.
         chat: Format of conversations, or None for a model without a chat template.
     """
 
@@ -37,15 +37,15 @@ class Texts(Generic[Files]):
     chat: ChatFormat | TranscriptFormat | None
 
     def count_tokens(self, conversation: Conversation) -> int:
-        """Return the length of the rendered prompt."""
+        """Return the number of tokens of the rendered prompt."""
         return len(self._chat().render(conversation))
 
     def encode(self, text: str, *, special: bool = False) -> tuple[int, ...]:
-        """Return the tokens of a text; with ``special``, also those that the tokenizer puts around it."""
+        """Tokenise a text; with ``special``, include the special tokens that the tokenizer adds."""
         return tuple(self.files.tokenizer.encode(text, add_special_tokens=special))
 
     def decode(self, tokens: tuple[int, ...]) -> str:
-        """Return the text of tokens, special ones left out."""
+        """Return the text of tokens, without special tokens."""
         return str(self.files.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
     def _chat(self) -> ChatFormat | TranscriptFormat:
@@ -67,7 +67,7 @@ class Texts(Generic[Files]):
         return self.with_chat(replace(options, today=today))
 
     def _chat_with(self, options: ChatOptions) -> ChatFormat | TranscriptFormat:
-        """Return the chat format with other options; a transcript has none."""
+        """Return the chat format with other options; for a transcript, raise if any is set."""
         chat = self._chat()
         if isinstance(chat, ChatFormat):
             return chat.with_options(options)
@@ -79,7 +79,7 @@ class Texts(Generic[Files]):
         return chat
 
     def _chat_info(self) -> dict[str, Any]:
-        """Return what an engine's info says of the chat template beside its digest."""
+        """Return the fields of `EngineInfo` on the chat template, besides its digest."""
         if not isinstance(self.chat, ChatFormat):
             return {}
         today = self.chat.today
@@ -92,7 +92,7 @@ class Texts(Generic[Files]):
         return ChatFormat.transcript(self.files.tokenizer, model_name=self.files.model_id)
 
     def _stops(self, request: Request) -> tuple[str, ...]:
-        """Return the texts that end a response: the request's, and those of the chat format."""
+        """Return the stop texts of a request and, for a conversation, those of the chat format."""
         if self.chat is None or not isinstance(request.prompt[0], Message):
             return request.sampling.stop
         return (*request.sampling.stop, *self.chat.stop_strings)

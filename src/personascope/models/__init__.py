@@ -1,4 +1,4 @@
-"""Models: finding one, loading it, and its layer stack."""
+"""Find and load models, and locate their layer stacks."""
 
 from personascope._lazy import attach
 

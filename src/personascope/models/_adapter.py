@@ -1,4 +1,4 @@
-"""PEFT adapters: a folder with an adapter is its base model with the adapter merged in."""
+"""PEFT adapters, which are loaded as their base model with the adapter merged in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CONFIG = "adapter_config.json"
 
 
 def adapter_base(source: ModelSource) -> ModelSource:
-    """Find the base model of an adapter, by the name that its config has for it.
+    """Find the base model of an adapter, by the name in the adapter's config.
 
     Raises:
         ModelError: If the config is damaged or names no base, or the base cannot be found.
@@ -33,7 +33,7 @@ def adapter_base(source: ModelSource) -> ModelSource:
 
 
 def tokenizer_place(source: ModelSource, base: str) -> str:
-    """Return where the tokenizer is: with an adapter if it brings one, else with the model."""
+    """Return the place of the tokenizer: the adapter's folder if it holds one, else ``base``."""
     folder = source.paths[0]
     own = source.kind == "adapter" and (folder / "tokenizer_config.json").is_file()
     return str(folder) if own else base

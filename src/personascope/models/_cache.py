@@ -1,4 +1,4 @@
-"""The cache folder: where it is, and hashes of big files that are taken once."""
+"""The cache folder, and cached hashes and fingerprints of model files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SAMPLE_BYTES = 1 << 16
 
 
 def cache_root(cache_dir: Path | None = None) -> Path:
-    """Return personascope's cache folder: the argument, $PERSONASCOPE_CACHE, or the platform's own."""
+    """Return personascope's cache folder: the argument, $PERSONASCOPE_CACHE, or the platform's default."""
     if cache_dir is not None:
         return cache_dir
     if named := os.environ.get("PERSONASCOPE_CACHE"):
@@ -31,7 +31,7 @@ def cache_root(cache_dir: Path | None = None) -> Path:
 
 
 def file_sha256(paths: Sequence[Path]) -> str:
-    """Return the SHA-256, in hex, of the files' bytes one after the other."""
+    """Return the SHA-256, in hex, of the concatenated bytes of files."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
@@ -41,12 +41,12 @@ def file_sha256(paths: Sequence[Path]) -> str:
 
 
 def remembered_sha256(paths: Sequence[Path], root: Path) -> str:
-    """Return `file_sha256`, remembered under ``root`` for as long as size and mtime stay the same."""
+    """Return `file_sha256`, cached under ``root`` while path, size and mtime of the files stay the same."""
     key = hashlib.sha256(json.dumps(_stats(paths)).encode()).hexdigest()
     note = root / "hashes" / key
     try:
         remembered = note.read_text().strip()
-    except OSError:  # whatever it is, writing the note will meet it too
+    except OSError:  # an error that lasts is raised when the note is written
         remembered = ""
     if len(remembered) == 64:
         return remembered
@@ -58,8 +58,8 @@ def remembered_sha256(paths: Sequence[Path], root: Path) -> str:
 def sampled_fingerprint(folder: Path) -> str:
     """Return a hex digest of a model folder that differs between fine-tunes of one model.
 
-    The config and the names, sizes and evenly spaced samples of the weight files go in, so that a
-    folder of hundreds of gigabytes is told apart in a second.
+    It covers the config and the names, sizes and evenly spaced samples of the weight files, so that a
+    folder of hundreds of gigabytes takes about a second.
     """
     digest = hashlib.sha256((folder / "config.json").read_bytes())
     weights = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin"))
@@ -75,12 +75,12 @@ def sampled_fingerprint(folder: Path) -> str:
 
 
 def adapter_fingerprint(folder: Path) -> str:
-    """Return a hex digest of an adapter: of its config and its weights, which are small."""
+    """Return a hex digest of an adapter's config and whole weights, which are small."""
     return file_sha256([folder / "adapter_config.json", *sorted(folder.glob("*.safetensors"))])
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a small file so that a reader sees all of it or none.
+    """Write a small file so that readers see all of it or none.
 
     Raises:
         ModelError: If the cache cannot be written.

@@ -1,7 +1,7 @@
-"""How a backbone is called: its arguments are found by its signature, since their names differ and change.
+"""Arguments of a backbone's call, found by its signature because their names differ between models.
 
-The memory of earlier tokens is ``past_key_values`` in most of Transformers 5, ``cache`` from 5.24 on, and
-``cache_params`` in the Mamba family; some models take no positions, some no mask.
+The cache of earlier tokens is ``past_key_values`` in most of Transformers 5, ``cache`` from 5.24 on, and
+``cache_params`` in the Mamba family. Some models take no positions, some no mask.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from transformers.cache_utils import Cache
 from personascope.errors import ModelError
 
 _CACHES = ("cache", "past_key_values", "cache_params")
-# What older models keep instead: tuples and lists that this project neither makes nor reads.
+# Arguments of older models instead of a cache: tuples and lists that this project neither makes nor reads.
 _OTHER_MEMORY = ("mems", "state", "past_buckets_states", "past")
 
 
 @dataclass(frozen=True, slots=True)
 class CallShape:
-    """Which arguments a backbone takes.
+    """Arguments that a backbone takes.
 
     Attributes:
         ids: Whether it takes token ids.
-        cache: Name of the argument for the memory of earlier tokens; None if it has none of the known names.
+        cache: Name of the argument for the cache of earlier tokens; None if it has none of the known names.
         mask: Whether it takes an attention mask.
         positions: Whether it takes positions.
-        use_cache: Whether it can be told to keep no memory.
+        use_cache: Whether it takes ``use_cache``, which switches the cache off.
     """
 
     ids: bool
@@ -53,10 +53,10 @@ class CallShape:
     def arguments(
         self, *, cache: Cache | None = None, mask: Tensor | None = None, positions: Tensor | None = None
     ) -> dict[str, Any]:
-        """Return keyword arguments beside the tokens; without a cache the call keeps no memory.
+        """Return the keyword arguments of a call besides the tokens; without a cache none is kept.
 
         Raises:
-            ModelError: If the backbone does not take what is given.
+            ModelError: If the backbone takes no such argument.
         """
         given: dict[str, Any] = {"use_cache": cache is not None} if self.use_cache else {}
         for name, value in (
@@ -77,12 +77,12 @@ class CallShape:
 
 @dataclass(frozen=True, slots=True)
 class BackboneCall:
-    """What a backbone was called with.
+    """Arguments that a backbone was called with.
 
     Attributes:
-        tokens: Ids [rows, tokens], or embeddings [rows, tokens, d].
-        mask: The 2-D attention mask over earlier and new tokens, or None.
-        cache: The memory of earlier tokens, or None.
+        tokens: Token ids [rows, tokens], or embeddings [rows, tokens, d].
+        mask: 2-D attention mask over earlier and new tokens, or None.
+        cache: Cache of earlier tokens, or None.
     """
 
     tokens: Tensor
@@ -91,10 +91,10 @@ class BackboneCall:
 
     @classmethod
     def of(cls, module: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> BackboneCall:
-        """Find the arguments of a call, in whatever order and by whatever name they were given.
+        """Read the arguments of a call, whether positional or by name.
 
         Raises:
-            ModelError: If there are no tokens, or earlier tokens are kept in an argument that is not known.
+            ModelError: If there are no tokens, or earlier tokens are passed in a form that cannot be read.
         """
         given = dict(zip(_names(module), inputs, strict=False)) | options
         given = {name: value for name, value in given.items() if value is not None}
@@ -117,13 +117,13 @@ class BackboneCall:
 
     @property
     def past(self) -> int | None:
-        """Number of tokens before these, padding included; None if the cache holds some and counts none."""
+        """Number of earlier tokens, padding included; None if the cache holds some but has no count."""
         if self.cache is None:
             return 0
         layers = getattr(self.cache, "layers", None)
         if layers is None:
             return int(self.cache.get_seq_length())
-        # The first layer alone says nothing where it is a recurrence that the model keeps elsewhere.
+        # The first layer alone is not enough: it may be a recurrence whose state the model keeps elsewhere.
         counts = [int(layer.get_seq_length()) for layer in layers if hasattr(layer, "get_seq_length")]
         if counts or not layers:
             return max(counts, default=0)

@@ -1,4 +1,4 @@
-"""GGUF files, converted once into a folder of bf16 safetensors in the cache."""
+"""Convert GGUF files, once each, into a folder of bf16 safetensors in the cache."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ _HEAD_BYTES = 1 << 26
 def convert_gguf(
     paths: Sequence[Path], *, cache_dir: Path | None = None, reconvert: bool = False
 ) -> tuple[Path, str]:
-    """Return the converted folder of a GGUF file, converting it if that was not done before.
+    """Return the converted folder of a GGUF file, converting the file if it is not in the cache.
 
-    The folder is named after the file's SHA-256 and appears whole or not at all, also with several
-    processes at it at once (the first to finish wins, the others drop theirs).
+    The folder is named after the file's SHA-256 and appears whole or not at all, also when several
+    processes convert at once: the first to finish wins, and the others drop their results.
 
     Args:
-        paths: The file, or its parts in order.
+        paths: GGUF file, or its parts in order.
         cache_dir: Cache folder instead of the default one.
-        reconvert: Drop the cached folder and convert anew.
+        reconvert: Whether to delete the cached folder and convert anew.
 
     Returns:
         The folder, and the SHA-256 of the GGUF file in hex.
@@ -70,14 +70,14 @@ def convert_gguf(
         folder.parent.mkdir(parents=True, exist_ok=True)
         _drop_stale(folder.parent)
         work = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder.parent))
-        # The de-quantizer's progress bar has no switch; whatever is wrong is raised, not printed.
+        # The de-quantizer's progress bar has no switch. Nothing else is lost, because errors are raised.
         with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
             _convert(paths, work / "model")
         _write_manifest(work / "model", name, sha256)
         try:
             (work / "model").rename(folder)
         except OSError:
-            # Another process finished first; if it did not, the failure is ours.
+            # Another process may have finished first. If not, the failure is real.
             if not folder.exists():
                 raise
         check_conversion(folder)
@@ -96,8 +96,8 @@ def check_conversion(folder: Path, *, full: bool = False) -> None:
     """Check a converted folder against the manifest that was written with it.
 
     Args:
-        folder: As returned by `convert_gguf`.
-        full: Also hash every file; without it only sizes are compared.
+        folder: Folder that `convert_gguf` returned.
+        full: Whether to hash every file too, instead of comparing sizes only.
 
     Raises:
         ModelError: If a file is missing, of another size, or (with ``full``) of other content.
@@ -127,11 +127,11 @@ def _convert(paths: Sequence[Path], target: Path) -> None:
     place: dict[str, Any] = {"gguf_file": file.name}
     auto: Any = transformers.AutoModelForCausalLM
     model, info = auto.from_pretrained(file.parent, dtype=torch.bfloat16, output_loading_info=True, **place)
-    # What is missing would be made up, and what has no place left out, with a warning at most.
+    # Transformers would initialise missing tensors and drop unknown ones, with a warning at most.
     check_cover(paths[0].name, [*info["missing_keys"], *info["mismatched_keys"]])
     _check_numbers(paths[0], head, model)
     _scale_rope(file, head, model.config)
-    # The weights are plain now; with these left on, saving refuses, and loading would de-quantize again.
+    # The weights are plain now. With these attributes, saving fails, and loading would de-quantize again.
     config: Any = model.config
     for owner, name in ((model, "hf_quantizer"), (model, "is_quantized"), (config, "quantization_config")):
         if name in vars(owner):
@@ -144,7 +144,7 @@ def _convert(paths: Sequence[Path], target: Path) -> None:
 
 
 def _assemble(paths: Sequence[Path], target: Path) -> None:
-    """Write several files as one: parts of the format's own, or a file that was cut anywhere."""
+    """Join the parts of a GGUF file: parts as the format defines them, or pieces of a file that was cut."""
     with paths[1].open("rb") as second:
         cut_anywhere = second.read(4) != MAGIC
     if not cut_anywhere:
@@ -157,13 +157,13 @@ def _assemble(paths: Sequence[Path], target: Path) -> None:
 
 
 def _check_numbers(file: Path, head: GgufHead, model: nn.Module) -> None:
-    """Raise if the file holds more numbers than the model that was made of it.
+    """Check that the file holds no more numbers than the model that was made from it.
 
     Raises:
-        ModelError: Naming both counts.
+        ModelError: If it does; the message names both counts.
     """
     in_file = count_numbers(head)
-    # A tied head is counted once by either.
+    # A tied head counts once on both sides.
     in_model = sum({weight.data_ptr(): weight.numel() for weight in model.state_dict().values()}.values())
     if in_file > in_model:
         raise ModelError(
@@ -173,7 +173,7 @@ def _check_numbers(file: Path, head: GgufHead, model: nn.Module) -> None:
 
 
 def _scale_rope(file: Path, head: GgufHead, config: Any) -> None:
-    """Write the rotary scaling that the file has as factors into the config."""
+    """Write the rotary scaling, which the file stores as factors, into the config."""
     rope = dict(getattr(config, "rope_parameters", None) or {})
     base = float(rope.get("rope_theta") or getattr(config, "rope_theta", None) or 10000.0)
     heads = getattr(config, "num_attention_heads", 1)
@@ -184,9 +184,9 @@ def _scale_rope(file: Path, head: GgufHead, config: Any) -> None:
 
 
 def _starts_with_bos(file: Path) -> bool:
-    """Return whether text without a template starts with bos, which Transformers does not read."""
+    """Return whether plain text starts with bos, which Transformers does not read from GGUF files."""
     with file.open("rb") as opened:
-        # Metadata comes first. The gguf package takes half a minute over a large vocabulary.
+        # Metadata comes first. The gguf package needs half a minute for a large vocabulary.
         head = opened.read(_HEAD_BYTES)
     asked = _metadata(head, "tokenizer.ggml.add_bos_token", kind=7)
     if asked is not None:
@@ -197,7 +197,7 @@ def _starts_with_bos(file: Path) -> bool:
 
 
 def _metadata(head: bytes, key: str, *, kind: int) -> bytes | None:
-    """Return the bytes from a metadata value of a GGUF file on, None if it has none of that kind."""
+    """Return 64 bytes from the start of a metadata value, or None if there is none of that key and type."""
     entry = struct.pack("<Q", len(key)) + key.encode() + struct.pack("<I", kind)
     at = head.find(entry)
     return None if at < 0 else head[at + len(entry) : at + len(entry) + 64]
@@ -217,14 +217,14 @@ def _write_manifest(folder: Path, source: str, sha256: str) -> None:
 
 
 def _drop_stale(folder: Path) -> None:
-    """Remove what killed conversions left behind."""
+    """Remove the temporary folders of killed conversions."""
     for path in folder.glob(".tmp-*"):
         if time.time() - path.stat().st_mtime > _STALE_AFTER:
             shutil.rmtree(path, ignore_errors=True)
 
 
 def _conversion_error(error: Exception, file: Path, root: Path) -> ModelError:
-    # The safetensors writer reports a full disk in words only.
+    # The safetensors writer reports a full disk in the message only.
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if full or "No space left" in str(error) or "os error 28" in str(error):
         return ModelError(

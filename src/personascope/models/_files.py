@@ -1,4 +1,4 @@
-"""A model's files without its weights, for an engine that loads those itself."""
+"""A model's files without its weights, for engines that load the weights themselves."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from personascope.models._source import ModelSource, resolve
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelFiles:
-    """Where a model is, its tokenizer and its shape; the fields are those of `LoadedModel`.
+    """Place, tokenizer and shape of a model; fields are named as in `LoadedModel`.
 
     Attributes:
         place: Folder or hub id.
-        tokenizer: Its tokenizer.
-        chat: Its chat format, or None if it has no chat template.
-        source: Where it came from.
-        model_id: The name that it was asked for by.
+        tokenizer: Tokenizer of the model.
+        chat: Chat format, or None if the model has no chat template.
+        source: Source of the files.
+        model_id: Name that the model was requested by.
         revision: Git commit, SHA-256 of the GGUF file, or fingerprint of the folder.
         n_layers: Number of decoder blocks.
         d_model: Width of the residual stream.
         eos_token_ids: Tokens that end a response.
-        max_length: Positions that it was made for, or None if it does not say.
+        max_length: Maximum number of positions, or None if the config does not say.
     """
 
     place: str
@@ -45,11 +45,11 @@ class ModelFiles:
 
 
 def open_files(source: ModelSource | str, *, trust_remote_code: bool = False) -> ModelFiles:
-    """Find a model's files, converting a GGUF file if need be, and read all but the weights.
+    """Find a model's files, convert a GGUF file if needed, and read everything but the weights.
 
     Raises:
-        ModelError: If the model cannot be found or read.
-        ChatError: If it has a chat template that cannot be understood.
+        ModelError: If the model cannot be found or read, or is an adapter.
+        ChatError: If its chat template cannot be used.
     """
     if isinstance(source, str):
         source = resolve(source)
@@ -67,7 +67,7 @@ def open_files(source: ModelSource | str, *, trust_remote_code: bool = False) ->
                 place, **{k: v for k, v in common.items() if k != "trust_remote_code"}
             )
         except OSError:
-            generation = None  # The file is optional, and adds end tokens alone.
+            generation = None  # The file is optional, and only adds end tokens.
     chat = ChatFormat(tokenizer, model_name=source.name) if tokenizer.chat_template else None
     text = config.get_text_config(decoder=True)
     return ModelFiles(

@@ -1,7 +1,7 @@
-"""What this project reads of GGUF files itself: their heads, parts that belong together, rope factors.
+"""Read heads and rope factors of GGUF files, and join their parts.
 
 The format is that of https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, little-endian. The gguf
-package takes half a minute over a large vocabulary; a head needs milliseconds.
+package needs half a minute for a large vocabulary, this module milliseconds for a head.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from personascope.errors import ModelError
 
 MAGIC = b"GGUF"
 _PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
-# Bytes of the metadata's plain types, by their numbers; 8 is a string and 9 an array.
+# Sizes in bytes of the metadata's scalar types, by type number; 8 is a string and 9 an array.
 _WIDTHS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 _ALIGNMENT = "general.alignment"
 _ROPE_FACTORS = "rope_freqs.weight"
-# (factor) of the Llama 3.1 and 3.2 models; the other numbers are the same in all of them.
+# Scaling factors of the Llama 3.1 and 3.2 models; the other numbers are the same in all of them.
 _LLAMA3_FACTORS = (8.0, 32.0)
 _LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """Where one tensor lies: its name, dimensions, type, and offset from the beginning of the data."""
+    """Name, dimensions, type number, and offset from the beginning of the data of one tensor."""
 
     name: str
     dims: tuple[int, ...]
@@ -42,15 +42,15 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class GgufHead:
-    """What stands before a GGUF file's data.
+    """Head of a GGUF file: everything before the tensor data.
 
     Attributes:
-        version: Of the format.
+        version: Version of the format.
         n_values: Number of metadata values.
-        values: Their bytes as they stand in the file.
-        alignment: Of the tensors' offsets, in bytes.
-        tensors: The tensors, in the order of the file.
-        data: Where the data begins.
+        values: Raw bytes of the metadata.
+        alignment: Alignment of the tensors' offsets, in bytes.
+        tensors: Tensors in the order of the file.
+        data: Offset in the file at which the tensor data begins.
     """
 
     version: int
@@ -62,10 +62,10 @@ class GgufHead:
 
 
 def parts_of(path: Path) -> tuple[Path, ...]:
-    """Return the file, or all parts of the model that it is a part of by its name, in order.
+    """Return all parts of the model that a file belongs to by its name, in order, or the file alone.
 
     Raises:
-        ModelError: If a part is missing, naming it.
+        ModelError: If a part is missing.
     """
     match = _PART.fullmatch(path.name)
     if match is None:
@@ -84,10 +84,10 @@ def parts_of(path: Path) -> tuple[Path, ...]:
 
 
 def read_head(path: Path) -> GgufHead:
-    """Read a file's head.
+    """Read the head of a GGUF file.
 
     Raises:
-        ModelError: If the file is no GGUF file of version 2 or 3, or ends in its head.
+        ModelError: If the file is no GGUF file of version 2 or 3, or ends within its head.
     """
     try:
         with path.open("rb") as file:
@@ -99,7 +99,7 @@ def read_head(path: Path) -> GgufHead:
 
 
 def join_parts(parts: Sequence[Path], target: Path) -> None:
-    """Write the parts of a model as one file: the metadata of the first, the tensors of all.
+    """Join the parts of a model into one file with the first part's metadata and all tensors.
 
     Raises:
         ModelError: If a part is damaged.
@@ -132,15 +132,15 @@ def join_parts(parts: Sequence[Path], target: Path) -> None:
 
 
 def count_numbers(head: GgufHead) -> int:
-    """Return how many numbers the tensors hold that belong to weights."""
+    """Return the total number of weights in all tensors, rope factors excluded."""
     return sum(math.prod(tensor.dims) for tensor in head.tensors if tensor.name != _ROPE_FACTORS)
 
 
 def rope_scaling(path: Path, head: GgufHead, base: float, head_dim: int) -> dict[str, Any] | None:
-    """Return the scaling of the rotary frequencies that a file has as factors; None if it has none.
+    """Return the config of the rotary scaling that a file stores as factors; None if it has none.
 
     Raises:
-        ModelError: If the factors are not those of a Llama 3 model: nothing else reads them.
+        ModelError: If the factors are not those of a Llama 3 model, the only ones that are supported.
     """
     tensor = next((tensor for tensor in head.tensors if tensor.name == _ROPE_FACTORS), None)
     if tensor is None:
@@ -160,7 +160,7 @@ def rope_scaling(path: Path, head: GgufHead, base: float, head_dim: int) -> dict
 
 
 def _llama3(factor: float, base: float, head_dim: int) -> np.ndarray:
-    """Return what each frequency is divided by in the models since Llama 3.1."""
+    """Return the divisor of each rotary frequency in the models since Llama 3.1."""
     waves = 2 * np.pi * base ** (np.arange(0, head_dim, 2) / head_dim)
     low, high, length = (float(value) for value in _LLAMA3.values())
     share = ((length / waves - low) / (high - low)).clip(0.0, 1.0)

@@ -1,4 +1,4 @@
-"""Which model a model of Transformers is, told from where it was loaded."""
+"""Identity of a Transformers model in memory, derived from where it was loaded."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from personascope.models._convert import MANIFEST
 
 
 def model_identity(model: PreTrainedModel) -> ModelIdentity:
-    """Return the identity that the model's files have when `load` reads them.
+    """Return the identity that `load` gives the same model files.
 
-    A model of the hub is known by its commit, a folder by its fingerprint, and a GGUF file that was converted
-    by its SHA-256. One that was made from a configuration is known by its class alone.
+    A hub model is identified by its commit, a folder by its fingerprint, and a converted GGUF file by its
+    SHA-256. A model that was made from a configuration is identified by its name or class alone.
 
     Raises:
-        ModelError: If the folder it was loaded from cannot be read any more.
+        ModelError: If the folder that it was loaded from cannot be read any more.
     """
     name = str(model.config.name_or_path or type(model).__name__)
     commit = getattr(model.config, "_commit_hash", None)

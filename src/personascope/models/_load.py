@@ -1,4 +1,4 @@
-"""Loading a model with everything that the rooms above ask of it."""
+"""Load a model with its tokenizer, layer stack and chat format."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class LoadedModel:
     """A model that is ready to run.
 
     Attributes:
-        model: In eval mode, its parameters without gradients.
-        tokenizer: Its tokenizer.
-        stack: Its decoder blocks, backbone and head.
-        chat: Its chat format, or None if it has no chat template (a base model; pass token ids, or
+        model: Model in eval mode, with gradients of its parameters switched off.
+        tokenizer: Tokenizer of the model.
+        stack: Decoder blocks, backbone and head.
+        chat: Chat format, or None if the model has no chat template (a base model; pass token ids, or
             take ``ChatFormat.transcript(tokenizer)``).
-        source: Where it came from.
-        model_id: The name that it was asked for by.
+        source: Source of the files.
+        model_id: Name that the model was requested by.
         revision: Git commit, SHA-256 of the GGUF file, or fingerprint of the folder.
-        dtype: Name of the dtype of its weights.
+        dtype: Name of the dtype of the weights.
         n_layers: Number of decoder blocks.
         d_model: Width of the residual stream.
-        eos_token_ids: Tokens that end a response: of the generation config, the config, the
+        eos_token_ids: Tokens that end a response, according to the generation config, the config, the
             tokenizer and the chat format.
     """
 
@@ -60,13 +60,13 @@ class LoadedModel:
 
     @property
     def device(self) -> torch.device:
-        """Device of the input embedding, where token ids go."""
+        """Device of the input embedding, on which token ids must be."""
         return next(self.model.get_input_embeddings().parameters()).device
 
     def steered(self, plan: Plan) -> AbstractContextManager[Steered]:
-        """Apply a plan to every forward pass of the model while a ``with`` block lasts.
+        """Apply a plan to every forward pass of the model within a ``with`` block.
 
-        See `personascope.models.steered`, which does the same for any model of Transformers.
+        See `personascope.models.steered`, which does the same for any Transformers model.
         """
         return steered(self, plan)
 
@@ -84,19 +84,20 @@ def load(
     """Load a model and its tokenizer, and find its layer stack and chat format.
 
     Args:
-        source: What `resolve` returned, or a name for it.
+        source: Source that `resolve` returned, or a name for `resolve`.
         dtype: Dtype of the weights.
-        device: Where to put the model; by default the first GPU if there is one, else the CPU.
-        device_map: Spread it over devices instead, as Accelerate does ("auto", or a mapping).
-        attn_implementation: "eager", "sdpa", ... as Transformers names them; None for its choice.
-        trust_remote_code: Run code that comes with the model. Never done unless asked for.
-        reconvert: Convert a GGUF file anew instead of taking it from the cache.
+        device: Device of the model; by default the first GPU if there is one, else the CPU.
+        device_map: Accelerate's map that spreads the model over devices ("auto", or a mapping), instead of
+            ``device``.
+        attn_implementation: Attention implementation ("eager", "sdpa", ...); None for Transformers' choice.
+        trust_remote_code: Whether to run code that comes with the model.
+        reconvert: Whether to convert a GGUF file anew instead of using the cache.
 
     Raises:
         UsageError: If there is no such dtype or device, or both a device and a device map are given.
-        ModelError: If the model cannot be found, read or taken apart, or its weights lack tensors of the
-            model, hold tensors that it has no place for, or are not finite.
-        ChatError: If it has a chat template that cannot be understood.
+        ModelError: If the model cannot be found or read, its layer stack is not found, or its weights lack
+            tensors of the model, hold tensors that it has no place for, or are not finite.
+        ChatError: If its chat template cannot be used.
     """
     if dtype not in get_args(DtypeName):
         raise UsageError(f"unknown dtype {dtype!r}", hint=f"use one of {', '.join(get_args(DtypeName))}")
@@ -126,13 +127,13 @@ def load(
 def assemble(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, source: ModelSource
 ) -> LoadedModel:
-    """Make a `LoadedModel` of a model and a tokenizer that are already in memory.
+    """Build a `LoadedModel` from a model and a tokenizer that are already in memory.
 
-    The model is put in eval mode and its parameters' gradients are switched off, in place.
+    The model is put in eval mode and the gradients of its parameters are switched off, in place.
 
     Raises:
-        ModelError: If the model has no layer stack that can be found.
-        ChatError: If the tokenizer's chat template cannot be understood.
+        ModelError: If no layer stack is found in the model.
+        ChatError: If the tokenizer's chat template cannot be used.
     """
     model.eval()
     model.requires_grad_(False)
@@ -154,7 +155,7 @@ def assemble(
 
 
 def _dtype_name(stack: LayerStack, model: PreTrainedModel) -> str:
-    """Return the dtype that the blocks compute in: of quantised weights, that of what is left of them."""
+    """Return the dtype that the blocks compute in; for quantised weights, that of the unquantised ones."""
     kinds = (weight.dtype for weight in stack.blocks[0].parameters())
     wide = (kind for kind in kinds if kind.is_floating_point and kind.itemsize > 1)
     return str(next(wide, model.dtype)).removeprefix("torch.")
@@ -166,7 +167,7 @@ def end_tokens(
     tokenizer: PreTrainedTokenizerBase,
     chat: ChatFormat | TranscriptFormat | None,
 ) -> frozenset[int]:
-    """Return the tokens that end a response, gathered from wherever a model names them."""
+    """Return the tokens that end a response, collected from configs, tokenizer and chat format."""
     ends = [
         getattr(generation_config, "eos_token_id", None),
         getattr(config.get_text_config(decoder=True), "eos_token_id", None),
@@ -182,10 +183,11 @@ def end_tokens(
 def located(
     source: ModelSource, *, trust_remote_code: bool = False, reconvert: bool = False
 ) -> tuple[ModelSource, str, dict[str, Any]]:
-    """Convert a GGUF file if need be; say from where, and how, Transformers reads the model's files.
+    """Return where and how Transformers reads a model's files, after converting a GGUF file if needed.
 
     Returns:
-        The source with its revision, a folder or hub id, and arguments for ``from_pretrained``.
+        The source with its revision, a folder or hub id, and arguments for ``from_pretrained``. An adapter
+        gives the folder or hub id of its base model.
 
     Raises:
         ModelError: If a GGUF file cannot be converted.
@@ -199,7 +201,7 @@ def located(
     if source.kind == "gguf":
         folder, revision = convert_gguf(source.paths, cache_dir=source.cache_dir, reconvert=reconvert)
         source = replace(source, revision=revision)
-    # A hub id goes to Transformers as it is: only the config has been fetched so far.
+    # A hub id is passed to Transformers as it is, because only the config has been fetched so far.
     place = source.name if source.kind == "hub" else str(folder)
     common: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     if source.kind == "hub":

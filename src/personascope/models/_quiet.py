@@ -1,4 +1,4 @@
-"""Keeping Transformers' progress bars and hints off the terminal, which is the caller's."""
+"""Keep Transformers' progress bars and hints off the caller's terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from transformers.utils import logging as transformers_logging
 
 @contextmanager
 def quiet_transformers() -> Generator[None]:
-    """Hide Transformers' progress bars and everything below an error, and put both back after."""
+    """Hide Transformers' progress bars and messages below errors within a ``with`` block."""
     verbosity = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()

@@ -1,4 +1,4 @@
-"""Reading a model's weights and tokenizer with Transformers, and refusing what it would only warn of."""
+"""Read a model's weights and tokenizer with Transformers, with errors where it would only warn."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from personascope.models._stack import is_finite
 
 
 def check_device(device: str | torch.device) -> None:
-    """Raise on a device that this build of torch, or this machine, does not have.
+    """Check that this build of torch and this machine have a device.
 
     Raises:
-        UsageError: Naming the device and torch's reason.
+        UsageError: If they do not; the message gives torch's reason.
     """
     try:
         torch.empty(1, device=device)
@@ -33,9 +33,9 @@ def check_device(device: str | torch.device) -> None:
 
 @contextmanager
 def loading(name: str, trusted: bool) -> Generator[None]:
-    """Turn whatever the libraries raise on a model's files into a `ModelError` that names the model.
+    """Convert exceptions of the libraries in a ``with`` block into a `ModelError` that names the model.
 
-    A damaged file shows as almost any exception, somewhere deep in a parser.
+    A damaged file can raise almost any exception, deep in a parser. Running out of memory is passed on.
     """
     try:
         yield
@@ -46,10 +46,11 @@ def loading(name: str, trusted: bool) -> Generator[None]:
 
 
 def read_model(place: str, common: dict[str, Any], options: dict[str, Any]) -> PreTrainedModel:
-    """Load a causal model, or the text part of a multimodal one.
+    """Load a causal language model, or an image-text-to-text model.
 
     Raises:
-        ModelError: If the weights lack tensors of the model, or hold some that its modules have no place for.
+        ModelError: If the weights lack tensors of the model, hold some that its modules have no place for,
+            or are quantised by a method that cannot be loaded.
     """
     config = transformers.AutoConfig.from_pretrained(place, **common)
     auto: Any = transformers.AutoModelForCausalLM
@@ -58,7 +59,7 @@ def read_model(place: str, common: dict[str, Any], options: dict[str, Any]) -> P
         auto = transformers.AutoModelForImageTextToText
     method = _quantisation(config)
     try:
-        # Weights in another format than safetensors would be unpickled.
+        # Weights in a format other than safetensors would be unpickled.
         model, info = auto.from_pretrained(
             place, config=config, use_safetensors=True, output_loading_info=True, **common, **options
         )
@@ -70,7 +71,7 @@ def read_model(place: str, common: dict[str, Any], options: dict[str, Any]) -> P
             f"{place} has weights quantised by {method}, which cannot be loaded here: {reason}",
             hint="install what the message names, or use the model's unquantised weights",
         ) from error
-    # Transformers makes up what is missing and only warns.
+    # Transformers initialises missing tensors at random and only warns.
     check_cover(place, [*info["missing_keys"], *info["mismatched_keys"]])
     if method is None:
         check_placed(place, model, info["unexpected_keys"])
@@ -78,10 +79,10 @@ def read_model(place: str, common: dict[str, Any], options: dict[str, Any]) -> P
 
 
 def check_cover(place: str, absent: Iterable[Any]) -> None:
-    """Raise if weights lack tensors of the model.
+    """Check that the weights lack no tensors of the model.
 
     Raises:
-        ModelError: Naming the first of them.
+        ModelError: If they do; the message names the first of ``absent``.
     """
     names = sorted(map(str, {*absent}))
     if names:
@@ -92,12 +93,12 @@ def check_cover(place: str, absent: Iterable[Any]) -> None:
 
 
 def check_placed(place: str, model: nn.Module, unexpected: Iterable[str]) -> None:
-    """Raise on tensors of modules that the model has, for which these modules have no place.
+    """Check that the weights hold no unexpected tensors of modules that the model has.
 
-    A part that is left out as a whole (a head for drafts, a vision tower) is no fault.
+    Weights of whole modules that the model lacks (a head for drafts, a vision tower) are allowed.
 
     Raises:
-        ModelError: Naming the first of them.
+        ModelError: If they do; the message names the first.
     """
     modules = {name for name, _ in model.named_modules()}
     strange = sorted(key for key in unexpected if "." in key and key.rpartition(".")[0] in modules)
@@ -110,13 +111,13 @@ def check_placed(place: str, model: nn.Module, unexpected: Iterable[str]) -> Non
 
 
 def read_tokenizer(place: str, common: dict[str, Any]) -> PreTrainedTokenizerBase:
-    """Load a tokenizer; of a Mistral model that ships two, the one with a chat template.
+    """Load a tokenizer; for a Mistral model that ships two, the one with a chat template.
 
-    Where mistral-common is installed, Transformers takes a model's ``tekken.json``, whose tokenizer has no
-    chat template and no offsets: an instruct model would pass for a base model.
+    If mistral-common is installed, Transformers prefers a model's ``tekken.json``, whose tokenizer has no
+    chat template and no offsets, so that an instruct model would look like a base model.
 
     Raises:
-        ModelError: If the model has a ``tekken.json`` alone.
+        ModelError: If the model has only a ``tekken.json``.
     """
     tokenizer: Any = transformers.AutoTokenizer.from_pretrained(place, **common)
     if not type(tokenizer).__name__.startswith("MistralCommon"):
@@ -132,10 +133,10 @@ def read_tokenizer(place: str, common: dict[str, Any]) -> PreTrainedTokenizerBas
 
 
 def check_weights(name: str, model: nn.Module) -> None:
-    """Raise if a weight is NaN or infinite.
+    """Check that no weight holds NaN or infinity.
 
     Raises:
-        ModelError: Naming the first such tensor.
+        ModelError: If one does; the message names the first such tensor.
     """
     for key, weight in model.named_parameters():
         if not is_finite(weight):
@@ -146,7 +147,7 @@ def check_weights(name: str, model: nn.Module) -> None:
 
 
 def load_error(name: str, error: Exception, trusted: bool) -> ModelError:
-    """Say why a model cannot be loaded."""
+    """Return the `ModelError` that explains why a model cannot be loaded."""
     text = str(error).strip().split("\n")[0]
     if isinstance(error, OSError) and "safetensors" in text:
         return ModelError(

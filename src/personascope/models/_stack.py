@@ -1,14 +1,14 @@
-"""The layer stack of a decoder, found by watching what runs instead of by the family's name.
+"""Find the layer stack of a decoder by observing a forward pass, independently of the model family.
 
-A model is fed two tokens once. Whichever list of as many blocks as the config has layers then runs
-in order, each block once, giving [1, 2, d], is the layer stack; its nearest enclosing model that
-returns a last hidden state is the backbone. The same pass shows whether the logits are simply the
-head applied to that state. Where they are not (soft-capping, scaling), the model's own forward is
-replayed with the backbone's result put in, so that no formula of any family is repeated here.
+A model is fed two tokens once. The layer stack is the list of as many blocks as the config has layers
+that runs in order, each block once, with outputs [1, 2, d]. Its nearest enclosing module that takes
+token ids and returns a last hidden state is the backbone. The same pass shows whether the logits are
+the head applied to that state. If not (soft-capping, scaling), the model's own forward is replayed with
+a given state in place of the backbone's result, so that no formula of any family is repeated here.
 """
 
 # pyright: reportPrivateUsage=false
-# A copy of a module without its hooks can be made of its private parts alone.
+# Copying a module without its hooks needs its private attributes.
 from __future__ import annotations
 
 import copy
@@ -29,20 +29,20 @@ from personascope.models._call import BackboneCall, CallShape
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerStack:
-    """The decoder blocks of a model with what feeds them and what reads them.
+    """The decoder blocks of a model, with its backbone and head.
 
     Attributes:
-        backbone: The model below the head; its result has ``last_hidden_state`` [batch, tokens, d], after
+        backbone: Model below the head, whose result has ``last_hidden_state`` [batch, tokens, d], after
             the final norm. `forward` calls it.
-        blocks: The decoder blocks; the residual stream after ``blocks[l]`` is layer l, 0-based, that
-            is ``hidden_states[l + 1]`` of Transformers for every block but the last, whose
+        blocks: Decoder blocks. The residual stream after ``blocks[l]`` is layer l, 0-based. It is
+            ``hidden_states[l + 1]`` of Transformers for every block but the last, whose
             ``hidden_states`` entry Transformers takes after the final norm.
-        lm_head: The output embedding.
+        lm_head: Output embedding.
         n_layers: Number of blocks.
         d_model: Width of the residual stream.
         path: Dotted name of the block list in the model.
-        head_is_plain: Whether the logits are ``lm_head(last_hidden_state)`` and nothing more.
-        call: The arguments that the backbone takes.
+        head_is_plain: Whether the logits are exactly ``lm_head(last_hidden_state)``.
+        call: Arguments that the backbone takes.
     """
 
     backbone: nn.Module
@@ -66,16 +66,16 @@ class LayerStack:
         """Pass tokens through the backbone.
 
         Args:
-            ids: [batch, tokens].
-            cache: Memory of the tokens before, which takes these in; None to keep none.
-            mask: Which of the earlier and new tokens count, [batch, all tokens]; None for all.
+            ids: Token ids, [batch, tokens].
+            cache: Cache of earlier tokens, to which these are added; None to keep none.
+            mask: Attention mask over earlier and new tokens, [batch, all tokens]; None for all.
             positions: Position of each new token, [batch, tokens]; None to let the model count.
 
         Returns:
             The state after the final norm, [batch, tokens, d].
 
         Raises:
-            ModelError: If this backbone takes no such argument.
+            ModelError: If the backbone takes no such argument.
         """
         arguments = self.call.arguments(cache=cache, mask=mask, positions=positions)
         return self.backbone(input_ids=ids, **arguments).last_hidden_state
@@ -84,19 +84,19 @@ class LayerStack:
         """Return the model's own logits for a state after the final norm.
 
         Args:
-            hidden: [batch, tokens, d], a slice of the backbone's ``last_hidden_state``.
+            hidden: Slice of the backbone's ``last_hidden_state``, [batch, tokens, d].
 
         Returns:
-            [batch, tokens, vocabulary], with the scaling or soft-capping of the family, if any.
+            Logits [batch, tokens, vocabulary], with the scaling or soft-capping of the family, if any.
         """
         return self.lm_head(hidden) if self.head_is_plain else self._replay(hidden)
 
 
 def block_output(output: Any) -> Tensor:
-    """Return the residual stream [batch, tokens, d] from what a decoder block returned.
+    """Return the residual stream [batch, tokens, d] in a decoder block's output.
 
     Raises:
-        ModelError: If that is neither a tensor nor a tuple or list that starts with one.
+        ModelError: If the output is neither a tensor nor a tuple or list that starts with one.
     """
     hidden = output[0] if isinstance(output, tuple | list) and output else output
     if not isinstance(hidden, Tensor):
@@ -108,7 +108,7 @@ def block_output(output: Any) -> Tensor:
 
 
 def replace_block_output(output: Any, hidden: Tensor) -> Any:
-    """Return a decoder block's output with its residual stream replaced, in the form it had."""
+    """Return a decoder block's output with its residual stream replaced, in the same form."""
     block_output(output)
     if isinstance(output, tuple):
         return (hidden, *output[1:])
@@ -127,15 +127,15 @@ def layer_stack(model: PreTrainedModel) -> LayerStack:
     """Find the layer stack of a causal language model by running two tokens through it.
 
     Args:
-        model: Any causal model of Transformers, multimodal ones included (their text decoder is
-            found). It is run six times on two or three tokens, without gradients.
+        model: Causal model of Transformers; in a multimodal one the text decoder is found. It is run at
+            most six times on two or three tokens, without gradients.
 
     Raises:
         ModelError: If the model is an encoder-decoder, has no output embedding, cannot run on token ids
             alone or gives values that are not finite; if no single list of blocks runs once and in order,
-            or a block hands on several streams instead of one; if a later token changes what the model says
-            of an earlier one, or it does not count positions from 0; or if its logits cannot be computed
-            from the last hidden state of any module around the blocks.
+            or a block returns several streams instead of one; if a later token changes the state of an
+            earlier one, or the model does not count positions from 0; or if its logits cannot be computed
+            from the last hidden state of the backbone.
     """
     name = type(model).__name__
     config = model.config.get_text_config(decoder=True)
@@ -159,7 +159,7 @@ def layer_stack(model: PreTrainedModel) -> LayerStack:
     _check_finite(name, model, logits)
     path, blocks = _only_stack(name, candidates, n_layers, d_model)
     owners = (owner for owner in _enclosing(path) if model.get_submodule(owner) in states)
-    # What takes states instead of tokens (an encoder inside its model) is no backbone.
+    # A module that takes states instead of tokens (an encoder inside its model) is no backbone.
     owner = next((owner for owner in owners if CallShape.of(model.get_submodule(owner)).ids), None)
     if owner is None:
         raise ModelError(
@@ -194,9 +194,9 @@ def layer_stack(model: PreTrainedModel) -> LayerStack:
 def _only_stack(
     name: str, candidates: list[_Candidate], n_layers: int, d_model: int
 ) -> tuple[str, nn.ModuleList]:
-    """Return the one list of blocks that ran once, in order, each giving one stream [1, 2, d]."""
+    """Return the only list of blocks that ran once, in order, each with an output of one stream [1, 2, d]."""
     ran = [c for c in candidates if c.calls == list(range(n_layers))]
-    # A list inside a block of the stack is no stack of its own.
+    # A list inside a block of the stack is no stack itself.
     ran = [c for c in ran if not any(c.path.startswith(f"{other.path}.") for other in ran)]
     fits = [c for c in ran if c.shapes == {(1, 2, d_model)}]
     if len(fits) == 1:
@@ -218,7 +218,7 @@ def _only_stack(
 
 @contextmanager
 def _named_failure(name: str) -> Generator[None]:
-    """Turn whatever a model raises on its first tokens into an error that names it."""
+    """Convert any exception of a model's first forward passes into a `ModelError` that names the model."""
     try:
         yield
     except (ModelError, torch.OutOfMemoryError):
@@ -232,7 +232,7 @@ def _named_failure(name: str) -> Generator[None]:
 
 
 def _check_finite(name: str, model: PreTrainedModel, logits: Tensor) -> None:
-    """Refuse a model that gives NaN or infinity, and say whose fault it is: a weight's or the dtype's."""
+    """Check that logits are finite; the error says whether a weight or the dtype is the cause."""
     if torch.isfinite(logits.amax(-1)).all():
         return
     bad = next((key for key, weight in model.named_parameters() if not is_finite(weight)), None)
@@ -249,16 +249,16 @@ def _check_finite(name: str, model: PreTrainedModel, logits: Tensor) -> None:
 
 
 def is_finite(weight: Tensor) -> bool:
-    """Return whether a weight holds neither NaN nor infinity; quantised ones are not looked at."""
+    """Return whether a weight holds neither NaN nor infinity; quantised weights are not checked."""
     if weight.is_meta or not weight.is_floating_point() or weight.dtype.itemsize < 2 or not weight.numel():
         return True
-    # NaN passes through both ends, and nothing of the weight's size is made.
+    # NaN propagates to minimum and maximum, and no copy of the weight's size is made.
     low, high = torch.aminmax(weight.detach())
     return bool(torch.isfinite(low) & torch.isfinite(high))
 
 
 def _check_causal(name: str, backbone: nn.Module, ids: Tensor, vocabulary: int) -> None:
-    """Refuse a model whose state of a token depends on the tokens after it (an encoder, say)."""
+    """Check that the state of a token does not depend on later tokens, as in an encoder."""
     call = CallShape.of(backbone).arguments()
     states = [
         backbone(input_ids=torch.cat([ids, ids.new_tensor([[last]])], 1), **call).last_hidden_state[:, :2]
@@ -273,7 +273,7 @@ def _check_causal(name: str, backbone: nn.Module, ids: Tensor, vocabulary: int) 
 
 
 def _check_positions(name: str, backbone: nn.Module, ids: Tensor) -> None:
-    """Refuse a model that counts positions in another way by itself than ``generate`` does for it."""
+    """Check that the model by itself counts positions from 0, as ``generate`` does."""
     call = CallShape.of(backbone)
     if not call.positions:
         return
@@ -288,7 +288,7 @@ def _check_positions(name: str, backbone: nn.Module, ids: Tensor) -> None:
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
-    # Only the order of a sum may differ; a soft-cap or a scale left out is far larger than this.
+    # Only the order of summation may differ. A missing soft-cap or scale makes a far larger difference.
     return torch.allclose(a.float(), b.float(), rtol=0.0, atol=1e-3 * float(b.float().abs().max()))
 
 
@@ -300,7 +300,7 @@ def _enclosing(path: str) -> list[str]:
 
 @contextmanager
 def _watch(model: nn.Module, candidates: list[_Candidate], states: dict[nn.Module, Any]) -> Generator[None]:
-    """Note the calls of every candidate's blocks, and what returns a last hidden state."""
+    """Record the calls of every candidate's blocks, and the outputs of modules with a last hidden state."""
 
     def watch_block(candidate: _Candidate, index: int) -> Callable[..., None]:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -330,7 +330,7 @@ def _watch(model: nn.Module, candidates: list[_Candidate], states: dict[nn.Modul
 
 
 class _StandIn(nn.Module):
-    """Takes the backbone's place in a replay: returns its ``inputs_embeds`` as the last hidden state."""
+    """Replacement of the backbone in a replay, which returns its input as the last hidden state."""
 
     def __init__(self, backbone: nn.Module, output_type: type) -> None:
         super().__init__()
@@ -350,10 +350,10 @@ class _StandIn(nn.Module):
 
 
 def _replayer(model: nn.Module, owner: str, output_type: type) -> Callable[[Tensor], Tensor]:
-    """Return a function from a last hidden state to the logits of the model's own forward.
+    """Return a function from a last hidden state to the logits, computed by the model's own forward.
 
     The modules from the model down to the backbone are copied without their hooks (the weights are
-    shared), and the backbone of the copy is a stand-in that hands back what it is given.
+    shared), and the backbone of the copy is a stand-in that returns its input.
     """
     root = node = _bare_copy(model)
     *wrappers, last = owner.split(".")
@@ -375,6 +375,6 @@ def _bare_copy(module: nn.Module) -> nn.Module:
     twin._modules = dict(module._modules)
     twin._forward_hooks = OrderedDict()
     twin._forward_pre_hooks = OrderedDict()
-    # Accelerate puts a forward on the instance that is bound to the original.
+    # Accelerate sets a forward on the instance, which is bound to the original.
     twin.__dict__.pop("forward", None)
     return twin

@@ -1,4 +1,4 @@
-"""A plan on any model of Transformers, for as long as a ``with`` block lasts."""
+"""Apply a plan to any Transformers model within a ``with`` block."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 
 class Steered:
-    """What a plan did so far to the sequences of the newest ``generate`` or forward call.
+    """State of a plan on the sequences of the newest ``generate`` or forward call.
 
     Attributes:
-        plan: The plan.
+        plan: Plan that is applied.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -49,14 +49,14 @@ class Steered:
 
     @property
     def cap_stats(self) -> list[CapStats]:
-        """One for each row of the newest call; empty before the first."""
+        """Cap statistics of each row of the newest call; empty before the first."""
         return [counts.stats(self.plan) for counts in self._counts]
 
     def begin(self, call: BackboneCall) -> None:
         """Prepare for a forward pass.
 
         Raises:
-            InterventionError: If a sequence goes on with another number of rows.
+            InterventionError: If a batch continues with another number of rows.
         """
         rows, width = call.tokens.shape[:2]
         counted = torch.ones(rows, width, dtype=torch.bool)
@@ -73,7 +73,7 @@ class Steered:
                 f"a sequence of {len(self._fed)} rows goes on with {rows}",
                 hint="give the steered model whole batches; beams that are reordered cannot be followed",
             )
-        # Padding on the left has positions before 0 and so belongs to no part.
+        # Padding on the left gets positions below 0, so it belongs to no part.
         places = counted.long().cumsum(-1) - 1 + torch.tensor(self._fed)[:, None]
         self._new = counted.sum(-1).tolist()
         self._counters = CapCounters(rows)
@@ -81,9 +81,9 @@ class Steered:
         self._pass.at(places, counted)
 
     def _repeats(self, call: BackboneCall, counted: Tensor) -> bool:
-        """Return whether a call without a cache feeds the last one's tokens again, and one more.
+        """Return whether a call without a cache repeats the tokens of the last one and adds one.
 
-        So ``generate`` calls a model that keeps no cache: what follows the first call is the response.
+        That is how ``generate`` calls a model without a cache: tokens after the first call are the response.
         """
         if call.cache is not None or self._whole is None:
             return False
@@ -96,7 +96,7 @@ class Steered:
         )
 
     def edit(self, layer: int, hidden: Tensor) -> Tensor:
-        """Return a layer's residual stream [rows, tokens, d] under the plan."""
+        """Return a layer's residual stream [rows, tokens, d] after the plan's operations."""
         if self._pass is None:
             raise InterventionError(
                 f"layer {layer} ran outside of the model's backbone",
@@ -105,7 +105,7 @@ class Steered:
         return self._pass(layer, hidden) if layer in self._pass.layers else hidden
 
     def end(self) -> None:
-        """Count what the forward pass did."""
+        """Add the cap counts and tokens of the forward pass to those of the rows."""
         self._pass = None
         self._counters.finish()
         for row, new in enumerate(self._new):
@@ -117,22 +117,22 @@ class Steered:
 
 @contextmanager
 def steered(model: PreTrainedModel | LoadedModel, plan: Plan) -> Generator[Steered]:
-    """Apply a plan to every forward pass of a model while the block lasts.
+    """Apply a plan to every forward pass of a model within a ``with`` block.
 
-    A forward pass without a cache, or with an empty one, begins a prompt; what follows with a filled
-    cache (as in ``model.generate``) is the response. Without a cache, what follows is a pass over the same
-    tokens and one more. Padding is told by the attention mask.
+    A forward pass without a cache, or with an empty one, is a prompt. Passes with a filled cache (as in
+    ``model.generate``) are the response to it. Without a cache, a pass over the same tokens and one more
+    continues the response. Padding is recognised by the attention mask.
 
     Args:
-        model: A causal model of Transformers, or a `LoadedModel`. Nothing of it is changed for good.
-        plan: What to do. Operations from a turn on need an engine, which knows the conversation.
+        model: Causal model of Transformers, or a `LoadedModel`. Its hooks are removed after the block.
+        plan: Plan to apply. Operations from a turn on, or on a part of the response, need an engine.
 
     Yields:
-        The cap statistics of the newest call.
+        State of the plan, with the cap statistics of the newest call.
 
     Raises:
         InterventionError: If the plan does not fit the model, or names a turn or a part of a response.
-        ModelError: If the model's layer stack cannot be found, or its folder is gone.
+        ModelError: If the model's layer stack cannot be found, or its folder cannot be read any more.
     """
     stack: LayerStack
     if isinstance(model, PreTrainedModel):

@@ -1,4 +1,4 @@
-"""Ray: one engine made of many, each in an actor."""
+"""The Ray engine, which spreads requests over several engines, each in an actor."""
 
 from personascope._lazy import attach
 

@@ -1,8 +1,8 @@
-"""Assign requests to workers and take their results in.
+"""Assign requests to workers and collect their results.
 
-A worker has one call under way at most, which brings it requests and comes back with results. What it holds
-is known exactly, therefore: all that it was given less all that came back. If it dies, that is run again,
-and nothing else.
+A worker has at most one call in progress, which brings it requests and returns results. The requests that it
+holds are therefore known exactly: those it was given, minus those with results. If it dies, exactly these
+are run again.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from personascope.engines._ray._worker import WorkerResult
 from personascope.errors import EngineError
 
 WINDOW = 1024
-"""Requests read ahead, so that prompts that share a prefix go to the same worker."""
+"""Number of requests to read ahead, so that prompts that share a prefix go to the same worker."""
 
 
 class Dispatcher:
-    """One ``run`` or ``score``, spread over the workers of a pool."""
+    """Dispatcher that spreads one ``run`` or ``score`` over the workers of a pool."""
 
     def __init__(
         self,
@@ -39,14 +39,14 @@ class Dispatcher:
         transcript: bool | ChatOptions,
         max_batch: int,
     ) -> None:
-        """Take the requests; nothing is read of them yet.
+        """Prepare without reading any request.
 
         Args:
-            pool: The workers.
+            pool: Workers.
             method: "run" or "score".
-            requests: Requests that are generated or scored.
+            requests: Requests to generate or score.
             transcript: Whether conversations are written as a transcript, or options of the chat template.
-            max_batch: Requests that a worker runs side by side; it holds twice as many at most.
+            max_batch: Number of requests that a worker runs at once; it holds at most twice as many.
         """
         self.pool, self.method, self.transcript = pool, method, transcript
         self.key = uuid.uuid4().hex
@@ -62,12 +62,12 @@ class Dispatcher:
         self.deaths: Counter[str] = Counter()
 
     def results(self) -> Iterator[Any]:
-        """Yield the results as they come.
+        """Yield results in order of completion.
 
         Raises:
-            EngineError: If an id comes twice, a worker or a request's workers die too often, or a
-                request cannot be honoured.
-            PersonascopeError: Whatever an inner engine raises.
+            EngineError: If two requests have the same id, a worker or a request's workers die too often, or
+                a request cannot be honoured.
+            PersonascopeError: If the engine of a worker raises one.
         """
         try:
             while True:
@@ -102,11 +102,11 @@ class Dispatcher:
         self.waiting.extend(sorted(ahead, key=_prompt_order))
 
     def _assign(self) -> None:
-        """Give free workers what they have room for, the emptiest first, and call them."""
+        """Give idle workers the requests that they have room for, the emptiest first, and call them."""
         self.pool.check_open()
         busy = {worker.number for worker, _ in self.calls.values()}
         free = [worker for worker in self.pool.workers if worker.number not in busy]
-        # The last requests are spread, too.
+        # The last requests are also spread over all workers.
         share = -(-len(self.waiting) // len(self.pool.workers))
         chunk = max(1, min(self.chunk, share))
         given: dict[int, list[Request | ScoreRequest]] = {worker.number: [] for worker in free}
@@ -132,7 +132,7 @@ class Dispatcher:
                 raise EngineError(f"worker {worker.number} answered {result.id!r}, which it was not asked")
             self.open.discard(result.id)
             self.deaths.pop(result.id, None)
-        # Taken out of the books first: a consumer may stop at any of them.
+        # The bookkeeping is done first, because the consumer may stop at any result.
         yield from answer.results
         if answer.error is not None:
             raise answer.error
@@ -143,7 +143,7 @@ class Dispatcher:
             )
 
     def _again(self, worker: WorkerHandle, cause: str) -> None:
-        """Put what a dead worker held in front of the queue."""
+        """Put the requests of a dead worker at the front of the queue."""
         held = self.held[worker.number]
         self.deaths.update(held.keys())
         for name in held:
@@ -156,7 +156,7 @@ class Dispatcher:
         held.clear()
 
     def _end(self) -> None:
-        """Tell the workers that nobody waits any more."""
+        """Tell the workers to drop this run."""
         self.calls.clear()
         if self.pool.closed:
             return
@@ -166,7 +166,7 @@ class Dispatcher:
 
 
 def _prompt_order(request: Request | ScoreRequest) -> tuple[bool, tuple[Any, ...]]:
-    """Sort prompts by their beginnings: conversations by their texts, token ids by themselves."""
+    """Return a sort key that puts prompts with the same beginning together: texts, or token ids."""
     prompt = request.prompt
     conversation = tuple((m.role, m.content) for m in prompt if isinstance(m, Message))
     return (True, conversation) if conversation else (False, tuple(prompt))

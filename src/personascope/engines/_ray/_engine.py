@@ -1,4 +1,4 @@
-"""The ``Engine`` contract on many engines, each in an actor of Ray."""
+"""The ``Engine`` contract on several engines, each in a Ray actor."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from personascope.models import ModelFiles, open_files
 class RayEngine(Texts[ModelFiles]):
     """The ``Engine`` contract on several workers, on this machine or on a cluster.
 
-    A request's draws come from its seed and id, so it does not matter which worker runs it. The tokenizer
-    and the chat format are here, the weights in the workers alone.
+    A request's random draws depend on its seed and id, so it does not matter which worker runs it. The
+    tokenizer and the chat format are loaded in this process, the weights only in the workers.
     """
 
     max_batch: int
@@ -49,19 +49,19 @@ class RayEngine(Texts[ModelFiles]):
         """Start the workers and load the model in each.
 
         Args:
-            name: Model, as ``personascope.models.resolve`` takes it; every node must find it.
-            engine: The engine inside the workers, "transformers" or "vllm".
+            name: Model, as ``personascope.models.resolve`` takes it; every node must have access to it.
+            engine: Engine inside the workers, "transformers" or "vllm".
             workers: Number of workers.
             address: Ray cluster: "auto" for the one that this machine belongs to, "host:port", or
                 "ray://host:10001". None starts Ray on this machine, for as long as the engine is open.
-            gpus_per_worker: GPUs of a worker; by default one where there are GPUs (with vLLM's
-                ``tensor_parallel_size`` and ``pipeline_parallel_size``, as many as those make), else none.
-            log_to_driver: Show what the workers print.
-            max_batch: Requests that one worker runs side by side. It holds twice as many at most.
-            options: More arguments of `personascope.engines.load_engine`, for every worker.
+            gpus_per_worker: GPUs per worker; by default the product of vLLM's ``tensor_parallel_size`` and
+                ``pipeline_parallel_size`` (1 each by default) if there are GPUs, else 0.
+            log_to_driver: Whether to show the workers' output.
+            max_batch: Number of requests that one worker runs at once. It holds at most twice as many.
+            options: Further arguments of `personascope.engines.load_engine`, for every worker.
 
         Raises:
-            UsageError: If there are less than one worker.
+            UsageError: If there is less than one worker.
             EngineError: If Ray is not installed or cannot be reached, or workers cannot be started.
             ModelError: If the model cannot be found or loaded.
         """
@@ -74,7 +74,7 @@ class RayEngine(Texts[ModelFiles]):
         self.chat = self.files.chat
         asked = options.get("chat_options")
         if isinstance(self.chat, ChatFormat):
-            # Workers render with the date of this machine, whenever they are started.
+            # Workers render with this machine's date, also if they are started later.
             self.chat = self.chat.with_options(asked or ChatOptions(today=self.chat.today))
             if asked or self.chat.today:
                 options["chat_options"] = replace(self.chat.options, today=self.chat.today)
@@ -100,7 +100,7 @@ class RayEngine(Texts[ModelFiles]):
     def info(self) -> EngineInfo:
         """Identity and shape of the model, and the engine inside the workers.
 
-        How many workers there are is not part of it: a run may be taken up with another number.
+        The number of workers is left out, so that a run can be resumed with another number.
         """
         digest = self.chat.digest if self.chat else ""
         return replace(self._pool.info, chat_digest=digest, **self._chat_info())
@@ -112,7 +112,7 @@ class RayEngine(Texts[ModelFiles]):
 
     @property
     def pids(self) -> list[int]:
-        """Processes of the workers, each on its node; one that is being started is not among them."""
+        """Process ids of the workers, each on its node; workers that are still starting are left out."""
         return self._pool.pids
 
     def with_transcript(self) -> RayEngine:
@@ -127,7 +127,7 @@ class RayEngine(Texts[ModelFiles]):
         """Return an engine on the same workers whose chat template is rendered with other options.
 
         Raises:
-            ChatError: If the model has no chat template, or that has no such variable.
+            ChatError: If the model has no chat template, or the template has no such variable.
         """
         other = object.__new__(RayEngine)
         other.__dict__ |= self.__dict__
@@ -136,13 +136,13 @@ class RayEngine(Texts[ModelFiles]):
         return other
 
     def close(self) -> None:
-        """End the workers, and Ray if it was started for them."""
+        """Stop the workers, and Ray if it was started for them."""
         self._pool.close()
 
     def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Generate a completion for every request, yielded as they come in.
+        """Generate a completion for every request, yielded in completion order.
 
-        Requests are read as workers have room for them. What a worker held when it died is run again.
+        Requests are read when workers have room for them. The requests of a worker that dies are run again.
 
         Raises:
             EngineError: If a request cannot be honoured, two have the same id, or workers keep dying.
@@ -151,10 +151,10 @@ class RayEngine(Texts[ModelFiles]):
         return self._dispatch("run", requests)
 
     def score(self, requests: Iterable[ScoreRequest]) -> Iterator[Scored]:
-        """Return the log-probabilities of given continuations, in the order in which they come in.
+        """Yield the log-probabilities of given continuations, in completion order.
 
         Raises:
-            EngineError: As ``run``, and if a continuation is empty.
+            EngineError: As in ``run``, and if a continuation is empty.
             ChatError: If a conversation cannot be rendered.
         """
         return self._dispatch("score", requests)
@@ -171,7 +171,7 @@ class RayEngine(Texts[ModelFiles]):
         """Pool the activations of every turn of an existing conversation, on one of the workers.
 
         Raises:
-            EngineError: If a layer does not exist, a probe has another width, the plan cannot act on
+            EngineError: If a layer does not exist, a probe has the wrong width, the plan cannot act on
                 this model or conversation, or workers keep dying.
             ChatError: If the conversation cannot be rendered.
         """
@@ -179,7 +179,7 @@ class RayEngine(Texts[ModelFiles]):
         return self._pool.call("observe", self._transcript, pickle.dumps((conversation, options), protocol=5))
 
     def follow(self, *, capture: Capture | None = None, probes: tuple[Probe, ...] = ()) -> NoReturn:
-        """Refuse: a conversation that grows turn by turn is read by the Transformers engine alone.
+        """Raise: only the Transformers engine can follow a growing conversation.
 
         Raises:
             EngineError: Always.

@@ -1,7 +1,7 @@
-"""The actors: starting Ray and them, and replacing those that die.
+"""Start Ray and its actors, and replace actors that die.
 
-A worker that died is replaced by a new actor. Ray could restart it in place, but then a call that was on its
-way may reach the old process, the new one or none; a new actor has seen nothing, and that is certain.
+A worker that dies is replaced by a new actor. Ray could restart it in place, but then a call in transit may
+reach the old process, the new one or none. A new actor has certainly received nothing.
 """
 
 # pyright: reportMissingImports=false
@@ -27,31 +27,31 @@ from personascope.errors import EngineError
 log = logging.getLogger(__name__)
 
 MAX_DEATHS = 5
-"""Times that a worker may die in a row without a result, and times that a request may see its worker die."""
+"""Maximum number of deaths of a worker in a row without a result, and of a request's workers."""
 
 PATIENCE = 120.0
-"""Seconds after which it is said that a worker is still not there."""
+"""Seconds between warnings that a worker is not ready yet."""
 
 CALLS = 32
-"""Calls of one actor side by side: one for each run that is open, and a few more."""
+"""Maximum number of concurrent calls of one actor: one for each open run, and a few more."""
 
 _started = 0
-"""Pools that use the Ray that was started here."""
+"""Number of open pools that use the Ray which was started or connected to here."""
 
 
 class LostError(Exception):
-    """A worker is gone, with all that it held."""
+    """Error for a worker that died with all the requests that it held."""
 
 
 @dataclass(slots=True, eq=False)
 class WorkerHandle:
-    """A worker's place, whichever actor fills it.
+    """A worker's place, and the actor that currently fills it.
 
     Attributes:
-        number: 0-based place.
-        actor: Ray's handle of the present actor.
-        pid: Id of the worker's process, once it has answered; else 0.
-        deaths: Actors that died here since the last result.
+        number: 0-based number of the place.
+        actor: Ray's handle of the current actor.
+        pid: Process id of the worker once it has answered; else 0.
+        deaths: Number of actors that died at this place since the last result.
     """
 
     number: int
@@ -61,7 +61,7 @@ class WorkerHandle:
 
 
 class Pool:
-    """Workers with the same engine in each."""
+    """Pool of workers with the same engine in each."""
 
     def __init__(
         self,
@@ -73,12 +73,12 @@ class Pool:
         gpus_per_worker: float | None,
         log_to_driver: bool,
     ) -> None:
-        """Start Ray unless it runs, and the workers; returns when all models are loaded.
+        """Start Ray unless it runs, start the workers, and wait until all models are loaded.
 
         Raises:
-            EngineError: If Ray is not installed or not reachable, a local machine has too few GPUs, a
+            EngineError: If Ray is not installed or not reachable, this machine has too few GPUs, a
                 worker keeps dying, or workers differ.
-            PersonascopeError: Whatever the engines raise while they load.
+            PersonascopeError: If an engine raises one while it loads.
         """
         self.ray = _import_ray()
         self._own = _connect(self.ray, address, workers, log_to_driver)
@@ -99,15 +99,15 @@ class Pool:
 
     @property
     def pids(self) -> list[int]:
-        """Processes of the workers that have answered."""
+        """Process ids of the workers that have answered."""
         return [worker.pid for worker in self.workers if worker.pid]
 
     def result_of(self, worker: WorkerHandle, actor: Any, ref: Any) -> WorkerResult:
         """Wait for the answer of a call.
 
         Raises:
-            LostError: If the actor is gone; it has been replaced then.
-            EngineError: If it died too often in a row, or the call itself failed.
+            LostError: If the actor died; it has then been replaced.
+            EngineError: If the worker died too often in a row, or the call itself failed.
         """
         errors = self.ray.exceptions
         try:
@@ -127,11 +127,11 @@ class Pool:
         return answer
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """Call a method on one of the workers, in turn, and on its successor if it dies over it.
+        """Call a method on the next worker in turn, and on the one after it if that dies.
 
         Raises:
             EngineError: If workers keep dying.
-            PersonascopeError: Whatever the engine raises.
+            PersonascopeError: If the engine raises one.
         """
         self.check_open()
         for _ in range(MAX_DEATHS + 1):
@@ -148,12 +148,12 @@ class Pool:
         )
 
     def check_open(self) -> None:
-        """Raise an EngineError if the workers are gone."""
+        """Raise an EngineError if the pool is closed."""
         if self.closed:
             raise EngineError("the engine is closed", hint="load it again")
 
     def close(self) -> None:
-        """End the workers, and Ray if it was started here and nobody else uses it."""
+        """Stop the workers, and the Ray of this process unless another pool uses it or it ran before."""
         global _started
         if self.closed:
             return
@@ -166,7 +166,7 @@ class Pool:
                 self.ray.shutdown()
 
     def _threads(self, workers: int) -> int:
-        """Return each worker's part of the cores; on this machine no more than OMP_NUM_THREADS allows."""
+        """Return each worker's share of the cores, on this machine at most OMP_NUM_THREADS."""
         threads = max(1, int(self.ray.cluster_resources().get("CPU", 1) // workers))
         allowed = os.environ.get("OMP_NUM_THREADS", "")
         return min(threads, int(allowed)) if self._local and allowed.isdigit() else threads
@@ -190,7 +190,7 @@ class Pool:
 
     def _actor(self) -> Any:
         remote = self.ray.remote(
-            # Two engines may share this machine; on a cluster a worker takes its place from others.
+            # Two engines may share this machine; on a cluster a worker reserves a core.
             num_cpus=0 if self._local else 1,
             num_gpus=self.gpus,
             max_restarts=0,
@@ -224,13 +224,13 @@ class Pool:
 
     def _replace(self, worker: WorkerHandle, actor: Any, error: Exception) -> None:
         with self._lock:
-            # Another run may have seen the same death first.
+            # Another run may have noticed the same death first.
             if worker.actor is not actor or self.closed:
                 return
             worker.deaths += 1
             worker.pid = 0
             log.warning("worker %d died (%s); it is started again", worker.number, _cause(error))
-            # It may only be out of reach.
+            # The actor may still run, out of reach.
             self._kill(actor)
             worker.actor = self._actor()
         if worker.deaths > MAX_DEATHS:
@@ -246,12 +246,12 @@ class Pool:
 
 
 def _import_ray() -> Any:
-    # What Ray reports about its use, and what it warns about, is not asked for.
+    # Ray's usage reports and one of its warnings are switched off.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray
-        import ray.exceptions  # pyright: ignore[reportUnusedImport]  # what `ray` alone does not bring
+        import ray.exceptions  # pyright: ignore[reportUnusedImport]  # not imported by `ray` itself
     except ImportError as error:
         raise EngineError(
             f"Ray cannot be imported: {error}",
@@ -261,7 +261,7 @@ def _import_ray() -> Any:
 
 
 def _connect(ray: Any, address: str | None, workers: int, log_to_driver: bool) -> bool:
-    """Connect to Ray, starting it on this machine without an address; whether it is ours to stop."""
+    """Connect to Ray, or start it here if there is no address; return whether the pool must shut it down."""
     global _started
     if ray.is_initialized():
         if _started:
@@ -275,7 +275,7 @@ def _connect(ray: Any, address: str | None, workers: int, log_to_driver: bool) -
     try:
         if address is None:
             cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-            # More workers than cores are slow, not impossible.
+            # More workers than cores are slow but allowed.
             ray.init(address="local", include_dashboard=False, num_cpus=max(cores, workers), **common)
         else:
             _knock(address)
@@ -290,7 +290,7 @@ def _connect(ray: Any, address: str | None, workers: int, log_to_driver: bool) -
 
 
 def _knock(address: str) -> None:
-    """Raise an OSError if nobody listens at host:port: Ray itself tries for minutes."""
+    """Raise an OSError if nothing listens at host:port, because Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
@@ -305,7 +305,7 @@ def _last_line(error: BaseException) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """Return the line of Ray's message that says why."""
+    """Return the line of Ray's message that gives the cause."""
     lines = list(_lines(error)) or [type(error).__name__]
     telling = [line for line in lines if "because" in line or "exit detail" in line]
     return (telling or lines)[0].partition(" Some common causes")[0][:300]

@@ -1,13 +1,13 @@
-"""What runs inside an actor: an engine in a thread of its own, fed while it runs.
+"""The worker inside an actor: an engine in its own thread, which receives requests while it runs.
 
-An inner engine keeps its batch full as long as its source has more to give. So the actor does not hand it
-chunks, each of which would run empty before the next one: it runs ``engine.run`` on a feed, which new
-requests enter while the old ones are generated. Whoever asks for results takes what has ended so far.
-All that touches the engine happens in the one thread; the actor's calls only put in and take out.
+An engine keeps its batch full as long as its source has more requests. The actor therefore does not run it
+on chunks, each of which would drain before the next one starts. It runs ``engine.run`` on a feed, to which
+new requests are added while old ones are generated. A call returns the results that are ready so far.
+Only the one thread uses the engine; the actor's calls only add requests and take results.
 """
 
 # pyright: reportPrivateUsage=false
-# A feed is a part of its worker.
+# A feed uses private attributes of its worker.
 from __future__ import annotations
 
 import logging
@@ -32,15 +32,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """What a worker needs to make its engine.
+    """Specification from which a worker loads its engine.
 
     Attributes:
         name: Model, as `personascope.engines.load_engine` takes it.
-        options: Arguments of `load_engine` beside the name.
-        threads: Threads of the worker's arithmetic.
-        folder: Folder in which a relative path to a model begins.
-        turn: Requests that a session may bring in before others that wait have the engine.
-        expected: Identity that the engine must have, if an earlier one is replaced.
+        options: Arguments of `load_engine` besides the name.
+        threads: Number of CPU threads of the worker.
+        folder: Working folder, which relative paths to a model start from.
+        turn: Number of requests that a session may start before waiting sessions get the engine.
+        expected: Info that the engine must have, for a worker that replaces another; else None.
     """
 
     name: str
@@ -53,13 +53,13 @@ class EngineSpec:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WorkerResult:
-    """What a worker answers.
+    """Answer of a worker to a call.
 
     Attributes:
-        pid: The worker's process.
-        results: Completions or scores that ended since the last answer, or the value asked for.
-        error: Why the work ended, if it failed.
-        idle: Whether nothing is left to do for the one who asks.
+        pid: Process id of the worker.
+        results: Completions or scores that ended since the last answer, or the requested value.
+        error: Error that ended the work, or None.
+        idle: Whether the worker has no more work for the caller.
     """
 
     pid: int
@@ -68,13 +68,13 @@ class WorkerResult:
     idle: bool = True
 
     def pack(self) -> bytes:
-        """Return it as bytes: as an object of Ray's store, its arrays would be read-only and pin memory."""
+        """Pickle it: as an object in Ray's store, its arrays would be read-only and pin memory."""
         return pickle.dumps(self, protocol=5)
 
 
 @dataclass(slots=True, eq=False)
 class _Session:
-    """One ``run`` or ``score`` of the caller, as far as this worker has a part in it."""
+    """The part of one ``run`` or ``score`` of the caller that this worker has."""
 
     method: str
     transcript: bool | ChatOptions
@@ -86,9 +86,9 @@ class _Session:
 
 
 class _Feed:
-    """The source of an inner engine: ends when nothing is there at the moment, and may go on after that.
+    """Source of requests of an engine, which ends when it has none at the moment and may continue later.
 
-    Engines look again whenever they have room. A feed that waited for more would hold up those that run.
+    Engines ask again whenever they have room. A feed that waited for more would delay the running requests.
     """
 
     def __init__(self, worker: Worker, session: _Session) -> None:
@@ -101,7 +101,7 @@ class _Feed:
     def __next__(self) -> Any:
         worker, session = self._worker, self._session
         with worker._changed:
-            # Whoever else waits for the engine gets it, once this one has had a fair part.
+            # Waiting sessions get the engine once this one has had its share.
             away = self._left <= 0 and bool(worker._jobs)
             if session.closed or away or not session.inbox:
                 raise StopIteration
@@ -110,12 +110,12 @@ class _Feed:
 
 
 class Worker:
-    """The actor. Its methods may be called side by side; each returns a packed `WorkerResult`."""
+    """The actor, whose methods may be called concurrently; most return a packed `WorkerResult`."""
 
     def __init__(self, spec: EngineSpec) -> None:
         """Start the thread; the model is loaded by the first call that needs it.
 
-        A constructor that fails would leave an actor that can only say that it died.
+        If the constructor loaded it and failed, Ray would report only that the actor died.
         """
         self.spec = spec
         self._changed = threading.Condition()
@@ -129,7 +129,7 @@ class Worker:
         return self._call(lambda: self._engine(False).info)
 
     def observe(self, transcript: bool | ChatOptions, packed: bytes) -> bytes:
-        """Call ``engine.observe``; the result is what it returns.
+        """Call ``engine.observe``; the only result is its return value.
 
         Args:
             transcript: Whether conversations are written as a transcript, or options of the chat template.
@@ -139,10 +139,10 @@ class Worker:
         return self._call(lambda: self._engine(transcript).observe(conversation, **options))
 
     def turn(self, key: str, method: str, transcript: bool | ChatOptions, packed: bytes) -> bytes:
-        """Take in more requests of a session, wait until a result is there, and return all that are.
+        """Add requests to a session, wait for at least one result or the end, and return all results.
 
         Args:
-            key: Name of the session; a new one begins it.
+            key: Name of the session; a new name begins a session.
             method: "run" or "score".
             transcript: Whether conversations are written as a transcript, or options of the chat template.
             packed: Pickled list of requests, which may be empty.
@@ -159,7 +159,7 @@ class Worker:
         return answer.pack()
 
     def drop(self, key: str) -> None:
-        """Forget a session; what of it runs is given up."""
+        """Forget a session and abandon its running requests."""
         with self._changed:
             session = self._sessions.pop(key, None)
             if session is not None:
@@ -168,7 +168,7 @@ class Worker:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Close the engine, as far as it can be closed."""
+        """Close the engine if it has a ``close`` method."""
 
         def end() -> None:
             for engine in list(self._engines.values())[:1]:
@@ -183,7 +183,7 @@ class Worker:
         self._changed.notify_all()
 
     def _call(self, what: Callable[[], Any]) -> bytes:
-        """Do something in the engine's thread."""
+        """Call a function in the engine's thread and return the packed result."""
         found: list[WorkerResult] = []
 
         def job() -> None:
@@ -209,7 +209,7 @@ class Worker:
             job()
 
     def _serve(self, session: _Session) -> None:
-        """Run a session until there is nothing more of it, or somebody else waits."""
+        """Run a session until it has no more requests, or another session waits."""
         failure: PersonascopeError | None = None
         try:
             made = getattr(self._engine(session.transcript), session.method)(_Feed(self, session))
@@ -253,10 +253,10 @@ class Worker:
 
 
 def check_same(expected: EngineInfo | None, info: EngineInfo) -> None:
-    """Refuse a worker whose model or software is another one than the others'.
+    """Check that a worker has the same model and software as the others.
 
     Raises:
-        EngineError: Naming what differs.
+        EngineError: If it has not; the message names the differences.
     """
     if expected is None or info == expected:
         return

@@ -1,4 +1,4 @@
-"""The Transformers engine: any causal model of Transformers, on any device that it runs on."""
+"""The Transformers engine, for any causal model of Transformers on any device."""
 
 from personascope._lazy import attach
 

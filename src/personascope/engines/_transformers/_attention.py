@@ -1,8 +1,8 @@
 """Decode attention for grouped queries without copying the keys.
 
 With an attention mask, Transformers' ``sdpa`` repeats the key and value heads for every query head,
-which for one new token is most of the memory traffic of the step. The query heads that share a key
-head can be seen as queries of one longer sequence instead: same result, nothing copied.
+which for one new token is most of the memory traffic of the step. Here the query heads that share a key
+head are treated as queries of one longer sequence, with the same result and no copy.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def grouped_sdpa(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attend one new token per row to its keys; anything else goes to Transformers' own ``sdpa``."""
+    """Attend one new token per row to its keys; pass any other call to Transformers' own ``sdpa``."""
     groups = query.shape[1] // key.shape[1]
     biased = kwargs.get("position_bias") is not None or kwargs.get("cache") is not None
     per_head = attention_mask is not None and attention_mask.shape[1] != 1
@@ -47,7 +47,7 @@ def grouped_sdpa(
 
 
 def use_grouped_attention(model: PreTrainedModel) -> bool:
-    """Switch a model that runs on ``sdpa`` to the grouped form; others are left as they are."""
+    """Switch a model that uses ``sdpa`` to the grouped form; return whether it was switched."""
     if getattr(model.config, "_attn_implementation", None) != "sdpa":
         return False
     AttentionInterface.register(NAME, grouped_sdpa)

@@ -1,4 +1,4 @@
-"""Rows that run side by side: their steps, their ends, and what is made of them."""
+"""A batch of rows that are generated together: steps, ends of rows, and completions."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from personascope.models import LoadedModel
 
 
 class Batch:
-    """Rows that run side by side until the queue is empty (or memory is).
+    """Batch of rows that run together until the queue is empty or memory runs out.
 
     Attributes:
-        rows: The rows that run.
-        entering: Requests that were taken out of the queue and have no row yet.
+        rows: Running rows.
+        entering: Requests that were taken from the queue and have no row yet.
     """
 
     def __init__(
@@ -46,13 +46,13 @@ class Batch:
         """Begin without rows.
 
         Args:
-            loaded: The model.
-            taps: Its hooks, set.
-            memory: What it keeps of earlier tokens.
-            stops: Returns the texts that end the response to a request.
-            failures: Takes the requests whose values are not finite.
-            limit: Rows at most.
-            budget: Prompt tokens of one forward pass, at most.
+            loaded: Model to run.
+            taps: Attached forward hooks of the model.
+            memory: Kind of memory that the model's rows run in.
+            stops: Function that returns the stop texts of a request.
+            failures: Collector of requests whose values are not finite.
+            limit: Maximum number of rows.
+            budget: Maximum number of prompt tokens, padding included, in one forward pass.
         """
         self.loaded = loaded
         self.stack = loaded.stack
@@ -71,10 +71,10 @@ class Batch:
         self.eos = torch.tensor(sorted(self.loaded.eos_token_ids), device=self.loaded.device)
 
     def run(self, waiting: deque[Queued], refill: Callable[[], None]) -> Iterator[Completion]:
-        """Run what is in the queue; ``refill`` puts more into it where the source has more."""
+        """Run the requests in the queue, to which ``refill`` adds more from the source."""
         while self.rows or waiting:
             free = self.limit - len(self.rows)
-            # Prompts are taken in by the quarter batch: a pass with few rows costs nearly as much.
+            # Prompts are admitted in quarter batches, because a pass with few rows costs nearly as much.
             if waiting and (not self.rows or free >= max(1, self.limit // 4)):
                 self.entering = self.memory.choose(waiting, free, len(self.rows))
                 if self.entering:
@@ -94,7 +94,7 @@ class Batch:
             yield from done
 
     def _admit(self) -> list[Completion]:
-        """Pass the entering prompts through the model, draw their first tokens, start their rows."""
+        """Pass the entering prompts through the model, draw their first tokens, and start their rows."""
         self.taps.reader = None
         by_entry: dict[Entry, list[Queued]] = {}
         for queued in self.entering:
@@ -116,7 +116,7 @@ class Batch:
         return done
 
     def _start(self, part: Prefilled, rows: list[tuple[Row, int]]) -> list[Completion]:
-        """Draw the first tokens of rows, given with the number of their prompt; start those that go on."""
+        """Draw the first tokens of rows (row, index of its prompt), and start the rows that continue."""
         logits = self.stack.logits(part.hidden[:, None])[:, 0]
         logits = logits[torch.tensor([number for _, number in rows], device=logits.device)]
         tokens, finite = self._draw([row for row, _ in rows], logits)
@@ -143,7 +143,7 @@ class Batch:
         return done
 
     def _step(self) -> list[Completion]:
-        """Feed every row's newest token; draw the next one or end the row."""
+        """Feed every row's newest token, and draw its next token or end the row."""
         state: torch.Tensor | None = None
         self.reader.begin_step()
         with suppress(StopForward):
@@ -201,7 +201,7 @@ class Batch:
         return done
 
     def _parts_changed(self) -> None:
-        """Let other operations act where a row's next token is of another part of its response."""
+        """Switch the operations of rows whose next token is in another part of the response."""
         if self.memory.whole:
             return
         changed = False
@@ -213,7 +213,7 @@ class Batch:
             self._rows_changed()
 
     def _last_layer(self) -> int | None:
-        """Return where the next step may break off: nobody draws from a pass of last tokens alone."""
+        """Return the layer after which the next step may stop, if all rows only feed their last token."""
         if not all(row.full for row in self.rows):
             return None
         acting = frozenset[int]() if self.editor is None else self.editor.layers
@@ -231,7 +231,7 @@ class Batch:
         if not wanted:
             self.editor = None
             return
-        # Plans whose rows ended stay in the table until another plan comes in.
+        # Plans whose rows ended stay in the table until a new plan is added.
         if self.table is None or not wanted <= self.table.places.keys():
             self.table = plan_table(plans, response_only=not whole)
         assert self.table is not None
@@ -239,7 +239,7 @@ class Batch:
         self.editor = BatchedPlans(self.table, plans, self.counters, extents)
 
     def _draw(self, rows: list[Row], logits: torch.Tensor) -> tuple[list[int], list[bool]]:
-        """Return each row's next token, and whether its logits were finite (else the token is of no use)."""
+        """Return each row's next token, and whether its logits were finite; if not, the token is invalid."""
         device = logits.device
         finite = finite_rows(logits)
         if not all(finite):
@@ -266,13 +266,13 @@ class Batch:
         return tokens.tolist(), finite
 
     def _ended(self, row: Row) -> FinishReason | None:
-        """Return why a row is over with the token that it just took, if it is."""
+        """Return the reason why a row ends with its newest token, or None if it continues."""
         if self.finish.stops(row, self.stops(row.queued.request)):
             return "stop"
         return "length" if row.full and not row.watched else None
 
     def _completion(self, row: Row, reason: FinishReason, place: int | None) -> list[Completion]:
-        """Return what came of a row; nothing, and a failure more, if what was read of it is not finite."""
+        """Return the completion of a row; if its values are not finite, record a failure and return none."""
         request = row.queued.request
         completion = self.finish(row, reason, place, self.stops(request))
         read = [*completion.projections.values(), completion.pooled]

@@ -1,8 +1,8 @@
-"""Key-value memory of the running rows: one buffer a layer, rows right-aligned at a common column.
+"""Key-value cache of the running rows: one buffer per layer, rows right-aligned at a common column.
 
 Every step writes one column for all rows, whatever their lengths, so a step costs one small copy
-instead of a concatenation of everything; a row that ends gives its place to the last one.
-Sliding-window layers keep all columns here and are masked instead: exact, at the price of memory.
+instead of a concatenation of everything. The last row takes the place of a row that ends.
+Sliding-window layers keep all columns and are masked instead, which is exact but needs more memory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ GROWTH = 64
 def keys_values(cache: Cache, index: int) -> tuple[Tensor, Tensor] | None:
     """Return the keys and values of one layer, [rows, key heads, tokens, head width] each.
 
-    None if the layer keeps none of its own: it reads those of an earlier layer.
+    The result is None if the layer keeps none of its own and reads those of an earlier layer.
     """
     layer = cache.layers[index] if index < len(cache.layers) else None
     keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
@@ -25,13 +25,14 @@ def keys_values(cache: Cache, index: int) -> tuple[Tensor, Tensor] | None:
 
 
 class Columns:
-    """Which part of the buffers is in use, shared by all layers.
+    """The part of the buffers that is in use, shared by all layers.
 
     Attributes:
-        rows: Rows in use, [0, rows).
+        slots: Number of rows allocated.
+        rows: Number of rows in use, [0, rows).
         start: First column that any row uses.
         end: Column after the last written one.
-        capacity: Columns allocated.
+        capacity: Number of columns allocated.
     """
 
     def __init__(self, slots: int) -> None:
@@ -44,7 +45,7 @@ class Columns:
 
 
 class SlotLayer(CacheLayerMixin):
-    """The buffers of one layer, [slots, key heads, capacity, head width]."""
+    """Buffers of one layer, [slots, key heads, capacity, head width] each."""
 
     is_sliding = False
 
@@ -54,7 +55,7 @@ class SlotLayer(CacheLayerMixin):
         self.columns = columns
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Allocate the buffers in the form of the first keys and values seen."""
+        """Allocate the buffers with the shape and dtype of the first keys and values."""
         at = self.columns
         self.keys = key_states.new_zeros(at.slots, key_states.shape[1], at.capacity, key_states.shape[3])
         self.values = value_states.new_zeros(
@@ -65,7 +66,7 @@ class SlotLayer(CacheLayerMixin):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Write the step's column; return views of everything in use."""
+        """Write the step's column, and return views of all columns in use."""
         del args, kwargs
         at = self.columns
         stop = at.end + key_states.shape[2]
@@ -75,23 +76,23 @@ class SlotLayer(CacheLayerMixin):
 
     @property
     def k(self) -> Tensor:
-        """The keys' buffer."""
+        """Buffer of the keys."""
         assert self.keys is not None
         return self.keys
 
     @property
     def v(self) -> Tensor:
-        """The values' buffer."""
+        """Buffer of the values."""
         assert self.values is not None
         return self.values
 
     def get_mask_sizes(self, query_length: int | Tensor) -> tuple[int, int]:
-        """Return key length and offset for the mask; the first releases of Transformers 5 pass positions."""
+        """Return key length and offset of the mask; early releases of Transformers 5 pass positions."""
         new = query_length.shape[0] if isinstance(query_length, Tensor) else query_length
         return self.get_seq_length() + new, 0
 
     def get_seq_length(self) -> int:
-        """Return the columns in use."""
+        """Return the number of columns in use."""
         return self.columns.end - self.columns.start
 
     def get_max_length(self) -> int:
@@ -116,26 +117,27 @@ class SlotLayer(CacheLayerMixin):
 
 
 class SlotCache(Cache):
-    """The cache that a model sees while rows run.
+    """Cache of the model while rows run.
 
     Attributes:
-        columns: What is in use.
+        columns: Part of the buffers that is in use.
+        slots: Buffers of each layer.
         starts: First column of each row in use.
     """
 
     def __init__(self, n_layers: int, slots: int) -> None:
-        """Make a layer for each block; buffers come with the first rows."""
+        """Create a layer for each block; buffers are allocated with the first rows."""
         self.columns = Columns(slots)
         self.slots = [SlotLayer(self.columns) for _ in range(n_layers)]
         super().__init__(layers=list(self.slots))
         self.starts: list[int] = []
 
     def admit(self, prefilled: DynamicCache, source: list[tuple[int, int, int]]) -> None:
-        """Take rows out of a prefilled cache.
+        """Copy rows from a prefilled cache.
 
         Args:
             prefilled: Keys and values of a batch of prompts.
-            source: For each new row (batch row, first column, end column) in that cache.
+            source: Place of each new row in that cache, as (batch row, first column, end column).
         """
         at = self.columns
         longest = max(stop - start for _, start, stop in source)
@@ -162,11 +164,11 @@ class SlotCache(Cache):
         self.columns.end += 1
 
     def prepare_step(self) -> None:
-        """Make sure that a column is free for the next step."""
+        """Ensure that a column is free for the next step."""
         self._make_room(before=0, after=1)
 
     def remove(self, row: int) -> int:
-        """Free a row; the last row takes its place. Returns the place that the moved row had."""
+        """Free a row, move the last row to its place, and return the place that the moved row had."""
         at = self.columns
         last = at.rows - 1
         if row != last:
@@ -191,7 +193,7 @@ class SlotCache(Cache):
         shift = max(0, before - at.end)
         need = at.end + shift + after
         if need > at.capacity and at.start > 0 and before <= at.end - at.start:
-            # Columns that only ended rows used are given back before anything grows.
+            # Columns that only ended rows used are reused before anything grows.
             shift = -at.start
             need = at.end + shift + after
         capacity = at.capacity

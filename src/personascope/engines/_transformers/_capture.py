@@ -1,4 +1,4 @@
-"""Running float32 sums of the residual stream, one per row and layer, and projections on probes."""
+"""Accumulate float32 sums of the residual stream per row and layer, and projections on probes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def layers_wanted(requests: list[Request], n_layers: int) -> frozenset[int]:
 
 
 class StepReader:
-    """Adds each step's residual stream to the sums; never holds more than [layers, slots, d].
+    """Reader that adds each step's residual stream to sums, which take [layers, slots, d].
 
-    The sums live on the device of their block, so that a model spread over devices copies nothing.
+    The sums are on the device of their block, so that a model spread over devices needs no copies.
     """
 
     def __init__(self, slots: int, d_model: int) -> None:
-        """Allocate nothing until a layer is read."""
+        """Prepare; sums are allocated when a layer is first read."""
         self.slots = slots
         self.d_model = d_model
         self.sums: dict[int, Tensor] = {}
@@ -37,7 +37,7 @@ class StepReader:
         self._counted: Tensor | None = None
 
     def set_rows(self, rows: list[Row]) -> None:
-        """Note which rows run, and stack the directions that they probe."""
+        """Set the running rows, and stack the directions of their probes."""
         self.rows = rows
         by_layer: dict[int, dict[Probe, None]] = {}
         for row in rows:
@@ -49,7 +49,7 @@ class StepReader:
         }
 
     def begin_step(self) -> None:
-        """Note which rows' newest tokens are among those that their requests read."""
+        """Determine which rows' newest tokens are selected by their requests."""
         counted = [row.counted for row in self.rows]
         self._counted = None if all(counted) else torch.tensor(counted)
 
@@ -69,7 +69,7 @@ class StepReader:
             self._step[layer] = stream @ directions.T
 
     def finish_step(self) -> None:
-        """Hand the step's projections to the rows."""
+        """Append the step's projections to the rows."""
         if not self._probes:
             return
         values = {layer: tensor.tolist() for layer, tensor in self._step.items()}
@@ -84,12 +84,12 @@ class StepReader:
         self._step = {}
 
     def clear(self, place: int) -> None:
-        """Begin a row's sums at zero."""
+        """Set a row's sums to zero."""
         for sums in self.sums.values():
             sums[place] = 0
 
     def move(self, source: int, target: int) -> None:
-        """Let a row take another place."""
+        """Move a row's sums to another place."""
         for sums in self.sums.values():
             sums[target] = sums[source]
 

@@ -1,4 +1,4 @@
-"""Which memory a model's rows run in: found from the model's own cache, and tried."""
+"""Choose the kind of memory that a model's rows run in, from its own cache and by trial."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ AnyMemory = KeysMemory | StateMemory | NoMemory
 
 
 class ModelMemory:
-    """Which memory a model's rows run in.
+    """Kind of memory that a model's rows run in.
 
-    The kinds that the model's own cache allows are tried on a few tokens, fastest first: the first that gives
-    the states of a plain pass is taken.
+    The kinds that the model's own cache allows are tried on a few tokens, fastest first. The first one that
+    reproduces the states of a plain pass is used.
 
     Attributes:
-        kind: The kind of memory.
-        keys: Whether all that the model keeps is each layer's keys and values, which can be cut by token.
-        keeps: Whether it keeps anything at all; if not, every step passes whole sequences.
-        positions: Whether positions, counted from 0, go with tokens that follow others.
+        kind: Class of the memory.
+        keys: Whether the model keeps only each layer's keys and values, which can be cut by token.
+        keeps: Whether the model keeps anything; if not, every step passes whole sequences.
+        positions: Whether tokens after cached ones are given positions, counted from 0.
     """
 
     def __init__(self, model: PreTrainedModel, stack: LayerStack, device: torch.device) -> None:
-        """Find out; the hooks of the engine need not be set."""
+        """Determine the kind; the hooks of the engine need not be attached."""
         self._config = model.config.get_text_config(decoder=True)
         possible = self._possible(model, stack)
         self.kind: type[AnyMemory] = next(
@@ -74,16 +74,16 @@ class ModelMemory:
         return DynamicCache(config=self._config)
 
     def reading_cache(self, n_parts: int) -> DynamicCache | None:
-        """Return what a sequence that is read in parts is kept in; None if nothing need be kept of it."""
+        """Return an empty cache for a sequence that is read in parts; None if no cache is needed."""
         if self.keys:
-            # Without the config no layer drops what leaves its window: the end can be cut off again.
+            # Without the config no layer drops tokens outside its window, so the end can be cropped later.
             return DynamicCache()
         return None if n_parts == 1 else self.new_cache()
 
     def start(
         self, stack: LayerStack, taps: ForwardHooks, budget: int, device: torch.device, slots: int
     ) -> Memory:
-        """Return a memory without rows, for ``slots`` of them at most."""
+        """Return a memory without rows, for at most ``slots`` of them."""
         return self._start(self.kind, stack, taps, budget, device, slots)
 
     def _start(
@@ -112,5 +112,5 @@ def _no_cache() -> None:
 
 
 def _is_empty(layer: object) -> bool:
-    """Return whether a layer of a cache keeps nothing, as one that reads an earlier layer's keys."""
+    """Return whether a cache layer keeps nothing, because its block reads an earlier layer's keys."""
     return type(layer).__name__ == "DummyLayer"

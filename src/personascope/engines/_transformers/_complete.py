@@ -1,4 +1,4 @@
-"""What came of a row: its text, parts, means and projections."""
+"""Build the completion of a row: text, parts, means and projections."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from personascope.models import LoadedModel
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowFinisher:
-    """Makes completions of the rows of a batch.
+    """Builder of completions from the rows of a batch.
 
     Attributes:
-        loaded: The model.
-        taps: Hooks on its blocks; they must be set.
-        memory: What the model keeps of earlier tokens.
-        reader: Holds the rows' sums.
-        counters: Holds the rows' counts.
+        loaded: Model of the rows.
+        taps: Attached forward hooks of the model.
+        memory: Kind of memory that the model's rows run in.
+        reader: Reader with the rows' sums.
+        counters: Cap counters of the rows.
     """
 
     loaded: LoadedModel
@@ -39,7 +39,7 @@ class RowFinisher:
     counters: CapCounters
 
     def stops(self, row: Row, stops: Sequence[str]) -> bool:
-        """Return whether the answer of a row holds one of the texts that end it."""
+        """Return whether the answer of a row contains a stop text."""
         if not stops:
             return False
         text = self.loaded.tokenizer.decode(_answer_so_far(row))
@@ -49,16 +49,16 @@ class RowFinisher:
         """Return the completion of a row that ended.
 
         Args:
-            row: The row.
-            reason: Why it ended.
-            place: Its slot in the batch; None for one that ended with its first token.
-            stops: Texts that end it.
+            row: Row that ended.
+            reason: Reason why it ended.
+            place: Slot of the row in the batch; None if it ended with its first token.
+            stops: Stop texts of the request.
         """
         request = row.queued.request
         tokens = list(row.tokens)
         cut: tuple[str, list[int]] | None = None
         if reason == "stop" and self.stops(row, stops):
-            # What comes before the answer is not searched for texts that end it.
+            # Tokens before the answer are not searched for stop texts.
             head = len(tokens) - len(_answer_so_far(row))
             cut = before_stop_string(self.loaded.tokenizer, tokens[head:], stops)
             tokens = tokens[:head] + cut[1]
@@ -101,7 +101,7 @@ class RowFinisher:
             plan_digest=None if plan is None else plan.digest,
             cap_stats=None if plan is None else counts.stats(plan),
             gate=gate,
-            # A token that ended the response was drawn too, and is not part of it.
+            # The logprobs include the token that ended the response, which is not part of it.
             logprobs=np.array(row.logprobs[: len(tokens)], np.float32) if request.logprobs else None,
             spans=spans or (),
             reasoning=reasoning.strip(),
@@ -109,7 +109,7 @@ class RowFinisher:
         )
 
     def _chosen(self, row: Row, spans: Sequence[ReplySpan] | None, length: int) -> list[Span]:
-        """Return the tokens that a row's request reads, counted from the prompt's first one."""
+        """Return the spans of the tokens that a row's request selects, counted from the prompt's first."""
         wanted, prompt = row.queued.request.tokens, len(row.queued.prompt)
         if wanted == "all":
             return [(0, prompt + length)]
@@ -134,7 +134,7 @@ class RowFinisher:
         places = [at - prompt for start, end in chosen for at in range(start, end)]
         seen = [at for at in range(row.fed) if row.counted_at(at)]
         if places != seen or anew or place is None:
-            # A mark is known once it is complete, and the prompt passed before: the row is read anew.
+            # A mark is known only once it is complete, and the prompt has passed: the row is read again.
             if chosen[0][0] < prompt or layers or places[-1] >= len(row.projections):
                 return self._again(row, tuple(tokens), chosen, layers)
             pooled = None
@@ -148,7 +148,7 @@ class RowFinisher:
     def _again(
         self, row: Row, tokens: tuple[int, ...], chosen: Sequence[Span], layers: tuple[int, ...]
     ) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
-        """Feed a row once more; return the means over chosen tokens and their projections."""
+        """Feed a row again, and return the mean over the chosen tokens and their projections."""
         request, prompt = row.queued.request, row.queued.prompt
         spans = [TurnSpan(number, "assistant", *span) for number, span in enumerate(chosen)]
         reader = SpanReader(list(chosen), layers, request.probes)
@@ -194,7 +194,7 @@ class RowFinisher:
 
 
 def _answer_so_far(row: Row) -> list[int]:
-    """Return the newest tokens of a row that are of its answer, up to the mark before them."""
+    """Return the answer tokens at the end of a row, back to the mark before them."""
     if row.reader is None or not row.reader.marked:
         return row.tokens
     start = len(row.tokens)

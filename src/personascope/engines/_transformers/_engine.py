@@ -1,9 +1,9 @@
 """Generation with pooled activations in one pass, on Transformers.
 
-Rows run side by side; one that ends is dropped at that step and its place refilled where the model's memory
-allows it, so that a long response holds nothing up. Where activations are read, a response's last token is
-fed once more before the row ends, so the mean covers every response token; the end-of-turn token is neither
-fed nor counted.
+Rows run together. A row that ends is dropped at that step, and its place is refilled if the model's memory
+allows it, so that a long response delays no other. If activations are read, the last token of a response
+is also fed before the row ends, so that the mean covers every response token. The end-of-turn token is
+neither fed nor counted.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ from personascope.models import LoadedModel
 log = logging.getLogger(__name__)
 
 WINDOW = 1024
-"""Requests read ahead, so that prompts that share a prefix come together."""
+"""Number of requests to read ahead, so that prompts that share a prefix are processed together."""
 
 
 class TransformersEngine(Texts[LoadedModel]):
     """The ``Engine`` contract on a model of Transformers.
 
-    Requests that share a prefix (a system prompt) or a whole prompt pay for it once. When memory
-    runs out, the running rows go back to the queue, the batch is halved, and they are generated
-    anew with the same draws.
+    A prefix (a system prompt) or whole prompt that requests share is computed once. When memory runs out,
+    the running rows go back to the queue, the batch is halved, and they are generated anew with the same
+    random draws.
     """
 
     def __init__(
@@ -72,9 +72,9 @@ class TransformersEngine(Texts[LoadedModel]):
         """Wrap a loaded model.
 
         Args:
-            loaded: From ``personascope.models.load``.
-            max_batch: Rows that run side by side, at most.
-            prefill_tokens: Prompt tokens, padding included, of one forward pass at most.
+            loaded: Model that ``personascope.models.load`` returned.
+            max_batch: Maximum number of rows that run together.
+            prefill_tokens: Maximum number of prompt tokens, padding included, in one forward pass.
             chat: Format of conversations instead of the model's own, for example
                 ``ChatFormat.transcript(tokenizer)`` for a base model.
         """
@@ -113,7 +113,7 @@ class TransformersEngine(Texts[LoadedModel]):
         """Return an engine on the same model whose chat template is rendered with other options.
 
         Raises:
-            ChatError: If the model has no chat template, or that has no such variable.
+            ChatError: If the model has no chat template, or the template has no such variable.
         """
         chat = self._chat_with(options)
         return self if chat is self.chat else self.with_format(chat)
@@ -128,12 +128,12 @@ class TransformersEngine(Texts[LoadedModel]):
         return twin
 
     def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Generate a completion for every request, yielded as they end.
+        """Generate a completion for every request, yielded in completion order.
 
         Raises:
             EngineError: If a request cannot be honoured (a layer that the model does not have, a plan
                 of another model, a prompt longer than the model's context), or memory runs out with a
-                single row. After all others are done: if a request's activations or logits were not finite.
+                single row. After all other requests: if activations or logits of one were not finite.
             ChatError: If a conversation cannot be rendered.
         """
         source = iter(requests)
@@ -190,13 +190,12 @@ class TransformersEngine(Texts[LoadedModel]):
     ) -> list[TurnActivations]:
         """Pool the activations of every turn of an existing conversation, without the LM head.
 
-        The means cover the content tokens of each turn: for a response those that ``run`` counts.
-        To a plan, the last assistant turn is the response, its reasoning with it, and what precedes it the
-        prompt.
+        The means cover the selected tokens of each turn, by default its content. To a plan, the last
+        assistant turn with its reasoning is the response, and everything before it the prompt.
 
         Raises:
             UsageError: If there is no such selection of tokens.
-            EngineError: If a layer does not exist, a probe has another width, or the plan cannot act on
+            EngineError: If a layer does not exist, a probe has the wrong width, or the plan cannot act on
                 this model or conversation.
             ChatError: If the conversation cannot be rendered.
         """
@@ -218,15 +217,14 @@ class TransformersEngine(Texts[LoadedModel]):
         return turns
 
     def follow(self, *, capture: Capture | None = None, probes: tuple[Probe, ...] = ()) -> Follower:
-        """Return a reader of one conversation that grows, which reads every message once.
+        """Return a reader of one growing conversation, which reads every message once.
 
-        Raises:
-            EngineError: Later, from the reader, as ``observe``.
+        Errors are raised by the reader, as in ``observe``.
         """
         return Follower(self, capture, probes)
 
     def score(self, requests: Iterable[ScoreRequest]) -> Iterator[Scored]:
-        """Return the log-probabilities of given continuations, in batches sorted by length.
+        """Yield the log-probabilities of given continuations, in batches sorted by length.
 
         Raises:
             EngineError: If a continuation is empty, or a plan cannot act on this model or conversation.
@@ -253,7 +251,7 @@ class TransformersEngine(Texts[LoadedModel]):
                 f"request {request.id!r} has no continuation to score", hint="give one token or more"
             )
         queued = self._queue(Request(request.id, request.prompt, plan=request.plan))
-        # The last token of the continuation is never fed.
+        # The last token of the continuation is not fed.
         check_length(request.id, len(queued.prompt) + len(request.continuation) - 1, self._context)
         return request, queued
 
@@ -279,7 +277,7 @@ class TransformersEngine(Texts[LoadedModel]):
         return Queued(request, rendered.token_ids, extent, turns, rendered.reply, self._context)
 
     def _render(self, request: Request) -> Rendered:
-        """Render a conversation that is read, after checking that it can be."""
+        """Render an existing conversation after checking its request."""
         check_request(request, self.loaded)
         conversation = cast("Conversation", request.prompt)
         check_characters(request.id, conversation, self._context, self._longest_token)
@@ -289,17 +287,17 @@ class TransformersEngine(Texts[LoadedModel]):
 
     @cached_property
     def _memory(self) -> ModelMemory:
-        """What the model keeps of earlier tokens, found when it is first run."""
+        """Kind of memory of the model's rows, determined on first use."""
         return ModelMemory(self.loaded.model, self.loaded.stack, self.loaded.device)
 
     @cached_property
     def _longest_token(self) -> int:
-        """Characters of the vocabulary's longest token: no text has fewer tokens than this allows."""
+        """Number of characters of the vocabulary's longest token, which bounds a text's tokens from below."""
         return max(map(len, self.loaded.tokenizer.get_vocab()))
 
 
 def _context(loaded: LoadedModel) -> int | None:
-    """Return the tokens that a model was made to read, by whichever name its configuration has for it."""
+    """Return the context length in tokens, under any of its names in the config; None if there is none."""
     config = loaded.model.config.get_text_config(decoder=True)
     names = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")
     return next((int(size) for name in names if (size := getattr(config, name, None)) and size > 0), None)

@@ -1,4 +1,4 @@
-"""Values that are not finite: noticed for each request, raised once the others are done."""
+"""Detect values that are not finite per request, and raise once the other requests are done."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from personascope.errors import EngineError
 
 
 def finite_rows(logits: Tensor) -> list[bool]:
-    """Return for each row of logits [rows, vocabulary] whether they are finite.
+    """Return for each row of logits [rows, vocabulary] whether it holds no NaN or positive infinity.
 
-    NaN passes through the maximum, and so does infinity; a vocabulary that is masked in parts is fine.
+    Only the maximum is tested, so that tokens masked with negative infinity are allowed.
     """
     return torch.isfinite(logits.amax(-1)).tolist()
 
 
 def check_turns(request: Request, turns: Sequence[TurnActivations], dtype: str) -> None:
-    """Raise if what was read of a conversation is not finite.
+    """Check that the activations read from a conversation are finite.
 
     Raises:
-        EngineError: Naming the dtype, and the plan if there is one.
+        EngineError: If they are not; the message names the dtype, and the plan if there is one.
     """
     for turn in turns:
         read = [*turn.projections.values(), *(part for part in (turn.pooled, turn.norms) if part is not None)]
@@ -35,11 +35,11 @@ def check_turns(request: Request, turns: Sequence[TurnActivations], dtype: str) 
 
 
 class Failures:
-    """Requests whose activations or logits were not finite; their neighbours go on.
+    """Collector of requests whose activations or logits were not finite, while the others continue.
 
     Attributes:
         dtype: Name of the dtype of the model's weights.
-        requests: In the order in which they failed.
+        requests: Failed requests, in the order of failure.
     """
 
     def __init__(self, dtype: str) -> None:
@@ -48,14 +48,14 @@ class Failures:
         self.requests: list[Request | ScoreRequest] = []
 
     def add(self, request: Request | ScoreRequest) -> None:
-        """Note a request."""
+        """Add a failed request."""
         self.requests.append(request)
 
     def check(self) -> None:
-        """Raise if there are any.
+        """Raise if any request failed.
 
         Raises:
-            EngineError: Naming the first requests, the dtype and the first one's plan.
+            EngineError: If one did; the message names the first requests, the dtype and the first one's plan.
         """
         if not self.requests:
             return

@@ -1,7 +1,7 @@
-"""A conversation that grows: each new message passes through the model once, and no earlier one again."""
+"""Read a growing conversation so that each message passes through the model only once."""
 
 # pyright: reportPrivateUsage=false
-# A follower is a view of its engine.
+# A follower uses private attributes of its engine.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 class Follower:
-    """Pools the messages of one conversation as they come, and keeps its keys and values between them.
+    """Reader that pools the messages of one growing conversation and keeps keys and values between reads.
 
-    A model that keeps more than keys and values is given the whole conversation at every read, of which only
-    the new messages are pooled. What is read equals ``observe`` of the whole conversation up to the rounding
-    of the dtype. Where the template writes the end of what was read in another way once a message follows
-    (one that drops the marks of reasoning from earlier replies, say), the part that changed is read again.
+    A model that keeps more than keys and values gets the whole conversation at every read, but only the
+    new messages are pooled. The results equal ``observe`` of the whole conversation up to the rounding of
+    the dtype. If a template changes earlier text once a message follows (it may drop the reasoning of
+    earlier replies), the changed part is read again.
 
     Attributes:
-        tokens_fed: Tokens that passed through the model so far.
+        tokens_fed: Number of tokens that passed through the model so far.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Follower:
 
     @property
     def turns(self) -> tuple[TurnActivations, ...]:
-        """All messages read so far."""
+        """Activations of all messages read so far."""
         return tuple(self._turns)
 
     def extend(self, *messages: Message) -> list[TurnActivations]:
@@ -54,10 +54,10 @@ class Follower:
         return self.read((*self._conversation, *messages))
 
     def read(self, conversation: Conversation) -> list[TurnActivations]:
-        """Read a conversation that goes on from what was read; return what was read of it now, in order.
+        """Read a conversation that continues the one read before; return the newly read messages, in order.
 
-        That is the new messages, and before them those that are written in another way than before. One
-        that does not go on from what was read is read from its beginning, and all of it is returned.
+        These are the new messages, preceded by those whose rendering has changed. A conversation that does
+        not continue the one read before is read and returned as a whole.
 
         Raises:
             EngineError: If the conversation is empty, or a layer or probe does not fit the model.
@@ -74,7 +74,7 @@ class Follower:
         if not known:
             fed = 0
         elif known < len(rendered.spans):
-            # A message of which a part was read would be read in two: its first token is where it begins.
+            # A message that was partly read is read again from its first token, so that it is read at once.
             fed = min(fed, rendered.spans[known].start)
         if not known:
             self._forget()
@@ -98,7 +98,7 @@ class Follower:
                     self._cache,
                 )
         except BaseException:
-            # A cache that took in a part of the tokens must not be gone on from.
+            # A cache that holds only a part of the tokens must not be used again.
             self._forget()
             raise
         self.tokens_fed += len(part.ids)

@@ -1,10 +1,10 @@
-"""What a model keeps of earlier tokens, and how running rows are held in it.
+"""Memories: what a model keeps of earlier tokens, and how running rows are stored in it.
 
-Most models keep each layer's keys and values: rows of different lengths then share one buffer
-(`KeysMemory`). Models with recurrent layers, indexers or caches of their own keep what cannot be cut by
-token or shifted by column. Their rows run in groups of one length, unpadded: in the library's own cache if
-rows can be picked out of it (`StateMemory`), else by passing each row through the model anew at every step
-(`NoMemory`), which is slow and always right.
+Most models keep only each layer's keys and values, so that rows of different lengths can share one buffer
+(`KeysMemory`). Models with recurrent layers, indexers or caches of their own keep state that cannot be cut
+by token or shifted by column. Their rows run in groups of equal length, unpadded: in the library's own
+cache if rows can be selected from it (`StateMemory`), else by passing each row through the model anew at
+every step (`NoMemory`), which is slow but always correct.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from personascope.models import LayerStack
 
 
 class Memory(Protocol):
-    """The rows that run, as the model sees them; row i of a pass is row i of the batch.
+    """Interface of a memory of the running rows, in which row i of a pass is row i of the batch.
 
     Attributes:
         whole: Whether every pass holds whole sequences, the prompt included.
@@ -34,7 +34,7 @@ class Memory(Protocol):
     whole: bool
 
     def choose(self, waiting: deque[Queued], free: int, running: int) -> list[Queued]:
-        """Take those out of the queue that can start now."""
+        """Take the requests that can start now out of the queue."""
         ...
 
     def prefill(self, entries: Sequence[Entry]) -> Iterator[Prefilled]:
@@ -42,7 +42,7 @@ class Memory(Protocol):
         ...
 
     def admit(self, part: Prefilled, entries: Sequence[int], rows: Sequence[Row]) -> None:
-        """Start rows, whose prompts are these of a prefilled part; ``rows`` are the new ones."""
+        """Start new ``rows``, whose prompts are ``entries`` (indices) of a prefilled part."""
         ...
 
     def step(self, rows: Sequence[Row]) -> Tensor:
@@ -50,16 +50,16 @@ class Memory(Protocol):
         ...
 
     def finish_step(self) -> None:
-        """Count the tokens of the step, also of one that was broken off after its last layer."""
+        """Count the tokens of the step, also if it was stopped after the last layer that is read."""
         ...
 
     def remove(self, index: int) -> int:
-        """End a row; the last one takes its place. Returns the place that the moved row had."""
+        """End a row, move the last row to its place, and return the place that the moved row had."""
         ...
 
 
 class KeysMemory:
-    """Rows of any length in one buffer of keys and values a layer."""
+    """Rows of any length in one buffer of keys and values per layer."""
 
     whole = False
 
@@ -71,7 +71,7 @@ class KeysMemory:
         self.cache = SlotCache(stack.n_layers, slots)
 
     def choose(self, waiting: deque[Queued], free: int, running: int) -> list[Queued]:
-        """Take as many as there is room for."""
+        """Take as many requests as there is room for."""
         del running
         return [waiting.popleft() for _ in range(min(free, len(waiting)))]
 
@@ -86,7 +86,7 @@ class KeysMemory:
         self.cache.admit(part.cache, [part.spans[entry] for entry in entries])
 
     def step(self, rows: Sequence[Row]) -> Tensor:
-        """Feed each row's newest token behind its own columns."""
+        """Feed each row's newest token after the row's own columns."""
         self.cache.prepare_step()
         ids = torch.tensor([[row.tokens[-1]] for row in rows], device=self.device)
         places = torch.tensor([[row.position] for row in rows], device=self.device)
@@ -97,12 +97,12 @@ class KeysMemory:
         self.cache.advance()
 
     def remove(self, index: int) -> int:
-        """Free the row's place in the buffer."""
+        """Free the row's place in the buffer, and return the place that the moved row had."""
         return self.cache.remove(index)
 
 
 class _OneLength:
-    """Rows that all have as many tokens as each other, so that nothing is padded."""
+    """Rows of equal length, so that nothing is padded."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class _OneLength:
         self.new_cache = new_cache
 
     def choose(self, waiting: deque[Queued], free: int, running: int) -> list[Queued]:
-        """Take a group of one length, the commonest, once the last group has ended."""
+        """Take a group of requests of the most common prompt length, once the last group has ended."""
         if running or not waiting:
             return []
         lengths: dict[int, int] = {}
@@ -140,13 +140,13 @@ class _OneLength:
 
 
 class StateMemory(_OneLength):
-    """Rows of one length in the library's own cache, of whatever its layers keep."""
+    """Rows of equal length in the library's own cache, whatever its layers keep."""
 
     whole = False
     positions = True
 
     def admit(self, part: Prefilled, entries: Sequence[int], rows: Sequence[Row]) -> None:
-        """Keep the cache of the prompts, a copy for each row."""
+        """Keep the cache of the prompts, from which each row is selected at the next step."""
         del rows
         assert part.cache is not None
         self.cache = part.cache
@@ -164,10 +164,10 @@ class StateMemory(_OneLength):
         return self.stack.forward(ids, cache=self.cache, positions=places if self.positions else None)
 
     def finish_step(self) -> None:
-        """Do nothing: the cache counts by itself."""
+        """Do nothing, because the cache counts by itself."""
 
     def remove(self, index: int) -> int:
-        """Pick the row out of the cache, at the next step."""
+        """Mark the row for removal from the cache at the next step."""
         self._order[index] = self._order[-1]
         self._order.pop()
         self._chosen = True
@@ -175,12 +175,12 @@ class StateMemory(_OneLength):
 
 
 class NoMemory(_OneLength):
-    """Rows of one length that pass through the model whole at every step."""
+    """Rows of equal length that pass through the model as a whole at every step."""
 
     whole = True
 
     def admit(self, part: Prefilled, entries: Sequence[int], rows: Sequence[Row]) -> None:
-        """Note how many rows there are."""
+        """Store the number of rows."""
         del part, entries
         self._rows = len(rows)
 
@@ -189,12 +189,12 @@ class NoMemory(_OneLength):
         ids = torch.tensor([[*row.queued.prompt, *row.tokens] for row in rows], device=self.device)
         if self.taps.editor is not None:
             places = torch.arange(ids.shape[1]).expand(ids.shape)
-            # What was fed before is counted already.
+            # Earlier tokens are already counted.
             self.taps.editor.at(places, places == ids.shape[1] - 1)
         return self.stack.forward(ids)[:, -1:]
 
     def finish_step(self) -> None:
-        """Do nothing: nothing is kept."""
+        """Do nothing, because nothing is kept."""
 
     def remove(self, index: int) -> int:
         """Forget the row."""
@@ -204,6 +204,6 @@ class NoMemory(_OneLength):
 
 
 class UncountedStateMemory(StateMemory):
-    """The same for a model that counts positions by itself, and not from 0."""
+    """A `StateMemory` for a model that counts positions by itself, not from 0."""
 
     positions = False

@@ -1,4 +1,4 @@
-"""Pooling over text that already exists: one forward pass in chunks, without the LM head."""
+"""Pool activations of existing text in one forward pass, in chunks and without the LM head."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from personascope.interventions import BatchedPlans, CapCounters, Plan, TokenSpa
 from personascope.models import LayerStack
 
 CHUNK = 1024
-"""Tokens of one forward pass; the residual stream of no more than these is ever held, one layer at a time."""
+"""Maximum number of tokens per chunk, whose residual stream is held for one layer at a time."""
 
 
 class SpanReader:
-    """Sums over the spans of one sequence, chunk by chunk."""
+    """Reader that sums activations over spans of one sequence, chunk by chunk."""
 
     def __init__(
         self,
@@ -38,10 +38,10 @@ class SpanReader:
         """Begin every span at zero.
 
         Args:
-            spans: First position of each, and the one after its last.
-            layers: Layers of the sums, in the order of the means.
-            probes: Directions for each token.
-            norms: Also sum the tokens' norms.
+            spans: First position of each span, and the one after its last.
+            layers: Layers to sum, in the order of the means.
+            probes: Directions to project every token on.
+            norms: Whether to sum the tokens' norms too.
         """
         self.spans = spans
         self.order = layers
@@ -56,13 +56,13 @@ class SpanReader:
     def of(
         cls, spans: Sequence[TurnSpan], n_layers: int, capture: Capture | None, probes: tuple[Probe, ...]
     ) -> SpanReader:
-        """Return a reader of messages' spans."""
+        """Return a reader of the spans of messages."""
         layers = () if capture is None else tuple(capture.layers or range(n_layers))
         norms = capture is not None and capture.norms
         return cls([(span.start, span.end) for span in spans], layers, probes, norms=norms)
 
     def turns(self, spans: Sequence[TurnSpan]) -> list[TurnActivations]:
-        """Return what was read of each message; ``spans`` are those that the reader was made of."""
+        """Return the activations of each message; ``spans`` are those that the reader was made from."""
         return [
             TurnActivations(
                 index=span.index,
@@ -108,7 +108,7 @@ class SpanReader:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Tokens of one sequence, from a position on, and the plan under which they pass through the model."""
+    """Tokens of one sequence from the position ``start`` on, and the plan to apply to them."""
 
     ids: tuple[int, ...]
     start: int
@@ -125,24 +125,24 @@ def read_parts(
     memory: ModelMemory,
     cache: DynamicCache | None = None,
 ) -> None:
-    """Feed parts of a sequence that follow what is in the cache; the hooks must be set.
+    """Feed parts of a sequence that follow the tokens in the cache; the hooks must be attached.
 
-    A pass ends with the highest layer that is read: the blocks above it do not run. What begins a sequence
-    passes in chunks if the model keeps keys and values alone, else at once; what follows it, token by token.
+    A pass stops after the highest layer that is read. If the model keeps only keys and values, tokens pass
+    in chunks. Otherwise the part that begins the sequence passes at once, and later parts token by token.
 
     Args:
-        stack: The model's blocks.
-        taps: Its hooks.
-        device: Where tokens go.
-        parts: The tokens.
-        reader: What reads them.
-        extent: Where the parts lie for a plan.
-        memory: What the model keeps of earlier tokens.
-        cache: What came before, of keys and values alone; None if nothing did.
+        stack: Layer stack of the model.
+        taps: Attached forward hooks of the model.
+        device: Device of the token ids.
+        parts: Parts of the sequence, in order.
+        reader: Reader of their activations.
+        extent: Positions of prompt, response and turns, for the plans.
+        memory: Kind of memory of the model.
+        cache: Keys and values of earlier tokens; None if there are none.
     """
     if cache is None:
         cache = memory.reading_cache(len(parts))
-    # A reader and an editor of a run that is under way get their place back.
+    # The reader and editor of a run in progress are restored afterwards.
     before = taps.reader, taps.layers, taps.editor
     taps.reader, taps.layers = reader, reader.layers | {probe.layer for probe in reader.probes}
     taps.last = max(taps.layers, default=0)
@@ -177,7 +177,7 @@ def observe_turns(
     memory: ModelMemory,
     tokens: str = "answer",
 ) -> list[TurnActivations]:
-    """Pool each turn of a rendered conversation (see ``TransformersEngine.observe``)."""
+    """Pool the activations of each turn of a rendered conversation (see ``TransformersEngine.observe``)."""
     spans = turn_spans(rendered, tokens)
     reader = SpanReader.of(spans, stack.n_layers, capture, probes)
     parts = parts_of(rendered.token_ids, _reply_parts(rendered), plan)
@@ -189,14 +189,13 @@ def observe_turns(
 def parts_of(
     ids: tuple[int, ...], parts: Sequence[tuple[int, str]], plan: Plan | None, start: int = 0
 ) -> list[Part]:
-    """Cut a sequence where what a plan does changes.
+    """Split a sequence where the operations of a plan change.
 
     Args:
-        ids: The sequence.
-        parts: First token of each part, and the part as `plan_for_part` names it; the first one begins at
-            ``start``.
-        plan: The plan.
-        start: First token that is wanted.
+        ids: Token ids of the sequence.
+        parts: First token and name (as in `plan_for_part`) of each part; the first part begins at ``start``.
+        plan: Plan to apply, or None.
+        start: First token to return.
     """
     if plan is None or not reply_parts(plan):
         return [Part(ids[start:], start, plan)]
@@ -209,7 +208,7 @@ def parts_of(
 
 
 def _reply_parts(rendered: Rendered) -> list[tuple[int, str]]:
-    """Return where the parts of an existing conversation begin: its last reply is the response."""
+    """Return first token and name of each part of a conversation, whose last reply is the response."""
     replies = [span for span in rendered.spans if span.role == "assistant"]
     if not replies:
         return [(0, "prompt")]
@@ -220,5 +219,5 @@ def _reply_parts(rendered: Rendered) -> list[tuple[int, str]]:
 
 
 def extent_of(rendered: Rendered) -> TokenSpans:
-    """Return where the parts of an existing conversation lie: its last reply is the response."""
+    """Return the positions of response and turns of a conversation, whose last reply is the response."""
     return TokenSpans(response_start(rendered), tuple(span.start for span in rendered.spans))

@@ -1,7 +1,7 @@
-"""Prompts: prefixes that several prompts share, and equal prompts, pass through the model once.
+"""Prefill prompts, with shared prefixes and equal prompts passed through the model only once.
 
-Keys and values made under a plan serve that plan alone: prompts are shared among requests whose plans
-do the same to them.
+Keys and values computed under a plan are valid only under that plan, so prompts are shared only among
+requests whose plans do the same to them.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from personascope.interventions import (
 from personascope.models import LayerStack
 
 MIN_SHARED = 12
-"""Tokens that a prefix must have to be worth a pass of its own."""
+"""Minimum length in tokens of a shared prefix that gets its own pass."""
 
 Prompt = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A prompt and what a plan does to it; equal entries are the same computation.
+    """A prompt with the plan that acts on it; equal entries are the same computation.
 
     Attributes:
-        ids: Tokens.
-        key: Tells apart what is done to prompts: None for nothing, else the plan's digest and where
-            the turns begin that it names.
-        plan: The plan, if it acts on the prompt.
-        extent: Where the parts of the prompt lie.
+        ids: Token ids of the prompt.
+        key: Identity of the plan's effect on the prompt: None for none, else the plan's digest and the first
+            tokens of the turns that it names.
+        plan: Plan, if it acts on the prompt; else None.
+        extent: Positions of the parts of the prompt.
     """
 
     ids: Prompt
@@ -57,7 +57,7 @@ def entry_of(ids: Prompt, plan: Plan | None, extent: TokenSpans) -> Entry:
     if plan is None or not acts_on_prompt(plan):
         return Entry(ids)
     starts = tuple(extent.bounds(op.tokens)[0] for op in plan.ops if op.tokens.startswith("turn:"))
-    # Whoever acts on the prompt alone needs to know where it ends, the others do not.
+    # Operations on the prompt alone need to know where it ends.
     return Entry(ids, (plan.digest, starts), plan, replace(extent, prompt=len(ids)))
 
 
@@ -67,12 +67,12 @@ class Prefilled:
 
     Attributes:
         prompts: Distinct entries, in the order of the rows.
-        cache: What the model keeps of them; None where it keeps nothing.
-        spans: For each entry, (row, first column, end column) in the cache.
+        cache: Cache of the prompts; None if the model keeps nothing.
+        spans: Place of each entry in the cache, as (row, first column, end column).
         hidden: State after the final norm of each prompt's last token, [prompts, d].
-        cap_counts: What the plans did to each entry, all of its tokens counted.
-        states: The same state of every token that passed, right-padded [prompts, tokens, d], without those
-            of the prefixes; None unless asked for.
+        cap_counts: Cap counts of each entry, over all of its tokens.
+        states: State after the final norm of every token except the prefixes', right-padded
+            [prompts, tokens, d]; None unless requested.
     """
 
     prompts: list[Entry]
@@ -92,13 +92,13 @@ def shared(a: Prompt, b: Prompt) -> int:
 
 
 def group_by_prefix(prompts: Sequence[Prompt]) -> list[tuple[int, list[Prompt]]]:
-    """Cut distinct prompts into groups with a long common prefix.
+    """Group distinct prompts by long common prefixes.
 
-    Neighbours in sorted order share the most; a group ends where two neighbours share clearly less
-    than the pairs beside them (another system prompt begins).
+    Neighbours in sorted order share the most. A group ends where two neighbours share clearly less than
+    the adjacent pairs (another system prompt begins).
 
     Returns:
-        (length of the shared prefix, prompts); 0 for prompts that share nothing worth a pass.
+        Groups as (length of the shared prefix, prompts); the length is 0 for prompts without one.
     """
     ordered = sorted(set(prompts))
     common = [shared(a, b) for a, b in pairwise(ordered)]
@@ -114,7 +114,7 @@ def group_by_prefix(prompts: Sequence[Prompt]) -> list[tuple[int, list[Prompt]]]
     result: list[tuple[int, list[Prompt]]] = []
     alone: list[Prompt] = []
     for group in filter(None, groups):
-        # The last token is always fed with the suffix, since its logits are wanted.
+        # The last token is always fed with the suffix, because its logits are needed.
         length = min(shared(group[0], group[-1]), min(len(prompt) for prompt in group) - 1)
         if len(group) > 1 and length >= MIN_SHARED:
             result.append((length, group))
@@ -130,7 +130,7 @@ def prefill(
 ) -> Iterator[Prefilled]:
     """Pass distinct entries through the backbone, in batches of at most ``budget`` padded tokens.
 
-    The hooks must be set; the editor is this function's while it runs.
+    The hooks must be attached. Their editor is overwritten.
     """
     by_key: dict[tuple[object, ...] | None, list[Entry]] = {}
     for entry in entries:
@@ -159,7 +159,7 @@ def prefill(
 
 
 def _chunks(widths: dict[int, int], budget: int) -> Iterator[list[int]]:
-    """Cut numbered sequences, in order of width, into parts of at most ``budget`` padded tokens."""
+    """Split numbered sequences, in order of width, into parts of at most ``budget`` padded tokens."""
     part: list[int] = []
     for number, width in widths.items():
         if part and width * (len(part) + 1) > budget:
@@ -171,7 +171,7 @@ def _chunks(widths: dict[int, int], budget: int) -> Iterator[list[int]]:
 
 
 class PromptBatches:
-    """Passes entries through the model batch by batch, some after prefixes that passed before."""
+    """Runner that passes entries through the model in batches, optionally after prefilled prefixes."""
 
     def __init__(
         self,
@@ -186,12 +186,12 @@ class PromptBatches:
         """Prepare to pass entries.
 
         Args:
-            stack: The model's blocks.
-            taps: The hooks, set.
-            budget: Padded tokens of one forward pass, at most.
-            device: Where tokens go.
-            keep_states: Also return the state of every token.
-            new_cache: Makes what a pass keeps its tokens in. Prefixes need keys and values alone.
+            stack: Layer stack of the model.
+            taps: Attached forward hooks of the model.
+            budget: Maximum number of padded tokens in one forward pass.
+            device: Device of the token ids.
+            keep_states: Whether to return the state of every token too.
+            new_cache: Function that returns an empty cache. Prefixes need one of keys and values only.
         """
         self.stack = stack
         self.taps = taps
@@ -220,12 +220,12 @@ class PromptBatches:
             _expand(cache, prefixes.cache, rows, before)
             columns = torch.arange(before + width)
             mask = (columns[None, :] >= before - torch.tensor(heads)[:, None]).to(self.device)
-        # Suffixes are padded on the right, where no earlier token can see the padding.
+        # Suffixes are padded on the right, where no earlier token attends to the padding.
         ids = torch.tensor([suffix + (0,) * (width - len(suffix)) for suffix in suffixes], device=self.device)
         places = torch.arange(width)[None, :] + torch.tensor(heads)[:, None]
         counters = self._edit([entry for entry, _ in part], places, [len(suffix) for suffix in suffixes])
         try:
-            # Without a prefix the model counts the positions itself, by whatever rule it has.
+            # Without a prefix the model counts the positions by its own rule.
             positions = None if prefixes is None else places.to(self.device)
             state = self.stack.forward(ids, cache=cache, mask=mask, positions=positions)
         finally:
@@ -261,7 +261,7 @@ class PromptBatches:
 
 
 def plan_table(plans: Sequence[Plan | None], *, response_only: bool) -> PlanTable | None:
-    """Return a table of the distinct plans among those of some rows; None if there is none."""
+    """Return a table of the distinct plans of some rows; None if there are none."""
     distinct = {plan.digest: plan for plan in plans if plan is not None}
     return PlanTable(list(distinct.values()), response_only=response_only) if distinct else None
 

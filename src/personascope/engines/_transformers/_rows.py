@@ -1,4 +1,4 @@
-"""A running row: one request between its first token and its last."""
+"""A running row: the state of one request from its first token to its last."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from personascope.interventions import (
 )
 
 MARK_TOKENS = 256
-"""Random numbers kept for the marks between the parts of a response."""
+"""Number of random numbers reserved for the marks between the parts of a response."""
 
 
 @dataclass(slots=True, eq=False)
@@ -29,12 +29,12 @@ class Queued:
     """A request with its prompt rendered.
 
     Attributes:
-        request: The request.
-        prompt: Its tokens.
-        extent: Where the parts of the prompt lie.
-        turns: Tokens of each message's content, if the prompt is a conversation.
-        reply: How the parts of the response are told apart; None for one that is all answer.
-        context: Tokens, prompt and response together, that the model reads at most; None if it does not say.
+        request: Request as given.
+        prompt: Token ids of the prompt.
+        extent: Positions of the parts of the prompt.
+        turns: Token span of each message's content, if the prompt is a conversation.
+        reply: Format of the response's parts; None if it is all answer.
+        context: Context length of the model in tokens, prompt and response together; None if unknown.
     """
 
     request: Request
@@ -46,12 +46,12 @@ class Queued:
 
     @property
     def room(self) -> int | None:
-        """Tokens that the context leaves to the response; None if the model does not say."""
+        """Number of tokens that the context leaves for the response; None if unknown."""
         return None if self.context is None else self.context - len(self.prompt)
 
     @property
     def max_tokens(self) -> int:
-        """Tokens of a response that is all answer: what was asked for, as far as the context goes."""
+        """Maximum length of a response that is all answer: the requested one, limited by the context."""
         asked = self.request.sampling.max_new_tokens
         return asked if self.room is None else min(asked, self.room)
 
@@ -61,21 +61,21 @@ class Row:
     """State of one response while it is being generated.
 
     Attributes:
-        queued: The request and its prompt.
-        uniform: Its random numbers, one a token.
-        reader: Tells the parts of the response apart; None for one that is all answer.
-        tokens: Response tokens drawn so far, the end-of-turn token never among them.
-        parts: The part of each of them, as it was known when the token was drawn; empty without a reader.
-        fed: How many of them have passed through the model (and so are in the sums).
-        projections: For each token fed, the projections on the request's probes.
-        counts: What the plan did to the prompt, and to the response before ``since``.
-        gate: The plan that the request's watch switched on, if it did.
-        gate_from: Number of the first response token on which it acts.
-        gate_counts: What both plans did from the gate on, before ``since``.
-        since: Number of the response token from which on the counters of the row's slot count.
-        ran: What acted on the tokens that those counters counted.
-        shown: Tokens that the request's watch has seen.
-        logprobs: Log-probability of each token drawn, if the request asks for them.
+        queued: Request with its prompt.
+        uniform: Uniform random numbers of the request, one for each token.
+        reader: Reader of the response's parts; None if it is all answer.
+        tokens: Response tokens drawn so far, without the end-of-turn token.
+        parts: Part of each of them, as known when the token was drawn; empty without a reader.
+        fed: Number of them that have passed through the model.
+        projections: Projections on the request's probes, for each token fed.
+        counts: Cap counts on the prompt, and on the response before ``since``.
+        gate: Plan that the request's watch switched on, or None.
+        gate_from: Index of the first response token on which the gate acts.
+        gate_counts: Cap counts of both plans from the gate on, before ``since``.
+        since: Index of the first response token that the counters of the row's slot include.
+        ran: Plan that acted on the tokens in those counters.
+        shown: Number of tokens that the request's watch has seen.
+        logprobs: Log-probability of each token drawn, if requested.
     """
 
     queued: Queued
@@ -97,7 +97,7 @@ class Row:
 
     @property
     def acting(self) -> Plan | None:
-        """What acts on the response: the plan, if it does, and the gate's."""
+        """Plan on the response: the request's, if it acts there, combined with the gate; or None."""
         if self.gate is not None:
             return self._both
         plan = self.queued.request.plan
@@ -105,7 +105,7 @@ class Row:
 
     @property
     def plan(self) -> Plan | None:
-        """What acts on the token that is fed next."""
+        """Plan on the token that is fed next."""
         plan = self.acting
         if plan is None or not reply_parts(plan):
             return plan
@@ -113,35 +113,35 @@ class Row:
 
     @property
     def part(self) -> str:
-        """The part of the token that is fed next."""
+        """Part of the token that is fed next."""
         return self.parts[min(self.fed, len(self.parts) - 1)] if self.parts else "answer"
 
     @property
     def counted(self) -> bool:
-        """Whether the token that is fed next is one of those that the request reads."""
+        """Whether the request selects the token that is fed next."""
         return self.queued.request.tokens in ("response", self.part)
 
     def counted_at(self, place: int) -> bool:
-        """Whether a response token was taken for one of those that the request reads when it was fed."""
+        """Return whether a response token was counted as selected by the request when it was fed."""
         return self.queued.request.tokens in ("response", self.parts[place] if self.parts else "answer")
 
     @property
     def just_counted(self) -> bool:
-        """Whether the token that was fed last is one of those that the request reads, as far as is known."""
+        """Whether the token that was fed last counts as selected by the request."""
         return self.counted_at(self.fed - 1)
 
     def take(self, token: int) -> None:
-        """Take a token that was drawn."""
+        """Append a token that was drawn."""
         self.tokens.append(token)
         if self.reader is not None:
             self.parts.append(self.reader.feed(token))
 
     def newest(self, counters: CapCounters, place: int) -> CapCounts:
-        """Return what the counters of the row's slot hold."""
+        """Return the counts in the counters of the row's slot."""
         return counters.counts(place, 0 if self.ran is None else self.fed - self.since)
 
     def fold(self, counters: CapCounters, place: int) -> None:
-        """Take what the counters of the row's slot hold, and begin them at zero."""
+        """Add the counts of the row's slot to the row, and reset the slot's counters."""
         newest = self.newest(counters, place)
         counters.clear(place)
         if self.gate is not None:
@@ -150,10 +150,10 @@ class Row:
         self.since = self.fed
 
     def open_gate(self, gate: Plan) -> None:
-        """Let a plan act from the next token on, after the request's own."""
+        """Make a plan act from the next token on, after the request's own."""
         plan = self.acting
         self.gate, self.gate_from = gate, self.fed
-        # What acts on the prompt alone has nothing to do any more.
+        # A plan on the prompt alone has no effect any more.
         self._both = gate if plan is None else plan + gate
 
     @property
@@ -163,7 +163,7 @@ class Row:
 
     @property
     def full(self) -> bool:
-        """Whether the token limit is reached: what is left is to feed the last token."""
+        """Whether the token limit is reached, so that only the last token remains to be fed."""
         sampling, room = self.queued.request.sampling, self.queued.room
         reader = self.reader
         if reader is None:
@@ -177,19 +177,19 @@ class Row:
 
     @property
     def watched(self) -> bool:
-        """Whether activations are read, so that the last token must be fed too."""
+        """Whether activations are read, so that the last token must also be fed."""
         request = self.queued.request
         return request.capture is not None or bool(request.probes)
 
 
 def new_row(queued: Queued, counts: CapCounts) -> Row:
-    """Begin a response; its random numbers depend on the run's seed and the request's id alone."""
+    """Begin a response, whose random numbers depend only on the run's seed and the request's id."""
     request = queued.request
     seed = request_seed(request.seed, request.id)
     longest = request.sampling.max_new_tokens
     reader = None
     if queued.reply is not None:
         reader = queued.reply.reader()
-        # Marks, and the white space beside them, are neither of the thinking nor of the answer.
+        # Marks and the white space around them belong neither to the thinking nor to the answer.
         longest = 2 * (longest + thinking_limit(request.sampling)) + MARK_TOKENS
     return Row(queued, uniforms(seed, longest), reader, counts=counts)

@@ -1,4 +1,4 @@
-"""Log-probabilities of given continuations: logits for them alone, a prompt that they share passed once."""
+"""Score given continuations, with logits only for them and a shared prompt passed only once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from personascope.interventions import BatchedPlans, CapCounters, tokens_acted_o
 from personascope.models import LayerStack
 
 POSITIONS = 256
-"""Positions whose logits are in memory at the same time, at most."""
+"""Maximum number of positions whose logits are in memory at the same time."""
 
 Item = tuple[ScoreRequest, Queued]
 
@@ -32,17 +32,17 @@ def score_batches(
     *,
     shares: bool = False,
 ) -> Iterator[Scored]:
-    """Score requests in batches of at most ``budget`` padded tokens; the hooks must be set.
+    """Score requests in batches of at most ``budget`` padded tokens; the hooks must be attached.
 
     Args:
-        stack: The model's blocks and head.
-        taps: The hooks.
+        stack: Layer stack of the model.
+        taps: Attached forward hooks of the model.
         items: Requests and their rendered prompts.
-        budget: Padded tokens of one forward pass, at most.
-        device: Where tokens go.
-        failures: Takes the requests whose log-probabilities are not finite; nothing is yielded for them.
-        shares: Pass a prompt that several requests without a plan have in common through the model once,
-            and only the continuations after it. The model's cache must be keys and values alone.
+        budget: Maximum number of padded tokens in one forward pass.
+        device: Device of the token ids.
+        failures: Collector of requests whose log-probabilities are not finite; they yield nothing.
+        shares: Whether to pass a prompt that several requests without a plan share through the model only
+            once. The model's cache must hold keys and values only.
     """
     by_prompt: dict[tuple[int, ...], list[Item]] = {}
     alone: list[Item] = []
@@ -59,7 +59,7 @@ def score_batches(
     part: list[Item] = []
     width = 0
     for item in sorted(alone, key=lambda item: -_length(item)):
-        # Longest first: the width is the first one's.
+        # Items are sorted longest first, so the first one gives the width.
         width = width if part else _length(item)
         if part and width * (len(part) + 1) > budget:
             yield from _finite(part, _score(stack, taps, part, device), failures)
@@ -82,9 +82,9 @@ def _finite(items: list[Item], scored: list[Scored], failures: Failures) -> Iter
 def _score_after(
     stack: LayerStack, taps: ForwardHooks, group: list[Item], budget: int, device: torch.device
 ) -> list[Scored]:
-    """Score continuations of one prompt, which passes through the model once."""
+    """Score continuations of one prompt, which passes through the model only once."""
     prompt = group[0][1].prompt
-    # The last token of the prompt goes with the continuations: their first token is drawn from its state.
+    # The last token of the prompt is fed with the continuations, whose first token its state predicts.
     prefix = Entry(prompt[:-1])
     before = taps.reader, taps.editor
     taps.reader = taps.editor = None
@@ -113,7 +113,7 @@ def _score_suffixes(
 
 
 def _length(item: Item) -> int:
-    # The last token of a continuation is never fed: nothing after it is asked for.
+    # The last token of a continuation is not fed, because nothing after it is scored.
     return len(item[1].prompt) + len(item[0].continuation) - 1
 
 
@@ -121,7 +121,7 @@ def _length(item: Item) -> int:
 def _score(stack: LayerStack, taps: ForwardHooks, part: list[Item], device: torch.device) -> list[Scored]:
     rows = [(*queued.prompt, *request.continuation)[:-1] for request, queued in part]
     width = max(map(len, rows))
-    # Padded on the right, where a causal model cannot see it.
+    # Padding is on the right, where earlier tokens of a causal model do not attend to it.
     ids = torch.tensor([row + (0,) * (width - len(row)) for row in rows], device=device)
     plans = [request.plan for request, _ in part]
     table = plan_table(plans, response_only=False)
@@ -157,11 +157,11 @@ def _read(
     """Return each row's log-probabilities, and whether every token was the most likely one.
 
     Args:
-        stack: The model's head.
-        states: After the final norm, [rows, tokens, d].
-        starts: Each row's request, and the column from whose state its first token is drawn.
+        stack: Layer stack, for the head.
+        states: States after the final norm, [rows, tokens, d].
+        starts: Request of each row, and the column whose state predicts its first token.
     """
-    # The continuations' positions of all rows go through the head together: few rows at a time are slow.
+    # The positions of all rows go through the head together, because few at a time are slow.
     asked = [
         (row, start + offset, token)
         for row, (request, start) in enumerate(starts)

@@ -16,23 +16,24 @@ Reader = Callable[[int, Tensor], None]
 
 
 class StopForward(Exception):  # noqa: N818 - it ends a forward pass and never leaves the engine
-    """The last layer that is to be read has run."""
+    """Signal that the last layer to read has run."""
 
 
 class ForwardHooks:
-    """Forward hooks on every block: an editor changes the residual stream [rows, tokens, d], a reader reads.
+    """Forward hooks on every block: an editor changes and a reader reads the stream [rows, tokens, d].
 
-    The reader sees the stream as the editor left it, as the next block does.
+    The reader gets the stream after the editor, as the next block does.
 
     Attributes:
-        editor: The plans of the pass; None while nothing is to be changed.
-        reader: Whom to pass (layer, residual stream) to; None while nothing is to be read.
-        layers: The layers to pass on.
-        last: Layer after which a forward pass is broken off by `StopForward`; None to let it run to its end.
+        blocks: Decoder blocks.
+        editor: Plans of the pass; None for no change.
+        reader: Function called with (layer, residual stream); None to read nothing.
+        layers: Layers to read.
+        last: Layer after which `StopForward` ends a forward pass; None to run it to the end.
     """
 
     def __init__(self, blocks: Sequence[nn.Module]) -> None:
-        """Remember the blocks; no hook is set before ``attached``."""
+        """Store the blocks; hooks are set in ``attached``."""
         self.blocks = blocks
         self.editor: BatchedPlans | None = None
         self.reader: Reader | None = None
@@ -43,7 +44,7 @@ class ForwardHooks:
 
     @contextmanager
     def attached(self) -> Generator[ForwardHooks]:
-        """Set the hooks, and take them off again whatever happens; inside itself it sets no second ones."""
+        """Set the hooks within a ``with`` block; a nested one sets no second hooks."""
         if self._depth == 0:
             self._handles = [
                 block.register_forward_hook(self._hook(layer)) for layer, block in enumerate(self.blocks)

@@ -1,6 +1,6 @@
-"""Trying a memory on a few tokens: do rows that step in it get the states of plain passes?
+"""Test on a few tokens whether rows that run in a memory get the states of plain passes.
 
-Models differ in how they count positions, read masks and keep recurrent states, and not all of them say so.
+Models differ in how they count positions, read masks and keep recurrent states, and not all declare it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from personascope.models import LayerStack
 log = logging.getLogger(__name__)
 
 _PREFIX = tuple(range(MIN_SHARED))
-# Two prompts that share a prefix, and a short one: of three lengths together, or of one length each.
+# Three prompts of different lengths, two of which share a prefix; and two prompts of equal length.
 _MIXED = ((*_PREFIX, 20, 21), (*_PREFIX, 30, 31, 32, 33), (40, 41, 42))
 _EQUAL = ((50, 51, 52, 53), (60, 61, 62, 63))
 
 
 class Steps(Protocol):
-    """What of a memory is tried."""
+    """Methods of a memory that are tested."""
 
     def prefill(self, entries: Sequence[Entry]) -> object: ...
     def admit(self, part: Prefilled, entries: Sequence[int], rows: Sequence[Row]) -> None: ...
@@ -40,14 +40,14 @@ class Steps(Protocol):
 def fits(
     start: Callable[[int], Steps], stack: LayerStack, vocabulary: int, device: torch.device, *, together: bool
 ) -> bool:
-    """Return whether two steps, with a row that ends between them, give what whole sequences give.
+    """Return whether two steps, with a row that ends between them, give the states of whole sequences.
 
     Args:
-        start: Returns a memory for some number of rows.
-        stack: The model's blocks.
+        start: Function that returns a memory for a number of rows.
+        stack: Layer stack of the model.
         vocabulary: Size of the vocabulary.
-        device: Where tokens go.
-        together: Try rows of several lengths.
+        device: Device of the token ids.
+        together: Whether to test rows of several lengths together.
     """
     prompts = [
         tuple((vocabulary // 3 + offset) % vocabulary for offset in prompt)

@@ -1,8 +1,8 @@
-"""A check of one model: does this engine do to it what the model's own library does?
+"""Check that this engine gives the results of the model's own library on one model.
 
-Every operation is held against plain forward passes of the model itself, with hooks of a few lines and no
-cache: the greedy text against ``generate``, pooled means against ``hidden_states``, scores against the
-log-softmax of the logits, plans against the same edit by a hook, a batch against each request alone.
+Every operation is compared with plain forward passes of the model itself, with simple hooks and no cache:
+the greedy text with ``generate``, pooled means with ``hidden_states``, scores with the log-softmax of the
+logits, plans with the same edit by a hook, and a batch with each request alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Outcome = Literal["SUPPORTED", "ERROR", "SILENTLY_WRONG", "CRASH"]
 
 OPERATIONS = ("run", "observe", "score", "follow", "steered", "cap")
 
-# Two ways to the same number differ by the rounding of the weights' dtype, layer after layer.
+# Two computations of the same number differ by the rounding of the weights' dtype in every layer.
 _TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 6e-2}
 _TEXTS = (
     "The sea is calm.",
@@ -40,13 +40,13 @@ _REPLY = "It was the old accountant, who counts the waves."
 
 @dataclass(frozen=True, slots=True)
 class OperationCheck:
-    """What came of checking one operation.
+    """Result of checking one operation.
 
     Attributes:
         operation: "run", "observe", "score", "follow", "steered" or "cap".
-        outcome: SUPPORTED if it equals the model's own library; ERROR if it is refused by name;
-            SILENTLY_WRONG if it differs; CRASH if something else than a refusal was raised.
-        detail: The greatest difference that was seen, or what is wrong.
+        outcome: SUPPORTED if it equals the model's own library; ERROR if a personascope error was raised;
+            SILENTLY_WRONG if it differs; CRASH if any other exception was raised.
+        detail: Greatest difference, or what is wrong.
     """
 
     operation: str
@@ -55,18 +55,18 @@ class OperationCheck:
 
 
 class _Wrong(Exception):  # noqa: N818 - it ends a check and never leaves this file
-    """A value differs from the reference."""
+    """Signal that a value differs from the reference."""
 
 
 def verify_model(engine: TransformersEngine, *, short: bool = False) -> list[OperationCheck]:
     """Check every operation of an engine on its model.
 
     Args:
-        engine: The engine; its model is run a few dozen times on short texts.
-        short: Check ``run`` and ``observe`` alone, on fewer tokens: what making a map rests on.
+        engine: Engine to check; its model is run a few dozen times on short texts.
+        short: Whether to check only ``run`` and ``observe``, which a map needs, on fewer tokens.
 
     Returns:
-        One entry for each operation, in the order of `OPERATIONS`.
+        Result of each operation, in the order of `OPERATIONS`.
     """
     check = _Checks(engine, tokens=4 if short else 8)
     operations = ("run", "observe") if short else OPERATIONS
@@ -86,7 +86,7 @@ def _outcome(name: str, check: Callable[[], str]) -> OperationCheck:
 
 
 class _Checks:
-    """The checks of one engine; each returns what it saw, or raises `_Wrong`."""
+    """Checks of one engine, each of which returns the greatest difference or raises `_Wrong`."""
 
     def __init__(self, engine: TransformersEngine, *, tokens: int) -> None:
         chat = engine.chat or ChatFormat.transcript(engine.loaded.tokenizer)
@@ -101,7 +101,7 @@ class _Checks:
         self.direction = rng.standard_normal(engine.loaded.d_model).astype(np.float32)
 
     def run(self) -> str:
-        """Hold greedy responses and their pooled means against ``generate`` and ``hidden_states``."""
+        """Compare greedy responses and their pooled means with ``generate`` and ``hidden_states``."""
         together = self._complete(None)
         worst = self._compare(together, None)
         for completion, prompt in zip(together, self.prompts, strict=True):
@@ -113,7 +113,7 @@ class _Checks:
         return f"greatest difference {worst:.1e}"
 
     def observe(self) -> str:
-        """Hold the means of a conversation's turns against ``hidden_states``."""
+        """Compare the means of a conversation's turns with ``hidden_states``."""
         conversation = (Message("user", _TEXTS[1]), Message("assistant", _REPLY))
         rendered = self.chat.render_with_spans(conversation, add_generation_prompt=False)
         stream, _ = self._forward(rendered.token_ids)
@@ -126,7 +126,7 @@ class _Checks:
         return f"greatest difference {worst:.1e}"
 
     def score(self) -> str:
-        """Hold scores, with a prompt in common and without, against the log-softmax of the logits."""
+        """Compare scores of continuations that share prompts with the log-softmax of the logits."""
         continuations = [self.engine.encode(text)[-6:] for text in (_REPLY, _TEXTS[0], _TEXTS[2])]
         asked = {
             f"{p}/{c}": ScoreRequest(f"{p}/{c}", prompt, continuation)
@@ -143,7 +143,7 @@ class _Checks:
         return f"greatest difference {worst:.1e}"
 
     def follow(self) -> str:
-        """Hold a conversation that is read message by message against one that is read at once."""
+        """Compare a conversation that is read in two steps with one that is read at once."""
         chat = (Message("user", _TEXTS[0]), Message("assistant", _REPLY))
         chat = (*chat, Message("user", _TEXTS[1]), Message("assistant", _TEXTS[0]))
         follower = self.engine.follow(capture=Capture())
@@ -155,7 +155,7 @@ class _Checks:
         return f"greatest difference {worst:.1e}"
 
     def steered(self) -> str:
-        """Hold a steered response against an edit by a plain hook, in the engine and under ``generate``."""
+        """Compare steered responses, of the engine and of ``generate``, with an edit by a plain hook."""
         worst = 0.0
         self._own_text(self.prompts[1])
         for where in ("all", "response", "prompt"):
@@ -170,7 +170,7 @@ class _Checks:
         return f"greatest difference {worst:.1e}"
 
     def cap(self) -> str:
-        """Hold a capped response, and how often the cap fired, against an edit by a plain hook."""
+        """Compare capped responses with an edit by a plain hook, and report how often the cap fired."""
         stream, _ = self._forward(self.prompts[1])
         unit = self.direction / np.linalg.norm(self.direction)
         # About half of the tokens are moved.
@@ -193,7 +193,7 @@ class _Checks:
         return sorted(self.engine.run(requests), key=lambda completion: int(completion.id))
 
     def _compare(self, completions: Sequence[Completion], plan: Plan | None) -> float:
-        """Hold responses against one plain forward pass each; return the greatest difference."""
+        """Compare each response with a plain forward pass, and return the greatest difference."""
         worst = 0.0
         for completion, prompt in zip(completions, self.prompts, strict=True):
             stream, logits = self._forward((*prompt, *completion.token_ids), plan, len(prompt))
@@ -222,7 +222,7 @@ class _Checks:
         what: str,
         plan: Plan | None = None,
     ) -> None:
-        """Raise if two greedy texts differ where rounding does not decide."""
+        """Raise if two greedy texts differ by more than rounding explains."""
         for step, (a, b) in enumerate(zip(mine, other, strict=False)):
             if a != b:
                 _, logits = self._forward((*prompt, *mine[:step]), plan, len(prompt))
@@ -233,14 +233,14 @@ class _Checks:
             raise _Wrong(f"a response differs {what}: {list(mine)} and {list(other)}")
 
     def _own_text(self, prompt: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the response of ``generate``, which must follow the model's own plain passes.
+        """Return the response of ``generate``, after checking that it agrees with the model's plain passes.
 
         Raises:
-            EngineError: If it does not, or cannot run: there is nothing then that the engine could equal.
+            EngineError: If it does not agree or cannot run, so that there is no reference for the engine.
         """
         try:
             theirs = self._generated(prompt)
-        except Exception as error:  # nothing of this project runs in it
+        except Exception as error:  # no code of this project runs here
             raise EngineError(
                 f"the model's own generate cannot run: {type(error).__name__}: {error}",
                 hint="check the model's config, or try another release of Transformers",
@@ -256,13 +256,13 @@ class _Checks:
         return theirs
 
     def _tie(self, logits: Tensor) -> float:
-        """Return how far apart two tokens may be for rounding to decide between them."""
+        """Return the difference of two logits up to which rounding may decide between their tokens."""
         finite = logits[logits.isfinite()]
-        # The greatest logit stands far above the mean, and is rounded as coarsely as it is large.
+        # The greatest logit is far above the mean, and its rounding error grows with its size.
         return 0.5 * self.tolerance * float(finite.max() - finite.mean())
 
     def _near(self, mine: np.ndarray | None, wanted: np.ndarray | None, what: str) -> float:
-        """Return the greatest relative difference of rows; raise if it is more than rounding."""
+        """Return the greatest relative difference of rows; raise if it exceeds the tolerance."""
         if mine is None or wanted is None or mine.shape != wanted.shape:
             raise _Wrong(f"{what} are missing or of another shape")
         difference = np.linalg.norm(mine - wanted, axis=-1) / np.maximum(
@@ -283,7 +283,7 @@ class _Checks:
         model: Any = self.loaded.model
         ids = torch.tensor([prompt], device=self.loaded.device)
         ends = sorted(self.loaded.eos_token_ids)
-        # Penalties and limits of the model's own generation config are not the engine's.
+        # The engine does not use penalties and limits of the model's generation config.
         before, model.generation_config = model.generation_config, GenerationConfig()
         try:
             out = model.generate(
@@ -304,7 +304,7 @@ class _Checks:
     def _forward(
         self, ids: tuple[int, ...], plan: Plan | None = None, prompt: int = 0
     ) -> tuple[np.ndarray, Tensor]:
-        """Pass tokens through the model itself; return the streams [layers, tokens, d] and the logits."""
+        """Pass tokens through the model itself; return residual streams [layers, tokens, d] and logits."""
         blocks = self.loaded.stack.blocks
         seen: dict[int, np.ndarray] = {}
         with _hooks(blocks, seen, plan, prompt):
@@ -320,8 +320,8 @@ class _Checks:
         return stream, output.logits[0].float().cpu()
 
     def _check_states(self, stream: np.ndarray, states: list[np.ndarray]) -> None:
-        """Hold what the blocks give against the library's ``hidden_states``, whose last is after the norm."""
-        # Most families count the embeddings as the first; the Mamba families begin with the first block.
+        """Compare block outputs with the library's ``hidden_states``, whose last entry is after the norm."""
+        # In most families the first entry is the embeddings; in the Mamba families it is the first block.
         for first in (1, 0):
             theirs = np.stack(states[first : first + len(stream) - 1])
             if np.allclose(theirs, stream[:-1], rtol=1e-3, atol=1e-3 * float(np.abs(theirs).max())):
@@ -333,7 +333,7 @@ class _Checks:
 def _hooks(
     blocks: Sequence[torch.nn.Module], seen: dict[int, np.ndarray], plan: Plan | None, prompt: int
 ) -> Generator[None]:
-    """Edit one sequence by the plan's operations, written out, and note what each block gives."""
+    """Edit one sequence by a plain form of the plan's operations, and record each block's output."""
 
     def hook(layer: int) -> Callable[..., Any]:
         def act(_module: Any, _inputs: Any, output: Any) -> Any:

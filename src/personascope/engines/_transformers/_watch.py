@@ -1,4 +1,4 @@
-"""Asking each request's watch about the token that was just fed, and doing what it says."""
+"""Call each request's watch on the token that was just fed, and apply its decision."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from personascope.interventions import CapCounters, Plan, acts_on_response
 def ask_watches(
     rows: Sequence[Row], counters: CapCounters, model: ModelShape
 ) -> tuple[frozenset[int], frozenset[int]]:
-    """Show the newest projections to the rows' watches; return the rows that end, and those with a new gate.
+    """Call the rows' watches with the newest projections; return the rows to end, and those with a new gate.
 
     Raises:
-        EngineError: If a watch returns something else than it may, or a gate cannot act here.
+        EngineError: If a watch returns an invalid value, or its plan cannot act on this response.
     """
     stopped: set[int] = set()
     gated: set[int] = set()

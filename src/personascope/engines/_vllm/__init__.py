@@ -1,4 +1,4 @@
-"""vLLM: the engine, and the plugin inside it."""
+"""The vLLM engine, and the plugin that runs inside vLLM."""
 
 from personascope._lazy import attach
 

@@ -1,6 +1,6 @@
 """Check a request's spec, plan and probes against the model before admission.
 
-The scheduler asks before a request enters its queue, the HTTP front end before the engine sees it.
+The scheduler checks a request before it enters its queue, the HTTP front end before the engine gets it.
 """
 
 # pyright: reportMissingImports=false
@@ -40,10 +40,10 @@ class AdmissionCheck:
 
     @classmethod
     def of(cls, vllm_config: Any) -> AdmissionCheck:
-        """Read it from vLLM's config.
+        """Return the check for an engine with the given config of vLLM.
 
         Raises:
-            EngineError: If the plugin's part of it is not there or malformed.
+            EngineError: If the plugin's part of the config is missing or malformed.
         """
         from vllm.platforms import current_platform
 
@@ -55,10 +55,10 @@ class AdmissionCheck:
         return cls(config, int(text.num_hidden_layers), int(text.hidden_size), dtype, limits)
 
     def check(self, spec: Spec, store: PlanStore) -> Plan | None:
-        """Return the plan of a spec that can be honoured, or None if it has none.
+        """Check a spec, and return its plan, or None if it has none.
 
         Raises:
-            EngineError: If a plan or probe set is not there, or cannot act on this model.
+            EngineError: If a plan or probe set is missing, or does not fit this model or the plugin.
         """
         self.check_layers(spec.layers or ())
         if spec.probes is not None:
@@ -76,10 +76,10 @@ class AdmissionCheck:
         return plan
 
     def check_plan(self, plan: Plan) -> None:
-        """Raise on a plan of another model, width or layer, or with numbers beyond its dtype.
+        """Check that a plan fits the model, its dtype, the instrumented layers and the table sizes.
 
         Raises:
-            EngineError: Naming what differs.
+            EngineError: If it does not; the message names the reason.
         """
         try:
             plan.check_model(
@@ -96,10 +96,10 @@ class AdmissionCheck:
             self.limits.check_plan(plan)
 
     def check_probes(self, probes: ProbeSet) -> None:
-        """Raise on probes of another width or layer.
+        """Check that probes are finite and fit the model's width, instrumented layers and table sizes.
 
         Raises:
-            EngineError: Naming what differs.
+            EngineError: If they do not; the message names the reason.
         """
         width = probes.directions.shape[1]
         if width != self.d_model or not np.isfinite(probes.directions).all():
@@ -112,10 +112,10 @@ class AdmissionCheck:
             self.limits.check_probes(probes)
 
     def check_layers(self, layers: Iterable[int]) -> None:
-        """Raise on a layer that the plugin does not hold.
+        """Check that layers are instrumented.
 
         Raises:
-            EngineError: Naming it.
+            EngineError: If one is not; the message names it.
         """
         instrumented = self.config.layers
         outside = sorted(

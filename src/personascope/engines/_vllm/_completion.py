@@ -1,4 +1,4 @@
-"""What the contract's results are made of: vLLM's outputs and what the plugin read."""
+"""Build the results of the ``Engine`` contract from vLLM's outputs and the plugin's readings."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Response:
     """The response in an output of vLLM.
 
     Attributes:
-        text: Text of its answer, special tokens removed.
-        tokens: Its tokens, without the end-of-turn token and within the request's limits.
-        stopped: Whether it ended by itself.
-        cut: Whether it was cut before a stop text, behind which more tokens had passed the model.
-        parts: Its thinking, answer and tool calls; empty if it is all answer.
-        chosen: Tokens that are pooled and projected, spans counted from its first token.
-        reasoning: Text of its thinking.
-        tool_calls: Text of its tool calls.
+        text: Text of the answer, without special tokens.
+        tokens: Token ids, without the end-of-turn token and within the request's limits.
+        stopped: Whether the response ended by itself.
+        cut: Whether it was cut before a stop text, whose tokens had passed through the model.
+        parts: Spans of thinking, answer and tool calls; empty if the response is all answer.
+        chosen: Spans of the tokens to pool and project, counted from the first token.
+        reasoning: Text of the thinking.
+        tool_calls: Text of the tool calls.
     """
 
     text: str
@@ -45,7 +45,7 @@ class Response:
     tool_calls: str = ""
 
     def is_read_by(self, reading: Reading) -> bool:
-        """Return whether a reading taken while it was generated has all that is read of it."""
+        """Return whether a reading taken during generation covers exactly the chosen tokens."""
         whole = self.chosen == [(0, len(self.tokens))] and reading.counts[0] == len(self.tokens)
         return not self.chosen or (whole and not self.cut)
 
@@ -53,13 +53,13 @@ class Response:
 def cut_response(
     texts: Texts[Any], output: Any, in_flight: InFlightRequest, stops: Sequence[str]
 ) -> Response:
-    """Return the response that an output holds.
+    """Return the response in an output, cut to the request's limits and stop texts.
 
     Args:
-        texts: The engine, for its tokenizer and its end-of-turn tokens.
+        texts: Engine, for its tokenizer and its end-of-turn tokens.
         output: vLLM's output of a request that has ended.
-        in_flight: The request.
-        stops: Texts that end the response.
+        in_flight: Request that the output belongs to.
+        stops: Stop texts of the request.
     """
     sample = output.outputs[0]
     tokens = list(sample.token_ids)
@@ -68,7 +68,7 @@ def cut_response(
     if stopped and tokens and tokens[-1] in texts.files.eos_token_ids:
         tokens.pop()
     if len(tokens) > limit or (stopped and len(tokens) == limit and in_flight.watched):
-        # The token beyond the limit was drawn so that the last one passes; it is not part of it.
+        # The token beyond the limit was drawn only so that the last one passes through the model.
         tokens, stopped = tokens[:limit], False
     cut = bool(stopped and stops and isinstance(sample.stop_reason, str))
     if cut:
@@ -93,14 +93,14 @@ def completion(
     """Return the completion of a request.
 
     Args:
-        output: vLLM's output.
-        in_flight: The request.
-        response: The response in the output.
-        reading: What the plugin read of exactly the chosen tokens of the response; None for a plain request.
+        output: vLLM's output of the request.
+        in_flight: Request that the output belongs to.
+        response: Response in the output.
+        reading: Plugin's reading of exactly the chosen tokens of the response; None for a plain request.
         n_layers: Number of decoder blocks.
 
     Raises:
-        EngineError: If the reading is of other tokens, or the plan was not applied.
+        EngineError: If the reading covers other tokens, or the plan was not applied.
     """
     request, plan, tokens = in_flight.request, in_flight.request.plan, response.tokens
     pooled, projections = None, dict.fromkeys((p.name for p in request.probes), np.zeros(0, np.float32))
@@ -136,7 +136,7 @@ def completion(
 
 
 def scored(request: ScoreRequest, output: Any, start: int, reading: Reading | None) -> Scored:
-    """Return the log-probabilities of a continuation that begins at position ``start``.
+    """Return the score of a continuation that begins at position ``start``.
 
     Raises:
         EngineError: If the plan was not applied.
@@ -165,9 +165,9 @@ def turn_activations(
 
     Args:
         spans: Spans of all turns.
-        read: Those of the turns that have tokens, in the order of the reading.
-        reading: What the plugin read.
-        layers: Layers that are returned; empty if nothing is pooled.
+        read: Spans of the turns that have tokens, in the order of the reading.
+        reading: Plugin's reading of the conversation.
+        layers: Layers to return; empty if nothing is pooled.
         probes: Probes of the reading.
     """
     found: list[TurnActivations] = []
@@ -196,10 +196,10 @@ def turn_activations(
 
 
 def check_ran(name: str, output: Any) -> None:
-    """Raise on a request that the scheduler refused; the worker has no results of it.
+    """Check that the scheduler did not refuse a request, of which the worker then has no results.
 
     Raises:
-        EngineError: With the scheduler's reason.
+        EngineError: If it did; the message gives its reason.
     """
     sample = output.outputs[0]
     if sample.finish_reason == "error":
@@ -209,10 +209,10 @@ def check_ran(name: str, output: Any) -> None:
 
 
 def check_plan_applied(name: str, plan: Plan | None, reading: Reading | None) -> None:
-    """Raise unless a request's plan is the one that the workers applied.
+    """Check that the workers applied a request's plan.
 
     Raises:
-        EngineError: Naming the request and the plan.
+        EngineError: If they did not; the message names the request and the plan.
     """
     if plan is not None and (reading is None or reading.plan != plan.digest):
         raise EngineError(
@@ -222,6 +222,6 @@ def check_plan_applied(name: str, plan: Plan | None, reading: Reading | None) ->
 
 
 def _drawn_logprobs(sample: Any, tokens: list[int]) -> Float32[np.ndarray, "tokens"]:
-    """Return what vLLM says of the tokens it drew, before temperature and nucleus."""
+    """Return vLLM's log-probabilities of the tokens that it drew, before temperature and nucleus."""
     found = [row[token].logprob for row, token in zip(sample.logprobs, tokens, strict=False)]
     return np.array(found, np.float32)

@@ -1,4 +1,4 @@
-"""The plugin's part of vLLM's ``additional_config``, and what it can not be combined with."""
+"""The plugin's part of vLLM's ``additional_config``, and the features it cannot be combined with."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ class PluginConfig:
         layers: Layers that are instrumented; None for all.
         model_id: Name of the model, which plans are checked against.
         revision: Revision of the model, which plans are checked against.
-        flavour: "dynamic" touches only the tokens that are meant, and grows; "static" is for CUDA graphs:
-            tables of fixed size and one Triton kernel a layer; "auto" is static where graphs are recorded.
+        flavour: "dynamic" processes only the affected tokens, with tables that grow. "static" is for CUDA
+            graphs, with tables of fixed size and one Triton kernel per layer. "auto" is static if graphs
+            are recorded.
         limits: Sizes of the static flavour's tables.
         allow_upload: Whether plans may be uploaded over HTTP to a server that has no API key.
     """
@@ -36,7 +37,7 @@ class PluginConfig:
     allow_upload: bool = False
 
     def additional_config(self) -> dict[str, Any]:
-        """Return the value of vLLM's ``additional_config``; it is part of the compile cache's key."""
+        """Return the value of vLLM's ``additional_config``, which is part of the compile cache's key."""
         value: dict[str, Any] = {"spool": self.store, "model_id": self.model_id, "revision": self.revision}
         if self.flavour != "auto":
             value["flavour"] = self.flavour
@@ -50,10 +51,10 @@ class PluginConfig:
 
     @classmethod
     def of(cls, vllm_config: Any) -> PluginConfig:
-        """Read it from vLLM's config.
+        """Read the plugin's configuration from vLLM's config.
 
         Raises:
-            EngineError: If it is not there or malformed.
+            EngineError: If it is missing or malformed.
         """
         hint = f'start vLLM with --additional-config \'{{"{FIELD}": {{"spool": "FOLDER"}}}}\''
         value = (vllm_config.additional_config or {}).get(FIELD)
@@ -91,7 +92,7 @@ class PluginConfig:
         )
 
     def static(self, vllm_config: Any, *, gpu: bool) -> bool:
-        """Return whether the static flavour runs."""
+        """Return whether the static flavour is used."""
         return self.flavour == "static" or (self.flavour == "auto" and records_graphs(vllm_config, gpu=gpu))
 
 
@@ -102,17 +103,17 @@ def records_graphs(vllm_config: Any, *, gpu: bool) -> bool:
 
 
 def refuse_unsupported(vllm_config: Any, *, graphs: bool, gpu: bool = False, v2: bool = False) -> None:
-    """Raise on what can not be right together with the plugin.
+    """Refuse features of vLLM that give wrong results together with the plugin.
 
     Args:
-        vllm_config: vLLM's.
-        graphs: Whether graphs are recorded while the flavour is the dynamic one: a graph that is
-            replayed does not ask which requests have a plan.
-        gpu: Whether it runs on a GPU.
-        v2: Whether its second model runner runs.
+        vllm_config: Config of vLLM.
+        graphs: Whether graphs are recorded with the dynamic flavour; a replayed graph cannot depend on which
+            requests have a plan.
+        gpu: Whether vLLM runs on a GPU.
+        v2: Whether vLLM uses its second model runner.
 
     Raises:
-        EngineError: Naming the feature.
+        EngineError: If such a feature is used; the message names it.
     """
     parallel = vllm_config.parallel_config
     passes = vllm_config.compilation_config.pass_config

@@ -1,4 +1,4 @@
-"""The sampler under the name by which servers of earlier versions are started."""
+"""Alias of the sampler's module, under which servers of earlier versions are started."""
 
 from personascope.engines._vllm._sampler import Draw
 

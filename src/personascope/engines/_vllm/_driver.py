@@ -1,4 +1,4 @@
-"""One vLLM of this process: requests go in, it is stepped, and what the plugin read comes back."""
+"""Drive a vLLM of this process: add requests, step it, and fetch the plugin's readings."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -19,15 +19,15 @@ _CLOSED: list[tuple[Any, tempfile.TemporaryDirectory[str]]] = []
 
 
 class Driver:
-    """Drives a ``vllm.LLM`` step by step.
+    """Driver of a ``vllm.LLM``, step by step.
 
     Attributes:
-        llm: The ``vllm.LLM``; it lives until it is closed, also when nobody else holds it.
-        engine: The ``LLMEngine`` inside of it.
+        llm: The ``vllm.LLM``, which is kept alive until it is closed.
+        engine: Its ``LLMEngine``.
     """
 
     def __init__(self, llm: Any, scratch: tempfile.TemporaryDirectory[str]) -> None:
-        """Take a vLLM, and the folder that goes when it is closed."""
+        """Wrap a vLLM, with the folder to delete when it is closed."""
         self.llm, self.engine = llm, llm.llm_engine
         self._scratch = scratch
         self._names = count(1)
@@ -35,9 +35,9 @@ class Driver:
         _ALIVE.add(llm)
 
     def close(self) -> None:
-        """Stop vLLM and give its memory back, once all vLLMs of this process have been closed.
+        """Stop vLLM and free its memory, once all vLLMs of this process have been closed.
 
-        They share vLLM's globals, which the first one to go would take along.
+        They share vLLM's globals, which stopping one of them would destroy.
         """
         if self.llm not in _ALIVE:
             return
@@ -50,20 +50,20 @@ class Driver:
                 scratch.cleanup()
 
     def name(self) -> str:
-        """Return a name that no other request has."""
+        """Return a new, unique name for a request."""
         return f"ps{next(self._names)}"
 
     def add(self, name: str, prompt: tuple[int, ...], params: Any, shown: str) -> None:
-        """Give vLLM a request.
+        """Submit a request to vLLM.
 
         Args:
             name: Name of the request inside vLLM.
             prompt: Token ids of the prompt.
             params: vLLM's sampling parameters.
-            shown: Name of the request in an error.
+            shown: Name of the request in errors.
 
         Raises:
-            EngineError: If vLLM refuses it.
+            EngineError: If vLLM refuses the request.
         """
         from vllm.exceptions import VLLMClientError
 
@@ -76,10 +76,10 @@ class Driver:
             ) from error
 
     def read(self, tokens: tuple[int, ...], spec: Spec) -> Reading:
-        """Pass tokens through the model and return what the spec reads.
+        """Pass tokens through the model and return the reading that a spec asks for.
 
         Raises:
-            EngineError: If vLLM or the scheduler refuses it.
+            EngineError: If vLLM or the scheduler refuses the request.
         """
         self.add(spec.key, tokens, prefill_params(spec), spec.key)
         (output,) = self.ended({spec.key})
@@ -87,7 +87,7 @@ class Driver:
         return self.fetch([spec.key])[spec.key]
 
     def ended(self, names: Container[str]) -> list[Any]:
-        """Step until some of the requests have ended; what others come to meanwhile is kept for them."""
+        """Step until some of the requests have ended, and return their outputs; those of others are kept."""
         while not (found := [name for name in self._done if name in names]):
             for output in self.engine.step():
                 if output.finished:
@@ -95,7 +95,7 @@ class Driver:
         return [self._done.pop(name) for name in found]
 
     def fetch(self, keys: list[str]) -> dict[str, Reading]:
-        """Return what the workers read of requests that have ended, and let them forget it.
+        """Fetch the readings of requests that have ended; the workers then forget them.
 
         Raises:
             EngineError: If the workers disagree, or have no such result.
@@ -105,7 +105,7 @@ class Driver:
         return read_results(self.engine.collective_rpc("personascope_fetch", args=(keys,)))
 
     def abandon(self, running: dict[str, Spec | None]) -> None:
-        """Abort requests that nobody waits for any more, and forget their results."""
+        """Abort requests that are no longer needed, and forget their results."""
         if not running:
             return
         self.engine.abort_request(list(running))

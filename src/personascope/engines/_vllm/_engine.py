@@ -60,16 +60,16 @@ from personascope.interventions import Plan
 from personascope.models import ModelFiles
 
 WINDOW = 1024
-"""Requests read ahead, so that prompts that share a prefix come together and its keys are reused."""
+"""Number of requests to read ahead, so that prompts with a shared prefix run together and reuse its keys."""
 
 _Queued = tuple[Request, tuple[int, ...], tuple[int, ...], ReplyFormat | None]
-"""A request, its prompt, where its turns begin, and how the parts of its response are told apart."""
+"""A request, its prompt's tokens, the first token of each turn, and the format of its response's parts."""
 
 
 class VLLMEngine(Texts[ModelFiles]):
     """The ``Engine`` contract on vLLM, with the plugin inside.
 
-    The engine lives in this process: vLLM's own process would cost a copy of every result.
+    The engine runs in this process, because a process of its own would cost a copy of every result.
     """
 
     def __init__(
@@ -89,14 +89,14 @@ class VLLMEngine(Texts[ModelFiles]):
         Args:
             files: Files of the model, from ``personascope.models.open_files``.
             dtype: Dtype of the weights.
-            max_batch: Sequences that run side by side, at most.
+            max_batch: Maximum number of sequences that run together.
             layers: Layers that may be edited or read; None for all.
             chat: Format of conversations instead of the model's own.
-            sampler: "personascope" draws as the Transformers engine does, the same tokens for the same
-                request; "vllm" leaves it to vLLM, with a seed of the request's own; "auto" is the first
-                on a CPU, where it is the faster one too, else the second.
+            sampler: "personascope" draws as the Transformers engine does, with the same random numbers per
+                request. "vllm" is vLLM's sampler with a seed per request. "auto" is the first on a CPU, where
+                it is also faster, else the second.
             flavour: "dynamic", "static" (for CUDA graphs) or "auto".
-            options: More arguments for ``vllm.LLM``; ``async_scheduling`` is off if nothing is said.
+            options: Further arguments of ``vllm.LLM``; ``async_scheduling`` is off by default.
 
         Raises:
             EngineError: If vLLM is not installed, or cannot be started with this model.
@@ -134,15 +134,15 @@ class VLLMEngine(Texts[ModelFiles]):
         }
         if cpu:
             settings |= CPU_SETTINGS
-            # In eager mode vLLM has no buffers for a pipeline there.
+            # On a CPU in eager mode vLLM has no buffers for a pipeline.
             settings["enforce_eager"] = options.get("pipeline_parallel_size", 1) == 1
         else:
-            # A step that runs ahead would read the end-of-turn token too, and each response anew.
+            # A step that runs ahead would also read the end-of-turn token, so every response would be reread.
             settings |= {"async_scheduling": False}
         try:
             self.llm: Any = llm_class(**(settings | options))
         except Exception as error:
-            # What a worker process raised arrives as a bare Exception.
+            # An error of a worker process arrives as a bare Exception.
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise EngineError(
                 f"vLLM cannot be started with {files.model_id}: {reason}",
@@ -166,7 +166,7 @@ class VLLMEngine(Texts[ModelFiles]):
             chat_digest=chat.digest if chat else "",
             versions={name: version(name) for name in ("personascope", "torch", "transformers")}
             | {"vllm": vllm_version(), "python": platform.python_version()},
-            # vLLM keeps room for one token more than it is asked for.
+            # vLLM reserves room for one more token than requested.
             context=int(self.llm.llm_engine.vllm_config.model_config.max_model_len) - 1,
             **self._chat_info(),
         )
@@ -179,7 +179,7 @@ class VLLMEngine(Texts[ModelFiles]):
         """Return an engine on the same vLLM whose chat template is rendered with other options.
 
         Raises:
-            ChatError: If the model has no chat template, or that has no such variable.
+            ChatError: If the model has no chat template, or the template has no such variable.
         """
         return self._with_format(self._chat_with(options))
 
@@ -190,15 +190,15 @@ class VLLMEngine(Texts[ModelFiles]):
         return other
 
     def close(self) -> None:
-        """Stop vLLM and give its memory back.
+        """Stop vLLM and free its memory.
 
-        Engines of one process share vLLM's globals, which the first one to go would take along: memory is
-        given back when all have been closed. An engine that shares its vLLM (a transcript's) closes both.
+        Engines of one process share vLLM's globals, which stopping one of them would destroy. Memory is
+        therefore freed when all have been closed. Engines that share a vLLM (``with_chat``) close together.
         """
         self._driver.close()
 
     def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Generate a completion for every request, yielded as they end.
+        """Generate a completion for every request, yielded in completion order.
 
         Raises:
             EngineError: If a request cannot be honoured.
@@ -212,7 +212,7 @@ class VLLMEngine(Texts[ModelFiles]):
                 if len(waiting) < self.max_batch:
                     ahead = [self._rendered(request) for request in islice(source, WINDOW)]
                     waiting += sorted(ahead, key=lambda item: item[1])
-                # vLLM's own queue is kept short: what waits in it cannot be sorted any more.
+                # vLLM's own queue is kept short, because requests in it cannot be sorted any more.
                 while waiting and len(running) < 2 * self.max_batch and self._fits(waiting[0][0], running):
                     name, in_flight = self._submit(*waiting.pop(0))
                     running[name] = in_flight
@@ -231,7 +231,7 @@ class VLLMEngine(Texts[ModelFiles]):
             self._driver.abandon({name: in_flight.spec for name, in_flight in running.items()})
 
     def _fits(self, request: Request, running: dict[str, InFlightRequest]) -> bool:
-        """Return whether the tables of the static flavour have room for a request beside those in flight."""
+        """Return whether the static flavour's tables have room for a request besides those in flight."""
         limits = self._limits
         if limits is None:
             return True
@@ -280,13 +280,13 @@ class VLLMEngine(Texts[ModelFiles]):
         response = cut_response(self, output, in_flight, self._stops(in_flight.request))
         reading = None if in_flight.spec is None else readings[in_flight.spec.key]
         if reading is not None and in_flight.watched and not response.is_read_by(reading):
-            # A stop text, and a part of a response, is known once its tokens have passed: read anew.
+            # Stop texts and parts are known only after their tokens have passed, so the response is reread.
             again = self._reread(in_flight, response.tokens, response.chosen)
             reading = replace(again, cap_counts=reading.cap_counts)
         return completion(output, in_flight, response, reading, self.files.n_layers)
 
     def _reread(self, in_flight: InFlightRequest, tokens: list[int], chosen: list[Span]) -> Reading:
-        """Feed a response once more and read spans of it, counted from its first token."""
+        """Feed a response again and read spans of it, counted from its first token."""
         assert in_flight.spec is not None
         start = len(in_flight.prompt)
         spans = tuple((start + low, start + high) for low, high in chosen)
@@ -306,7 +306,7 @@ class VLLMEngine(Texts[ModelFiles]):
 
         Raises:
             UsageError: If there is no such selection of tokens.
-            EngineError: If a layer does not exist, a probe has another width, or the plan cannot act on
+            EngineError: If a layer does not exist, a probe has the wrong width, or the plan cannot act on
                 this model or conversation.
             ChatError: If the conversation cannot be rendered.
         """
@@ -330,7 +330,7 @@ class VLLMEngine(Texts[ModelFiles]):
         return turn_activations(turns, read, reading, layers, probes)
 
     def follow(self, *, capture: Capture | None = None, probes: tuple[Probe, ...] = ()) -> NoReturn:
-        """Refuse: a conversation that grows turn by turn is read by the Transformers engine alone.
+        """Raise: only the Transformers engine can follow a growing conversation.
 
         Raises:
             EngineError: Always.
@@ -339,7 +339,7 @@ class VLLMEngine(Texts[ModelFiles]):
         raise unsupported("vllm", "follow", "follow asks for")
 
     def score(self, requests: Iterable[ScoreRequest]) -> Iterator[Scored]:
-        """Return the log-probabilities of given continuations.
+        """Yield the log-probabilities of given continuations, in completion order within a window.
 
         Raises:
             EngineError: If a continuation is empty, or a plan cannot act on this model or conversation.
@@ -368,7 +368,7 @@ class VLLMEngine(Texts[ModelFiles]):
                 self._driver.abandon(running)
 
     def _submit_score(self, request: ScoreRequest) -> tuple[str, Spec | None, int]:
-        """Send a continuation; return its name, its spec and where it begins."""
+        """Submit a continuation; return its name, its spec and its first position."""
         if not request.continuation:
             raise EngineError(
                 f"request {request.id!r} has no continuation to score", hint="give one token or more"
@@ -381,16 +381,17 @@ class VLLMEngine(Texts[ModelFiles]):
         return name, spec, len(prompt)
 
     def register(self, value: Plan | ProbeSet) -> str:
-        """Put a plan or probes where requests find them, and return the digest that names them there.
+        """Store a plan or probes for use by requests, and return their digest.
 
-        For who drives ``self.llm`` without this class; ``run`` and its like do it themselves.
+        This is for requests that are sent to ``self.llm`` directly; the methods of the contract do it
+        themselves.
         """
         return self._store.put(value)
 
     def stats(self) -> dict[str, int]:
-        """Return what the plugin holds in the worker: requests, slots, plans, results."""
+        """Return the numbers of requests, slots, plans and results that the plugin holds in the worker."""
         return self._driver.engine.collective_rpc("personascope_stats")[0]
 
     def preemptions(self) -> int:
-        """Return how often a running request had to give its memory to another one."""
+        """Return how often vLLM preempted a running request."""
         return self._driver.engine.engine_core.engine_core.scheduler.personascope_preemptions

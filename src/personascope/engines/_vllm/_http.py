@@ -1,4 +1,4 @@
-"""The routes under the name that installations of earlier versions register."""
+"""Alias of the routes' module, which installations of earlier versions register."""
 
 from personascope.engines._vllm.server._routes import PersonascopeEndpoint
 

@@ -1,4 +1,4 @@
-"""Starting vLLM with a model that is found by its name."""
+"""Start vLLM with a model that is found by its name."""
 
 from __future__ import annotations
 

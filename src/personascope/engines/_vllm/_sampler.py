@@ -1,13 +1,13 @@
-"""Drawing tokens in vLLM as the Transformers engine draws them: each request from random numbers of its own.
+"""Sample tokens in vLLM as the Transformers engine does, with separate random numbers for each request.
 
-A logits processor, which is vLLM's own extension point. It stands after the temperature and in the place
-of top_p: it draws from the same nucleus without sorting the vocabulary, and leaves the drawn token alone
-for vLLM to pick. What a request says then depends neither on the batch nor on the engine.
+This is a logits processor, vLLM's extension point. It runs after the temperature and instead of top_p. It
+draws from the same nucleus without sorting the vocabulary, and masks every token but the drawn one. The
+draws of a request then depend neither on the batch nor on the engine.
 """
 
 # pyright: reportMissingImports=false
 # pyright: reportUntypedBaseClass=false
-# vLLM's classes are not there where types are checked.
+# vLLM is not installed where types are checked.
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from personascope.engines._vllm.request._spec import DRAW, parse_spec
 
 
 class _Row:
-    """A request whose tokens are drawn here."""
+    """A request whose tokens this processor draws."""
 
     def __init__(self, seed: int, top_p: float, count: int, tokens: Sequence[int]) -> None:
         self.top_p = top_p
@@ -33,14 +33,15 @@ class _Row:
 
 
 class Draw(LogitsProcessor):
-    """Draws for the requests that ask for it; all others are vLLM's."""
+    """Logits processor that draws the tokens of requests that ask for it; vLLM samples the others."""
 
     @classmethod
     def validate_params(cls, sampling_params: SamplingParams) -> None:
         """Refuse a malformed request in the front end, before it reaches the engine.
 
         Raises:
-            ValueError: If what it asks of the plugin is malformed.
+            EngineError: If its spec for the plugin is malformed.
+            ValueError: If its values for this processor are malformed.
         """
         parse_spec(sampling_params.extra_args)
         asked = (sampling_params.extra_args or {}).get(DRAW)
@@ -52,7 +53,7 @@ class Draw(LogitsProcessor):
             raise ValueError(f"{DRAW} takes the place of top_p, top_k and min_p; leave those out")
 
     def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:
-        """Begin without a row."""
+        """Begin without rows."""
         del vllm_config, is_pin_memory
         self.device = device
         self.rows: dict[int, _Row] = {}
@@ -62,11 +63,11 @@ class Draw(LogitsProcessor):
         self._order: list[_Row] = []
 
     def is_argmax_invariant(self) -> bool:
-        """Stand where sampling stands: greedy requests never come here."""
+        """Return True, so that vLLM skips the processor for greedy requests."""
         return True
 
     def update_state(self, batch_update: BatchUpdate | None) -> None:
-        """Take in which requests are in which row."""
+        """Update which request is in which row."""
         if batch_update is None:
             return
         for index in batch_update.removed:
@@ -91,10 +92,10 @@ class Draw(LogitsProcessor):
         self._top_p = torch.tensor([row.top_p for row in self._order], device=self.device)
 
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
-        """Leave each row the token that was drawn for it.
+        """Draw a token for each row, and mask all others.
 
         Args:
-            logits: [requests, vocabulary], divided by the temperature.
+            logits: Logits divided by the temperature, [requests, vocabulary]; changed in place.
         """
         if not self._order:
             return logits

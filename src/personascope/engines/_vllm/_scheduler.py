@@ -1,13 +1,13 @@
 """The scheduler classes that vLLM is started with (``--scheduler-cls``).
 
-They refuse a request whose plan cannot be applied before it runs, keep the prefix cache of every plan
-apart, and send projections out with the tokens. Two classes, since vLLM switches asynchronous
-scheduling off for a scheduler that is not its asynchronous one.
+They refuse a request whose plan cannot be applied before it runs, keep the prefix caches of plans apart,
+and send projections out with the tokens. There are two classes because vLLM switches asynchronous
+scheduling off for a scheduler that is not a subclass of its asynchronous one.
 """
 
 # pyright: reportMissingImports=false
 # pyright: reportUntypedBaseClass=false
-# vLLM's classes are not there where types are checked.
+# vLLM is not installed where types are checked.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ else:
 
 
 class _Mixin(_Base):
-    """What both schedulers add."""
+    """Additions to both schedulers."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -46,7 +46,7 @@ class _Mixin(_Base):
         try:
             spec = self._accept(request)
         except PersonascopeError as error:
-            # It never enters a queue: its end goes out with the next step's outputs.
+            # The request never enters a queue; its refusal goes out with the next step's outputs.
             self._refused.append((request, str(error), self._keys.pop(request.request_id, None)))
             return
         if spec is not None:
@@ -59,7 +59,7 @@ class _Mixin(_Base):
         if spec is None:
             return None
         spec = spec.of_sample(request.request_id)
-        # The end that is refused carries the key, so that the front end finds whose it is.
+        # A refusal carries the key, so that the front end can find its request.
         self._keys[request.request_id] = spec.key
         if spec.key in self._live:
             raise EngineError(
@@ -73,7 +73,7 @@ class _Mixin(_Base):
             return spec
         if request.prompt_embeds is not None:
             raise unsupported("vllm", "prompt_embeds", "the request asks for")
-        # Keys and values made under a plan never serve a request without it.
+        # Keys and values computed under a plan must never serve a request without it.
         salt = spec.salt(request.num_prompt_tokens, all(op.tokens == "all" for op in plan.ops))
         request.cache_salt = f"{request.cache_salt}/{salt}" if request.cache_salt else salt
         request.block_hashes = []
@@ -110,7 +110,7 @@ class _Mixin(_Base):
         return outputs
 
     def _send(self, outputs: dict[int, EngineCoreOutputs], found: dict[str, list[Any]]) -> None:
-        """Put projections beside the tokens; a part of a prompt has no output yet, and waits."""
+        """Attach projections to the outputs; those of a request without output yet are held back."""
         for key, parts in found.items():
             self._held.setdefault(key, []).extend(parts)
         if self._held:
@@ -129,8 +129,8 @@ class _Mixin(_Base):
 
 
 class PersonascopeScheduler(_Mixin, Scheduler):
-    """For synchronous scheduling."""
+    """Scheduler for synchronous scheduling."""
 
 
 class PersonascopeAsyncScheduler(_Mixin, AsyncScheduler):
-    """For asynchronous scheduling."""
+    """Scheduler for asynchronous scheduling."""

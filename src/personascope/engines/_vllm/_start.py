@@ -1,4 +1,4 @@
-"""Starting vLLM with the plugin inside."""
+"""Start vLLM with the plugin inside."""
 
 # pyright: reportMissingImports=false
 
@@ -13,13 +13,13 @@ from personascope.engines._vllm._config import PluginConfig
 from personascope.engines._vllm._version import no_vllm
 from personascope.interventions import keep_llvmlite_readable
 
-# Compiling takes a minute and its cache cannot be loaded again on a CPU.
+# On a CPU compiling takes a minute, and its cache cannot be loaded again.
 CPU_SETTINGS: dict[str, Any] = {"enforce_eager": True, "kv_cache_memory_bytes": 2 << 30, "block_size": 32}
-"""Arguments of vLLM on a CPU, unless others are given; prefixes of 32 tokens are kept, not of 128."""
+"""Default arguments of vLLM on a CPU; the prefix cache has blocks of 32 tokens instead of 128."""
 
 
 def plugin_options(config: PluginConfig, *, asynchronous: bool, draws: bool) -> dict[str, Any]:
-    """Return the arguments of ``vllm.LLM`` that put the plugin in."""
+    """Return the arguments of ``vllm.LLM`` that install the plugin."""
     scheduler = "PersonascopeAsyncScheduler" if asynchronous else "PersonascopeScheduler"
     options: dict[str, Any] = {
         "worker_cls": "personascope.engines._vllm.worker._worker.PersonascopeWorker",
@@ -32,7 +32,7 @@ def plugin_options(config: PluginConfig, *, asynchronous: bool, draws: bool) -> 
 
 
 def import_vllm() -> Any:
-    # The engine and the caller share one process, unless the user wants otherwise.
+    # The engine runs in the caller's process, unless the user sets otherwise.
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     threads = torch.get_num_threads()

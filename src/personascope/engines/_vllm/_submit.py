@@ -1,4 +1,4 @@
-"""What vLLM is asked for a request: its spec, its sampling parameters, and what the plugin reads of it."""
+"""Translate requests into the plugin's specs and vLLM's sampling parameters."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -24,7 +24,7 @@ class InFlightRequest:
         request: The request as it was given.
         prompt: Tokens of its rendered prompt.
         spec: Spec for the plugin; None for a plain request.
-        reply: How the parts of its response are told apart; None for a prompt of token ids.
+        reply: Format of the response's parts; None if it is all answer.
     """
 
     request: Request
@@ -34,12 +34,12 @@ class InFlightRequest:
 
     @property
     def watched(self) -> bool:
-        """Whether activations are read, so that the last token must pass too."""
+        """Whether activations are read, so that the last token must also pass through the model."""
         return is_read(self.request)
 
     @property
     def limit(self) -> int:
-        """Tokens of the response at most, thinking included where the model thinks."""
+        """Maximum number of response tokens, including thinking if the model thinks."""
         return length_limit(self.reply, self.request.sampling)
 
 
@@ -49,25 +49,25 @@ def is_read(request: Request) -> bool:
 
 
 class SpecBuilder:
-    """Makes the specs of requests, and puts their plans and probes into the store.
+    """Builder of the specs of requests, which also puts their plans and probes into the store.
 
     Args:
-        store: Plans and probes, which the scheduler and the workers read.
+        store: Store of plans and probes, which the scheduler and the workers read.
         n_layers: Number of decoder blocks.
         layers: Layers that are instrumented; None for all.
     """
 
     def __init__(self, store: PlanStore, n_layers: int, layers: frozenset[int] | None) -> None:
-        """Keep where plans go and which layers can be read."""
+        """Set the store and the instrumented layers."""
         self.store, self.n_layers, self.layers = store, n_layers, layers
 
     def of_request(
         self, key: str, request: Request, prompt: Sequence[int], turns: tuple[int, ...], limit: int
     ) -> Spec | None:
-        """Return the spec of a request for ``limit`` tokens; None if it asks nothing of the plugin."""
+        """Return the spec of a request for at most ``limit`` tokens; None if it does not need the plugin."""
         if not is_read(request) and request.plan is None:
             return None
-        # One token more than asked for is drawn, so that the last one passes through the model.
+        # One more token than requested is drawn, so that the last one passes through the model.
         span = (len(prompt), len(prompt) + limit)
         return Spec(
             key=key,
@@ -96,16 +96,16 @@ class SpecBuilder:
         probes: tuple[Probe, ...],
         plan: Plan | None,
     ) -> Spec:
-        """Return the spec that reads the spans of a conversation that exists.
+        """Return the spec that reads spans of an existing conversation.
 
         Args:
             key: Name under which the results are fetched.
-            spans: Positions of each turn that is read, [start, stop).
+            spans: Positions of each turn to read, [start, stop).
             response: Position at which the last reply begins.
             turns: Position of the first content token of each message.
-            capture: Layers that are pooled, or None.
+            capture: Layers to pool, or None.
             probes: Directions on which tokens are projected.
-            plan: Plan that acts, or None.
+            plan: Plan to apply, or None.
         """
         return Spec(
             key=key,
@@ -126,10 +126,10 @@ class SpecBuilder:
         return self.store.put(ProbeSet.of(probes)) if probes else None
 
     def _pooled_layers(self, capture: Capture | None) -> tuple[int, ...] | None:
-        """Return what a spec says of a capture's layers; None for all that are instrumented."""
+        """Return the pooled layers of a spec for a capture; None for all instrumented ones or no capture."""
         if capture is None or capture.layers is not None or self.layers is None:
             return None if capture is None else capture.layers
-        # All of the model's are asked for: the scheduler says which of them are not instrumented.
+        # All layers of the model are requested; the scheduler refuses those that are not instrumented.
         return tuple(range(self.n_layers))
 
 
@@ -143,19 +143,19 @@ def sampling_params(
     draws: bool,
     cpu: bool,
 ) -> Any:
-    """Return vLLM's parameters for a request that generates.
+    """Return vLLM's sampling parameters of a request that generates.
 
     Args:
-        request: The request.
+        request: Request to generate.
         spec: Spec of the request, or None.
-        limit: Tokens of the response at most.
+        limit: Maximum number of response tokens.
         eos: Tokens that end a response.
         stops: Texts that end the response.
-        draws: Whether our logits processor draws the tokens, rather than vLLM's sampler.
+        draws: Whether our logits processor draws the tokens, instead of vLLM's sampler.
         cpu: Whether vLLM runs on a CPU.
 
     Raises:
-        EngineError: If the request is sampled by vLLM's sampler on a CPU, where that takes no seed.
+        EngineError: If vLLM's sampler would sample the request on a CPU, where it takes no seed.
     """
     from vllm import SamplingParams
 
@@ -184,12 +184,12 @@ def sampling_params(
 
 
 def prefill_params(spec: Spec | None, *, logprobs: bool = False) -> Any:
-    """Return vLLM's parameters for tokens that exist: they pass once, and one more is drawn and ignored.
+    """Return vLLM's sampling parameters for existing tokens: they pass once, and one drawn token is ignored.
 
     Args:
         spec: Spec for the plugin, or None.
-        logprobs: Return the log-probabilities of the tokens; else all tokens pass the model, also those
-            whose keys and values are in the prefix cache.
+        logprobs: Whether to return the log-probabilities of the tokens. If not, all tokens pass through the
+            model, also those whose keys and values are in the prefix cache.
     """
     from vllm import SamplingParams
 

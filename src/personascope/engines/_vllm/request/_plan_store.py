@@ -1,8 +1,8 @@
-"""Plans and probes by digest, in a folder that the front end, the scheduler and the workers share.
+"""Store of plans and probes by digest, in a folder that front end, scheduler and workers share.
 
-An entry is written whole or not at all, and never changed: its name is its digest. Writers of any number
-of threads, processes and servers may put in the same one at once. A restarted server finds the plans that
-it had. Only the user who runs the server can read the folder.
+An entry is named by its digest, written whole or not at all, and never changed. Any number of threads,
+processes and servers may write the same entry at once. A restarted server finds its earlier plans. Only
+the user who runs the server can read the folder.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from personascope.interventions import Plan
 from personascope.store import remove, sync, write_bytes
 
 KEPT = 1024
-"""Entries that a process keeps in memory."""
+"""Maximum number of entries that a process keeps in memory."""
 
 PROBES = ".probes"
-"""End of the name of a file of probes; a plan is a folder."""
+"""Suffix of a file of probes; a plan is a folder."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ProbeSet:
-    """Directions onto which tokens are projected, in one order.
+    """An ordered set of directions on which tokens are projected.
 
     Attributes:
         names: Names of the probes.
         layers: Layer of each probe.
         directions: Direction of each probe, [probes, d] float32.
-        digest: SHA-256, in hex, of all of that.
+        digest: SHA-256, in hex, of names, layers and directions.
     """
 
     names: tuple[str, ...]
@@ -66,17 +66,17 @@ class ProbeSet:
 
 
 class PlanStore:
-    """The folder, and what of it is in memory."""
+    """The store's folder, with an in-memory cache of entries."""
 
     def __init__(self, folder: Path | str) -> None:
-        """Open it; it is made when something is put in."""
+        """Open a store; its folder is created with the first entry."""
         self.folder = Path(folder)
         self._kept: OrderedDict[str, Plan | ProbeSet] = OrderedDict()
 
     def put(self, value: Plan | ProbeSet) -> str:
-        """Write a plan or probes unless they are there, and return the digest.
+        """Write a plan or probes unless they are already there, and return the digest.
 
-        An entry that is damaged is replaced.
+        A damaged entry is replaced.
 
         Raises:
             StoreError: If the folder cannot be written.
@@ -91,12 +91,12 @@ class PlanStore:
         return digest
 
     def digests(self, kind: type[Plan | ProbeSet], *, after: str = "", limit: int | None = None) -> list[str]:
-        """Return the digests of the plans or the probe sets that are there, ascending.
+        """Return the digests of the stored plans or probe sets, ascending.
 
         Args:
             kind: `Plan` or `ProbeSet`.
-            after: Digest behind which to begin.
-            limit: Greatest number of digests; None for all.
+            after: Digest after which to begin.
+            limit: Maximum number of digests; None for all.
         """
         if not self.folder.is_dir():
             return []
@@ -106,10 +106,10 @@ class PlanStore:
         return sorted(name for name in found if name > after and _DIGEST.fullmatch(name))[:limit]
 
     def delete(self, digest: str, kind: type[Plan | ProbeSet]) -> None:
-        """Take out a plan or a set of probes, whole or damaged.
+        """Delete a plan or a set of probes, whole or damaged.
 
         Raises:
-            EngineError: If it is not there.
+            EngineError: If there is no such entry.
             StoreError: If the folder cannot be written.
         """
         name = "plan" if kind is Plan else "probe set"
@@ -123,14 +123,14 @@ class PlanStore:
         self.forget(digest)
 
     def forget(self, digest: str) -> None:
-        """Drop what is in memory of an entry, so that it is read anew."""
+        """Drop an entry from memory, so that it is read anew."""
         self._kept.pop(digest, None)
 
     def plan(self, digest: str) -> Plan:
         """Return a plan.
 
         Raises:
-            EngineError: If it is not there, or is damaged.
+            EngineError: If it is missing or damaged.
         """
         kept = self._known(digest)
         if not isinstance(kept, Plan):
@@ -142,7 +142,7 @@ class PlanStore:
         """Return a set of probes.
 
         Raises:
-            EngineError: If it is not there, or is damaged.
+            EngineError: If it is missing or damaged.
         """
         kept = self._known(digest)
         if not isinstance(kept, ProbeSet):
@@ -157,7 +157,7 @@ class PlanStore:
         try:
             plan = Plan.load(place)
         except (StoreError, InterventionError) as error:
-            # Clients read this, whom the server's folders do not concern.
+            # Clients read this message, so it must not show the server's folders.
             why = error.message.replace(f"{self.folder}{os.sep}", "")
             raise _damaged("plan", digest, why) from error
         if plan.digest != digest:
@@ -185,7 +185,7 @@ class PlanStore:
         return found
 
     def _whole(self, digest: str, value: Plan | ProbeSet) -> bool:
-        """Return whether an entry is there and can be read."""
+        """Return whether an entry exists and can be read."""
         try:
             if isinstance(value, Plan):
                 self._read_plan(digest)
@@ -215,18 +215,18 @@ class PlanStore:
             remove(new)
 
     def _move_in(self, new: Path, digest: str, plan: Plan) -> None:
-        """Give a plan's folder its name; another writer's that is whole stays."""
+        """Rename a plan's folder to its digest, unless another writer's whole entry is there."""
         place = self.folder / digest
         if _renamed(new, place):
             return
-        # Somebody else's is there. Only who holds the lock takes one away, and only a damaged one.
+        # Another writer's entry is there. It is removed only if damaged, and only under the lock.
         with self._locked():
             while not self._whole(digest, plan):
                 if place.exists():
                     aside = self._scratch(digest)
                     place.rename(aside)
                     remove(aside)
-                # A writer without the lock may have been faster; what it wrote is looked at, then.
+                # A writer without the lock may have been faster; its entry is then checked.
                 if _renamed(new, place):
                     return
 
@@ -236,12 +236,12 @@ class PlanStore:
             self.folder.mkdir(mode=0o700, exist_ok=True)
 
     def _scratch(self, digest: str) -> Path:
-        """Return a name inside the folder that no other writer has."""
+        """Return a unique temporary name inside the folder."""
         return self.folder / f".{digest[:16]}.{uuid.uuid4().hex}.tmp"
 
     @contextmanager
     def _locked(self) -> Generator[None]:
-        """Be the only one, of all threads and processes, that takes entries away."""
+        """Hold the lock, across threads and processes, under which entries are removed."""
         handle = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -250,7 +250,7 @@ class PlanStore:
             os.close(handle)
 
     def _checked(self, digest: str, kind: str) -> Path:
-        # A digest comes from outside and becomes a path.
+        # A digest from outside becomes a path, so its form is checked.
         if not _DIGEST.fullmatch(digest):
             raise self._unknown(kind, digest)
         return self.folder / digest
@@ -274,7 +274,7 @@ class PlanStore:
 
 
 def _renamed(new: Path, place: Path) -> bool:
-    """Give a folder its name; return False if that is another entry's."""
+    """Rename a folder; return False if the name is taken."""
     try:
         new.rename(place)
     except OSError as error:
@@ -290,7 +290,7 @@ def _damaged(kind: str, digest: str, why: str) -> EngineError:
 
 @contextmanager
 def _as_store_errors(folder: Path) -> Generator[None]:
-    """Turn an operating system's refusal into a StoreError.
+    """Convert an OSError within a ``with`` block into a StoreError.
 
     Raises:
         StoreError: If the folder cannot be written.

@@ -1,4 +1,4 @@
-"""Reading what the workers send back."""
+"""Parse and merge the results that workers send back."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from personascope.interventions import CapCounts
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reading:
-    """What was read from one request.
+    """Activations and counts that were read from one request.
 
     Attributes:
         plan: Digest of the plan that was applied, or None.
-        counts: Tokens of each span.
+        counts: Number of tokens of each span.
         layers: Layers of the sums.
-        sums: [spans, layers, d] float32, or None.
+        sums: Sums of activations, [spans, layers, d] float32, or None.
         norms: Sums of the tokens' norms, [spans, layers], or None.
-        projections: For each span [tokens, probes] float32.
+        projections: Projections of each span's tokens, [tokens, probes] float32.
         cap_counts: Counts of where the plan acted and its caps fired.
     """
 
@@ -53,13 +53,13 @@ class Reading:
 
 
 def read_results(blobs: Sequence[bytes]) -> dict[str, Reading]:
-    """Read the answer of every worker to a fetch.
+    """Merge the answers of all workers to a fetch into one reading per request.
 
-    With tensor parallelism the residual stream is the same on every worker; the first one's is taken. The
-    stages of a pipeline hold different layers, and each sends what is known of its own.
+    With tensor parallelism the residual stream is the same on every worker, and the first one's is used. The
+    stages of a pipeline hold different layers, and each sends the results of its own.
 
     Raises:
-        EngineError: If two workers disagree about what they did.
+        EngineError: If workers disagree on tokens, plans or layers, or do not project each probe once.
     """
     parts = [_parse(blob) for blob in blobs]
     return {key: _merge(key, [part[key] for part in parts]) for key in parts[0]}
@@ -67,13 +67,13 @@ def read_results(blobs: Sequence[bytes]) -> dict[str, Reading]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Part:
-    """What one worker sends of a request.
+    """One worker's results of a request.
 
     Attributes:
         reading: Results at the layers that the worker holds.
-        columns: Probes that lie at one of them.
-        stage: Stage of the pipeline that the worker is.
-        hit: Positions on which a cap fired at one of its layers; None if there is one stage.
+        columns: Indices of the probes at one of these layers.
+        stage: Pipeline stage of the worker.
+        hit: Positions on which a cap fired at one of its layers; None if there is only one stage.
     """
 
     reading: Reading
@@ -131,7 +131,7 @@ def _merge(key: str, parts: list[_Part]) -> Reading:
 
 
 def _join(key: str, parts: list[_Part]) -> Reading:
-    """Put together what the stages of a pipeline know of their layers."""
+    """Join the results of pipeline stages, each of its own layers."""
     readings = [part.reading for part in parts]
     first = readings[0]
     sums = [reading.sums for reading in readings if reading.sums is not None]

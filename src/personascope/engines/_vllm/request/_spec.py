@@ -1,6 +1,6 @@
-"""What a request asks of the plugin: a small JSON value in ``SamplingParams.extra_args``.
+"""A request's spec for the plugin: a small JSON value in ``SamplingParams.extra_args``.
 
-Plans and probes are named by digest; they were put into the plan store before (`_plan_store`).
+Plans and probes are named by digest, and must be in the plan store before (`_plan_store`).
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from personascope.errors import EngineError
 from personascope.interventions import TokenSpans
 
 FIELD = "personascope"
-"""The name of the value in ``extra_args``, and of the plugin's part of ``additional_config``."""
+"""Key of the spec in ``extra_args``, and of the plugin's part of ``additional_config``."""
 
 DRAW = "personascope_draw"
-"""Key of ``extra_args`` for a request whose tokens we draw (`_draw`): {"seed": int, "top_p": float}."""
+"""Key of ``extra_args`` for a request whose tokens we draw (`_sampler`): {"seed": int, "top_p": float}."""
 
 END = 1 << 60
-"""Beyond every token position."""
+"""Position beyond every token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What is done to one request and read from it.
+    """Specification of the edits and readings of one request.
 
     Attributes:
         key: Name under which the results are fetched.
-        samples: Responses that are drawn (``SamplingParams.n``); of several, each has ``#0``, ``#1``, ...
-            behind the key.
+        samples: Number of responses (``SamplingParams.n``); if there are several, ``#0``, ``#1``, ... is
+            appended to the key of each.
         plan: Digest of the plan, or None.
         response: Position of the first response token, if it lies within the prompt (text that
             already exists); None for the end of the prompt.
         turns: Position of the first content token of each message, for plans that act from a turn on.
-        spans: Positions that are read, [start, stop) each; None for the response.
+        spans: Positions to read, [start, stop) each; None for the response.
         pool: Whether to sum the residual stream over the spans.
-        layers: Layers that are pooled; None for all that the plugin was started with.
+        layers: Layers to pool; None for all that are instrumented.
         norms: Whether to sum the norms of the tokens too.
-        probes: Digest of the probes onto which the spans' tokens are projected, or None.
+        probes: Digest of the probes on which the spans' tokens are projected, or None.
     """
 
     key: str
@@ -59,26 +59,26 @@ class Spec:
         return {FIELD: {k: v for k, v in asdict(self).items() if k == "key" or v != getattr(empty, k)}}
 
     def of_sample(self, name: str) -> Spec:
-        """Return the spec of one of several samples, which vLLM names number_request."""
+        """Return the spec of one sample, given its name in vLLM (``number_request`` if there are several)."""
         if self.samples == 1:
             return self
         return replace(self, key=f"{self.key}#{name.split('_', 1)[0]}")
 
     def token_spans(self, prompt: int) -> TokenSpans:
-        """Return where the parts of the sequence lie, for a prompt of so many tokens."""
+        """Return the positions of response and turns, for a prompt of ``prompt`` tokens."""
         return TokenSpans(prompt if self.response is None else self.response, self.turns)
 
     def read(self, prompt: int) -> tuple[tuple[int, int], ...]:
-        """Return the spans that are read, for a prompt of so many tokens."""
+        """Return the spans to read, for a prompt of ``prompt`` tokens; none if nothing is read."""
         if not self.pool and self.probes is None:
             return ()
         return ((self.token_spans(prompt).prompt, END),) if self.spans is None else self.spans
 
     def salt(self, prompt: int, acts_everywhere: bool) -> str:
-        """Return what sets the plan's keys and values apart in the prefix cache.
+        """Return the salt that separates the plan's keys and values in the prefix cache.
 
-        Where a plan acts on a part only, the same tokens are treated differently where that part begins
-        elsewhere.
+        If a plan acts on a part of the sequence only, its effect on the same tokens depends on where the part
+        begins, so the positions are included.
         """
         where = (
             "" if acts_everywhere else f"/{self.token_spans(prompt).prompt}/{','.join(map(str, self.turns))}"
@@ -92,10 +92,10 @@ def sample_keys(key: str, samples: int) -> list[str]:
 
 
 def parse_spec(extra_args: Mapping[str, Any] | None) -> Spec | None:
-    """Read the spec of a request; None if it has none.
+    """Parse the spec of a request; return None if it has none.
 
     Raises:
-        EngineError: If there is one and it is malformed. A request is never run as if it had none.
+        EngineError: If it is malformed. Such a request is never run without its spec.
     """
     if not extra_args or FIELD not in extra_args:
         return None

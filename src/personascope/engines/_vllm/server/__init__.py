@@ -1,1 +1,1 @@
-"""What runs in the API server: routes, uploads, requests in flight, the command that starts it."""
+"""The plugin in the API server: routes, uploads, requests in flight, and the command that starts it."""

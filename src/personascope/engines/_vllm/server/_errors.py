@@ -1,4 +1,4 @@
-"""Errors in the form in which the API server answers them."""
+"""Errors in the form of the API server's answers."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _KINDS = {
 
 
 class StatusError(Exception):
-    """An answer other than 200.
+    """Error that is answered with an HTTP status.
 
     Attributes:
         status: HTTP status of the answer.
     """
 
     def __init__(self, status: int, text: str) -> None:
-        """Keep the status and what is said."""
+        """Store the status and the message."""
         super().__init__(text)
         self.status = status
 
 
 def problem(status: int, text: str) -> dict[str, Any]:
-    """Return an error in the form of vLLM's own."""
+    """Return the JSON body of an error, in the form of vLLM's own."""
     message = "; ".join(part.strip().removeprefix("-> ") for part in text.splitlines())
     kind = _KINDS.get(status, "InternalServerError" if status >= 500 else "BadRequestError")
     return {"error": {"message": message, "type": kind, "param": FIELD, "code": status}}

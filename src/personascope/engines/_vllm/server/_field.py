@@ -1,4 +1,4 @@
-"""The plugin's field in a request: read where it belongs, refused wherever else it would be left unheard."""
+"""Read the plugin's field in a request, and refuse it wherever it would be ignored."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -19,21 +19,21 @@ CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 OURS = "/v1/personascope"
 
 MAX_DEPTH = 128
-"""Objects and lists inside each other that a body may have; what reads it deeper down would fail."""
+"""Maximum nesting depth of objects and lists in a body, beyond which its parsers would fail."""
 
 FREE = frozenset(
     ("input", "tools", "functions", "response_format", "structured_outputs", "guided_json", "json_schema")
 )
-"""Fields whose keys are the caller's own words: a schema may have a property of any name."""
+"""Fields whose keys the caller chooses, because a schema may have a property of any name."""
 
 XARGS = "vllm_xargs"
-"""vLLM's own field, whose values are texts; the plugin's value may stand in it."""
+"""vLLM's own field for further arguments, as strings; the plugin's value may be in it."""
 
 _PLACES = f'send it as {{"{FIELD}": {{"plan": "DIGEST"}}}} at the top of the body, or as a text in {XARGS}'
 
 
 def read_field(request: Any) -> Mapping[str, Any] | None:
-    """Return the value that a request carries, from ``vllm_xargs`` or from a field of its own.
+    """Return the plugin's value in a request, from ``vllm_xargs`` or a field of its own; None without one.
 
     Raises:
         EngineError: If it is no object, or there are two.
@@ -64,19 +64,19 @@ def read_field(request: Any) -> Mapping[str, Any] | None:
 
 
 class FieldGuard:
-    """ASGI middleware: refuses a body that has the field where it would be left unheard, or is too deep."""
+    """ASGI middleware that refuses a request with the field where it would be ignored, or a too deep body."""
 
     def __init__(self, app: Any) -> None:
-        """Stand before an application."""
+        """Wrap an application."""
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Read the body of a POST, and hand it on as it came."""
+        """Check a POST request, and pass it on unchanged if it is not refused."""
         if scope["type"] != "http" or scope["method"] != "POST":
             return await self.app(scope, receive, send)
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if path.startswith(f"{OURS}/"):
-            # They read their bodies themselves, up to a limit.
+            # These routes read their bodies themselves, up to a limit.
             return await self.app(scope, receive, send)
         messages: list[Any] = []
         while not messages or messages[-1].get("more_body"):
@@ -97,7 +97,7 @@ class FieldGuard:
 
 
 def _wrong(path: str, kind: bytes, query: str, body: bytes) -> str:
-    """Return why a request is refused; empty if it is not."""
+    """Return the reason why a request is refused; "" if it is not."""
     for name, _ in parse_qsl(query, keep_blank_values=True):
         if _is_field(name):
             return _unheard(path, f"{name} in the query")
@@ -110,7 +110,7 @@ def _wrong(path: str, kind: bytes, query: str, body: bytes) -> str:
     except RecursionError:
         return _TOO_DEEP
     except ValueError:
-        return ""  # The route says so itself.
+        return ""  # The route reports it itself.
     if depth(value) > MAX_DEPTH:
         return _TOO_DEEP
     allowed = (FIELD, f"{XARGS}.{FIELD}") if path in (CHAT, TEXT) else ()
@@ -127,10 +127,10 @@ _TOO_DEEP = f"the body has more than {MAX_DEPTH} objects and lists inside each o
 
 
 def _may_matter(body: bytes) -> bool:
-    """Return whether a body must be parsed: it may have the field, in some encoding, or be deep."""
+    """Return whether a body must be parsed: it may hold the field in some encoding, or be too deep."""
     return (
         b"persona" in body.lower()
-        # Escaped letters, and encodings that are no ASCII: JSON may come in UTF-16 and UTF-32.
+        # Escaped letters, and encodings other than ASCII: JSON may be in UTF-16 or UTF-32.
         or b"\\u00" in body
         or b"\x00" in body
         or body.count(b"[") + body.count(b"{") > MAX_DEPTH
@@ -138,12 +138,12 @@ def _may_matter(body: bytes) -> bool:
 
 
 def _is_field(name: str) -> bool:
-    """Return whether a key means the plugin, in whatever spelling."""
+    """Return whether a key is the plugin's field, in any spelling."""
     return re.sub(r"[^a-z0-9]", "", name.casefold()) == FIELD
 
 
 def depth(value: Any) -> int:
-    """Return how many objects and lists of a JSON value lie inside each other, without recursion."""
+    """Return the nesting depth of objects and lists in a JSON value, computed without recursion."""
     deepest, level = 0, [value]
     while level := [item for item in level if isinstance(item, dict | list)]:
         deepest += 1
@@ -152,12 +152,12 @@ def depth(value: Any) -> int:
 
 
 def field_places(value: Any, place: str = "") -> Iterator[str]:
-    """Yield the places, such as "extra_body.personascope", of keys that mean the plugin.
+    """Yield the places, such as "extra_body.personascope", of the plugin's field in a JSON value.
 
-    What is inside of a message, a tool or a schema is the caller's own, and so is what the field holds.
+    Fields in `FREE` (tools, schemas, ...) are skipped, and so is the content of the plugin's field.
 
     Args:
-        value: A JSON value of bounded `depth`.
+        value: JSON value of bounded `depth`.
         place: Place of the value itself.
     """
     if isinstance(value, dict):

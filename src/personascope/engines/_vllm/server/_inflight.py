@@ -1,4 +1,4 @@
-"""Requests that are under way over HTTP: their projections as they come in, and what the reply says."""
+"""HTTP requests in flight: their projections as they arrive, and the plugin's field of the reply."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class InFlightRequest:
         plan: Plan of the request, or None.
         probes: Probes of the request, or None.
         rows: For each sample, the projections of its response tokens so far.
-        tokens: For each sample, the response tokens that were sent to the client.
-        sent: For each sample, the projections that were sent to the client.
-        problem: Why it was refused, or what went wrong with its projections.
+        tokens: For each sample, the number of response tokens in vLLM's reply so far.
+        sent: For each sample, the number of tokens whose projections were sent to the client.
+        problem: Reason of a refusal, or error in the projections; "" if there is none.
     """
 
     spec: Spec
@@ -43,7 +43,7 @@ class InFlightRequest:
     def new(
         cls, *, plan: Plan | None, probes: ProbeSet | None, pool: bool, samples: int, digest: str | None
     ) -> InFlightRequest:
-        """Return a request with a key of its own."""
+        """Return a request with a new, unique key."""
         spec = Spec(
             key=f"http-{uuid4().hex}",
             plan=digest,
@@ -55,14 +55,14 @@ class InFlightRequest:
 
     @property
     def keys(self) -> list[str]:
-        """The keys of its samples."""
+        """Keys of the request's samples."""
         return sample_keys(self.spec.key, self.spec.samples)
 
     def new_projections(self, sample: int) -> dict[str, Any]:
         """Return the projections of a sample's tokens that the client does not have yet.
 
-        The last token that was sampled has not passed through the model: it has none. vLLM may have
-        computed further than the response goes (a stop text is found afterwards); that is left out.
+        The last sampled token has none, because it has not passed through the model. Tokens beyond the end
+        of the response are left out (vLLM finds a stop text only afterwards).
         """
         if self.probes is None:
             return {}
@@ -74,10 +74,10 @@ class InFlightRequest:
         return {"first": first, "projections": columns}
 
     def totals(self, readings: Mapping[str, Reading]) -> dict[str, Any]:
-        """Return the reply's field; of projections, those that the client does not have yet.
+        """Return the plugin's field of the reply, with the projections that the client does not have yet.
 
         Raises:
-            EngineError: If the engine did not do what was asked.
+            EngineError: If the request was refused, ran with another plan, or lacks projections.
         """
         samples = [self._sample(n, readings[key]) for n, key in enumerate(self.keys)]
         head = {"plan": self.spec.plan, "probes": self.spec.probes}
@@ -131,27 +131,27 @@ def _array(mean: np.ndarray, reading: Reading) -> dict[str, Any]:
 
 
 class InFlightRequests:
-    """The requests of one API server, by the keys of their samples."""
+    """Requests in flight of one API server, by the keys of their samples."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Begin without requests."""
         self._by_key: dict[str, tuple[InFlightRequest, int]] = {}
 
     def __len__(self) -> int:
-        """Return the number of samples that are under way."""
+        """Return the number of samples in flight."""
         return len(self._by_key)
 
     def add(self, in_flight: InFlightRequest) -> None:
-        """Take in what comes for it from now on."""
+        """Start collecting outputs for a request."""
         self._by_key |= {key: (in_flight, number) for number, key in enumerate(in_flight.keys)}
 
     def remove(self, in_flight: InFlightRequest) -> None:
-        """Take in nothing more."""
+        """Stop collecting outputs for a request."""
         for key in in_flight.keys:
             self._by_key.pop(key, None)
 
     def take(self, outputs: Iterable[Any]) -> None:
-        """Take the plugin's part off the engine's outputs; vLLM would overwrite it where it merges them."""
+        """Move the plugin's part out of the engine's outputs, because vLLM would overwrite it in a merge."""
         for output in outputs:
             params = output.kv_transfer_params
             if not params or FIELD not in params:
@@ -172,10 +172,10 @@ class InFlightRequests:
                 in_flight.rows[number] += rows
 
     def listen(self, processor: Any) -> None:
-        """See every output before vLLM's output processor does.
+        """Process every output before vLLM's output processor does.
 
         Raises:
-            EngineError: If this vLLM's processor has another form.
+            EngineError: If this vLLM's processor has no ``process_outputs``.
         """
         inner: Callable[..., Any] | None = getattr(processor, "process_outputs", None)
         if inner is None:

@@ -1,7 +1,7 @@
-"""The plugin's HTTP side (entry point ``vllm.endpoint_plugins``): plans per request, and their upload.
+"""The plugin's HTTP routes (entry point ``vllm.endpoint_plugins``): plans per request, and their upload.
 
-It stands before vLLM's own two completion routes, and adds routes under /v1/personascope, which the
-server's API key guards like all of /v1. A request without the plugin's field is handed on as it came.
+They precede vLLM's own two completion routes, and add routes under /v1/personascope, which the server's
+API key protects like all of /v1. A request without the plugin's field is passed on unchanged.
 """
 
 # pyright: reportMissingImports=false
@@ -34,18 +34,18 @@ log = logging.getLogger(__name__)
 
 
 class PersonascopeEndpoint:
-    """vLLM's endpoint plugin; it is loaded where ``VLLM_PLUGINS`` names it."""
+    """Endpoint plugin of vLLM, which is loaded if ``VLLM_PLUGINS`` names it."""
 
     name = "personascope"
     required_tasks = ("generate",)
 
     def __init__(self) -> None:
-        """Wait for the engine."""
+        """Begin without the engine, which `init_state` provides."""
         self._serving: Serving | None = None
         self._missing = "the engine is not there yet"
 
     def attach_router(self, app: FastAPI) -> None:
-        """Put the routes in."""
+        """Add the routes and the middleware to an application."""
 
         async def chat(request: ChatCompletionRequest, raw_request: Request) -> Any:
             return await self._run(create_chat_completion, request, raw_request)
@@ -54,7 +54,7 @@ class PersonascopeEndpoint:
             return await self._run(create_completion, request, raw_request)
 
         for path, route in ((CHAT, chat), (TEXT, text)):
-            # The reply is vLLM's own response object, not a value to be put into a form.
+            # The reply is vLLM's own response object, which FastAPI must not serialise by a model.
             app.add_api_route(
                 path,
                 route,
@@ -66,7 +66,7 @@ class PersonascopeEndpoint:
         app.add_middleware(FieldGuard)
 
     async def init_state(self, engine_client: Any, state: Any, args: Any) -> None:
-        """Find out whether the worker and the scheduler are in the engine."""
+        """Connect to the engine if the plugin's worker and scheduler are in it; else log a warning."""
         if engine_client is None:
             return
         try:
@@ -76,7 +76,7 @@ class PersonascopeEndpoint:
             log.warning("requests with the field %s are refused: %s", FIELD, self._missing)
 
     def serving(self) -> Serving:
-        """Return what the routes share.
+        """Return the state that the routes share.
 
         Raises:
             EngineError: If the plugin is not in the engine.
@@ -103,7 +103,7 @@ class PersonascopeEndpoint:
             return JSONResponse(problem(503, str(error)), 503)
         except PersonascopeError as error:
             return JSONResponse(problem(400, str(error)), 400)
-        # The tokens are counted, to tell which of them a projection is of.
+        # Token ids are needed to count the tokens and to match projections to them.
         tokens = bool(request.return_token_ids)
         request.return_token_ids = True
         request.vllm_xargs = {
@@ -128,13 +128,13 @@ async def _whole(
     raw: Request,
     tokens: bool,
 ) -> Any:
-    """Return a reply that is not streamed."""
+    """Return the reply to a request that is not streamed."""
     serving.requests.add(in_flight)
     done = False
     try:
         response = await serving.shutdown.unless_stopped(inner(request, raw))
         if not isinstance(response, JSONResponse) or response.status_code != 200:
-            # An error of vLLM's, or None: the client went away.
+            # It is an error of vLLM, or None if the client disconnected.
             return response
         value = json.loads(bytes(response.body))
         await serving.complete(value, in_flight, tokens=tokens)
@@ -157,10 +157,10 @@ async def _whole(
 
 
 def refuse_unfit(request: Any, in_flight: InFlightRequest) -> None:
-    """Raise on what a request cannot have beside a plan or probes.
+    """Refuse options of a request that cannot be combined with the plugin's field.
 
     Raises:
-        EngineError: Naming it.
+        EngineError: If there is such an option; the message names it.
     """
     prompt = getattr(request, "prompt", None)
     several = isinstance(prompt, list) and len(prompt) > 1 and not isinstance(prompt[0], int)

@@ -1,7 +1,7 @@
-"""Ending the server: requests under way finish within vLLM's ``--shutdown-timeout``, or get an error.
+"""Shut the server down: requests in flight finish within vLLM's ``--shutdown-timeout``, or get an error.
 
-vLLM stops its engine first and then waits for its HTTP connections, without an end. A request that waits for
-a stopped engine would keep its client, and the server, for ever.
+vLLM stops its engine first and then waits for its HTTP connections without a limit. A request that waits for
+a stopped engine would keep its client and the server waiting forever.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 from personascope.errors import EngineError
 
 CUT_AFTER = 5
-"""Seconds after which connections that are still open are cut, once the engine has stopped."""
+"""Seconds after which open connections are closed, once the engine has stopped."""
 
 _Value = TypeVar("_Value")
 
 
 class ShuttingDownError(EngineError):
-    """The server ends, and this request was not done before."""
+    """Error of a request that was not done when the server shut down."""
 
 
 def _ending() -> ShuttingDownError:
@@ -30,32 +30,35 @@ def _ending() -> ShuttingDownError:
 
 
 class Shutdown:
-    """Whether the server is ending.
+    """Shutdown state of the server.
 
     Attributes:
-        begun: Whether it was told to end: nothing new is taken.
+        begun: Whether the shutdown has begun, so that no new request is accepted.
     """
 
     def __init__(self) -> None:
-        """Begin with a server that runs; call it inside its event loop."""
+        """Begin with a running server; this must be called inside its event loop."""
         self.begun = False
         self._loop = asyncio.get_running_loop()
         self._stopped = asyncio.Event()
 
     def watch(self, engine: Any, state: Any, under_way: Callable[[], int]) -> None:
-        """Let an engine that is told to stop wait for the requests under way.
+        """Make the shutdown of an engine wait for the requests in flight.
 
         Args:
             engine: vLLM's ``AsyncLLM``, whose ``shutdown`` the server calls in a thread.
-            state: The state of the application, which holds the HTTP server.
-            under_way: Returns the number of requests that are waited for.
+            state: State of the application, which holds the HTTP server.
+            under_way: Function that returns the number of requests in flight.
+
+        Raises:
+            EngineError: If the engine has no ``shutdown``.
         """
         inner: Callable[..., None] | None = getattr(engine, "shutdown", None)
         if inner is None:
             raise EngineError(f"{type(engine).__name__} has no shutdown", hint="install vllm==0.32.*")
 
         def shutdown(timeout: float | None = None) -> None:
-            # vLLM stops its engine once more at the end, when nothing can come of waiting.
+            # vLLM stops its engine a second time at the end, when waiting is of no use.
             wait, self.begun = not self.begun and timeout, True
             until = time.monotonic() + (wait or 0)
             while under_way() and time.monotonic() < until:
@@ -72,19 +75,19 @@ class Shutdown:
         engine.shutdown = shutdown
 
     def check(self) -> None:
-        """Raise if nothing new is taken.
+        """Check that new requests are accepted.
 
         Raises:
-            ShuttingDownError: If the server is ending.
+            ShuttingDownError: If the server is shutting down.
         """
         if self.begun:
             raise _ending()
 
     async def unless_stopped(self, work: Awaitable[_Value]) -> _Value:
-        """Return what something comes to that needs the engine.
+        """Await work that needs the engine, and return its result.
 
         Raises:
-            ShuttingDownError: If the engine stops before.
+            ShuttingDownError: If the engine stops first.
         """
         stopped = asyncio.ensure_future(self._stopped.wait())
         try:
@@ -93,7 +96,7 @@ class Shutdown:
             stopped.cancel()
 
     async def stream_unless_stopped(self, chunks: AsyncIterator[_Value]) -> AsyncIterator[_Value]:
-        """Yield what a stream yields.
+        """Yield the items of a stream that needs the engine.
 
         Raises:
             ShuttingDownError: If the engine stops before its end.
@@ -108,10 +111,10 @@ class Shutdown:
 
 
 async def _first(work: Awaitable[_Value], stopped: asyncio.Future[Any]) -> _Value:
-    """Return what something comes to, unless the engine has stopped before.
+    """Await work and return its result, or cancel it if the engine stops first.
 
     Raises:
-        ShuttingDownError: If it has.
+        ShuttingDownError: If the engine stops first.
     """
     task = asyncio.ensure_future(work)
     try:
@@ -121,6 +124,6 @@ async def _first(work: Awaitable[_Value], stopped: asyncio.Future[Any]) -> _Valu
         return task.result()
     finally:
         if not task.done():
-            # Its end is waited for: a stream that still runs cannot be closed.
+            # The task must have ended, because a stream that still runs cannot be closed.
             task.cancel()
             await asyncio.wait({task})

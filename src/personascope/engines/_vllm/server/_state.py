@@ -1,4 +1,4 @@
-"""What the HTTP routes share: the engine behind them, the plan store, and the requests under way."""
+"""State that the HTTP routes share: the engine, the plan store, and the requests in flight."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -31,15 +31,15 @@ FIELDS = ("plan", "probes", "pool")
 
 
 class Serving:
-    """The plugin in one API server."""
+    """State of the plugin in one API server."""
 
     def __init__(self, engine: Any, admission: AdmissionCheck, state: Any, *, uploads: bool) -> None:
-        """Listen to the engine's outputs.
+        """Hook the engine's outputs and its shutdown.
 
         Args:
             engine: vLLM's ``AsyncLLM``.
             admission: Check of requests, plans and probes.
-            state: The application's state.
+            state: State of the application.
             uploads: Whether plans and probes may be uploaded.
         """
         self.engine = engine
@@ -53,11 +53,11 @@ class Serving:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def admit(self, asked: Mapping[str, Any], samples: int) -> InFlightRequest:
-        """Return the request that a request's field asks for, with a key of its own.
+        """Check the plugin's field of a request, and return the request in flight with a new key.
 
         Raises:
-            EngineError: If it is malformed, or cannot be honoured.
-            ShuttingDownError: If the server is ending.
+            EngineError: If the field is malformed, or cannot be honoured.
+            ShuttingDownError: If the server is shutting down.
         """
         self.shutdown.check()
         unknown = sorted(set(asked) - set(FIELDS))
@@ -102,16 +102,16 @@ class Serving:
         """Fetch a request's results, which the engine then forgets, and return the reply's field.
 
         Raises:
-            EngineError: If they are not what was asked.
+            EngineError: If the results are missing or do not match the request.
         """
         rpc = self.engine.collective_rpc("personascope_fetch", args=(in_flight.keys,))
         blobs = await self.shutdown.unless_stopped(rpc)
         return in_flight.totals(read_results(blobs))
 
     def abandon(self, in_flight: InFlightRequest, stream: Any = None) -> None:
-        """Forget a request whose results nobody waits for; the stream under it is ended first.
+        """Forget a request that is no longer needed; its stream is closed first.
 
-        It goes on by itself: the task of a client that went away is being cancelled.
+        This runs in a task of its own, because the task of a disconnected client is being cancelled.
         """
         self.requests.remove(in_flight)
         task = asyncio.get_running_loop().create_task(self._abandon(in_flight, stream))
@@ -122,7 +122,7 @@ class Serving:
         if stream is not None and hasattr(stream, "aclose"):
             await stream.aclose()
         if self.shutdown.begun:
-            # The engine goes, with all that it holds.
+            # The engine stops, with all that it holds.
             return
         await self.engine.collective_rpc("personascope_drop", args=(in_flight.keys,))
 
@@ -132,12 +132,12 @@ class Serving:
         """Add projections to a stream of events, and the totals before its end.
 
         Args:
-            chunks: vLLM's events.
-            in_flight: The request that they answer.
-            tokens: Whether the client asked for token ids; they are taken off otherwise.
+            chunks: Events of vLLM.
+            in_flight: Request that they answer.
+            tokens: Whether the client asked for token ids; they are removed otherwise.
             usage: Whether the client asked for a chunk of usage, which has no choices.
         """
-        # Not before: vLLM, too, begins with the request when its stream is first read.
+        # It is added only now, because vLLM starts the request when its stream is first read.
         self.requests.add(in_flight)
         head: dict[str, Any] = {}
         ended = failed = False
@@ -162,7 +162,7 @@ class Serving:
                     except ShuttingDownError as error:
                         last = problem(503, str(error))
                     except Exception as error:
-                        # Whatever went wrong, the client must not take the stream for whole.
+                        # After any error, the client must not take the stream as complete.
                         log.exception("the results of a stream cannot be read")
                         last = problem(500, str(error))
                     yield event(last)
@@ -186,10 +186,10 @@ class Serving:
             hide_tokens(value)
 
     async def complete(self, value: dict[str, Any], in_flight: InFlightRequest, *, tokens: bool) -> None:
-        """Add the plugin's field to a whole reply.
+        """Add the plugin's field to a complete reply.
 
         Raises:
-            EngineError: If the results are not what was asked.
+            EngineError: If the results are missing or do not match the request.
         """
         for choice in value["choices"]:
             in_flight.tokens[choice["index"]] = len(choice.get("token_ids") or ())
@@ -199,7 +199,7 @@ class Serving:
 
 
 def hide_tokens(value: dict[str, Any]) -> None:
-    """Take the token ids off a reply or a chunk of one."""
+    """Remove the token ids from a reply or a chunk of one."""
     for part in (value, *value["choices"]):
         for name in ("token_ids", "prompt_token_ids"):
             if name in part:
@@ -207,10 +207,10 @@ def hide_tokens(value: dict[str, Any]) -> None:
 
 
 def nothing_more(head: Mapping[str, Any], *, usage: bool) -> list[dict[str, Any]]:
-    """Return the choices of the chunk of totals.
+    """Return the choices of the chunk with the totals.
 
-    A common loop reads ``choices[0]`` of every chunk: one choice that adds nothing is there, then. Who asks
-    for usage gets a chunk without choices from vLLM, too.
+    There is one empty choice, because clients commonly read ``choices[0]`` of every chunk. A client that asks
+    for usage gets none, because vLLM also sends it a chunk without choices.
 
     Args:
         head: Fields that all chunks of the stream have in common.
@@ -228,10 +228,10 @@ def event(value: Any) -> str:
 
 
 async def open_serving(engine: Any, state: Any, args: Any) -> Serving:
-    """Look whether the plugin is in the engine, and return what the routes share.
+    """Check that the plugin is in the engine, and return the state that the routes share.
 
     Raises:
-        EngineError: If a part of it is not; requests with its field are then refused.
+        EngineError: If a part of the plugin is missing, or the parallelism is not supported.
     """
     hint = "start the server by personascope serve, or with the flags that it prints"
     config = engine.vllm_config
@@ -249,7 +249,7 @@ async def open_serving(engine: Any, state: Any, args: Any) -> Serving:
     try:
         await engine.collective_rpc("personascope_stats")
     except Exception as error:
-        # vLLM passes on whatever the worker raised as a bare Exception.
+        # vLLM passes on any error of the worker as a bare Exception.
         raise EngineError(f"the engine's worker is not personascope's: {error}", hint=hint) from error
     keys = getattr(args, "api_key", None) or [envs.VLLM_API_KEY]
     return Serving(engine, admission, state, uploads=any(keys) or admission.config.allow_upload)

@@ -1,4 +1,4 @@
-"""Routes under /v1/personascope: plans and probes are put in, listed, told and taken out."""
+"""Routes under /v1/personascope that upload, list, describe and delete plans and probes."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -19,13 +19,13 @@ from personascope.errors import EngineError, PersonascopeError
 from personascope.interventions import Plan
 
 PAGE, MOST = 100, 1000
-"""Entries of a list that is asked for without a limit, and the greatest limit."""
+"""Default and maximum number of entries in a list."""
 
 Answer = Callable[[Serving, Request], Awaitable[dict[str, Any]]]
 
 
 def add_routes(app: FastAPI, serving: Callable[[], Serving]) -> None:
-    """Add the routes; ``serving`` raises an EngineError where the plugin is not in the engine."""
+    """Add the routes; ``serving`` raises an EngineError if the plugin is not in the engine."""
     routes: dict[str, dict[str, Answer]] = {
         "/plans": {"GET": _list(Plan, "plans"), "POST": put_plan},
         "/plans/{digest}": {"GET": _one(Plan), "DELETE": _delete(Plan)},
@@ -70,9 +70,9 @@ def _list(kind: type[Plan | ProbeSet], name: str) -> Answer:
         after, limit = _page(raw)
 
         def read() -> list[dict[str, Any]]:
-            # A store of its own: the one that requests read is not shared between threads.
+            # This is a new store, because the one that requests read is not shared between threads.
             store = PlanStore(serving.admission.config.store)
-            # One more than asked for says whether there is a next page.
+            # One more entry than requested tells whether there is a next page.
             return [
                 _told(store, kind, digest) for digest in store.digests(kind, after=after, limit=limit + 1)
             ]
@@ -85,13 +85,13 @@ def _list(kind: type[Plan | ProbeSet], name: str) -> Answer:
 
 
 def _page(raw: Request) -> tuple[str, int]:
-    """Return the digest behind which a page begins, and its greatest length.
+    """Return the digest after which a page begins, and its maximum length.
 
     Raises:
-        StatusError: 400 if one of the two is malformed.
+        StatusError: 400 if the limit is malformed or out of range.
     """
     text = raw.query_params.get("limit", str(PAGE))
-    # int() would take other digits, signs and underscores too.
+    # int() would also accept other digits, signs and underscores.
     limit = int(text) if text.isascii() and text.isdigit() and len(text) < 8 else 0
     if not 1 <= limit <= MOST:
         raise StatusError(400, f"limit is {text[:40]!r}\n  -> give a number from 1 to {MOST}")
@@ -130,7 +130,7 @@ def _delete(kind: type[Plan | ProbeSet]) -> Answer:
 
 
 def _told(store: PlanStore, kind: type[Plan | ProbeSet], digest: str) -> dict[str, Any]:
-    """Return what is said of an entry; of one that is damaged, its problem."""
+    """Return the description of an entry; for a damaged one, its problem."""
     try:
         if kind is Plan:
             plan = store.plan(digest)

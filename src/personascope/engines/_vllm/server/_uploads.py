@@ -1,4 +1,4 @@
-"""Plans and probes that come in over HTTP: their bodies, read with mistrust."""
+"""Read and validate plans and probes that are uploaded over HTTP."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -21,15 +21,15 @@ from personascope.errors import UsageError
 from personascope.interventions import Plan
 
 LIMIT = 64 << 20
-"""Bytes of an upload, at most."""
+"""Maximum size of an upload, in bytes."""
 
 
 async def put_plan(serving: Serving, raw: Request) -> dict[str, Any]:
-    """Take a plan and return its digest.
+    """Store an uploaded plan and return its digest.
 
     Raises:
-        StatusError: If uploads are not taken, or the body is too large.
-        PersonascopeError: If it is no plan of this model.
+        StatusError: If uploads are not allowed, or the body is too large.
+        PersonascopeError: If the body is not a valid plan for this model.
     """
     body = await _body(serving, raw)
 
@@ -48,18 +48,18 @@ async def put_plan(serving: Serving, raw: Request) -> dict[str, Any]:
             ) from error
         plan = Plan.of_files(value["plan"], tensors, whose="the plan that was sent")
         serving.admission.check_plan(plan)
-        # A store of its own: the one that requests read is not shared between threads.
+        # This is a new store, because the one that requests read is not shared between threads.
         return PlanStore(serving.admission.config.store).put(plan)
 
     return {"digest": await asyncio.to_thread(put)}
 
 
 async def put_probes(serving: Serving, raw: Request) -> dict[str, Any]:
-    """Take a list of probes and return its digest.
+    """Store an uploaded list of probes and return its digest.
 
     Raises:
-        StatusError: If uploads are not taken, or the body is too large.
-        PersonascopeError: If they are no probes of this model.
+        StatusError: If uploads are not allowed, or the body is too large.
+        PersonascopeError: If the body is not a valid list of probes for this model.
     """
     body = await _body(serving, raw)
 
@@ -72,10 +72,10 @@ async def put_probes(serving: Serving, raw: Request) -> dict[str, Any]:
 
 
 def check_allowed(serving: Serving) -> None:
-    """Raise unless plans and probes may be changed over HTTP.
+    """Check that plans and probes may be changed over HTTP.
 
     Raises:
-        StatusError: 403 if the server has no key and was not told to take them without.
+        StatusError: 403 if the server has no API key and uploads without one are not allowed.
     """
     if not serving.uploads:
         raise StatusError(

@@ -1,1 +1,1 @@
-"""What runs in the worker: hooks of the model runner, the layer operation, its static and Triton forms."""
+"""The plugin in vLLM's worker: model runner hooks, the layer operation, its static and Triton forms."""

@@ -1,7 +1,7 @@
 """One opaque operation after each instrumented block, so that ``torch.compile`` keeps it and its order.
 
-It changes the block's outputs in place, and says so. The runtime is found by number, since an operation
-takes tensors and numbers alone.
+It is declared to change the block's outputs in place. The runtime is passed by number, because an operation
+takes only tensors and numbers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _pair(hidden: Tensor, residual: Tensor, runtime: int, layer: int) -> None:
 
 
 def _single(hidden: Tensor, runtime: int, layer: int) -> None:
-    # vLLM runs some architectures with Transformers' own blocks, whose streams have a batch of one.
+    # vLLM runs some architectures with Transformers' own blocks, whose streams have a batch dimension of one.
     RUNTIMES[runtime].layer(layer, hidden[0] if hidden.ndim == 3 and len(hidden) == 1 else hidden, None)
 
 
@@ -39,9 +39,9 @@ _library.impl("single", lambda _hidden, _runtime, _layer: None, "Meta")
 
 
 def instrument(block: nn.Module, runtime: int, layer: int) -> None:
-    """Let a block call the runtime after its forward pass: this instance gets a subclass of its class.
+    """Make a block call the runtime after its forward pass, by giving it a subclass of its class.
 
-    A hook would force eager mode; a changed class would change every model of the process.
+    A hook would force eager mode, and a change of the class would affect every model of the process.
     """
     block.personascope_runtime = runtime  # type: ignore[assignment]
     block.personascope_layer = layer  # type: ignore[assignment]
@@ -65,7 +65,7 @@ def _instrumented(cls: type[nn.Module]) -> type[nn.Module]:
                 and isinstance(out[0], Tensor)
                 and isinstance(out[1], Tensor)
             ):
-                # Outside of a compiled graph the dispatcher would only cost time.
+                # Outside a compiled graph the dispatcher would only cost time.
                 pair = torch.ops.personascope.pair if torch.compiler.is_compiling() else _pair
                 pair(out[0], out[1], self.personascope_runtime, self.personascope_layer)
             else:
@@ -80,9 +80,9 @@ def _instrumented(cls: type[nn.Module]) -> type[nn.Module]:
 
 
 def decoder_blocks(model: nn.Module, n_layers: int) -> dict[int, nn.Module]:
-    """Return the decoder blocks that this worker holds, by layer.
+    """Return the decoder blocks by layer, placeholders of other pipeline stages included.
 
-    They are the one list of as many modules as the model has layers.
+    They are the only list of as many modules as the model has layers.
 
     Raises:
         EngineError: If there is not exactly one such list.

@@ -12,42 +12,42 @@ from safetensors.numpy import save
 from personascope.errors import EngineError
 
 KEEP_RESULTS = 8192
-"""Results that wait to be fetched; the oldest are dropped, and fetching those is an error."""
+"""Maximum number of results that wait; older ones are dropped, and fetching those is an error."""
 
 Result = tuple[dict[str, Any], dict[str, np.ndarray]]
-"""What a worker says of a request: JSON values, and arrays by name."""
+"""A worker's results of a request: JSON values, and arrays by name."""
 
 
 class PendingResults:
-    """The results by key, oldest first.
+    """Results that wait to be fetched, by key, oldest first.
 
     Attributes:
-        dropped: Number of results that nobody fetched in time.
+        dropped: Number of results that were not fetched in time.
     """
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Begin without results."""
         self.dropped = 0
         self._results: OrderedDict[str, Result] = OrderedDict()
         self._unwanted: OrderedDict[str, None] = OrderedDict()
 
     def __len__(self) -> int:
-        """Return the number of results that wait."""
+        """Return the number of waiting results."""
         return len(self._results)
 
     def __contains__(self, key: str) -> bool:
-        """Return whether there is a result of a key."""
+        """Return whether there is a result for a key."""
         return key in self._results
 
     def wanted(self, key: str) -> bool:
-        """Return whether the result of a request that ends shall be kept; one that was given up is not."""
+        """Return whether to keep the result of a request that ends; False, once, after `forget_unborn`."""
         if key in self._unwanted:
             del self._unwanted[key]
             return False
         return True
 
     def keep(self, key: str, result: Result) -> None:
-        """Keep a result; the oldest one goes if there are too many."""
+        """Keep a result, and drop the oldest if there are too many."""
         self._results[key] = result
         self._results.move_to_end(key)
         while len(self._results) > KEEP_RESULTS:
@@ -55,7 +55,7 @@ class PendingResults:
             self.dropped += 1
 
     def take(self, key: str) -> Result:
-        """Return and forget a result.
+        """Return and remove a result.
 
         Raises:
             EngineError: If there is no such result.
@@ -69,18 +69,18 @@ class PendingResults:
         return self._results.pop(key)
 
     def forget(self, key: str) -> None:
-        """Forget the result of a key, if there is one."""
+        """Remove the result of a key, if there is one."""
         self._results.pop(key, None)
 
     def forget_unborn(self, key: str) -> None:
-        """Do not keep the result of a request that has yet to reach this worker."""
+        """Mark the result of a request that has not reached this worker yet as not wanted."""
         self._unwanted[key] = None
         while len(self._unwanted) > KEEP_RESULTS:
             self._unwanted.popitem(last=False)
 
 
 def pack_results(results: dict[str, Result]) -> bytes:
-    """Return results as safetensors, with JSON in its metadata."""
+    """Return results as safetensors, with JSON in the metadata."""
     metas: dict[str, Any] = {}
     arrays: dict[str, np.ndarray] = {}
     for number, (key, (meta, found)) in enumerate(results.items()):

@@ -1,4 +1,4 @@
-"""What a worker keeps of each request that is under way, and of a step that goes on from the one before."""
+"""A worker's records of requests in flight, and of steps that continue the one before."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from personascope.engines._vllm.request._spec import Spec
 from personascope.interventions import Plan, TokenSpans, overlap
 
 Lookup = Callable[[str], tuple[int, Mapping[str, Any] | None]]
-"""From an engine's request id to the length of its prompt and its extra_args."""
+"""Function from an engine's request id to the length of its prompt and its ``extra_args``."""
 
 StepPart = tuple["RequestRecord", int, int, int]
-"""A request's part of a step: its record, its first row, the position of that row's token, its tokens."""
+"""A request's part of a step: record, first row, position of that row's token, number of tokens."""
 
 Projections = dict[str, list[tuple[int, int, list[list[float]]]]]
-"""Key of a request -> (span, first token of it that is new, projections [tokens, probes])."""
+"""Key of a request -> list of (span, index of its first new token, projections [tokens, probes])."""
 
 
 @dataclass(slots=True, eq=False)
 class RequestRecord:
-    """A request that is under way.
+    """A request in flight.
 
     Attributes:
         spec: Spec of the request.
-        parts: Places of prompt, response and turns in the sequence.
+        parts: Positions of prompt, response and turns in the sequence.
         plan: Plan of the request, or None.
         probes: Probes of the request, or None.
-        spans: Positions that are read, [start, stop) each.
+        spans: Positions to read, [start, stop) each.
         slots: Slot in which each span is summed, if it is pooled.
-        count_slot: Slot in which its plan's counts are kept; 0 without a plan.
-        seen: Position after the last token that was counted; what passes again is not counted again.
-        acting: Positions on which its plan acts, [start, stop) each.
+        count_slot: Slot of the plan's cap counts; 0 without a plan.
+        seen: Position after the last counted token; tokens that pass again are not counted again.
+        acting: Positions on which the plan acts, [start, stop) each.
         acted: Number of tokens on which the plan acted.
         counts: Number of tokens of each span that were read.
         rows: For each span, the projections of its tokens.
-        hit: Positions on which a cap fired here, where other workers hold other layers.
+        hit: Positions on which a cap fired in this worker, kept only if other workers hold other layers.
     """
 
     spec: Spec
@@ -70,22 +70,22 @@ class RequestRecord:
         self.seen = high
 
     def steps_to_boundary(self, start: int) -> float:
-        """Return for how many positions after one no span begins or ends, nor a turn of the plan."""
+        """Return for how many positions after ``start`` no span begins or ends, and no turn begins."""
         ends = itertools.chain(*self.spans, self.parts.turns)
         return min((end for end in ends if end > start), default=math.inf) - 1 - start
 
 
 @dataclass(slots=True, eq=False)
 class SteadyStep:
-    """A step of one response token for each record, whose routing holds for the steps that go on from it.
+    """A step with one response token for each record, whose routing also holds for steps that continue it.
 
     Attributes:
         ids: Ids of the requests, in the order of the batch.
         starts: First row of each request, and the end, [requests + 1].
         computed: Position of each request's first token, [requests].
-        records: Records of the requests that ask for something.
-        left: Number of further steps in which no span begins or ends.
-        owed: Number of steps that went on from it, and whose tokens are not counted yet.
+        records: Records of the requests with a spec.
+        left: Number of further steps in which no span or turn begins or ends.
+        owed: Number of steps that continued it and whose tokens are not counted yet.
     """
 
     ids: list[str]
@@ -99,7 +99,7 @@ class SteadyStep:
     def of(
         cls, ids: Sequence[str], starts: np.ndarray, computed: np.ndarray, parts: Sequence[StepPart]
     ) -> SteadyStep | None:
-        """Return the step if it is such a one: every request decodes, and no token passes again."""
+        """Return a steady step if every request with a spec decodes and no token passes again; else None."""
         if not all(
             tokens == 1 and start >= record.parts.prompt and start == record.seen
             for record, _, start, tokens in parts
@@ -107,11 +107,11 @@ class SteadyStep:
             return None
         left = min(record.steps_to_boundary(start) for record, _, start, _ in parts)
         records = [record for record, *_ in parts]
-        # vLLM writes the next step into the same arrays.
+        # The arrays are copied because vLLM writes the next step into them.
         return cls(list(ids), starts[: len(ids) + 1].copy(), computed[: len(ids)].copy(), records, left)
 
     def goes_on(self, ids: Sequence[str], starts: np.ndarray, computed: np.ndarray) -> bool:
-        """Return whether a step is the next one, and count it as owed if so."""
+        """Return whether a step continues this one, and count it as owed if so."""
         goes_on = (
             self.owed < self.left
             and ids == self.ids
@@ -122,6 +122,6 @@ class SteadyStep:
         return goes_on
 
     def settle(self) -> None:
-        """Count the tokens of the steps that are owed."""
+        """Count the tokens of the owed steps."""
         for record in self.records if self.owed else ():
             record.count(record.seen, self.owed)

@@ -1,8 +1,8 @@
 """Hooks in vLLM's model runners, checked before anything runs.
 
-vLLM has no public place that says which requests a step holds. The plugin wraps three methods of the
-one runner instance that the worker made; no class is changed. A vLLM that has other methods is refused
-with its version and the method's name.
+vLLM has no public interface that tells which requests a step holds. The plugin wraps methods of the one
+runner instance that the worker made, and changes no class. A vLLM with other methods is refused, with its
+version and the method's name.
 """
 
 # pyright: reportMissingImports=false
@@ -29,17 +29,17 @@ V2 = {
 
 
 def install(runner: Any, runtime: Runtime, *, v2: bool) -> None:
-    """Hook the runner, so that the runtime hears of every step and every end of a request.
+    """Hook the runner, so that the runtime is notified of every step and every end of a request.
 
     Raises:
-        EngineError: If this vLLM's runner has other methods than those that the plugin hooks.
+        EngineError: If this vLLM's runner lacks a method that the plugin hooks.
     """
     check_hooks(runner, V2 if v2 else V1)
     (_install_v2 if v2 else _install_v1)(runner, runtime)
 
 
 def check_hooks(runner: Any, hooks: Mapping[str, tuple[str, ...]]) -> None:
-    """Raise unless the runner has the methods, with the leading parameters that are meant."""
+    """Raise an EngineError unless the runner has the methods, with the expected leading parameters."""
     import vllm
 
     for name, parameters in hooks.items():
@@ -66,7 +66,7 @@ def _install_v1(runner: Any, runtime: Runtime) -> None:
 
     def prepare_inputs(scheduler_output: Any, num_scheduled_tokens: Any) -> Any:
         result = prepare(scheduler_output, num_scheduled_tokens)
-        # Only now is the order of the batch the one of this step.
+        # Only after the call is the order of the batch the one of this step.
         batch = runner.input_batch
         count = batch.num_reqs
         runtime.begin_step(
@@ -98,7 +98,7 @@ def _install_v2(runner: Any, runtime: Runtime) -> None:
 
     def add_requests(scheduler_output: Any) -> Any:
         for new in scheduler_output.scheduled_new_reqs:
-            # A request that comes back after a preemption is new to this runner, and keeps its record.
+            # A request that resumes after a preemption is new to this runner, but keeps its record.
             known.setdefault(new.req_id, (len(new.prompt_token_ids), _extra(new.sampling_params)))
         return add(scheduler_output)
 

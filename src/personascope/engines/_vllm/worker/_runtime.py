@@ -1,7 +1,7 @@
-"""What the plugin keeps in a worker: which tokens of a step are edited and read, sums, and results.
+"""The plugin's state in a worker: the tokens of a step to edit and read, sums, and results.
 
-The worker tells it the requests of every step (`Runtime.begin_step`); the instrumented layers call it
-from inside the forward pass (`Runtime.layer`); when a request ends, its results wait to be fetched.
+The worker passes it the requests of every step (`Runtime.begin_step`). The instrumented layers call it
+inside the forward pass (`Runtime.layer`). When a request ends, its results wait to be fetched.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from personascope.interventions import CapCounts, PackedCapCounters, PackedPlans
 class Runtime:
     """The plugin's state in one worker.
 
-    All that changes tensors runs in inference mode, as vLLM's forward passes do: a tensor that was made
-    there cannot be changed elsewhere.
+    All methods that change tensors run in inference mode, as vLLM's forward passes do, because a tensor
+    that was made in it cannot be changed outside.
 
     Attributes:
         instrumented: Layers that call the runtime in this worker.
-        records: Records of the requests under way, by the engine's request id; None for a plain one.
+        records: Records of the requests in flight, by the engine's request id; None for a plain one.
         done: Results that wait to be fetched.
-        sums: Sums of the spans that are pooled.
-        live: Whether the present step holds a request that asks for something.
+        sums: Sums of the pooled spans.
+        live: Whether the current step holds a request with a spec.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class Runtime:
 
         Args:
             d_model: Width of the residual stream.
-            tokens: Greatest number of tokens of a step.
+            tokens: Maximum number of tokens of a step.
             device: Device of the residual stream.
-            store: Plans and probes by digest.
+            store: Store of plans and probes.
             layers: Layers that are instrumented in this worker.
-            stages: Stages of the pipeline, if its workers hold different layers.
-            stage: Number of this worker's stage.
+            stages: Number of pipeline stages.
+            stage: Index of this worker's stage.
         """
         self.d_model, self.tokens, self.device, self.store = d_model, tokens, device, store
         self.instrumented = frozenset(layers)
@@ -74,7 +74,7 @@ class Runtime:
         self.edits = PackedPlans(self.counters, device)
         self.sums = SpanSums(d_model, device)
         self.reads = StepReads(self.instrumented, self.sums, device)
-        # Counts of slot 0 are nobody's.
+        # Slot 0 belongs to no request.
         self.count_slots = Slots(1, self._more_counts)
         self._steady: SteadyStep | None = None
         self._counted: list[tuple[RequestRecord, int, int, int, int]] = []
@@ -87,13 +87,13 @@ class Runtime:
     def begin_step(
         self, ids: Sequence[str], starts: np.ndarray, computed: np.ndarray, lookup: Lookup
     ) -> None:
-        """Take in which tokens the next forward pass holds.
+        """Prepare for a forward pass with the given requests.
 
         Args:
-            ids: The requests, in the order of the batch.
+            ids: Ids of the requests, in the order of the batch.
             starts: First row of each request, and the end, [requests + 1].
             computed: Position of each request's first token in the step, [requests].
-            lookup: Called for a request that is new.
+            lookup: Function called for each new request.
         """
         self.end_step()
         if self._steady is not None and self._steady.goes_on(ids, starts, computed):
@@ -122,7 +122,7 @@ class Runtime:
             record.count(start, tokens)
 
     def _settle(self) -> None:
-        """Count the tokens of steady steps; the next step is worked out anew."""
+        """Count the tokens of steady steps, and forget the steady step."""
         steady, self._steady = self._steady, None
         if steady is not None:
             steady.settle()
@@ -132,7 +132,7 @@ class Runtime:
         self.reads.clear()
 
     def _route(self, parts: list[StepPart]) -> None:
-        """Work out the rows that are edited, summed and projected."""
+        """Determine the rows to edit, sum and project."""
         segments = [
             Segment(record.plan, record.parts, record.count_slot, start, row, tokens, record.seen)
             for record, row, start, tokens in parts
@@ -143,7 +143,7 @@ class Runtime:
         self.reads.route(parts)
 
     def layer(self, layer: int, hidden: Tensor, residual: Tensor | None) -> None:
-        """Edit and read the residual stream after a block; called from inside the forward pass."""
+        """Edit and read the residual stream after a block; called inside the forward pass."""
         if not self.live:
             return
         if hidden.ndim != 2 or hidden.shape[1] != self.d_model or len(hidden) < self._step_tokens:
@@ -157,7 +157,7 @@ class Runtime:
 
     @torch.inference_mode()
     def end_step(self) -> Projections:
-        """Take in what the last forward pass left; return the new projections of each key."""
+        """Collect the results of the last forward pass, and return the new projections of each key."""
         if not self.live:
             return {}
         self._keep_hits()
@@ -166,7 +166,7 @@ class Runtime:
         return self.reads.finish()
 
     def _keep_hits(self) -> None:
-        """Remember on which tokens a cap fired, where the other stages' count too; see `read_results`."""
+        """Store on which tokens a cap fired, to be merged with those of other stages (`read_results`)."""
         if not self._counted:
             return
         hit = self._hit_rows()
@@ -180,7 +180,7 @@ class Runtime:
 
     @torch.inference_mode()
     def idle(self) -> None:
-        """Take in that the next forward pass is none of a request (a dummy or profiling run)."""
+        """Prepare for a forward pass without requests (a dummy or profiling run)."""
         self.end_step()
         self._settle()
         self._clear()
@@ -222,7 +222,7 @@ class Runtime:
 
     @torch.inference_mode()
     def finish(self, name: str) -> None:
-        """Take in that a request has ended or was aborted; its slots are free and its results wait."""
+        """End a request that has ended or was aborted: free its slots, and keep its results to be fetched."""
         record = self.records.pop(name, None)
         if record is None:
             return
@@ -241,7 +241,7 @@ class Runtime:
             layers = self.reads.chosen(record.spec.layers)
             meta["layers"] = layers
             slots = torch.tensor(record.slots, device=self.device)
-            # A stage of a pipeline may hold none of the layers that are asked for.
+            # A pipeline stage may hold none of the requested layers.
             sums = [self.sums.pooled(layer, slots) for layer in layers]
             arrays["sums"] = (
                 np.stack(sums, axis=1) if sums else np.zeros((len(slots), 0, self.d_model), np.float32)
@@ -274,9 +274,9 @@ class Runtime:
 
     @torch.inference_mode()
     def fetch(self, keys: Sequence[str]) -> bytes:
-        """Return and forget the results of requests that have ended, as safetensors with JSON in them.
+        """Return and forget the results of ended requests, as safetensors with JSON in the metadata.
 
-        The engine learns of an end before the worker does, so a request that is still open is taken as
+        The engine learns of an end before the worker does, so a request that is still open is treated as
         ended.
 
         Raises:
@@ -288,7 +288,7 @@ class Runtime:
         for key in keys:
             if key not in self.done and key in names:
                 self.finish(names[key])
-                # Should the engine step once more with it, it is not taken for a new request.
+                # If the engine steps once more with it, it must not be taken for a new request.
                 self.records[names[key]] = None
             results[key] = self.done.take(key)
         return pack_results(results)
@@ -302,16 +302,16 @@ class Runtime:
                 self.finish(names[key])
                 self.records[names[key]] = None
             elif key not in self.done:
-                # It waits in the scheduler, and may come here before its abortion does.
+                # It waits in the scheduler, and may reach this worker before its abort does.
                 self.done.forget_unborn(key)
             self.done.forget(key)
 
     def _names(self) -> dict[str, str]:
-        """Return the engine's request id of every key that is under way."""
+        """Return the engine's request id of every key in flight."""
         return {record.spec.key: name for name, record in self.records.items() if record is not None}
 
     def stats(self) -> dict[str, int]:
-        """Return what is held, for tests of leaks and for metrics."""
+        """Return the numbers of requests, slots, results and plans held, for leak tests and metrics."""
         return {
             "requests": sum(record is not None for record in self.records.values()),
             "plain": sum(record is None for record in self.records.values()),

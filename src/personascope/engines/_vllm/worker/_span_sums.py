@@ -1,4 +1,4 @@
-"""Sums of the residual stream over spans of tokens, in slots that requests take and give back."""
+"""Sums of the residual stream over spans of tokens, in slots that requests take and return."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from personascope.interventions import add_rows
 
 
 class Slots:
-    """Slot numbers that are taken and given back; more are made when none is free.
+    """Pool of slot numbers, which grows when none is free.
 
     Attributes:
-        end: Number behind the last slot.
-        free: Slots that nobody has; the last one is taken next.
+        end: Number after the last slot.
+        free: Free slots; the last one is taken next.
     """
 
     def __init__(self, first: int, more: Callable[[Slots], None], *, count: int = 0) -> None:
-        """Make some free slots.
+        """Create a pool.
 
         Args:
             first: Number of the first slot.
-            more: Called when none is free; it makes more with `grow`, or raises.
-            count: Number of slots at the beginning.
+            more: Function called when no slot is free; it adds some with `grow`, or raises.
+            count: Initial number of slots.
         """
         self.first = self.end = first
         self.free: list[int] = []
@@ -37,33 +37,33 @@ class Slots:
         return self.end - self.first
 
     def take(self) -> int:
-        """Return a slot that is nobody else's."""
+        """Take a free slot."""
         if not self.free:
             self._more(self)
         return self.free.pop()
 
     def grow(self, count: int) -> None:
-        """Add free slots, the lowest of which is taken first."""
+        """Add free slots, of which the lowest is taken first."""
         self.free += range(self.end + count - 1, self.end - 1, -1)
         self.end += count
 
 
 class SpanSums:
-    """Sums of activations and of their norms for each slot and layer; they grow with what is pooled.
+    """Sums of activations and of their norms for each slot and layer, which grow as needed.
 
     Attributes:
-        slots: The slots of the sums.
+        slots: Slots of the sums.
     """
 
     def __init__(self, d_model: int, device: torch.device) -> None:
-        """Begin empty; tensors are made for the layers that are pooled."""
+        """Begin empty; tensors are allocated for the pooled layers."""
         self.d_model, self.device = d_model, device
         self.slots = Slots(0, lambda slots: slots.grow(max(64, len(slots))))
         self._sums: dict[int, Tensor] = {}
         self._norms: dict[int, Tensor] = {}
 
     def take(self) -> int:
-        """Return a free slot whose sums are zero."""
+        """Take a free slot and set its sums to zero."""
         slot = self.slots.take()
         for tensor in (*self._sums.values(), *self._norms.values()):
             if slot < len(tensor):
@@ -90,10 +90,10 @@ class SpanSums:
 
         Args:
             layer: Block index.
-            hidden: [tokens, d], the stream or what is added to ``residual``.
-            residual: [tokens, d], or None.
-            rows: Rows that are added, on the device and on the host.
-            slots: Slot of each row, likewise.
+            hidden: Residual stream, or its part to be added to ``residual``, [tokens, d].
+            residual: Other part of the stream, [tokens, d], or None.
+            rows: Rows to add, on the device and on the host.
+            slots: Slot of each row, on the device and on the host.
         """
         sums = self._sum(layer)
         if not add_rows(hidden, residual, rows[1], sums, slots[1]):
@@ -102,7 +102,7 @@ class SpanSums:
     def add_norms(
         self, layer: int, hidden: Tensor, residual: Tensor | None, rows: Tensor, slots: Tensor
     ) -> None:
-        """Add the norms of rows of the stream to their slots' sums; arguments as of `add`, on the device."""
+        """Add the norms of rows of the stream to their slots' sums; arguments as in `add`, on the device."""
         norms = take_rows(hidden, residual, rows).float().norm(dim=-1)
         self._norm(layer).index_add_(0, slots, norms.double())
 

@@ -1,7 +1,7 @@
-"""The runtime for CUDA graphs: fixed tables and buffers, masks as data, one kernel a layer.
+"""The runtime for CUDA graphs: fixed tables and buffers, masks as data, one kernel per layer.
 
-A recorded graph replays the kernels with whatever the buffers hold. So a step only fills the buffers, and
-every instrumented layer runs its kernel at every step, also when nobody asks for anything.
+A recorded graph replays the kernels on the current content of the buffers. A step therefore only fills the
+buffers, and every instrumented layer runs its kernel at every step, also without any request for the plugin.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from personascope.interventions import Ablate, Cap, CapCounts, Plan, Steer
 
 
 class _Table:
-    """Rows of a table that is given out by digest; row 0 is for nothing."""
+    """Allocation of a table's rows by digest; row 0 is never allocated."""
 
     def __init__(self, rows: int, what: str) -> None:
         self.rows: dict[str, int] = {}
@@ -33,10 +33,10 @@ class _Table:
         self.what = what
 
     def take(self, digest: str) -> tuple[int, bool]:
-        """Return the row of a digest, and whether it must be filled."""
+        """Take the row of a digest; return it, and whether it must be filled."""
         self.users[digest] = self.users.get(digest, 0) + 1
         if digest in self.rows:
-            # The last one in use is given up last.
+            # The most recently used row is reused last.
             self.rows[digest] = self.rows.pop(digest)
             return self.rows[digest], False
         if not self.free:
@@ -51,25 +51,25 @@ class _Table:
         return self.rows[digest], True
 
     def give_back(self, digest: str) -> None:
-        """Say that a request has ended."""
+        """Release a digest's row for one request."""
         self.users[digest] -= 1
         if not self.users[digest]:
             del self.users[digest]
 
 
 class StaticSums(SpanSums):
-    """Sums that lie in the buffers of the layers, to which the kernel adds."""
+    """Sums in the fixed buffers of the layers, to which the kernel adds."""
 
     def __init__(
         self, buffers: Mapping[int, LayerBuffers], count: int, d_model: int, device: torch.device
     ) -> None:
-        """Give out slots of fixed buffers, from 1 on."""
+        """Use the slots of fixed buffers, from 1 on."""
         super().__init__(d_model, device)
         self.buffers = buffers
         self.slots = Slots(1, _no_more_sums, count=count)
 
     def take(self) -> int:
-        """Return a free slot whose sums are zero."""
+        """Take a free slot and set its sums to zero."""
         slot = self.slots.take()
         for buffers in self.buffers.values():
             buffers.sums[slot] = 0
@@ -93,7 +93,7 @@ def _no_more_sums(slots: Slots) -> None:
 
 
 class StaticRuntime(Runtime):
-    """A `Runtime` whose work in the forward pass is one kernel a layer."""
+    """A `Runtime` that runs one kernel per layer in the forward pass."""
 
     def __init__(self, *, limits: Limits, **common: Any) -> None:
         """Allocate all tables and buffers."""
@@ -102,7 +102,7 @@ class StaticRuntime(Runtime):
         rows, ops = limits.plans + 1, limits.ops
         self.plans = _Table(limits.plans, "plans")
         self.probe_sets = _Table(limits.probe_sets, "probe sets")
-        # Slot 0 is for nothing.
+        # Slot 0 is for tokens without a slot.
         size = limits.slots + 1
 
         def made(*shape: int, dtype: torch.dtype = torch.float32, value: float = 0) -> Tensor:
@@ -136,7 +136,7 @@ class StaticRuntime(Runtime):
         self._projected: list[tuple[RequestRecord, int, int, int]] = []
 
     def layer(self, layer: int, hidden: Tensor, residual: Tensor | None) -> None:
-        """Run the layer's kernel; recorded into the graph where one is recorded."""
+        """Run the layer's kernel, which becomes part of a graph that is being recorded."""
         run_layer(
             hidden, residual, self.step, self.layers[layer], self.greatest, self.any_fired, self.projected
         )
@@ -187,12 +187,12 @@ class StaticRuntime(Runtime):
             # The allocator of pinned memory keeps it until the copy has been made.
             tensor = tensor.pin_memory()
         buffer[: len(values)].copy_(tensor, non_blocking=True)
-        # What is behind the step's tokens is padding, which graphs run too.
+        # Rows after the step's tokens are padding, which graphs process too.
         buffer[len(values) :].zero_()
 
     @torch.inference_mode()
     def end_step(self) -> Projections:
-        """Take in what the last forward pass left; return the new projections of each key."""
+        """Collect the results of the last forward pass, and return the new projections of each key."""
         if not self.live:
             return {}
         self.live = False
@@ -254,7 +254,7 @@ class StaticRuntime(Runtime):
 
     @torch.inference_mode()
     def finish(self, name: str) -> None:
-        """Take in that a request has ended; its plan's and probes' rows may go to others."""
+        """End a request, and release the rows of its plan and probes."""
         record = self.records.get(name)
         super().finish(name)
         if record is not None:
@@ -294,5 +294,5 @@ class StaticRuntime(Runtime):
 
 
 def parts_of(plan: Plan) -> Sequence[str]:
-    """Return the parts of the sequence that a plan tells apart, in a fixed order."""
+    """Return the distinct parts of the sequence that a plan's operations act on, in a fixed order."""
     return tuple(dict.fromkeys(op.tokens for op in plan.ops))

@@ -1,4 +1,4 @@
-"""Which tokens of a step are pooled or projected, and doing it inside the forward pass."""
+"""Select the tokens of a step to pool or project, and do so inside the forward pass."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from personascope.engines._vllm.worker._records import Projections, RequestRecor
 from personascope.engines._vllm.worker._span_sums import SpanSums, take_rows
 
 PROBE_MATRICES = 4096
-"""Probe matrices (a probe set at a layer) that are kept on the device."""
+"""Maximum number of probe matrices (a probe set at a layer) kept on the device."""
 
 _Range = tuple[int, int, int]
-"""First row, end and slot of neighbouring tokens."""
+"""First row, end row and slot of consecutive tokens."""
 
 
 @dataclass(slots=True, eq=False)
@@ -34,11 +34,11 @@ class _Read:
 
 
 class StepReads:
-    """The reads of the present step.
+    """Reads of the current step.
 
     Args:
         layers: Layers that are instrumented in this worker.
-        sums: Where pooled spans are summed.
+        sums: Sums of the pooled spans.
         device: Device of the residual stream.
     """
 
@@ -52,11 +52,11 @@ class StepReads:
         self._open: dict[int, tuple[_Read, Tensor]] = {}
 
     def clear(self) -> None:
-        """Read nothing."""
+        """Read nothing in the next step."""
         self._pools, self._probed, self._normed = {}, {}, None
 
     def route(self, parts: Sequence[StepPart]) -> None:
-        """Work out the rows that are summed and projected."""
+        """Determine the rows to sum and project."""
         pooled: dict[tuple[int, ...] | None, list[_Range]] = {}
         normed: list[_Range] = []
         probed: dict[str, list[tuple[RequestRecord, int, int, int]]] = {}
@@ -89,7 +89,7 @@ class StepReads:
                 self._probed.setdefault(layer, []).append(read)
 
     def chosen(self, layers: tuple[int, ...] | None) -> list[int]:
-        """Return the layers of this worker that a spec's ``layers`` ask for."""
+        """Return the layers of this worker among a spec's ``layers``; all for None."""
         return sorted(self.layers if layers is None else self.layers & set(layers))
 
     def layer(self, layer: int, hidden: Tensor, residual: Tensor | None) -> None:
@@ -108,7 +108,7 @@ class StepReads:
             self._open[id(read)][1][:, columns] = take_rows(hidden, residual, read.rows).float() @ vectors
 
     def finish(self) -> Projections:
-        """Give the records the projections of the step, and return those."""
+        """Append the step's projections to the records, and return them."""
         found: Projections = {}
         for read, values in self._open.values():
             rows = values.tolist()

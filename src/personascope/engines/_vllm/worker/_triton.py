@@ -1,11 +1,11 @@
-"""One Triton kernel for each instrumented layer: edit, sum and project, a program for each token.
+"""One Triton kernel per instrumented layer that edits, sums and projects, with one program per token.
 
-Everything that changes from step to step is data in buffers that stay where they are, so that a recorded
-CUDA graph does the right thing when it is replayed. A program whose token has nothing to do leaves at once.
+Everything that changes from step to step is data in buffers with fixed addresses, so that a recorded CUDA
+graph can be replayed. A program whose token needs nothing returns at once.
 """
 
 # pyright: standard, reportMissingImports=false
-# A kernel's arguments are Triton's, which has no types.
+# The arguments of a kernel have Triton's types, which are not annotated.
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StepBuffers:
-    """What each token of a step is about; all [tokens] int32.
+    """Plan, slots and probes of each token of a step; all [tokens] int32.
 
     Attributes:
-        place: The plan's row in the table, 0 for none.
-        active: Bit b is set where the plan's b-th part of the sequence holds the token.
-        count_slot: Slot of the plan's counts, 0 for nowhere.
-        pool: Slot of the sums, 0 for nowhere.
-        probes: Row of the probe table, 0 for none.
+        place: Row of the plan in the table; 0 for no plan.
+        active: Bit mask in which bit b is set if the token is in the plan's b-th part of the sequence.
+        count_slot: Slot of the plan's cap counts; 0 for none.
+        pool: Slot of the sums; 0 for none.
+        probes: Row of the probe table; 0 for none.
     """
 
     place: Tensor
@@ -37,21 +37,21 @@ class StepBuffers:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerBuffers:
-    """One layer's tables and sums.
+    """Tables and sums of one layer.
 
     Attributes:
-        direction: [plans, ops, d] float32.
-        shift: [plans, ops] float32, as are low and high.
-        low: Floors.
-        high: Ceilings.
-        cap: [plans, ops] int32, whether the operation is a cap.
-        bit: [plans, ops] int32, the part of the sequence on which it acts; -1 for no operation.
-        fired: [slots] int32.
-        moved: [slots] float32.
-        sums: [slots, d] float32.
+        direction: Direction of each operation, [plans, ops, d] float32.
+        shift: Steering amount of each operation, [plans, ops] float32.
+        low: Floor of each operation, [plans, ops] float32.
+        high: Ceiling of each operation, [plans, ops] float32.
+        cap: Whether each operation is a cap, [plans, ops] int32.
+        bit: Part of the sequence on which each operation acts, [plans, ops] int32; -1 for no operation.
+        fired: Number of tokens on which caps fired, [slots] int32.
+        moved: Sum of the lengths of the caps' moves, [slots] float32.
+        sums: Sums of the residual stream, [slots, d] float32.
         norms: Sums of the tokens' norms, [slots] float32.
-        vectors: [probe rows, probes of a layer, d] float32.
-        columns: [probe rows, probes of a layer] int32, the column of the result; -1 for no probe.
+        vectors: Directions of the probes, [probe rows, probes of a layer, d] float32.
+        columns: Column of each probe's result, [probe rows, probes of a layer] int32; -1 for no probe.
     """
 
     direction: Tensor
@@ -80,13 +80,13 @@ def run_layer(
     """Edit and read the residual stream of a layer in place.
 
     Args:
-        hidden: [tokens, d].
-        residual: [tokens, d], or None where hidden is the stream.
-        step: Buffers that say what each token of the step is part of.
-        layer: The layer's tables.
+        hidden: Residual stream, or its part to be added to ``residual``, [tokens, d].
+        residual: Other part of the stream, [tokens, d]; None if ``hidden`` is the whole stream.
+        step: Plan, slots and probes of each token.
+        layer: Tables and sums of the layer.
         greatest: Greatest move of each slot, [slots] float32.
-        any_fired: Tokens on which a cap fired at some layer, [tokens] int32.
-        projected: [tokens, columns] float32.
+        any_fired: Whether a cap fired on each token at some layer, [tokens] int32.
+        projected: Projections of each token, [tokens, columns] float32.
     """
     d_model = hidden.shape[-1]
     block = triton.next_power_of_2(d_model)
@@ -126,7 +126,7 @@ def run_layer(
 
 @triton.jit
 def _both(mask, flag):
-    # Triton's interpreter takes no mask that is made with & of a vector and a number.
+    # Triton's interpreter does not accept a mask made by & of a vector and a scalar.
     return tl.where(flag, mask.to(tl.int32), 0) > 0
 
 
@@ -174,7 +174,7 @@ def _layer(
     stream = part.to(tl.float32)
     if PAIR:
         rest = tl.load(residual + row + at, mask=inside, other=0.0)
-        # The sum as the model itself would hold it, in its own dtype.
+        # The sum is rounded to the model's dtype, as the model itself holds it.
         stream = (stream + rest.to(tl.float32)).to(part.dtype).to(tl.float32)
     bits = tl.load(active + token)
     changed = 0
@@ -193,7 +193,7 @@ def _layer(
         stream = tl.where(hit, edited, stream)
         changed = tl.where(hit, 1, changed)
         squares += tl.where(hit & (tl.load(cap + index) == 1), move * move, 0.0)
-    # Caps of a layer that hold together are on orthogonal directions here: their moves add up so.
+    # Joint caps of a layer have orthogonal directions here, so the squares of their moves add up.
     length = tl.sqrt(squares)
     touched = changed == 1
     if PAIR:

@@ -1,11 +1,11 @@
-"""The worker class that vLLM is started with (``--worker-cls``): a model with hooks, and the runtime.
+"""The worker class that vLLM is started with (``--worker-cls``), with an instrumented model and the runtime.
 
 Its methods are the targets of ``collective_rpc``.
 """
 
 # pyright: reportMissingImports=false
 # pyright: reportUntypedBaseClass=false
-# vLLM's classes are not there where types are checked.
+# vLLM is not installed where types are checked.
 from __future__ import annotations
 
 from typing import Any
@@ -29,7 +29,7 @@ else:
 
 
 class PersonascopeWorker(_Worker):
-    """vLLM's worker, with every decoder block of its model instrumented."""
+    """Worker of vLLM, with the configured decoder blocks of its model instrumented."""
 
     def load_model(self, *args: Any, **kwargs: Any) -> Any:
         """Load the model, then instrument it before it is compiled."""
@@ -50,7 +50,7 @@ class PersonascopeWorker(_Worker):
         wanted = {
             layer: block
             for layer, block in decoder_blocks(runner.get_model(), n_layers).items()
-            # A stage of a pipeline holds a part of the blocks.
+            # A pipeline stage holds only a part of the blocks.
             if not isinstance(block, PPMissingLayer) and (config.layers is None or layer in config.layers)
         }
         if config.layers is not None and max(config.layers) >= n_layers:
@@ -74,7 +74,7 @@ class PersonascopeWorker(_Worker):
         else:
             runtime = Runtime(**common)
             if not gpu:
-                # Not in the first request with a plan, for which all others of its step would wait.
+                # Compiling in the first request with a plan would delay all others of its step.
                 compile_loops(self.model_config.dtype)
         RUNTIMES.append(runtime)
         for layer, block in wanted.items():
@@ -83,9 +83,10 @@ class PersonascopeWorker(_Worker):
         self.personascope_runtime = runtime
 
     def sample_tokens(self, grammar_output: Any) -> Any:
-        """Sample, and send the step's projections along to the scheduler.
+        """Sample, and send the step's projections to the scheduler with the tokens.
 
-        Only the last stage of a pipeline is heard by the scheduler, and it knows its own layers alone.
+        With pipeline parallelism none are sent, because the scheduler hears only the last stage, which holds
+        only its own layers.
         """
         output = super().sample_tokens(grammar_output)
         found = self.personascope_runtime.end_step()
@@ -100,9 +101,9 @@ class PersonascopeWorker(_Worker):
         return self.personascope_runtime.fetch(keys)
 
     def personascope_drop(self, keys: list[str]) -> None:
-        """Forget results."""
+        """Forget the results of requests; see `Runtime.drop`."""
         self.personascope_runtime.drop(keys)
 
     def personascope_stats(self) -> dict[str, int]:
-        """Return what the worker holds."""
+        """Return the numbers of what the worker holds; see `Runtime.stats`."""
         return self.personascope_runtime.stats()
