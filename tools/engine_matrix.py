@@ -14,7 +14,7 @@ BEGIN, END = "<!-- capabilities: begin -->", "<!-- capabilities: end -->"
 
 
 def matrix() -> str:
-    """Return the table as Markdown, and below it the reasons."""
+    """Return the table as Markdown, with the reasons below it."""
     lines: list[str] = []
     group = ""
     for row in CAPABILITIES:
@@ -39,7 +39,7 @@ def matrix() -> str:
 
 
 def with_matrix(page: str) -> str:
-    """Return a page with the present table between its two marks."""
+    """Return a page with the present table between its two markers."""
     head, _, rest = page.partition(BEGIN)
     _, _, tail = rest.partition(END)
     return f"{head}{BEGIN}\n\n{matrix()}\n\n{END}{tail}"

@@ -1,12 +1,12 @@
-"""Check every class of the installed Transformers that writes text, tiny and random, against Transformers.
+"""Check every class of the installed Transformers that generates text, tiny and random, against Transformers.
 
-    python tools/model_sweep.py                     all classes, and docs/models.md anew
-    python tools/model_sweep.py --continue          the same, where a run was cut short
-    python tools/model_sweep.py qwen3_5_text mamba  these model types, printed alone
+    python tools/model_sweep.py                     all classes, rewriting docs/models.md
+    python tools/model_sweep.py --continue          the same, continuing an interrupted run
+    python tools/model_sweep.py qwen3_5_text mamba  these model types, only printed
 
-Each class is built from its own config, shrunk (tests/tiny_configs.py), and checked as
-``personascope doctor --model`` checks a user's model, beside this process. Exit code 1 if anything is
-SILENTLY_WRONG or a CRASH.
+Each class is built from its own config, shrunk (tests/tiny_configs.py), and checked in a separate process as
+``personascope doctor --model`` checks a user's model. The exit code is 1 if anything is SILENTLY_WRONG or a
+CRASH.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RESULTS = ROOT / "build" / "model_sweep.json"
 SECONDS = 60
 CHUNK = 12
 MARK = "RESULT "
-# Classes whose text comes out of, or goes into, something else than a text decoder of their own.
+# Classes whose text comes from, or goes into, something other than their own text decoder.
 NO_TEXT_DECODER = {
     "blt": "reads bytes in patches of its own",
     "gemma4_assistant": "drafts for another model, whose states it reads",
@@ -43,7 +43,7 @@ NO_TEXT_DECODER = {
 
 
 def check(model_type: str) -> dict[str, object]:
-    """Check one class in this process; return its outcomes by operation."""
+    """Check one class in this process, and return its outcomes by operation."""
     import torch
     import transformers
 
@@ -70,7 +70,7 @@ def check(model_type: str) -> dict[str, object]:
 
 
 def in_a_process(model_types: list[str]) -> dict[str, dict[str, object]]:
-    """Check classes in a process of their own; whatever ends it is the outcome of the one that it was at."""
+    """Check classes in a separate process; if it ends early, record a crash of the class it was checking."""
     results: dict[str, dict[str, object]] = {}
     while left := [model_type for model_type in model_types if model_type not in results]:
         command = [sys.executable, __file__, "--in-process", *left]
@@ -100,7 +100,7 @@ def outcome(result: dict[str, object], operation: str) -> str:
 
 
 def page(classes: dict[str, str], wrappers: dict[str, str], results: dict[str, dict[str, object]]) -> str:
-    """Write docs/models.md."""
+    """Return the text of docs/models.md."""
     import transformers
 
     from personascope.engines._transformers import OPERATIONS
@@ -171,7 +171,7 @@ def _reason(model_type: str, result: dict[str, object]) -> str:
 
 
 def main(asked: list[str]) -> int:
-    """Check the classes asked for, or all of them; return the exit code."""
+    """Check the given classes, or all of them, and return the exit code."""
     from tiny_configs import causal_classes, image_text_classes
 
     classes, wrappers = causal_classes(), image_text_classes()

@@ -1,10 +1,10 @@
-"""The structure of the source in figures; fails on a circle of files.
+"""Print figures on the structure of the source, and fail on a circle of files.
 
     python tools/structure.py [SRC]
 
-A circle is a set of files that import each other, in functions too, if not for types alone. A duplicate
-block is six lines of code or more, the same but for white space, that stand twice. Names that a room hands
-on are those of its ``__init__.pyi`` (or of ``__init__.py``). Public things are modules, and functions,
+A circle is a set of files that import each other, in functions too, but not for types alone. A duplicate
+block is six lines of code or more that occur twice but for white space. The names that a room (a subpackage)
+exports are those of its ``__init__.pyi`` (or of ``__init__.py``). Public things are modules, and functions,
 classes and methods whose names and whose holders' names do not begin with an underscore.
 """
 
@@ -21,7 +21,7 @@ BLOCK = 6
 
 
 def modules(source: Path) -> dict[str, Path]:
-    """Return every module of the package by its dotted name."""
+    """Return the path of every module of the package, by its dotted name."""
     return {
         ".".join(path.relative_to(source).with_suffix("").parts).removesuffix(".__init__"): path
         for path in sorted(source.rglob("*.py"))
@@ -29,7 +29,7 @@ def modules(source: Path) -> dict[str, Path]:
 
 
 def imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Yield module and name of what is imported anywhere in a file, if not for types alone."""
+    """Yield module and name of each import anywhere in a file, except for types alone."""
     nodes: list[ast.AST] = [tree]
     while nodes:
         node = nodes.pop()
@@ -42,7 +42,7 @@ def imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def exported(package: Path) -> dict[str, str]:
-    """Return the names that a room hands on, with the file that each comes from."""
+    """Return the names that a room exports, with the file that each comes from."""
     stub = package / "__init__.pyi"
     file = stub if stub.exists() else package / "__init__.py"
     names: dict[str, str] = {}
@@ -56,7 +56,7 @@ def exported(package: Path) -> dict[str, str]:
 
 
 def circles(graph: dict[str, set[str]]) -> list[list[str]]:
-    """Return the strongly connected parts of more than one file (Tarjan)."""
+    """Return the strongly connected components of more than one file (Tarjan)."""
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []
@@ -84,7 +84,7 @@ def circles(graph: dict[str, set[str]]) -> list[list[str]]:
 
 
 def duplicates(files: dict[str, Path]) -> int:
-    """Return the number of blocks that stand in two places, each run of lines counted once."""
+    """Return the number of blocks that occur twice, counting each run of lines once."""
     seen: dict[tuple[str, ...], tuple[str, int]] = {}
     count = 0
     for name, path in files.items():
@@ -102,7 +102,7 @@ def duplicates(files: dict[str, Path]) -> int:
 
 
 def documented(trees: dict[str, ast.Module]) -> tuple[int, int]:
-    """Return how many public functions, classes and modules have a docstring, and how many there are."""
+    """Return the number of public modules, classes, functions and methods with a docstring, and of all."""
     have = total = 0
     holders: list[ast.Module | ast.ClassDef] = list(trees.values())
     while holders:
@@ -124,7 +124,7 @@ def documented(trees: dict[str, ast.Module]) -> tuple[int, int]:
 
 
 def main(source: Path) -> int:
-    """Print the figures; return 1 if there is a circle."""
+    """Print the figures, and return 1 if there is a circle."""
     files = modules(source)
     trees = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in files.items()}
     rooms = {name: exported(path.parent) for name, path in files.items() if path.name == "__init__.py"}
@@ -141,7 +141,7 @@ def main(source: Path) -> int:
                     if room.rpartition(".")[2] == node.value.id and node.attr in rooms[room]:
                         used[room, node.attr].add(name)
         for module, what in imports(tree):
-            # A room's name is imported from its file, when it is used first.
+            # A room's name is imported from its file on first use.
             target = f"{module}.{rooms[module][what]}" if what in rooms.get(module, {}) else module
             target = f"{module}.{what}" if f"{module}.{what}" in files else target
             if target in files and target != name and not name.endswith(".__init__"):

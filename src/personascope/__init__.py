@@ -1,8 +1,8 @@
 """personascope: map the persona space of language models and find their Assistant Axis.
 
-The names below are what a notebook begins with; each is imported when it is used. Everything else is in the
-rooms: `personascope.api` does what the commands do; `personascope.dynamics.monitor`, `personascope.evals`,
-`personascope.report` and their like are below it.
+The names below are what a notebook begins with; each is imported on first use. `personascope.api` does what
+the commands do. Everything else is in the subpackages below it, such as `personascope.dynamics.monitor`,
+`personascope.evals` and `personascope.report`.
 """
 
 from personascope._lazy import attach

@@ -1,4 +1,4 @@
-"""``python -m personascope``."""
+"""Run the command line as ``python -m personascope``."""
 
 from personascope.cli import main
 

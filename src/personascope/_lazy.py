@@ -1,7 +1,7 @@
-"""Rooms whose names are imported when they are used.
+"""Import the names of a subpackage on first use.
 
-A room's names stand in its ``__init__.pyi``, which type checkers read as they are; at run time each is
-imported from its file on first use. With ``EAGER_IMPORT=1`` in the environment all are imported at once.
+A subpackage lists its names in its ``__init__.pyi``, which type checkers read. At run time each is imported
+from its file on first use. With ``EAGER_IMPORT=1`` in the environment all are imported at once.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ Attached = tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]
 
 
 def attach(package: str, file: str) -> Attached:
-    """Return a room's ``__getattr__``, ``__dir__`` and ``__all__``.
+    """Return a subpackage's ``__getattr__``, ``__dir__`` and ``__all__``.
 
     Args:
-        package: The room's ``__name__``.
-        file: Its ``__file__``, beside which the stub lies.
+        package: ``__name__`` of the subpackage.
+        file: ``__file__`` of the subpackage, beside which the stub lies.
     """
     return cast("Attached", lazy_loader.attach_stub(package, file))  # pyright: ignore[reportUnknownMemberType]

@@ -1,7 +1,7 @@
-"""The one family of errors that personascope raises on purpose.
+"""Define the errors that personascope raises on purpose.
 
-Every message names the thing that is wrong, the value it had, and what mends it. The command
-line prints the message alone (no traceback) and exits with ``exit_code``.
+Every message names what is wrong, the value it had, and a remedy. The command line prints the message alone
+(no traceback) and exits with ``exit_code``.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ class PersonascopeError(Exception):
     """Base of every expected failure.
 
     Args:
-        message: What is wrong, with the offending value in it.
-        hint: What the reader can do about it, one sentence. Printed on its own line.
+        message: Message that says what is wrong, with the offending value in it.
+        hint: Remedy for the reader in one sentence, printed on its own line.
     """
 
     exit_code = 1
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        """Keep the message and the hint apart, so that a surface can set them in its own way."""
+        """Store message and hint separately, so that each interface can lay them out in its own way."""
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -47,11 +47,11 @@ class ChatError(PersonascopeError):
 
 
 class InterventionError(PersonascopeError):
-    """An operation or a plan is malformed, contradicts itself, or is of another model."""
+    """An operation or a plan is malformed, contradicts itself, or belongs to another model."""
 
 
 class EngineError(PersonascopeError):
-    """An engine cannot honour a request. It never runs the request plain instead."""
+    """An engine cannot honour a request. It never runs the request without the intervention instead."""
 
 
 class JudgeError(PersonascopeError):
@@ -59,7 +59,7 @@ class JudgeError(PersonascopeError):
 
 
 class StoreError(PersonascopeError):
-    """A run folder or a map is damaged, of another run, or cannot be written."""
+    """A run folder or a map is damaged, belongs to another run, or cannot be written."""
 
 
 class SpaceError(PersonascopeError):
@@ -67,7 +67,7 @@ class SpaceError(PersonascopeError):
 
 
 class EvaluationError(PersonascopeError):
-    """An evaluation cannot be made of what it was given, or what it needs is not installed."""
+    """An evaluation cannot run on what it was given, or lacks a package that it needs."""
 
 
 class InteropError(PersonascopeError):

@@ -1,4 +1,4 @@
-"""Which model something is of, compared in one way: maps, plans, monitors and probes go by it."""
+"""Identify the model that a map, plan, monitor or probe belongs to, and compare it in one way."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from personascope.errors import PersonascopeError
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """A model, as far as it is known.
+    """Identity of a model, as far as it is known.
 
-    The revision tells models apart, for the same files may lie under another name; the name does where a
-    revision is not known. What is None is not compared.
+    Models are told apart by revision, because the same files may have another name; by name where a revision
+    is unknown. Fields that are None are not compared.
 
     Attributes:
         id: Name by which the model was asked for.
-        revision: Digest or commit of its files; "" where it is not known.
+        revision: Digest or commit of its files; "" if unknown.
         n_layers: Number of layers.
         d_model: Width of the residual stream.
         chat_digest: Digest of the chat format; "" for a model without one.
@@ -29,7 +29,7 @@ class ModelIdentity:
     chat_digest: str | None = None
 
     def differences(self, other: ModelIdentity) -> tuple[str, ...]:
-        """Return what differs, in words; nothing for the same model."""
+        """Return the differences in words; empty for the same model."""
         known = bool(self.revision and other.revision)
         found: list[str] = []
         if known and self.revision != other.revision:
@@ -52,13 +52,13 @@ class ModelIdentity:
         """Refuse another model.
 
         Args:
-            other: The model at hand.
-            what: What is of this model, for the message.
-            error: Kind of the error.
-            hint: What helps.
+            other: Model at hand.
+            what: Name of the thing that belongs to this model, for the message.
+            error: Class of the error.
+            hint: Hint of the error.
 
         Raises:
-            PersonascopeError: Of the kind that was given, naming both models and what differs.
+            PersonascopeError: If the models differ, as an ``error`` that names both models and what differs.
         """
         wrong = self.differences(other)
         if wrong:

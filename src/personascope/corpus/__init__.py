@@ -1,9 +1,8 @@
-"""The corpus: roles with their system prompts, the questions asked of all of them, the default.
+"""The corpus: roles with their system prompts, the questions asked of all of them, and the default.
 
-Data files and their schema. ``load_corpus`` reads the built-in corpus, a folder in the project's
-YAML format, or a folder in the released JSON format; the same texts give the same
-``Corpus.requests_digest`` in either format. ``check_corpus`` finds what the
-schema cannot see: duplicates, near-duplicates, thin or lopsided counts.
+``load_corpus`` reads the built-in corpus, a folder in the project's YAML format, or a folder in the released
+JSON format. The same texts give the same ``Corpus.requests_digest`` in either format. ``check_corpus`` finds
+what the schema cannot: duplicates, near-duplicates, missing or uneven counts.
 """
 
 from personascope._lazy import attach

@@ -1,4 +1,4 @@
-"""What the schema cannot see: counts, duplicates, near-duplicates, names, lengths, placeholders."""
+"""Check what the schema cannot: counts, duplicates, near-duplicates, names, lengths, placeholders."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _PLACEHOLDER = re.compile(r"\{[^{}]*\}")
 _PROMPT_WORDS = (3, 120)
 _QUESTION_WORDS = (3, 60)
 _DESCRIPTION_CHARS = 160
-# Classes that characters are counted in.
+# Number of classes in which characters are counted.
 _CLASSES = 32
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that the check found.
+    """One finding of the check.
 
     Attributes:
-        level: ``error`` for what makes the corpus unfit for the method, ``warning`` for what a
-            person should look at.
-        where: The role and prompt, the question, or the part of the corpus.
+        level: ``error`` for what makes the corpus unfit for the method, ``warning`` for what a person should
+            look at.
+        where: Role and prompt, question, or part of the corpus.
         message: What is wrong, with the value.
     """
 
@@ -42,20 +42,20 @@ class Finding:
 
 
 def check_corpus(corpus_or_path: Corpus | str | Path | None = None, *, near: float = 0.9) -> list[Finding]:
-    """Check a corpus.
+    """Check a corpus for errors and for what a person should look at.
 
     Args:
-        corpus_or_path: A corpus, or what ``load_corpus`` takes (None: the built-in one). A corpus that
-            does not load gives the loader's message as its one finding.
+        corpus_or_path: Corpus, or what ``load_corpus`` takes (None for the built-in one). For a corpus that
+            does not load, the loader's message is the only finding.
         near: Similarity from which two texts count as near-duplicates, in (0, 1]: the normalised edit
-            similarity of the texts, or of their words in sorted order. Case, punctuation and spacing
-            do not count.
+            similarity of the texts, or of their words in sorted order. Case, punctuation and spacing are
+            ignored.
 
     Returns:
-        The findings, errors first; empty for a corpus in order.
+        Findings, errors first; empty for a corpus in order.
 
     Raises:
-        UsageError: ``near`` is out of range.
+        UsageError: If ``near`` is out of range.
     """
     if not 0 < near <= 1:
         raise UsageError(f"near is {near}", hint="give a similarity above 0 and at most 1, such as 0.9")
@@ -70,7 +70,7 @@ def check_corpus(corpus_or_path: Corpus | str | Path | None = None, *, near: flo
     prompts = [(f"{r.name}/p{i}", text) for r in corpus.roles for i, text in enumerate(r.prompts)]
     found += _alike(prompts, near)
     asked = [(_at(i, q.id), q.text) for i, q in enumerate(corpus.questions)]
-    # A question that is asked twice counts double, and no figure is wrong for it.
+    # A repeated question only counts double, so it is no error.
     found += _alike(asked, near, same="warning")
     found += _alike([(f"default/p{i}", text) for i, text in enumerate(corpus.default_prompts)], 1.0)
     return sorted(found, key=lambda finding: finding.level != "error")
@@ -118,7 +118,7 @@ def _default(corpus: Corpus) -> Iterator[Finding]:
 
 
 def _questions(corpus: Corpus) -> Iterator[Finding]:
-    # Questions of a person's own life stand beside those that a design draws.
+    # Personal questions do not count: a design does not draw them unless told to.
     count = sum(question.kind != PERSONAL for question in corpus.questions)
     if not corpus.questions:
         yield Finding("error", "questions", "the corpus has no questions")
@@ -158,7 +158,7 @@ def _normal(text: str) -> str:
 def _alike(
     texts: list[tuple[str, str]], near: float, *, same: Literal["error", "warning"] = "error"
 ) -> Iterator[Finding]:
-    """Yield the duplicates (errors, as a rule) and the near-duplicates (warnings) among labelled texts."""
+    """Yield duplicates (at the level ``same``) and near-duplicates (warnings) among labelled texts."""
     kept = [(where, _normal(text)) for where, text in texts]
     kept = [(where, text) for where, text in kept if text]
     plain = [text for _, text in kept]
@@ -177,10 +177,10 @@ def _alike(
 
 
 def _candidates(texts: list[str], near: float) -> Iterator[tuple[int, int]]:
-    """Yield the pairs, in order, whose characters alone do not rule out that they are so similar.
+    """Yield the pairs, in order, whose character counts do not rule out a similarity of ``near``.
 
-    Texts differ by as many insertions and deletions at least as their counts of characters do, whatever the
-    order; characters are counted in classes, which can only bring texts nearer.
+    Whatever the order of their characters, texts differ by at least as many insertions and deletions as their
+    character counts do. Characters are counted in classes, which can only lower that difference.
     """
     codes = (np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4") for text in texts)
     counts = np.array([np.bincount(code % _CLASSES, minlength=_CLASSES) for code in codes], np.int32)

@@ -19,20 +19,20 @@ else:
 
 
 class _RepeatedKeyError(Exception):
-    """A mapping names one key twice; plain loaders keep the last one in silence."""
+    """A mapping has one key twice; plain loaders silently keep the last one."""
 
     def __init__(self, key: str, line: int | None = None) -> None:
-        """Keep the key, and the 1-based line where the format tells it."""
+        """Store the key, and its 1-based line where the format tells it."""
         super().__init__(key)
         self.key = key
         self.line = line
 
 
 class _StrictLoader(_BaseLoader):
-    """The safe loader, refusing repeated keys."""
+    """Safe loader that refuses repeated keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """Build a mapping, or raise when a key occurs twice in it."""
+        """Build a mapping, or raise if a key occurs twice in it."""
         seen: set[str] = set()
         for key_node, _ in node.value:
             key = str(key_node.value)
@@ -43,7 +43,7 @@ class _StrictLoader(_BaseLoader):
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build a JSON object, or raise when a key occurs twice in it."""
+    """Build a JSON object, or raise if a key occurs twice in it."""
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
@@ -64,7 +64,7 @@ def read_text(path: Path) -> str:
     """Return a file's text, without a byte order mark.
 
     Raises:
-        CorpusError: The file is missing, unreadable or not UTF-8.
+        CorpusError: If the file is missing, unreadable or not UTF-8.
     """
     try:
         return path.read_bytes().decode("utf-8-sig")
@@ -86,7 +86,7 @@ def read_yaml(path: Path) -> object:
     """Return a YAML file's value.
 
     Raises:
-        CorpusError: The file cannot be read, is not YAML, or repeats a key.
+        CorpusError: If the file cannot be read, is not YAML, or repeats a key.
     """
     text = read_text(path)
     try:
@@ -121,7 +121,7 @@ def read_json(path: Path) -> object:
     """Return a JSON file's value.
 
     Raises:
-        CorpusError: The file cannot be read, is not JSON, or repeats a key.
+        CorpusError: If the file cannot be read, is not JSON, or repeats a key.
     """
     return _parse_json(read_text(path), path)
 
@@ -130,7 +130,7 @@ def read_jsonl(path: Path) -> list[tuple[int, object]]:
     """Return the values of a JSON-lines file with their 1-based line numbers; blank lines are skipped.
 
     Raises:
-        CorpusError: The file cannot be read, or a line is not JSON.
+        CorpusError: If the file cannot be read, or a line is not JSON or repeats a key.
     """
     # Not splitlines(): JSON strings may hold U+2028 and its like, which splitlines() breaks at.
     lines = enumerate(read_text(path).split("\n"), start=1)

@@ -1,4 +1,4 @@
-"""Find out which format a corpus folder is in, and read it."""
+"""Detect the format of a corpus folder, and read it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _YAML = (".yaml", ".yml")
 _STEMS = ("corpus", "roles", "questions", DEFAULT_NAME)
 ROLE_LIST = "role_list.json"
 _NO_ROLES = {f"{DEFAULT_NAME}.json", ROLE_LIST, "trait_list.json"}
-"""JSON files among the role files that are none."""
+"""JSON files beside the role files that hold no role."""
 _QUESTIONS = ("questions.jsonl", "extraction_questions.jsonl")
 
 
@@ -36,21 +36,20 @@ def load_corpus(path: str | Path | None = None) -> Corpus:
     """Load a corpus.
 
     Args:
-        path: None for the built-in corpus; or a folder in the project's format (``roles/*.yaml`` or
-            ``roles.yaml``, ``questions.yaml``, and if wanted ``default.yaml`` and ``corpus.yaml``);
-            or a folder in the released format (``roles/*.json``, or the role files in the folder
-            itself, and if wanted ``questions.jsonl`` and ``default.json``), or the authors' repository
-            or its ``data`` folder (``roles/instructions/*.json``, ``extraction_questions.jsonl``, and the
-            descriptions of ``role_list.json``).
+        path: None for the built-in corpus. Or a folder in the project's format (``roles/*.yaml`` or
+            ``roles.yaml``, ``questions.yaml``, and optionally ``default.yaml`` and ``corpus.yaml``). Or a
+            folder in the released format (``roles/*.json``, or the role files in the folder itself, and
+            optionally ``questions.jsonl`` and ``default.json``). Or the authors' repository or its ``data``
+            folder (``roles/instructions/*.json``, ``extraction_questions.jsonl``, and the descriptions of
+            ``role_list.json``).
 
     Returns:
-        The corpus, roles sorted by name and questions in file order, so that the same texts give the
-        same requests whichever format they came in. Without a default of its own it has the
-        built-in default prompts.
+        Corpus with roles sorted by name and questions in file order, so that the same texts give the same
+        requests in every format. Without a default of its own it has the built-in default prompts.
 
     Raises:
-        CorpusError: The folder is in neither format or in both, or a file is malformed: the message
-            names the file, the entry, the field, its value, and what mends it.
+        CorpusError: If the folder is in neither format or in both, or a file is malformed. The message names
+            the file, the entry, the field, its value, and a remedy.
     """
     if path is None:
         return _load_builtin()
@@ -88,7 +87,7 @@ def _builtin_default() -> tuple[str, ...]:
 
 
 def _role_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Return the role files of the project's format; a single file and a folder exclude each other."""
+    """Return the role files of the project's format: a single file, or those of a folder, not both."""
     inside = folder / "roles"
     many = sorted(p for p in inside.iterdir() if p.suffix in suffixes) if inside.is_dir() else []
     single = [folder / f"roles{suffix}" for suffix in suffixes if (folder / f"roles{suffix}").is_file()]
@@ -101,9 +100,10 @@ def _role_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def _released_files(folder: Path) -> list[Path]:
-    """Return the released role files without the default's, of the one place that has any.
+    """Return the released role files without the default's, from the one place that has any.
 
-    That is ``roles/instructions`` (the authors' repository), ``roles``, or the folder itself.
+    That is ``roles/instructions`` (the authors' repository), ``instructions``, ``roles``, or the folder
+    itself.
     """
     places = [folder / "roles" / "instructions", folder / "instructions", folder / "roles", folder]
     held = [sorted(p for p in place.glob("*.json") if p.name not in _NO_ROLES) for place in places]
@@ -118,17 +118,17 @@ def _released_files(folder: Path) -> list[Path]:
 
 
 def _beside(folder: Path, files: list[Path], *names: str) -> list[Path]:
-    """Return the files of these names beside the role files, in the folder, and in those between."""
+    """Return files of these names beside the role files, in the folder, or in those between."""
     places = [files[0].parent, *files[0].parent.parents]
     near = places[: places.index(folder) + 1] if folder in places else [folder]
-    # A folder of roles of the authors' repository has its questions one above it.
+    # In the authors' repository the questions lie above the folder of roles.
     if folder.name in ("roles", "instructions"):
         near += [folder.parent, *([folder.parent.parent] if folder.name == "instructions" else [])]
     return [place / name for place in near for name in names if (place / name).is_file()]
 
 
 def _descriptions(folder: Path, files: list[Path]) -> dict[str, str]:
-    """Return the one-line descriptions of ``role_list.json``; none where there is no such file."""
+    """Return the one-line descriptions of ``role_list.json``; none without such a file."""
     found = _beside(folder, files, ROLE_LIST)
     if not found:
         return {}
@@ -154,7 +154,7 @@ def _descriptions(folder: Path, files: list[Path]) -> dict[str, str]:
 
 
 def _refuse_strays(folder: Path) -> None:
-    """Refuse YAML files that nothing reads: a misspelt default.yaml would pass for no default."""
+    """Refuse YAML files that nothing reads: a misspelt default.yaml would silently count as none."""
     known = ", ".join(f"{stem}.yaml" for stem in _STEMS)
     for path in sorted(folder.iterdir()):
         if path.suffix in _YAML and path.stem not in _STEMS:
@@ -221,7 +221,7 @@ def _read_roles(path: Path) -> list[RoleEntry]:
 
 
 def _filled(text: str | None) -> str | None:
-    """Return None for an empty judge prompt: the general rubric then holds."""
+    """Return None for an empty judge prompt, so that the general rubric applies."""
     return text if text and text.strip() else None
 
 
@@ -290,13 +290,13 @@ def _load_ours(folder: Path, files: list[Path], *, source: str | None = None) ->
 
 
 def _folder_name(folder: Path) -> str:
-    """Return a corpus name made of the folder's, with what a name cannot hold replaced."""
+    """Return a corpus name made from the folder's name, with invalid characters replaced."""
     kept = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "_" for c in folder.resolve().name)
     return kept.lstrip("_.-") or "corpus"
 
 
 class _Named(ReleasedRole):
-    """A released role together with the name its file gives it."""
+    """A released role with the name that its file gives it."""
 
     name: Name
 
@@ -334,7 +334,7 @@ def _load_released(folder: Path, files: list[Path]) -> Corpus:
 def _released_questions(
     folder: Path, files: list[Path], asked: list[tuple[Path, list[str]]]
 ) -> tuple[Question, ...]:
-    """Return the lines of the file of questions, or the list that the role files agree on."""
+    """Return the questions of the questions file, or else the list that all role files share."""
     places = _beside(folder, files, *_QUESTIONS)
     if len(places) > 1:
         raise CorpusError(f"{folder}: has both {places[0]} and {places[1]}", hint="keep one of them")
@@ -356,8 +356,8 @@ def _released_questions(
         )
     first_path, first = own[0]
     for role_path, questions in own:
-        # The design compares roles that answer the same questions; lists that differ would
-        # let a role's own questions pass for its persona.
+        # The design compares roles that answer the same questions; with lists that differ, a role's own
+        # questions would look like its persona.
         if questions != first:
             raise CorpusError(
                 f"{role_path}: field 'questions' ({len(questions)} of them) differs from that of "

@@ -1,4 +1,4 @@
-"""The schema of both formats, and how a breach of it is said."""
+"""Define the schema of both formats, and report violations of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from personascope.errors import CorpusError
 from personascope.store import problem_of, short
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-"""What can stand in a request id and in a file name; the check asks for the narrower slug form."""
+"""Pattern of names that fit in a request id and a file name; the check asks for the narrower slug form."""
 
 
 def _not_blank(value: str) -> str:
@@ -70,7 +70,7 @@ class DefaultData(_Strict):
 
 
 class CorpusData(_Strict):
-    """What ``corpus.yaml`` says of the corpus as a whole."""
+    """Fields of ``corpus.yaml``, which describe the corpus as a whole."""
 
     name: Name
     version: Filled = ""
@@ -94,7 +94,7 @@ class ReleasedDefaultPrompt(_Strict):
 
 
 class ReleasedRole(_Strict):
-    """A released role file; the role's name is the file's. Group and description are additions of ours."""
+    """A released role file, named after its role. Group and description are our additions."""
 
     instruction: list[Annotated[ReleasedPrompt, BeforeValidator(_prompt)]] = Field(min_length=1)
     questions: list[Filled] = []
@@ -121,7 +121,7 @@ class ReleasedDefault(_Strict):
 
 
 class ReleasedQuestion(_Strict):
-    """A line of the released questions. Kind and area are additions of ours."""
+    """A line of the released questions. Kind and area are our additions."""
 
     question: Filled
     id: int | Name | None = None
@@ -133,16 +133,17 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def validate(model: type[Model], value: object, *, path: Path, entry: str = "") -> Model:
-    """Return ``value`` as ``model``.
+    """Return ``value`` as an instance of ``model``.
 
     Args:
-        model: The schema.
-        value: What the file holds.
-        path: The file, for the message.
-        entry: Which entry of the file, for the message.
+        model: Schema to validate against.
+        value: Value from the file.
+        path: Path of the file, for the message.
+        entry: Entry of the file, for the message.
 
     Raises:
-        CorpusError: The value breaks the schema: names file, entry, field and value, and the hint.
+        CorpusError: If the value violates the schema. The message names file, entry, field and value, and
+            gives a hint.
     """
     where = f"{path}: {entry}" if entry else str(path)
     fields = ", ".join(model.model_fields)
@@ -171,7 +172,7 @@ def validate(model: type[Model], value: object, *, path: Path, entry: str = "") 
 
 
 def _hint(kind: str, field: str) -> str:
-    """Say what puts a field right."""
+    """Return how to correct a field."""
     if kind == "string_pattern_mismatch":
         return f"write {field!r} with letters, digits, '_', '-' and '.' only"
     if kind == "string_type":

@@ -1,4 +1,4 @@
-"""The values of a corpus, and the digest that says whether two corpora ask the same."""
+"""Define a corpus, and digests that tell whether two corpora ask the same."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from rapidfuzz import process
 from personascope.errors import CorpusError, UsageError
 
 PROMPTS_PER_ROLE = 5
-"""System prompts of a role, and of the default (paper, section 2)."""
+"""Number of system prompts of a role, and of the default (paper, section 2)."""
 
 QUESTION_COUNT = 240
-"""Questions that every role is asked in the paper's design."""
+"""Number of questions that every role is asked in the paper's design."""
 
 PERSONAL = "personal"
-"""The kind of question that asks for the answerer's own life; no design draws it unless told to."""
+"""Kind of the questions about the answerer's own life, which no design draws unless told to."""
 
 DEFAULT_NAME = "default"
-"""The name of the condition without a role; no role may carry it."""
+"""Name of the condition without a role; no role may have it."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class RoleEntry:
     """One role.
 
     Attributes:
-        name: The role's name, which request ids and file names carry.
+        name: Name of the role, used in request ids and file names.
         group: Kind of role (``profession``, ``myth`` ...); empty where the format has none.
-        description: One line for people; empty where the format has none.
-        prompts: The system prompts, in order: a prompt's index is part of a request's identity.
-        eval_prompt: The role's own judge prompt with ``{question}`` and ``{answer}``, or None for
-            the judge's general rubric.
+        description: Description in one line; empty where the format has none.
+        prompts: System prompts, in order; a prompt's index is part of a request's identity.
+        eval_prompt: Judge prompt of the role with ``{question}`` and ``{answer}``, or None for the judge's
+            general rubric.
     """
 
     name: str
@@ -49,10 +49,10 @@ class Question:
     """One question that every role is asked.
 
     Attributes:
-        id: A label for people. Requests go by the question's position, never by this.
+        id: Label for people; requests are identified by the question's position instead.
         area: Area of life; empty where the format has none.
-        text: The user's turn.
-        kind: What sort of answer it asks for (``view``, ``advice`` ...); empty where the format has none.
+        text: Text of the user's turn.
+        kind: Kind of answer that it asks for (``view``, ``advice`` ...); empty where the format has none.
     """
 
     id: str
@@ -66,17 +66,17 @@ class Corpus:
     """Roles, questions and the default's prompts.
 
     Attributes:
-        name: What the corpus is called.
-        roles: The roles; the loaders sort them by name.
-        questions: The questions, in file order.
-        default_prompts: System prompts of the default condition; one may be empty (no system
-            prompt), and ``{model_name}`` in one is filled when the requests are designed.
-        source: ``"builtin"``, or the folder it was read from.
+        name: Name of the corpus.
+        roles: Roles, which the loaders sort by name.
+        questions: Questions, in file order.
+        default_prompts: System prompts of the default condition. One may be empty (no system prompt), and
+            ``{model_name}`` in one is filled when the requests are designed.
+        source: ``"builtin"``, or the folder that it was read from.
         version: Version of the texts, empty where unknown.
         licence: Licence of the texts, empty where unknown.
 
     Raises:
-        CorpusError: Two roles or two questions share a name, or a role is called ``default``.
+        CorpusError: If two roles or two questions share a name, or a role is called ``default``.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Corpus:
     licence: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what would give two requests one identity."""
+        """Refuse names that would give two requests one identity."""
         names = Counter(role.name for role in self.roles)
         if DEFAULT_NAME in names:
             raise CorpusError(
@@ -105,21 +105,21 @@ class Corpus:
 
     @property
     def requests_digest(self) -> str:
-        """SHA-256 (hex) of what changes a request, and of nothing else.
+        """SHA-256 (hex) of all that changes a request, and of nothing else.
 
-        In it: role names and prompts, the questions' texts in order, the default's prompts. Not in it:
-        groups, areas and question ids, and what only the judge reads. The same texts have one such
-        digest in both formats.
+        It covers role names and prompts, the questions' texts in order, and the default's prompts. It leaves
+        out groups, areas, question ids, and what only the judge reads. The same texts have the same digest in
+        both formats.
         """
         return _sha256(self._requests())
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of what changes a request or its judging, and of nothing else.
+        """SHA-256 (hex) of all that changes a request or its judging, and of nothing else.
 
-        Beyond what is in ``requests_digest``: each role's judge prompt, or where it has none, its
-        description, which the general rubric quotes. The released format has no descriptions, so a
-        role without a judge prompt is judged by its name alone there, and this digest differs.
+        Beyond ``requests_digest`` it covers each role's judge prompt or, where it has none, its description,
+        which the general rubric quotes. `write_released` leaves out descriptions, so a corpus read back
+        judges a role without a judge prompt by its name alone, and this digest differs.
         """
         judged = [[r.description if r.eval_prompt is None else "", r.eval_prompt] for r in self.roles]
         return _sha256({**self._requests(), "judging": judged})
@@ -135,7 +135,7 @@ class Corpus:
         """Return the role called ``name``.
 
         Raises:
-            UsageError: There is no such role; the message names the nearest ones.
+            UsageError: If there is no such role; the message names the nearest ones.
         """
         for entry in self.roles:
             if entry.name == name:

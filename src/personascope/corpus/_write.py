@@ -14,19 +14,19 @@ from personascope.errors import CorpusError
 def write_released(corpus: Corpus, folder: str | Path) -> Path:
     """Write a corpus as ``roles/<role>.json``, ``roles/default.json`` and ``questions.jsonl``.
 
-    Descriptions and question ids have no place in that format (ids become 0, 1, 2 ...). What requests are
-    made of has, so ``requests_digest`` survives the round trip; groups, kinds and areas, by which a design
-    draws, are written as fields that other readers pass over.
+    Descriptions and question ids are lost (ids become 0, 1, 2 ...). All that makes up requests is kept, so
+    ``requests_digest`` survives the round trip. Groups, kinds and areas, by which a design draws, are written
+    as fields that other readers ignore.
 
     Args:
-        corpus: What to write.
-        folder: A folder that does not exist yet, or is empty. It appears whole or not at all.
+        corpus: Corpus to write.
+        folder: Folder that does not exist yet, or is empty. It appears whole or not at all.
 
     Returns:
-        The folder.
+        Path of the folder.
 
     Raises:
-        CorpusError: The folder holds something already, or cannot be written.
+        CorpusError: If the folder holds something already, or cannot be written.
     """
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -42,7 +42,7 @@ def write_released(corpus: Corpus, folder: str | Path) -> Path:
         ) from error
     try:
         _write(corpus, scratch)
-        # mkdtemp made it for this user alone; a corpus is for reading.
+        # mkdtemp admits this user alone, and others should be able to read a corpus.
         scratch.chmod(0o755)
         scratch.replace(target)
     except OSError as error:

@@ -1,8 +1,8 @@
-"""The files of others in and out: the authors' ``.pt`` files, control vectors, transcripts.
+"""Import and export the files of other projects: the authors' ``.pt`` files, control vectors, transcripts.
 
-Nothing that is read is ever run: a file with a pickled object is refused. Every import ends in this
-project's orientation (the axis points toward the Assistant, layer l is the output of block l) and says
-so when a file is turned the other way.
+No code in a file is ever run: a file with a pickled object is refused. Every import has this project's
+orientation (the axis points toward the Assistant, layer l is the output of block l), and a reversed axis is
+refused.
 """
 
 from personascope._lazy import attach

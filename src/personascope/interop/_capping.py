@@ -1,12 +1,12 @@
-"""The released ``capping_config.pt``, in and out (section 5 of the paper, section 5 of METHOD).
+"""Read and write the released ``capping_config.pt`` (section 5 of the paper, section 5 of METHOD).
 
-The released rule, for a vector u = v / |v| and its cap c: h - max(<h, u> - c, 0) * u. The vectors point
-from the default to the roles (role - default), so the cap is a CEILING on the way away from the
-Assistant. The same rule seen along the axis is a FLOOR: a Cap on -u with floor -c. That is what is
-imported, so that a plan reads in the axis's orientation.
+The released rule, for a vector u = v / |v| and its cap c, is h - max(<h, u> - c, 0) * u. The vectors point
+from the default to the roles (role - default), so the cap is a CEILING on the way away from the Assistant.
+Along the axis the same rule is a FLOOR: a Cap on -u with floor -c. It is imported in that form, so that a
+plan has the axis's orientation.
 
-Units: a stored vector may have any length; the cap is compared with the projection on the vector at
-length 1, as METHOD defines a projection and as the authors' own code does.
+A stored vector may have any length. The cap is compared with the projection on the unit vector, as METHOD
+defines a projection and as the authors' own code does.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _SAME, _APART = 1 - 1e-6, 1e-3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CappingVector:
-    """A direction of a capping config, as it is stored: role - default at one layer.
+    """A direction of a capping config as stored: role - default at one layer.
 
     Attributes:
-        vector: [d], of any length, in the type of the file.
+        vector: Direction [d] of any length, in the dtype of the file.
         layer: Block index, 0-based.
     """
 
@@ -43,14 +43,14 @@ class CappingVector:
     layer: int
 
     def unit(self) -> Float[np.ndarray, "d"]:
-        """Return the vector at length 1, float64."""
+        """Return the unit vector, float64."""
         wide = self.vector.double().numpy()
         return wide / np.linalg.norm(wide)
 
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """One intervention: the greatest projection on a vector (at length 1), by the vector's name."""
+    """One intervention: the maximum projection on the unit vector of that name."""
 
     vector: str
     cap: float
@@ -58,12 +58,12 @@ class Ceiling:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CappingConfig:
-    """A capping config as it is stored, in the released orientation.
+    """A capping config as stored, in the released orientation.
 
     Attributes:
-        vectors: Name -> vector and layer.
-        experiments: Id -> its ceilings, in order. An experiment without any changes nothing.
-        metadata: Whatever else the file says, as plain values.
+        vectors: Vector name -> vector and layer.
+        experiments: Experiment id -> its ceilings, in order. An experiment without ceilings changes nothing.
+        metadata: Other contents of the file, as plain values.
     """
 
     vectors: Mapping[str, CappingVector]
@@ -74,14 +74,14 @@ class CappingConfig:
         """Return an experiment as floors along the axis: Cap(layer, -vector, floor=-cap).
 
         Args:
-            experiment: An id of the config.
-            model: The model of the vectors; the file does not say which it is.
+            experiment: Id of an experiment of the config.
+            model: Model of the vectors, which the file does not name.
 
         Raises:
-            InteropError: If there is no such experiment, it holds no cap, its layers are not those
-                of its id, or one layer is capped along two directions that are neither the same
-                line nor at right angles: the released rule caps them one after the other, a Plan
-                holds them together, and the two differ.
+            InteropError: If there is no such experiment, it holds no cap, its layers are not those of its id,
+                or one layer is capped along two directions that are neither parallel nor orthogonal. The
+                released rule applies such caps one after the other and a Plan applies them jointly, and the
+                two differ.
         """
         if experiment not in self.experiments:
             known = list(self.experiments)
@@ -99,7 +99,7 @@ class CappingConfig:
         ops: list[Op] = []
         for ceiling in ceilings:
             stored = self.vectors[ceiling.vector]
-            # 0.0 - cap and not -cap: a floor of -0.0 would have another digest than one of 0.0.
+            # 0.0 - cap and not -cap, because a floor of -0.0 would have another digest than one of 0.0.
             ops.append(Cap(stored.layer, -stored.vector.float().numpy(), floor=0.0 - ceiling.cap))
         plan = Plan(tuple(ops), model, experiment)
         _check_layers(experiment, plan)
@@ -114,7 +114,7 @@ class CappingConfig:
         """Return each vector's cosine with the axis at its layer: -1 for role - default, as released.
 
         Raises:
-            InteropError: If a vector does not fit the axis.
+            InteropError: If a vector has another width than the axis, or a layer beyond it.
         """
         cosines: dict[str, float] = {}
         for name, stored in self.vectors.items():
@@ -140,10 +140,10 @@ def read_capping_config(path: Path | str) -> CappingConfig:
 
 
 def capping_config(value: Any, path: Path) -> CappingConfig:
-    """Check what was read of a capping config.
+    """Convert the contents of a file to a capping config.
 
     Raises:
-        InteropError: If it is not of the format, naming where.
+        InteropError: If they are not of the format; the message says where.
     """
     if not is_capping_config(value):
         raise InteropError(
@@ -175,7 +175,7 @@ def capping_config(value: Any, path: Path) -> CappingConfig:
 
 
 def is_capping_config(value: Any) -> bool:
-    """Return whether what was read of a file has the keys of a capping config."""
+    """Return whether the contents of a file have the keys of a capping config."""
     return isinstance(value, Mapping) and {"vectors", "experiments"} <= set(value)
 
 
@@ -187,12 +187,12 @@ def import_capping_config(
     An id's ``p0.25`` is the 75th percentile along the axis; see `parse_experiment_id`.
 
     Args:
-        path: The file.
-        experiment: An id of the file; None for all that hold a cap.
-        model: The model of the vectors, which the file does not name.
+        path: File to read.
+        experiment: Id of an experiment of the file; None for all that hold a cap.
+        model: Model of the vectors, which the file does not name.
 
     Returns:
-        Id -> plan, whose name is the id.
+        Experiment id -> plan of that name.
 
     Raises:
         InteropError: If the file is unsafe, damaged, or not of the format, or an experiment cannot
@@ -209,18 +209,18 @@ def export_capping_config(
 ) -> None:
     """Write plans of caps as a ``capping_config.pt`` that the authors' code reads.
 
-    A floor f on a direction d becomes the vector -d with the cap -f; a ceiling c on d becomes the
-    vector d with the cap c. Vectors are written at length 1. A ceiling read back is a floor on -d: the
-    same move of every activation. The model of a plan has no place in the format.
+    A floor f on a direction d becomes the vector -d with the cap -f; a ceiling c on d becomes the vector d
+    with the cap c. Vectors are written at unit length. A ceiling read back is a floor on -d, which moves
+    every activation in the same way. The format does not store the model of a plan.
 
     Args:
         plans: Experiment id -> plan.
-        path: The file to be written.
-        dtype: Type of the vectors; bfloat16, as in the released files, rounds them.
+        path: File to write.
+        dtype: Dtype of the vectors; bfloat16, as in the released files, rounds them.
 
     Raises:
-        InteropError: If a plan holds what the format cannot say, by name: Steer or Ablate, a Cap with
-            two bounds, a Cap that acts on some tokens only; or the layers are not those of the id.
+        InteropError: If a plan holds what the format cannot express: Steer or Ablate, a Cap with two bounds,
+            or a Cap that acts on some tokens only; or the layers are not those of the id.
         StoreError: If the file cannot be written.
     """
     if not plans:
@@ -312,7 +312,7 @@ def _check_layers(name: str, plan: Plan) -> None:
 
 
 def _check_order(name: str, plan: Plan) -> None:
-    """Refuse caps of one layer whose order matters: one after the other is not the same as together."""
+    """Refuse caps of one layer that act differently one after the other than jointly."""
     for layer in plan.layers:
         directions = [op.direction.astype(np.float64) for op in plan.ops if op.layer == layer]
         for one, other in combinations(directions, 2):
@@ -327,7 +327,7 @@ def _check_order(name: str, plan: Plan) -> None:
 
 
 def _released(name: str, op: Op) -> tuple[np.ndarray, int, str, float]:
-    """Return an operation's vector [d], layer, the end of the vector's name, and its cap."""
+    """Return an operation's vector [d], its layer, the end of the vector's name, and its cap."""
     kind = f"{type(op).__name__} at layer {op.layer}"
     why = ""
     if not isinstance(op, Cap):
@@ -348,7 +348,7 @@ def _released(name: str, op: Op) -> tuple[np.ndarray, int, str, float]:
 def _name_of(
     known: dict[str, CappingVector], vector: np.ndarray, layer: int, label: str, dtype: torch.dtype
 ) -> str:
-    """Return the name of a vector among those known, which it joins if it is not there yet."""
+    """Return the name of a vector in ``known``, adding it if it is new."""
     tensor = torch.from_numpy(vector.copy()).to(dtype)
     number = 1
     while True:

@@ -1,4 +1,4 @@
-"""One direction out of a file of vectors, whoever wrote it."""
+"""Read one direction from a file of vectors in any common format."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from personascope.interop._pt import read_pt, vectors
 from personascope.store import read_json
 
 DIRECTION_FILES = (".pt", ".safetensors", ".npy", ".svec", ".gguf")
-"""Endings of the files that `read_direction` reads."""
+"""Suffixes of the files that `read_direction` reads."""
 
 _KEYS = ("vector", "direction", "axis")
 _SHOWN = 8
@@ -28,22 +28,23 @@ _NAMED = re.compile(r"(?:^|[^a-z])(?:layers?|blocks?|blk)[._-]?(\d{1,4})(?!\d)",
 def read_direction(
     path: Path | str, layer: int, *, n_layers: int, d_model: int, key: str | None = None
 ) -> Float32[np.ndarray, "d"]:
-    """Read the vector of one layer, as long as it is.
+    """Read the vector of one layer, without scaling it.
 
     Args:
-        path: A .pt file (a tensor, a list of vectors, or a dict with "vector" or "axis" or with a vector for
-            each layer; never a pickled object), a .npy or .safetensors file, a .svec file (JSON with
-            "directions"), or a llama.cpp control vector (.gguf). A tensor [L, d] or a list has a row for each
-            block, one of [L + 1, d] (persona_vectors) the embedding's row before them. [d] is taken for
-            whatever layer is asked for, unless its name or the file's says a layer (``layer_20``).
-        layer: 0-based block index.
-        n_layers: Blocks of the model.
+        path: File of vectors. It may be a .pt file (a tensor, a list of vectors, or a dict with "vector" or
+            "axis" or with a vector for each layer; never a pickled object), a .npy or .safetensors file, a
+            .svec file (JSON with "directions"), or a llama.cpp control vector (.gguf). A tensor [L, d] or a
+            list has a row for each block; one of [L + 1, d] (persona_vectors) starts with a row for the
+            embedding. A tensor [d] is used for any layer, unless its name or the file's names another
+            (``layer_20``).
+        layer: Block index, 0-based.
+        n_layers: Number of blocks of the model.
         d_model: Width of the model.
-        key: Name of the tensor, of a .safetensors file with several.
+        key: Name of the tensor in a .safetensors file with several.
 
     Raises:
-        InteropError: If the file is missing, damaged or unsafe, holds no such tensor, is of another model's
-            shape, has nothing at that layer, or is of another layer by its name.
+        InteropError: If the file is missing, damaged, unsafe or of an unknown format, holds no such tensor,
+            has another model's shape, has nothing at that layer, or belongs to another layer by its name.
     """
     path = Path(path)
     kind = path.suffix.lower()
@@ -89,7 +90,7 @@ def _row(tensor: Float[Tensor, "L d"], path: Path, layer: int, n_layers: int) ->
 
 
 def _layer_in(name: object) -> int | None:
-    """Return the layer that a name says: 12, "12", "layer_12", "model.layers.12.mlp"; None if none."""
+    """Return the layer in a name: 12, "12", "layer_12", "model.layers.12.mlp"; None if there is none."""
     if type(name) is int:
         return name
     found = _NAMED.search(name) if isinstance(name, str) else None
@@ -99,7 +100,7 @@ def _layer_in(name: object) -> int | None:
 
 
 def _require_layer(name: str, layer: int, path: Path) -> None:
-    """Refuse a single vector of another layer, by its name."""
+    """Refuse a single vector whose name says another layer."""
     said = None if name.isdigit() else _layer_in(name)
     if said is not None and said != layer:
         raise InteropError(
@@ -109,7 +110,7 @@ def _require_layer(name: str, layer: int, path: Path) -> None:
 
 
 def _by_layer(held: Mapping[Any, Any], path: Path, layer: int) -> Any:
-    """Return the value of a mapping from layers that is of this one; None if it is no such mapping."""
+    """Return the value of one layer in a mapping by layer; None if the keys are not all layers."""
     layers = {key: _layer_in(key) for key in held}
     if not held or any(found is None for found in layers.values()):
         return None
@@ -176,11 +177,11 @@ def _svec(path: Path, layer: int) -> Any:
 
 def _npy(path: Path, _layer: int) -> Tensor:
     try:
-        # Mapped, so that a header that lies about the size is refused before memory is taken for it.
+        # Map the file, so that a header with a false size is refused before memory is allocated.
         values = np.load(path, mmap_mode="r", allow_pickle=False)
         return torch.from_numpy(np.array(values, dtype=np.float32))
     except Exception as error:
-        # Its header is Python's text, and a damaged one fails in as many ways.
+        # The header is a Python literal, and a damaged one can fail in any way.
         raise InteropError(
             f"{path} is no array that can be read safely: {type(error).__name__}: {error}",
             hint="save it with numpy.save, as floats",
@@ -188,7 +189,7 @@ def _npy(path: Path, _layer: int) -> Tensor:
 
 
 def _safetensors(path: Path, key: str | None, layer: int) -> tuple[Tensor, str]:
-    """Return the tensor that is meant, and its name, or the file's where nobody named it."""
+    """Return the chosen tensor, and its name, or the file's name if the tensor's says nothing."""
     try:
         with safe_open(path, framework="pt") as file:
             names = list(file.keys())

@@ -1,4 +1,4 @@
-"""One entry of a file of conversations, in any of the usual shapes, as a conversation of ours."""
+"""Convert an entry of a file of conversations, in any common format, to a transcript."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ _REASONING = ("reasoning_content", "reasoning", "thinking")
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """A conversation that was held somewhere.
+    """A conversation that was held elsewhere.
 
     Attributes:
-        id: The file's name and the entry's own id, or its number; the name alone where the file is one
+        id: Name of the file with the entry's own id or its number, or the name alone if the file is one
             conversation. The same source gives the same ids.
-        conversation: Its turns: user and assistant alternate, the user first; their texts are as they
-            stood there, the reasoning of a reply apart from its answer.
-        metadata: What else the entry says, as plain values.
-        where: File and entry, for people.
-        repairs: What was done to make turns of it, such as tool messages left out; "" for nothing.
+        conversation: Turns: after an optional system message, user and assistant alternate, the user first.
+            The reasoning of a reply is kept apart from its answer.
+        metadata: Other fields of the entry, as plain values.
+        where: File and place of the entry, for people.
+        repairs: Changes that were made to get alternating turns, such as tool messages left out; "" for none.
     """
 
     id: str
@@ -63,11 +63,11 @@ class Transcript:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """An entry, or a whole file, that holds no conversation.
+    """An entry, or a whole file, without a conversation.
 
     Attributes:
-        where: File and entry, for people.
-        reason: Why.
+        where: File and place of the entry, for people.
+        reason: Reason why it is not one.
     """
 
     where: str
@@ -75,30 +75,30 @@ class Unreadable:
 
 
 class _Refused(Exception):  # noqa: N818 - never leaves this module
-    """An entry is no conversation; the text says why."""
+    """An entry is not a conversation; the text says why."""
 
 
 def is_message(value: object) -> bool:
-    """Whether an entry is a message by itself, and the file so one conversation."""
+    """Return whether an entry is a single message, so that the file is one conversation."""
     return isinstance(value, Mapping) and speaker(value) is not None and not conversations_of(value)
 
 
 def is_conversation(value: object) -> bool:
-    """Whether an entry has the outer shape of a conversation."""
+    """Return whether an entry has the outer form of a conversation."""
     return isinstance(value, list) or (isinstance(value, Mapping) and bool(conversations_of(value)))
 
 
 def read_entries(
     value: object, *, file: str, where: str = "", number: str = "", more: Mapping[str, Any] | None = None
 ) -> Iterator[Transcript | Unreadable]:
-    """Yield the conversations of an entry: of a list of messages, or a mapping that holds one or a pair.
+    """Yield the conversations of an entry: a list of messages, or a mapping that holds one list or a pair.
 
     Args:
-        value: What the file holds.
-        file: The file's name.
-        where: The entry's place in the file, such as "line 3"; empty where the file is the entry.
-        number: Its number, for the id where it has none of its own.
-        more: Metadata beside what the entry says; "id" in it is the entry's own.
+        value: Value of the entry.
+        file: Name of the file.
+        where: Place of the entry in the file, such as "line 3"; empty where the file is the entry.
+        number: Number of the entry, used in the id if it has none of its own.
+        more: Further metadata; an "id" in it is the entry's own id.
     """
     place = clean(f"{file}: {where}" if where else file)
     entry: Mapping[Any, Any] = value if isinstance(value, Mapping) else {}
@@ -127,7 +127,7 @@ def read_entries(
 
 
 def _nothing_in(value: object) -> str:
-    """Say why an entry is no conversation."""
+    """Return why an entry is not a conversation."""
     if not isinstance(value, Mapping):
         return f"{_short(value)} holds no list of messages"
     known = [name for name in MESSAGE_FIELDS if value.get(name) is not None]
@@ -136,7 +136,7 @@ def _nothing_in(value: object) -> str:
 
 
 def read_text(text: str, *, file: str) -> Transcript | Unreadable:
-    """Read a text with ``User:``, ``Assistant:`` and ``System:`` at the beginning of each turn."""
+    """Read a text with ``User:``, ``Assistant:`` or ``System:`` at the beginning of each turn."""
     turns: list[tuple[Role, list[str]]] = []
     place = clean(file)
     for line in text.splitlines():
@@ -161,7 +161,7 @@ def read_text(text: str, *, file: str) -> Transcript | Unreadable:
 
 
 def clean(text: str) -> str:
-    r"""Spell out halves of surrogate pairs (``\udcff``): a name may hold them, no file takes them."""
+    r"""Escape lone surrogates (``\udcff``), which a file name may hold but a UTF-8 file cannot."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -170,12 +170,12 @@ def _is_id(value: object) -> bool:
 
 
 def _short(value: object) -> str:
-    """Return a value's representation, cut to what fits on a line; entries may be huge."""
+    """Return the representation of a value that may be huge, cut to fit on a line."""
     return _REPR.repr(value)
 
 
 def _conversation(held: Held) -> tuple[Conversation, str]:
-    """Return the turns of a list of messages, and what was done to make them."""
+    """Return the turns of a list of messages, and the repairs that were made."""
     if not held.messages:
         raise _Refused("has no messages")
     said: list[Message] = []
@@ -206,7 +206,7 @@ def _is_reasoning(message: Message) -> bool:
 
 
 def _message(item: object, number: int, left: Counter[str]) -> Message | None:
-    """Return a message, or None for one of tools alone, which is counted in ``left``."""
+    """Return a message, or None for mere tool use; count in ``left`` what is left out or kept apart."""
     if not isinstance(item, Mapping):
         raise _Refused(f"message {number} is {_short(item)}, not a mapping")
     said_by = speaker(item)
@@ -237,7 +237,7 @@ def _message(item: object, number: int, left: Counter[str]) -> Message | None:
     broken = no_text(text)
     if broken:
         raise _Refused(f"message {number} holds {broken}")
-    # Fields that say the same are one thought.
+    # Fields with the same text count once.
     reasoning = "\n\n".join(dict.fromkeys(thought.strip() for thought in thoughts))
     broken = no_text(reasoning)
     if broken:
@@ -248,7 +248,7 @@ def _message(item: object, number: int, left: Counter[str]) -> Message | None:
 def _parts(
     found: object, item: Mapping[Any, Any], number: int, left: Counter[str], thoughts: list[str]
 ) -> str:
-    """Join the parts of text of a message; reasoning goes to ``thoughts``, other kinds are counted."""
+    """Join the text parts of a message; add reasoning to ``thoughts``, and count other parts in ``left``."""
     if found is None:
         raise _Refused(f"message {number} is {_short(dict(item))}, without a text")
     if not isinstance(found, list):
@@ -272,7 +272,7 @@ def _parts(
 
 
 def _thought(part: Any) -> str:
-    """Return the text of a part of reasoning, in whichever key it lies; "" for one that is redacted."""
+    """Return the text of a reasoning part, whichever key holds it; "" if it is redacted."""
     held = next(
         (part[key] for key in ("thinking", "reasoning", "think", "text", "summary") if part.get(key)), ""
     )

@@ -1,9 +1,8 @@
-"""Ids of the released capping experiments: which layers, and which percentile in which orientation.
+"""Parse the ids of the released capping experiments: layers, and percentile with its orientation.
 
-The trap of section 5 of METHOD: the released vectors are role - default, so they point AWAY from the
-Assistant, and the ``p`` of an id is a percentile of projections on them. Seen along the Assistant Axis,
-which points the other way, p0.25 is the 75th percentile. Both numbers have names here that say whose
-they are, and there is none called just "percentile".
+The released vectors are role - default, so they point AWAY from the Assistant, and the ``p`` of an id is a
+percentile of projections on them (section 5 of METHOD). Along the Assistant Axis, which points the other way,
+p0.25 is the 75th percentile. The names of both numbers say which orientation they have.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ _ID = re.compile(r"layers_(\d+):(\d+)-p(\d+(?:\.\d+)?|\.\d+)")
 
 
 class ExperimentId(NamedTuple):
-    """An id such as ``layers_46:54-p0.25``, taken apart.
+    """Parsed id such as ``layers_46:54-p0.25``.
 
     Attributes:
-        layers: The capped layers, 0-based; the id's second number is not one of them.
-        released_fraction: The number after ``p``, 0 to 1: a quantile on role - default.
+        layers: Capped layers, 0-based; the id's second number is not one of them.
+        released_fraction: Number after ``p``, from 0 to 1: a quantile on role - default.
     """
 
     layers: range
@@ -42,7 +41,7 @@ class ExperimentId(NamedTuple):
         return f"layers_{self.layers.start}:{self.layers.stop}-p{self.released_fraction:g}"
 
     def explain(self) -> str:
-        """Say in words what the id means in both orientations."""
+        """Return what the id means in both orientations, in words."""
         last = self.layers.stop - 1
         return (
             f"layers {self.layers.start} to {last}; released percentile {self.released_percentile:g} on "
@@ -56,10 +55,10 @@ def is_experiment_id(text: str) -> bool:
 
 
 def parse_experiment_id(text: str) -> ExperimentId:
-    """Take an experiment id apart: ``layers_46:54-p0.25`` is layers 46 to 53 and a quarter.
+    """Parse an experiment id: ``layers_46:54-p0.25`` is layers 46 to 53 and the quantile 0.25.
 
     Raises:
-        InteropError: If the text is no such id, its range is empty, or its fraction is above 1.
+        InteropError: If the text is not such an id, its range is empty, or its fraction is above 1.
     """
     found = _ID.fullmatch(text)
     if found is None:

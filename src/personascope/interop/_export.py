@@ -1,4 +1,4 @@
-"""Writing a map, or an imported release, in the layout of the released folders (section 7 of METHOD)."""
+"""Write a map, or an imported release, in the layout of the released folders (section 7 of METHOD)."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ _HOLDS = (AXIS_FILES[0], DEFAULT_FILE, ROLE_FOLDERS[0], TRAIT_FOLDER, CAPPING_FI
 def export_released(
     source: PersonaMap | Released, folder: Path | str, *, dtype: DtypeName | None = None
 ) -> None:
-    """Write ``assistant_axis.pt``, ``default_vector.pt``, ``role_vectors/*.pt`` and what else there is.
+    """Write ``assistant_axis.pt``, ``default_vector.pt``, ``role_vectors/*.pt`` and any other parts.
 
-    A map gives raw tensors [L, d], as in the released folders: its axis, its default and its "fully"
-    role vectors; "somewhat" vectors, norms and statistics have no place there. A release gives back all
-    that was imported; where a file named its type, or the axis had metadata, it is a dict again.
+    A map is written as raw tensors [L, d], as in the released folders: its axis, its default and its "fully"
+    role vectors, without "somewhat" vectors, norms and statistics. A release is written with all that was
+    imported; a vector with a type, or an axis with metadata, becomes a dict again.
 
     Args:
-        source: An opened map, or an imported release.
-        folder: A new or empty folder, or one of such an export, which is replaced whole.
-        dtype: Type of the tensors; by default float32 for a map, which loses nothing, and the type that
-            it had for a release. bfloat16 is the type of the released files, and rounds.
+        source: Opened map, or imported release.
+        folder: New or empty folder, or one of an earlier export, which is replaced as a whole.
+        dtype: Dtype of the tensors. The default is float32 for a map, which loses nothing, and the original
+            dtype for a release. bfloat16 is the dtype of the released files, and rounds.
 
     Raises:
-        InteropError: If a role's name cannot be the name of a file.
+        InteropError: If a role's or trait's name cannot be a file name.
         StoreError: If the folder cannot be written, or holds something else.
     """
     to = None if dtype is None else DTYPES[dtype]
@@ -96,7 +96,7 @@ def _write_folder(
 
 def _tensor(values: Any, to: torch.dtype | None) -> Tensor:
     tensor = torch.as_tensor(values)
-    # Of a view the whole storage would be written.
+    # Copy, because torch.save would write the whole storage of a view.
     return tensor.clone(memory_format=torch.contiguous_format) if to is None else tensor.to(to, copy=True)
 
 

@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all."""
+"""Write folders whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from personascope.store import remove, sync, tmp_path
 
 @contextmanager
 def new_folder(folder: Path, *, holds: Collection[str], kind: str) -> Generator[Path]:
-    """Yield an empty folder; what is written into it is put in the place of ``folder`` at the end.
+    """Yield an empty temporary folder, which takes the place of ``folder`` at the end.
 
-    An earlier folder of the same kind is replaced. After an exception it is as it was.
+    An earlier folder of the same kind is replaced. After an exception it is unchanged.
 
     Args:
-        folder: Where the files shall be.
-        holds: Names that such a folder may hold; any other name there is somebody else's.
-        kind: What such a folder is, for messages.
+        folder: Final path of the folder.
+        holds: Names that such a folder may hold; a folder with any other name in it is refused.
+        kind: Kind of folder, for messages.
 
     Raises:
-        StoreError: If it cannot be written, or holds something else already.
+        StoreError: If the folder cannot be written, or already holds something else.
     """
     if folder.exists():
         entries = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else [folder.name]

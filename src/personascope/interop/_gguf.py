@@ -1,11 +1,11 @@
-"""llama.cpp control vectors out.
+"""Export plans as llama.cpp control vectors.
 
-What llama.cpp does with such a file, read from its source: ``direction.N`` is added to the residual
-stream of block N after the block's feed-forward part, at every token. Blocks are 0-based, so N is this
-project's layer, without a shift. Block 0 has no slot: a file with ``direction.0`` is rejected. Tensors
-must be float32 with one dimension. Without ``--control-vector-layer-range`` the range is 1 to the
-number of blocks, all that the file holds; both ends of a range that is given are applied. The keys say
-what the file is; the loader takes blocks and width from the tensors.
+By its source, llama.cpp adds ``direction.N`` to the residual stream of block N after the block's feed-forward
+part, at every token. Blocks are 0-based, so N is this project's layer, without a shift. Block 0 has no slot:
+a file with ``direction.0`` is rejected. Tensors must be float32 with one dimension. Without
+``--control-vector-layer-range`` the range is 1 to the number of blocks, which is all that the file holds;
+both ends of a given range are included. The metadata keys are informative only: the loader takes blocks and
+width from the tensors.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def export_control_vector(plan: Plan, path: Path | str, *, scale: float = 1.0, m
     (`axis_plan`) a positive scale is toward the Assistant.
 
     Args:
-        plan: Steers on all tokens; at layer 1 or later.
-        path: The ``.gguf`` file.
+        plan: Plan of Steers on all tokens, at layer 1 or later.
+        path: ``.gguf`` file to write.
         scale: Factor on every direction.
-        model_hint: Which model it is for, for people; by convention llama.cpp's name of the
-            architecture. By default the id of the plan's model.
+        model_hint: Model that the vector is for, for people; by convention llama.cpp's name of the
+            architecture. By default it is the id of the plan's model.
 
     Raises:
         InteropError: If the plan holds what a control vector cannot do, by name: another operation, a
@@ -80,7 +80,7 @@ def export_control_vector(plan: Plan, path: Path | str, *, scale: float = 1.0, m
 
 
 def _directions(plan: Plan, scale: float) -> dict[int, np.ndarray]:
-    """Return what is added at each layer, ascending, float32 [d]."""
+    """Return the vector added at each layer, ascending, float32 [d]."""
     totals: dict[int, np.ndarray] = {}
     for op in plan.ops:
         why = ""

@@ -1,4 +1,4 @@
-"""Reading the authors' files: one axis, a whole released folder, or the hub dataset."""
+"""Read the authors' files: one axis, a whole released folder, or the hub dataset."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from personascope.interop._pt import plain, read_pt, vectors
 from personascope.interop._released import Released
 
 PARTS = ("axis", "default", "roles", "traits", "capping")
-"""Parts of a release, each of which can be left out but the axis."""
+"""Parts of a release; all but the axis can be left out."""
 
 AXIS_FILES = ("assistant_axis.pt", "axis.pt")
 DEFAULT_FILE, CAPPING_FILE = "default_vector.pt", "capping_config.pt"
@@ -38,20 +38,20 @@ def import_released(
     revision: str | None = None,
     progress: Progress | None = None,
 ) -> Released:
-    """Read what was released for one model.
+    """Read the released files of one model.
 
     Args:
-        source: A folder with ``assistant_axis.pt`` (or ``axis.pt``) and any of ``default_vector.pt``,
-            ``role_vectors/``, ``trait_vectors/``, ``capping_config.pt``; the pipeline's own
-            ``vectors/`` with ``default.pt`` in it stands for roles and default. Or a hub dataset and a
-            folder in it, such as ``lu-christina/assistant-axis-vectors:qwen-3-32b``.
-        parts: Which of `PARTS` to read; of a hub dataset nothing else is fetched.
-        revision: Branch, tag or commit of a hub dataset.
-        progress: Called with (files read, files in all) while roles and traits are read.
+        source: Folder with ``assistant_axis.pt`` (or ``axis.pt``) and any of ``default_vector.pt``,
+            ``role_vectors/``, ``trait_vectors/``, ``capping_config.pt``. The pipeline's own ``vectors/`` with
+            ``default.pt`` in it serves as roles and default. Or a hub dataset and a folder in it, such as
+            ``lu-christina/assistant-axis-vectors:qwen-3-32b``.
+        parts: Which of `PARTS` to read. Only these and the axis are fetched from a hub dataset.
+        revision: Branch, tag or commit of the hub dataset.
+        progress: Callback to call with (files read, total files) while roles and traits are read.
 
     Raises:
-        InteropError: If something is missing, unsafe, damaged or does not fit together, or the axis
-            is turned round (see `Released`).
+        InteropError: If something is missing, unsafe, damaged or inconsistent, or the axis is reversed (see
+            `Released`).
     """
     wrong = sorted(set(parts) - set(PARTS))
     if wrong:
@@ -71,7 +71,7 @@ def import_released(
     if "default" in parts and (folder / DEFAULT_FILE).is_file():
         default = _same_default(default, _named_vector(folder / DEFAULT_FILE)[0], folder)
     if "default" in named["role"]:
-        # The pipeline keeps the default among the roles; it is not one, and would be in their mean.
+        # The pipeline keeps the default among the roles, where it would enter their mean.
         types.pop("role/default", None)
         default = _same_default(default, named["role"].pop("default"), folder)
     capping = folder / CAPPING_FILE
@@ -89,21 +89,21 @@ def import_released(
 
 
 def import_axis(path: Path | str) -> Released:
-    """Read one axis file: a tensor [L, d], or a dict with "axis" and whatever else.
+    """Read one axis file: a tensor [L, d], or a dict with "axis" and any other keys.
 
-    Of a dict, "default_mean" and "role_mean" (as the authors' pipeline writes them) become the default
-    vector and the mean role, against which the sign is checked; "metadata" and all else is kept as
-    plain values.
+    In a dict, "default_mean" and "role_mean" (as the authors' pipeline writes them) become the default vector
+    and the mean role, against which the sign is checked. "metadata" and all other keys are kept as plain
+    values.
 
     Raises:
-        InteropError: If the file is unsafe, damaged, holds no axis, or the axis is turned round.
+        InteropError: If the file is unsafe, damaged or holds no axis, or the axis is reversed.
     """
     path = Path(path)
     return axis_of(read_pt(path), path)
 
 
 def axis_of(value: Any, path: Path) -> Released:
-    """Check what was read of an axis file (see `import_axis`)."""
+    """Convert the contents of an axis file to a release (see `import_axis`)."""
     if isinstance(value, Tensor):
         return Released(vectors(value, path, "the axis", ndim=2), source=str(path))
     if not isinstance(value, Mapping) or "axis" not in value:
@@ -135,12 +135,12 @@ def import_persona_vector(path: Path | str, *, n_layers: int | None = None) -> F
     layer l is the output of block l, so row 0 is left out: [L + 1, d] becomes [L, d].
 
     Args:
-        path: The file, one tensor.
-        n_layers: Layers of the model. The file does not say whether it has a row for the embedding;
-            with this a file without one is refused instead of being shifted by one layer.
+        path: File with one tensor.
+        n_layers: Number of layers of the model. The file does not say whether it has a row for the embedding.
+            With ``n_layers`` a file without one is refused instead of being shifted by one layer.
 
     Raises:
-        InteropError: If the file is unsafe, damaged, no such tensor, or has another number of rows.
+        InteropError: If the file is unsafe or damaged, holds no such tensor, or has another number of rows.
     """
     path = Path(path)
     tensor = vectors(read_pt(path), path, "the persona vector", ndim=2)
@@ -156,7 +156,7 @@ def import_persona_vector(path: Path | str, *, n_layers: int | None = None) -> F
 
 
 def _find(source: str, parts: Collection[str], revision: str | None) -> Path:
-    """Return the local folder of a source, fetched if it is a hub id."""
+    """Return the local folder of a source, downloading a hub dataset."""
     path = Path(source).expanduser()
     if path.is_dir():
         return path
@@ -241,7 +241,7 @@ def _named_vector(path: Path) -> tuple[Tensor, str | None]:
 
 
 def _same_default(one: Tensor | None, other: Tensor, folder: Path) -> Tensor:
-    """Return the default vector that two files give.
+    """Return the default vector, checking that two files agree on it.
 
     Raises:
         InteropError: If they differ.

@@ -1,4 +1,4 @@
-"""Logs of Inspect AI as transcripts, read by Inspect's own reader: one transcript a sample."""
+"""Read logs of Inspect AI by Inspect's own reader, as one transcript per sample."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Any
 from personascope.errors import InteropError
 from personascope.interop._entries import Transcript, Unreadable, clean, read_entries
 
-# What a conversation is not made of; the events of an agent's sample can take most of a log.
+# Fields without conversation; the events of an agent's sample can take most of a log.
 _SKIPPED = {"events", "store"}
 
 
 def is_inspect_log(value: object) -> bool:
-    """Whether the value of a JSON file is a log of Inspect."""
+    """Return whether the value of a JSON file is an Inspect log."""
     return isinstance(value, Mapping) and isinstance(value.get("eval"), Mapping) and "status" in value
 
 
 def read_inspect_log(path: Path, name: str, value: Any = None) -> Iterator[Transcript | Unreadable]:
-    """Yield the samples of a log; one that cannot be read does not keep the others back.
+    """Yield a transcript per sample of a log; an unreadable sample does not stop the others.
 
     Args:
-        path: An .eval file, whose samples are read one at a time, or a .json file.
-        name: Its name in ids.
-        value: What a .json file holds.
+        path: .eval file, whose samples are read one at a time, or .json file.
+        name: Name of the file in ids.
+        value: Value of a .json file; None for an .eval file.
 
     Raises:
         InteropError: If inspect_ai is not installed.
@@ -47,7 +47,7 @@ def read_inspect_log(path: Path, name: str, value: Any = None) -> Iterator[Trans
             header = logs.read_eval_log(path, resolve_attachments="core")
             listed = [(sample.id, sample.epoch) for sample in header.samples or []]
     except Exception as error:
-        # A damaged archive or record fails in ways that cannot be listed; none is worth a traceback.
+        # A damaged archive or record can fail in any way, and none is worth a traceback.
         if value is None:
             yield Unreadable(place, f"is no readable log of Inspect ({_first_line(error)})")
         else:
@@ -71,7 +71,7 @@ def read_inspect_log(path: Path, name: str, value: Any = None) -> Iterator[Trans
 
 
 def _one_by_one(logs: Any, value: Mapping[str, Any], name: str) -> Iterator[Transcript | Unreadable]:
-    """Read a .json log that Inspect refuses as a whole sample by sample, to find which it is."""
+    """Read a .json log that Inspect refuses as a whole, sample by sample, to find which cannot be read."""
     samples = value.get("samples")
     for number, sample in enumerate(samples if isinstance(samples, list) else [None], start=1):
         one = json.dumps({**value, "samples": [sample]}).encode()

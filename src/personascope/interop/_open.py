@@ -1,4 +1,4 @@
-"""Opening a map, or an imported release in its place."""
+"""Open a map, or an imported release in its place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def open_map(folder: Path | str) -> PersonaMap:
     """
     if not is_release(folder):
         return PersonaMap.open(folder)
-    # A release's tensors are PyTorch's, and a map is opened without it.
+    # Import here, because only a release needs torch.
     from personascope.interop._released import Released
     from personascope.interop._released_map import ReleasedMap
 

@@ -1,4 +1,4 @@
-"""PyTorch's ``.pt`` files, read without running what is in them, and written whole or not at all."""
+"""Read PyTorch's ``.pt`` files without running their code, and write them whole or not at all."""
 
 from __future__ import annotations
 
@@ -21,30 +21,31 @@ from personascope.errors import InteropError, StoreError
 from personascope.store import write_bytes
 
 DtypeName = Literal["float32", "bfloat16"]
-"""Types in which vectors are exported."""
+"""Dtypes in which vectors are exported."""
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _READ = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 MAX_DEPTH, MAX_VALUES = 64, 2**20
-"""Depth and number of the values of a file at most; a list may hold itself."""
+"""Maximum depth and number of the values of a file; a list may contain itself."""
 _GLOBAL = re.compile(r"(?:GLOBAL|class) ([\w.]+)")
 
 
 def read_pt(path: Path) -> Any:
-    """Read a file of tensors, numbers, texts, lists and dicts; nothing else is ever built from it.
+    """Read a file of tensors, numbers, strings, lists and dicts; no other object is built from it.
 
-    A ``.pt`` file is a pickle, and reading one in the ordinary way runs whatever it says. Here only
-    tensors and plain values are rebuilt, on the CPU.
+    A ``.pt`` file is a pickle, and unpickling in the ordinary way runs any code in it. Here only tensors and
+    plain values are rebuilt, on the CPU.
 
     Raises:
-        InteropError: If the file is missing, damaged, or holds a pickled object.
+        InteropError: If the file is missing, damaged or compressed, holds a pickled object, or its values are
+            larger than the file.
     """
     if not path.is_file():
         raise InteropError(f"there is no file {path}", hint="check the path")
     _require_stored(path)
     try:
         with warnings.catch_warnings():
-            # It warns of pickle protocols; what it cannot read it refuses anyway.
+            # torch.load warns about pickle protocols; what it cannot read it refuses anyway.
             warnings.simplefilter("ignore")
             value = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -55,7 +56,7 @@ def read_pt(path: Path) -> Any:
             hint="have it saved again as tensors, numbers and texts only",
         ) from error
     except Exception as error:
-        # A damaged archive fails in ways that cannot be listed: KeyError, EOFError, RuntimeError, ...
+        # A damaged archive can fail in any way: KeyError, EOFError, RuntimeError, ...
         reason = (str(error) or type(error).__name__).splitlines()[0][:120]
         raise InteropError(
             f"{path} is not a whole PyTorch file: {type(error).__name__}: {reason}",
@@ -66,12 +67,12 @@ def read_pt(path: Path) -> Any:
 
 
 def _require_stored(path: Path) -> None:
-    """Refuse an archive whose files unpack to more than they take: PyTorch stores them as they are."""
+    """Refuse an archive with compressed or encrypted files, which PyTorch never writes."""
     try:
         with zipfile.ZipFile(path) as archive:
             packed = next((one for one in archive.infolist() if one.compress_type or one.flag_bits & 1), None)
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, struct.error):
-        # No archive: an earlier form, or a damaged file, of which PyTorch says more.
+        # Not an archive: an earlier format or a damaged file, which torch.load reports better.
         return
     if packed is not None:
         raise InteropError(
@@ -81,7 +82,7 @@ def _require_stored(path: Path) -> None:
 
 
 def _require_sizes(value: Any, path: Path) -> None:
-    """Refuse values that are larger than the file that holds them, or without an end."""
+    """Refuse tensors larger than their file, and values that are too many or nested too deep."""
     size = path.stat().st_size
     waiting: list[tuple[Any, int]] = [(value, 0)]
     count = 0
@@ -94,7 +95,7 @@ def _require_sizes(value: Any, path: Path) -> None:
                 f"{path}: its values {what}, or hold themselves", hint="have it saved again, flat"
             )
         if isinstance(found, Tensor):
-            # A view repeats what is stored once, or says a size that nothing stands behind.
+            # A view may repeat its storage, or claim a size that no storage backs.
             n_bytes = found.numel() * found.element_size()
             if n_bytes > size:
                 raise InteropError(
@@ -125,16 +126,16 @@ def write_pt(path: Path, value: Any) -> None:
 
 
 def vectors(value: Any, path: Path, what: str, *, ndim: int) -> Float[Tensor, "..."]:
-    """Return a tensor of a file, checked, with a storage of its own.
+    """Check a tensor of a file, and return a copy with its own storage.
 
     Args:
-        value: What was read.
-        path: The file, for messages.
-        what: What the tensor is, for messages.
-        ndim: 2 for [L, d], 1 for [d].
+        value: Value from the file.
+        path: Path of the file, for messages.
+        what: Name of the tensor, for messages.
+        ndim: Number of dimensions: 2 for [L, d], 1 for [d].
 
     Raises:
-        InteropError: If it is no dense tensor of floats of that many dimensions, or not finite.
+        InteropError: If it is not a dense, non-empty tensor of finite floats with that many dimensions.
     """
     shape = "[layers, width]" if ndim == 2 else "[width]"
     if not isinstance(value, Tensor):
@@ -146,7 +147,7 @@ def vectors(value: Any, path: Path, what: str, *, ndim: int) -> Float[Tensor, ".
         )
     if value.ndim != ndim or not value.numel():
         raise InteropError(f"{path}: {what} has shape {list(value.shape)}", hint=f"it must be {shape}")
-    # A view would drag the whole of its storage into whatever is saved next.
+    # Copy, because saving a view later would write its whole storage.
     tensor = value.detach().clone(memory_format=torch.contiguous_format)
     if not bool(torch.isfinite(tensor).all()):
         count = int((~torch.isfinite(tensor)).sum())
@@ -158,7 +159,7 @@ def vectors(value: Any, path: Path, what: str, *, ndim: int) -> Float[Tensor, ".
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON can hold it: tuples and sets as lists, what JSON does not know as text."""
+    """Convert a value to JSON types: tuples and sets to lists, unknown types to strings."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

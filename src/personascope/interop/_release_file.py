@@ -1,4 +1,4 @@
-"""The file by which a folder is known for an imported release."""
+"""Recognize the folder of an imported release by its file."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ RELEASED_JSON = "released.json"
 
 
 def is_release(folder: Path | str) -> bool:
-    """Whether a folder is what ``personascope import`` wrote."""
+    """Return whether ``personascope import`` wrote a folder."""
     return (Path(folder) / RELEASED_JSON).is_file()

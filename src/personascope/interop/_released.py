@@ -1,4 +1,4 @@
-"""What the authors released for one model, as one value (section 7 of METHOD)."""
+"""Hold the vectors that the authors released for one model (section 7 of METHOD)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ FORMAT = 1
 RELEASED_TENSORS = "released.safetensors"
 _AGAIN = "import it again from where it came from"
 _TURNED = -0.2
-"""A cosine below this is no rounding: at early layers the axis can be short against bfloat16's steps."""
+"""Cosine below which an axis is reversed, beyond rounding: at early layers it can be short against bfloat16's
+steps."""
 
 
 class _CappingRecord(Record):
@@ -48,26 +49,25 @@ class _ReleasedRecord(Record):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Released:
-    """The released vectors of one model; layer l is the output of block l.
+    """Released vectors of one model; layer l is the output of block l.
 
-    The axis points toward the Assistant. Tensors keep the type of the file, bit for bit. It is no
-    PersonaMap and cannot become one: the counts, folds and quantiles behind a map's statistics are not
-    in the files.
+    The axis points toward the Assistant. Tensors keep the dtype of the file, bit for bit. A release cannot
+    become a PersonaMap, because the files lack the counts, folds and quantiles behind a map's statistics.
 
     Attributes:
-        axis: The Assistant Axis, not scaled.
+        axis: Assistant Axis, not scaled.
         default_vector: Mean activation of the default.
         role_vectors: Role -> mean activation of its responses.
         trait_vectors: Trait -> mean(positive) - mean(negative).
         role_mean: Mean of the role vectors, where a file gives it without them.
-        capping: The capping config, in the released orientation (role - default).
-        types: "role/<name>" or "trait/<name>" -> the type that its file names, such as "pos_3".
-        metadata: What the axis's file says beside the axis, as plain values.
-        source: Where it was read from.
+        capping: Capping config, in the released orientation (role - default).
+        types: "role/<name>" or "trait/<name>" -> type that its file names, such as "pos_3".
+        metadata: Other contents of the axis's file, as plain values.
+        source: Folder, file or hub id that it was read from.
 
     Raises:
-        InteropError: If shapes do not fit together, or the axis is turned round: its cosine with
-            default - mean(roles) is negative.
+        InteropError: If shapes differ, the axis is zero at a layer, or the axis is reversed: its cosine with
+            default - mean(roles) is below -0.2 at a layer, or its median over layers is not positive.
     """
 
     axis: Float[Tensor, "L d"]
@@ -81,7 +81,7 @@ class Released:
     source: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse vectors of different models, and an axis that points the other way."""
+        """Refuse vectors of different models, and a reversed axis."""
         for name, tensor in self._tensors():
             if tensor.shape != self.axis.shape:
                 raise InteropError(
@@ -107,7 +107,7 @@ class Released:
     def sign_cosines(self) -> Float[np.ndarray, "L"] | None:
         """Return the axis's cosine with default - mean(roles) at each layer, or None where these are missing.
 
-        It is near 1 in the released files, and the check that the axis points toward the Assistant.
+        It is near 1 in the released files, and checks that the axis points toward the Assistant.
         """
         if self.default_vector is None:
             return None
@@ -126,9 +126,9 @@ class Released:
         """Return directions to steer along or to project on, float32, not scaled.
 
         Returns:
-            "axis": toward the Assistant. "role/<name>": from the default to the role, which needs the
-            default vector (a role vector alone is mostly what all activations share). "trait/<name>":
-            toward the trait.
+            "axis" points toward the Assistant. "role/<name>" points from the default to the role, and needs
+            the default vector (a role vector alone is mostly what all activations share). "trait/<name>"
+            points toward the trait.
         """
         found = {"axis": self.axis.float().numpy()}
         if self.default_vector is not None:
@@ -156,7 +156,7 @@ class Released:
         the mean norm of the residual stream at the layer, or a raw length as the strength.
 
         Raises:
-            InteropError: If a layer is not there, or has no norm.
+            InteropError: If a layer does not exist or has no norm.
         """
         return axis_plan(self.axis.float().numpy(), layers, strength, norm=norm, tokens=tokens, model=model)
 
@@ -164,9 +164,9 @@ class Released:
         """Return an experiment of the capping config as floors along the axis.
 
         Raises:
-            InteropError: If there is no capping config or no such experiment (see
-                `CappingConfig.plan`), or one of its vectors points toward the Assistant, where the
-                released ones point away: its ceiling would hold the model away from the Assistant.
+            InteropError: If there is no capping config or no such experiment (see `CappingConfig.plan`), or
+                one of its vectors points toward the Assistant, unlike the released ones: its ceiling would
+                hold the model away from the Assistant.
         """
         if self.capping is None:
             raise InteropError(
@@ -204,7 +204,7 @@ class Released:
         if self.capping is not None:
             tensors |= {f"capping/{name}": stored.vector for name, stored in self.capping.vectors.items()}
             record["capping"] = {
-                # A list, because the order of names is part of the file.
+                # Use a list, because the order of names is part of the file.
                 "layers": [[name, stored.layer] for name, stored in self.capping.vectors.items()],
                 "experiments": [
                     [name, [[ceiling.vector, ceiling.cap] for ceiling in ceilings]]
@@ -212,10 +212,10 @@ class Released:
                 ],
                 "metadata": dict(self.capping.metadata),
             }
-        # Norms that were measured for the release stand beside it.
+        # The folder may also hold norms that were measured for the release.
         names = (RELEASED_JSON, RELEASED_TENSORS, "norms.json")
         with new_folder(Path(folder), holds=names, kind="an imported release") as new:
-            # One entry a tensor: safetensors refuses tensors that share their storage.
+            # Clone each tensor, because safetensors refuses tensors that share their storage.
             data = save({name: tensor.contiguous().clone() for name, tensor in tensors.items()})
             record["sha256"] = hashlib.sha256(data).hexdigest()
             write_bytes(new / RELEASED_TENSORS, data)
@@ -227,7 +227,7 @@ class Released:
 
         Raises:
             StoreError: If a file is missing, damaged, changed since it was written, or of another format.
-            InteropError: If what is in it does not fit together.
+            InteropError: If its contents do not fit together.
         """
         folder = Path(folder)
         record = read_record(folder / RELEASED_JSON, _ReleasedRecord, hint=_AGAIN, format=FORMAT)

@@ -1,4 +1,4 @@
-"""A release in the place of a map: what can be done along its axis, and what it lacks."""
+"""Use an imported release in place of a map, as far as its vectors go."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ _MAKE = "map the model with personascope map"
 
 
 class ReleasedMap(PersonaMap):
-    """An imported release, read as a map: axis, default and role vectors, and positions where both are there.
+    """An imported release as a map: axis, default and role vectors, and positions if it has both.
 
-    There are no components, percentiles, intervals and norms in a release. It does not say which model it is
-    of, either: `use_model` does, and nothing but the shape is checked against it.
+    A release has no components, percentiles, intervals and norms. It does not name its model either:
+    `use_model` sets it, and only the shape is checked.
 
     Attributes:
         folder: Folder of the release.
-        released: What is in it.
+        released: Release in that folder.
     """
 
     def __init__(self, folder: Path, released: Released) -> None:
-        """Hold an imported release."""
+        """Wrap an imported release."""
         self.folder = folder
         self.released = released
         self._model = MapModel("", "", "", released.n_layers, released.d_model, "")
 
     @property
     def lacking(self) -> str:
-        """What it lacks, for people."""
+        """Parts of a map that the release lacks, for people."""
         if self._has_units:
             return "no components, percentiles, intervals or norms"
         absent = "default vector" if self.released.default_vector is None else "role vectors"
@@ -48,10 +48,10 @@ class ReleasedMap(PersonaMap):
         )
 
     def verify(self) -> None:
-        """Nothing is left to compare: a release is compared with its digest as a whole when it is opened."""
+        """Do nothing: the whole release was compared with its digest when it was opened."""
 
     def use_model(self, model: MapModel) -> None:
-        """Take the release for one of this model.
+        """Set the model that the release belongs to.
 
         Raises:
             StoreError: If the model has another number of layers or another width.
@@ -64,10 +64,10 @@ class ReleasedMap(PersonaMap):
     def check_model(
         self, *, model_id: str, revision: str, n_layers: int, d_model: int, chat_digest: str
     ) -> None:
-        """Refuse a model of another shape; a release says no more of its model.
+        """Refuse a model of another shape; a release knows nothing else about its model.
 
         Raises:
-            StoreError: If layers or width differ.
+            StoreError: If the number of layers or the width differs.
         """
         del revision, chat_digest
         if (n_layers, d_model) != (self.n_layers, self.d_model):
@@ -84,42 +84,42 @@ class ReleasedMap(PersonaMap):
 
     @property
     def somewhat(self) -> tuple[str, ...]:
-        """None: a release has no "somewhat" vectors."""
+        """Empty: a release has no "somewhat" vectors."""
         return ()
 
     @property
     def excluded(self) -> dict[str, int]:
-        """None are known."""
+        """Empty: a release does not name excluded roles."""
         return {}
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
-        """None are known."""
+        """Empty: a release has no response counts."""
         return {}
 
     @property
     def minimums(self) -> tuple[int, int]:
-        """None are known."""
+        """Zeros: a release does not say the minimum numbers of responses."""
         return 0, 0
 
     @property
     def corpus_digest(self) -> str:
-        """None is known."""
+        """Empty: a release does not identify its corpus."""
         return ""
 
     @property
     def versions(self) -> dict[str, str]:
-        """None are known."""
+        """Empty: a release does not record versions."""
         return {}
 
     @property
     def command(self) -> str:
-        """None is known."""
+        """Empty: a release does not record a command."""
         return ""
 
     @property
     def model(self) -> MapModel:
-        """The model that it is taken for; without a name until `use_model`."""
+        """Model that `use_model` set; without a name before."""
         return self._model
 
     @property
@@ -134,17 +134,17 @@ class ReleasedMap(PersonaMap):
 
     @property
     def middle_layer(self) -> int:
-        """Half of the layers, as in the paper."""
+        """Layer at half of the depth, as in the paper."""
         return self.n_layers // 2
 
     @property
     def digest(self) -> str:
-        """SHA-256, in hex, of the axis."""
+        """SHA-256 (hex) of the axis."""
         return hashlib.sha256(self.axis.tobytes()).hexdigest()
 
     @cached_property
     def axis(self) -> Float32[np.ndarray, "L d"]:
-        """The Assistant Axis, not scaled."""
+        """Assistant Axis, not scaled."""
         return self.released.axis.float().numpy()
 
     @property
@@ -169,17 +169,17 @@ class ReleasedMap(PersonaMap):
         raise UsageError(_LACKS.format("quantiles"), hint=_MAKE)
 
     def role_vector(self, name: str) -> Float32[np.ndarray, "L d"]:
-        """Mean activation of a role's responses.
+        """Return the mean activation of a role's responses.
 
         Raises:
-            UsageError: The release has no vector of that role.
+            UsageError: If the release has no vector of that role.
         """
         if name not in self.released.role_vectors:
             raise UsageError(f"the release has no vector of {name!r}")
         return self.released.role_vectors[name].float().numpy()
 
     def role_vectors(self, layer: int) -> Float32[np.ndarray, "R d"]:
-        """All role vectors at one layer."""
+        """Return all role vectors at one layer."""
         at = self._layer(layer)
         rows = [vector[at].float().numpy() for vector in self.released.role_vectors.values()]
         return np.stack(rows) if rows else np.zeros((0, self.d_model), np.float32)
@@ -195,7 +195,7 @@ class ReleasedMap(PersonaMap):
         raise UsageError(_LACKS.format("principal components"), hint=_MAKE)
 
     def percentile(self, projection: Float[np.ndarray, "*batch"] | float, layer: int) -> Any:
-        """Return NaN: single responses are not in a release."""
+        """Return NaN, because a release has no single responses."""
         self._layer(layer)
         found = np.full(np.shape(projection), np.nan)
         return float(found) if found.ndim == 0 else found
@@ -208,7 +208,7 @@ class ReleasedMap(PersonaMap):
 
     @cached_property
     def stats(self) -> SpaceStats:
-        """Raw projections of roles, mean role and default; all else is NaN."""
+        """Projections of roles, mean role and default, and role cosines; all else is NaN or 0."""
         n_layers, n_roles = self.n_layers, len(self.roles)
         unit = self._unit
         sizes = {"L": n_layers, "R": n_roles, "K": 0, "S": 0, "V": 0, "P": 0}
@@ -233,15 +233,15 @@ class ReleasedMap(PersonaMap):
 
     @cached_property
     def checks(self) -> None:
-        """None: what its run checked is not in a release."""
+        """None: a release does not record what its run checked."""
 
     @property
     def design(self) -> str:
-        """Where it is from."""
+        """Origin of the vectors, for people."""
         return f"released vectors of {self.released.source or 'an axis file'}"
 
     def verdict(self, layer: int | None = None) -> Verdict:
-        """Return that nothing can be told: counts and folds are not in a release."""
+        """Return an unknown verdict, because a release has no counts and folds."""
         unknown = Finding("unknown", ("an imported release has no responses from which it could be told",))
         return Verdict(
             self._layer(self.middle_layer if layer is None else layer), unknown, unknown, unknown, ()

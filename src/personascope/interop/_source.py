@@ -1,4 +1,4 @@
-"""Reading whatever a name stands for: a folder, a hub id, or one of the authors' files."""
+"""Read a folder, a hub id, or one of the authors' files."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def import_source(
 ) -> Released | CappingConfig:
     """Read a released folder, a hub id, what `Released.save` wrote, an axis file or a capping config.
 
-    Which of the two kinds of file it is shows in its content. The arguments are those of
+    A file's content tells whether it is an axis or a capping config. The arguments are those of
     `import_released`; a file or a saved folder is read whole.
 
     Raises:
-        InteropError: If there is nothing of the kind, or it is unsafe, damaged or turned round.
+        InteropError: If the source is none of these, or is unsafe, damaged or reversed.
         StoreError: If a saved folder is damaged.
     """
     path = Path(source).expanduser()

@@ -1,4 +1,4 @@
-"""Steering along an axis, as a Plan."""
+"""Make a plan that steers along an axis."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def axis_plan(
     """Return the plan that steers along an axis (section 3.2 of the paper).
 
     Args:
-        axis: Rows of any length, row l for layer l; with the Assistant Axis a positive strength is
-            toward the Assistant.
-        layers: One layer, or several. At several the steering adds up on its way through the model.
-        strength: Fraction of the norm, at each layer.
-        norm: Mean norm of the residual stream at the layer, or for each layer; None makes the
-            strength a raw length.
-        tokens: Which tokens, as in `Steer`.
-        model: The axis's model, if it is known.
+        axis: Rows of any length, row l for layer l. With the Assistant Axis a positive strength is toward the
+            Assistant.
+        layers: Layer or layers to steer at. Over several layers the steering adds up through the model.
+        strength: Fraction of the norm to add at each layer.
+        norm: Mean norm of the residual stream, one for all layers or one for each; None makes the strength a
+            raw length.
+        tokens: Tokens to act on, as in `Steer`.
+        model: Model of the axis, if known.
 
     Raises:
-        InteropError: If a layer has no row or no norm, or none is named.
+        InteropError: If there is no layer, or a layer has no row or no norm.
         InterventionError: If a value is not finite.
     """
     chosen = [layers] if isinstance(layers, int) else list(layers)

@@ -1,4 +1,4 @@
-"""Reading conversations that were held elsewhere, entry by entry: a file, a folder, or standard input."""
+"""Read conversations that were held elsewhere, entry by entry: a file, a folder, or standard input."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _ALONE = "a message by itself, in a file of conversations"
 
 @dataclass(frozen=True, slots=True)
 class TranscriptSource:
-    """Where transcripts are read from, as often as is wanted.
+    """Source of transcripts, which can be read several times.
 
     Attributes:
-        name: What the user named.
-        files: Name of each file in ids -> where it is, in the order of reading; empty for a text.
-        text: What standard input held; None for files.
+        name: Name that the user gave.
+        files: Name of each file in ids -> its path, in the order of reading; empty for standard input.
+        text: Text from standard input; None for files.
     """
 
     name: str
@@ -51,8 +51,8 @@ class TranscriptSource:
         """Find the files of a source, or read standard input to its end.
 
         Args:
-            source: A file, a folder (with all files below it, in the order of their names; hidden ones, and
-                those that are about a folder, such as README.md, are passed over), or "-".
+            source: File, folder, or "-". A folder stands for all files below it, sorted by name, without
+                hidden ones and those about the folder, such as README.md.
 
         Raises:
             UsageError: If there is no such file, or no file in the folder.
@@ -83,7 +83,7 @@ class TranscriptSource:
         return cls(str(path), dict(sorted(files.items())))
 
     def digest(self) -> str:
-        """Return the SHA-256, in hex, of the names and contents of all files.
+        """Return the SHA-256 (hex) of the names and contents of all files.
 
         Raises:
             UsageError: If a file cannot be read.
@@ -106,10 +106,10 @@ class TranscriptSource:
         """Yield every entry, in order, one at a time.
 
         Args:
-            limit: Transcripts at most; None for all.
+            limit: Maximum number of transcripts; None for all.
 
         Raises:
-            InteropError: If there is a log of Inspect and inspect_ai is not installed.
+            InteropError: If there is an Inspect log and inspect_ai is not installed.
             UsageError: If the limit is below 1.
         """
         if limit is not None and limit < 1:
@@ -134,24 +134,24 @@ class TranscriptSource:
 
 
 def read_transcripts(source: Path | str, *, limit: int | None = None) -> Iterator[Transcript | Unreadable]:
-    """Read conversations in any of the usual forms; an entry that is none is yielded with its reason.
+    """Read conversations in any common format; yield an entry that is none with its reason.
 
-    Read are: a list of messages, or a mapping with one under a field that some program writes
-    (``corpus/datasets/_message_fields.py``; docs/project.md lists the programs), one or a list of them, in
-    .json, .jsonl, .ndjson or .parquet; logs of Inspect (.eval or .json), a transcript a sample; and texts
-    with ``User:`` and ``Assistant:``.
+    A .json, .jsonl, .ndjson or .parquet file holds one conversation or a list of them: a list of messages, or
+    a mapping with one under a field that some program writes (``corpus/datasets/_message_fields.py``;
+    docs/project.md lists the programs). Logs of Inspect (.eval or .json) give a transcript per sample. Texts
+    have ``User:`` and ``Assistant:``.
 
-    Messages of tools, tool calls, reasoning and images have no place in a template of system, user and
-    assistant: they are left out, answers before the first question too, and messages of one speaker in a
-    row are joined. Each such change is said in ``Transcript.repairs``.
+    Chat templates have system, user and assistant turns only. Tool messages, tool calls, images and answers
+    before the first question are therefore left out, reasoning is kept apart, and messages of one speaker in
+    a row are joined. ``Transcript.repairs`` names each such change.
 
     Args:
-        source: A file, a folder of files, or "-" for standard input.
-        limit: Transcripts at most; None for all.
+        source: File, folder of files, or "-" for standard input.
+        limit: Maximum number of transcripts; None for all.
 
     Raises:
         UsageError: If there is no such source, or the limit is below 1.
-        InteropError: If there is a log of Inspect and inspect_ai is not installed.
+        InteropError: If there is an Inspect log and inspect_ai is not installed.
     """
     return TranscriptSource.open(source).read(limit=limit)
 
@@ -165,7 +165,7 @@ def _of_file(path: Path, name: str, *, listed: bool) -> Iterator[Transcript | Un
     elif listed and kind not in _KNOWN:
         yield Unreadable(clean(name), f"the ending {kind!r} says no known format ({', '.join(_KNOWN[:-1])})")
     elif kind != ".json" or not _is_json(path):
-        # The end of a text cannot be told from its beginning: it is read whole.
+        # A text has no entries that could be read one by one, so it is read whole.
         yield from _of_text(path.read_bytes().decode("utf-8-sig", "surrogateescape"), name)
     else:
         records = read_records(path)
@@ -192,7 +192,7 @@ def _of_text(text: str, name: str) -> Iterator[Transcript | Unreadable]:
 
 
 def _of_records(records: Iterator[Record], name: str) -> Iterator[Transcript | Unreadable]:
-    """Tell one conversation, message by message, from a file of conversations."""
+    """Read a file as one conversation if it begins with a message, otherwise as a list of conversations."""
     head = list(islice(records, 2))
     if not head:
         yield Unreadable(clean(name), "is empty: holds no list of messages")
@@ -204,7 +204,7 @@ def _of_records(records: Iterator[Record], name: str) -> Iterator[Transcript | U
 
 
 def _of_messages(records: Iterator[Record], name: str) -> Iterator[Transcript | Unreadable]:
-    """Read a file whose first entry is a message: one conversation, unless a conversation stands in it."""
+    """Read a file that begins with a message: one conversation, unless an entry is a conversation."""
     held: list[Record] = []
     for record in records:
         if is_conversation(record.value):

@@ -1,4 +1,4 @@
-"""Interventions on the residual stream: steer, ablate, cap; the Plan that gathers them; their math."""
+"""Intervene on the residual stream: steer, ablate, cap, and the Plan that combines them."""
 
 from personascope._lazy import attach
 

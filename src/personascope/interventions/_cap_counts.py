@@ -1,4 +1,4 @@
-"""Counting, on the device, where caps fire and how far they move."""
+"""Count, on the device, where caps fire and how far they move."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from personascope.interventions._plan import Plan
 
 @dataclass(slots=True, eq=False)
 class CapCounts:
-    """Counts of a part of one request's tokens; parts can be added.
+    """Counts over a part of one request's tokens; the counts of parts can be added.
 
     Attributes:
-        tokens: Tokens on which some operation acts.
-        capped: Tokens on which a cap fired at one layer or more.
-        fired: Layer -> tokens on which a cap fired.
-        moved: Layer -> lengths of those moves, added up.
-        greatest: Greatest length.
+        tokens: Number of tokens on which some operation acts.
+        capped: Number of tokens on which a cap fired at one layer or more.
+        fired: Layer -> number of tokens on which a cap fired.
+        moved: Layer -> sum of the lengths of those moves.
+        greatest: Greatest length of a move.
     """
 
     tokens: int = 0
@@ -31,7 +31,7 @@ class CapCounts:
     greatest: float = 0.0
 
     def __add__(self, other: CapCounts) -> CapCounts:
-        """Return the counts of both parts together."""
+        """Return the total counts of both parts."""
         layers = sorted({*self.fired, *other.fired})
         return CapCounts(
             self.tokens + other.tokens,
@@ -42,7 +42,7 @@ class CapCounts:
         )
 
     def stats(self, plan: Plan) -> CapStats:
-        """Return what is reported of a request that ran under ``plan``."""
+        """Return the reported statistics of a request that ran under ``plan``."""
         layers = sorted({op.layer for op in plan.ops if isinstance(op, Cap)})
         fired = {layer: self.fired.get(layer, 0) for layer in layers}
         return CapStats(
@@ -55,13 +55,13 @@ class CapCounts:
 
 
 class CapCounters:
-    """Running counts for the rows of a batch, in slots that rows may exchange.
+    """Running counts for the rows of a batch, in slots between which rows can move.
 
-    Nothing is copied to the host before a row asks for its counts.
+    Nothing is copied to the host before the counts of a row are read.
     """
 
     def __init__(self, slots: int) -> None:
-        """Allocate nothing until a cap acts."""
+        """Set the number of slots; counters are allocated when a cap acts."""
         self.slots = slots
         self._fired: dict[int, Tensor] = {}
         self._moved: dict[int, Tensor] = {}
@@ -70,12 +70,12 @@ class CapCounters:
         self._any: Tensor | None = None
 
     def add(self, layer: int, fired: Tensor, moved: Tensor) -> None:
-        """Count one layer of a pass.
+        """Add the counts of one layer of a forward pass.
 
         Args:
             layer: Block index.
-            fired: [rows, tokens] bool.
-            moved: [rows, tokens] float32, 0 where nothing fired.
+            fired: Whether a cap fired, [rows, tokens] bool.
+            moved: Length of the move, [rows, tokens] float32, 0 where nothing fired.
         """
         rows = fired.shape[0]
         if layer not in self._fired:
@@ -93,18 +93,18 @@ class CapCounters:
         self._any = here if self._any is None else self._any | here
 
     def finish(self) -> None:
-        """End a pass: tokens on which several layers fired count once."""
+        """End a forward pass; a token on which several layers fired counts once in ``capped``."""
         if self._any is not None and self._capped is not None:
             self._capped[: self._any.shape[0]] += self._any.sum(-1)
         self._any = None
 
     def clear(self, slot: int) -> None:
-        """Begin a row at zero."""
+        """Reset the counts of a slot to zero."""
         for counter in self._all():
             counter[slot] = 0
 
     def move(self, source: int, target: int) -> None:
-        """Let a row take another slot."""
+        """Copy a row's counts to another slot."""
         for counter in self._all():
             counter[target] = counter[source]
 
@@ -112,8 +112,8 @@ class CapCounters:
         """Return a row's counts.
 
         Args:
-            slot: The row's.
-            tokens: Tokens of the row on which some operation acted.
+            slot: Slot of the row.
+            tokens: Number of the row's tokens on which some operation acted.
         """
         return CapCounts(
             tokens,

@@ -1,4 +1,4 @@
-"""What a plan did to one response."""
+"""Report what a plan's caps did in one request."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class CapStats:
-    """On how many tokens and layers a plan's caps fired for one request, and how far they moved them.
+    """Number of tokens and layers on which a plan's caps fired in one request, and the lengths of the moves.
 
-    Counted are the tokens that passed through the model: the prompt's, whether or not its keys and
-    values came from a prefix shared with other requests, and the response's. The last token of a
-    response, which may be its only one, passes through only where activations are read. In vLLM, prompt
-    tokens that its prefix cache held are not counted: their counts went with the request that put them
-    there.
+    Tokens count if they passed through the model: those of the prompt, whether or not their keys and values
+    came from a prefix shared with other requests, and those of the response. The last token of a response,
+    which may be its only one, passes through only where activations are read. In vLLM, prompt tokens held by
+    its prefix cache are not counted, because they were counted with the request that put them there.
 
     Attributes:
-        tokens: Tokens on which some operation of the plan acts.
-        capped_tokens: Tokens on which a cap fired at one layer or more.
-        fired: Layer -> tokens on which a cap of that layer fired; every capped layer has an entry.
-        moved: Layer -> mean length by which the caps moved the tokens on which they fired, in the
-            units of the residual stream; 0 where none did.
+        tokens: Number of tokens on which some operation of the plan acts.
+        capped_tokens: Number of tokens on which a cap fired at one layer or more.
+        fired: Layer -> number of tokens on which a cap of that layer fired; every capped layer has an entry.
+        moved: Layer -> mean length by which its caps moved the tokens on which they fired, in the units of
+            the residual stream; 0 where none did.
         max_moved: Greatest such length at any layer.
     """
 

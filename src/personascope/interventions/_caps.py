@@ -1,12 +1,12 @@
-"""Caps that hold together: the shortest way to a point where all bounds are satisfied.
+"""Solve caps that hold together: find the shortest move to a point where all bounds are satisfied.
 
-Unit directions V [k, d] are V = L Q, with orthonormal rows Q [r, d] of their span. For bounds low and
-high [k] and projections p = V h, the shortest move is h + Q^T y, where y is the shortest vector under
-low <= p + L y <= high. The bounds that hold with equality at the minimum are one of 3^k choices; each
-choice gives a linear system, and the choice whose solution keeps all bounds, with multipliers of the
-right sign, is the answer. k is small: few caps share a layer. The search is exact, where cyclic
-projections would only converge, and stays so for nearly parallel directions: a sum of V's rows would
-take huge coefficients that cancel, y does not.
+Unit directions V [k, d] are V = L Q, with orthonormal rows Q [r, d] of their span. For bounds low and high
+[k] and projections p = V h, the shortest move is h + Q^T y, where y is the shortest vector under low <= p + L
+y <= high. The bounds that hold with equality at the minimum are one of 3^k choices. Each choice gives a
+linear system, and the answer is the choice whose solution keeps all bounds with multipliers of the right
+sign. k is small, since few caps share a layer. The search is exact, whereas cyclic projections only converge.
+It stays exact for nearly parallel directions, where a sum of V's rows would take huge coefficients that
+cancel and y does not.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from personascope.errors import InterventionError
 from personascope.interventions._ops import Cap
 
 MAX_TOGETHER = 6
-"""Caps of one layer that may hold together: 3^6 choices are still solved at once."""
+"""Maximum number of caps of one layer that hold together; 3^6 choices are still solved at once."""
 
 _DEPENDENT = 1e-6
-"""Singular value below which directions depend on each other: float32 knows them to 1e-7."""
+"""Singular value below which directions count as dependent: float32 knows them to 1e-7."""
 
 _SLACK = 1e-7
 
 
 class JointCaps:
-    """The solver for one set of directions; bounds may differ from token to token.
+    """Solver of joint caps for one set of directions; bounds may differ from token to token.
 
     Attributes:
-        directions: V, [k, d] float64.
-        basis: Q, [r, d] float32, orthonormal rows that span the directions.
+        directions: Unit directions V, [k, d] float64.
+        basis: Orthonormal rows Q that span the directions, [r, d] float32.
     """
 
     def __init__(self, directions: np.ndarray) -> None:
-        """Factor every choice of active bounds.
+        """Factorize every choice of active bounds.
 
         Args:
-            directions: Unit directions, [k, d].
+            directions: Unit directions V, [k, d].
         """
         self.directions = torch.from_numpy(directions.astype(np.float64))
         _, sizes, rows = torch.linalg.svd(self.directions, full_matrices=False)
@@ -61,13 +61,13 @@ class JointCaps:
         """Return the move in coordinates of ``basis``, and whether it keeps all bounds.
 
         Args:
-            projections: [tokens, k] float64.
-            low: Floors [tokens, k], -inf where there is none.
-            high: Ceilings [tokens, k], inf where there is none.
+            projections: Projections p, [tokens, k] float64.
+            low: Floors, [tokens, k], -inf where there is none.
+            high: Ceilings, [tokens, k], inf where there is none.
 
         Returns:
-            y [tokens, r] float64, 0 for tokens within all bounds; found [tokens] bool. Where no move keeps
-            all bounds to rounding, y is the one that misses them least.
+            y, [tokens, r] float64, 0 for tokens within all bounds, and whether a move was found, [tokens]
+            bool. Where no move keeps all bounds to rounding, y is the one that misses them least.
         """
         slack = _SLACK * (1.0 + projections.abs().amax(-1))
         tokens = len(projections)
@@ -107,7 +107,7 @@ def check_together(layer: int, caps: Sequence[Cap]) -> None:
     """Refuse caps of one layer that are too many, or that no activation can satisfy at once.
 
     Raises:
-        InterventionError: Naming the layer and the bounds.
+        InterventionError: If so; the message names the layer and, for contradictory caps, the bounds.
     """
     if len(caps) > MAX_TOGETHER:
         raise InterventionError(

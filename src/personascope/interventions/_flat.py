@@ -1,9 +1,9 @@
-"""The math of plans in a continuously batched engine, where a step holds some tokens of many requests.
+"""Apply plans in a continuously batched engine, where a step holds some tokens of many requests.
 
-The same formula as `_program`, on [tokens, d]. Which tokens an operation acts on is worked out on the
-host once a step; steps that hold the same requests, one response token each, reuse it. A decoder block
-that hands on (hidden, residual) has their sum as its residual stream: for a token that is moved the sum
-is put into residual, and hidden becomes 0; all others keep the bits of both.
+The formula is that of `_program`, on [tokens, d]. The tokens on which an operation acts are found on the host
+once per step; steps that hold the same requests, with one response token each, reuse them. A decoder block
+that returns (hidden, residual) has their sum as its residual stream. For a token that is moved, the edited
+sum is written to residual and hidden becomes 0. All other tokens keep the bits of both.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from personascope.interventions._token_spans import TokenSpans
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segment:
-    """The tokens of one request in a step.
+    """Tokens of one request in a step.
 
     Attributes:
-        plan: The request's plan.
-        extent: Where the parts of its sequence lie.
-        slot: Where its counts are kept; 0 for nowhere.
+        plan: Plan of the request.
+        extent: Token positions of the parts of its sequence.
+        slot: Slot of its counts; 0 for none.
         start: Position of the first token.
-        row: Its row in the step.
-        tokens: How many there are.
-        counted: First position that counts; earlier ones pass through the model again (preemption).
+        row: Row of the first token in the step.
+        tokens: Number of tokens.
+        counted: First position that counts; earlier ones pass through the model again after a preemption.
     """
 
     plan: Plan
@@ -47,13 +47,13 @@ class Segment:
 
 
 class PackedCapCounters:
-    """Running counts of requests, in slots; slot 0 is for tokens that count nowhere.
+    """Running counts of requests, in slots; slot 0 is for tokens that do not count.
 
-    What the layers of a step find is kept token by token until its end, and counted for all together.
+    What the layers of a step find is kept token by token until its end, and then counted at once.
     """
 
     def __init__(self, tokens: int, device: torch.device, slots: int = 64) -> None:
-        """Make room for steps of so many tokens."""
+        """Allocate counters for steps of at most ``tokens`` tokens."""
         self.device = device
         self.slots = slots
         self._places: dict[int, int] = {}
@@ -66,7 +66,7 @@ class PackedCapCounters:
         self._slot_of: Tensor | None = None
 
     def grow(self, slots: int) -> None:
-        """Make room for so many slots."""
+        """Grow to at least ``slots`` slots."""
         more = slots - self.slots
         if more <= 0:
             return
@@ -82,8 +82,8 @@ class PackedCapCounters:
         """Prepare for the next step.
 
         Args:
-            slot_of: In which slot each row counts, [tokens] int64; None if nothing is counted.
-            layers: Where caps may fire.
+            slot_of: Slot in which each row counts, [tokens] int64; None if nothing is counted.
+            layers: Layers at which caps may fire.
         """
         self._slot_of = slot_of
         new = [layer for layer in layers if layer not in self._places]
@@ -95,21 +95,22 @@ class PackedCapCounters:
             )
 
     def found(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Return where a layer of the step writes, by row: whether a cap fired, and how far it moved.
+        """Return the buffers in which a layer of the step records what its caps do, by row.
 
         Returns:
-            [tokens] bool, to be set, and [tokens] float32, to be added to; they hold until the next `begin`.
+            [tokens] bool, to be set where a cap fired, and [tokens] float32, to which the length of its move
+            is added; both are valid until the next `begin`.
         """
         place = self._places[layer]
         return self._hit[place], self._length[place]
 
     def hit_rows(self) -> np.ndarray:
-        """Return on which rows of the step some layer's cap fired, [tokens] bool on the host."""
+        """Return the rows of the step on which a cap of any layer fired, [tokens] bool on the host."""
         count = 0 if self._slot_of is None else len(self._slot_of)
         return self._hit[:, :count].any(0).cpu().numpy()
 
     def finish(self) -> None:
-        """End a step and count; tokens on which several layers fired count once in ``capped``."""
+        """End a step and count it; a token on which several layers fired counts once in ``capped``."""
         if self._slot_of is None or not self._places:
             return
         counters = (self._fired, self._moved, self._greatest, self._capped)
@@ -125,12 +126,12 @@ class PackedCapCounters:
         length.zero_()
 
     def clear(self, slot: int) -> None:
-        """Begin a request at zero."""
+        """Reset the counts of a slot to zero."""
         for counter in (self._fired, self._moved, self._greatest, self._capped):
             counter[..., slot] = 0
 
     def counts(self, slot: int, tokens: int) -> CapCounts:
-        """Return a request's counts; ``tokens`` is on how many tokens its plan acted."""
+        """Return a request's counts; ``tokens`` is the number of tokens on which its plan acted."""
         fired, moved = self._fired[:, slot].tolist(), self._moved[:, slot].tolist()
         return CapCounts(
             tokens,
@@ -142,12 +143,12 @@ class PackedCapCounters:
 
 
 _NOWHERE = (torch.zeros(0, dtype=torch.bool), torch.zeros(0))
-"""Where operations write that are not counted."""
+"""Buffers of operations that are not counted."""
 
 
 @dataclass(slots=True, eq=False)
 class _Rows:
-    """Tokens of a step: their rows (``numbers`` on the host), and how many of each segment."""
+    """Tokens of a step: their rows (``numbers`` on the host), and their number in each segment."""
 
     index: Tensor | slice
     numbers: np.ndarray
@@ -157,7 +158,7 @@ class _Rows:
         return stream[self.index] if isinstance(self.index, slice) else stream.index_select(0, self.index)
 
     def put(self, stream: Tensor, part: Tensor, mask: Tensor, values: Tensor | None) -> None:
-        """Put values (None for 0) where the mask is set; ``part`` is what `take` returned."""
+        """Write values (None for 0) where the mask is set; ``part`` is what `take` returned."""
         view = isinstance(self.index, slice)
         if values is None:
             part = part.masked_fill_(mask, 0) if view else part.masked_fill(mask, 0)
@@ -175,14 +176,14 @@ class _Edit:
     """One stage of a layer: a formula for rows, or caps that hold together.
 
     Attributes:
-        rows: The tokens.
-        single: The formula.
-        uniform: Whether it is one for all of them.
-        caps: Whether there are caps among the operations.
+        rows: Tokens to edit.
+        single: Tensors of the formula.
+        uniform: Whether the formula is the same for all tokens.
+        caps: Whether the operations include caps.
         joint: Caps that hold together.
-        low: Their floors, for each token.
-        high: Their ceilings.
-        loop: The formula, and where what is found is written, as `edit_rows` takes them on a CPU.
+        low: Floors of the joint caps, for each token.
+        high: Ceilings of the joint caps, for each token.
+        loop: Formula, and buffers for what is found, as `edit_rows` takes them on a CPU.
     """
 
     rows: _Rows
@@ -196,10 +197,10 @@ class _Edit:
 
 
 class PackedPlans:
-    """What plans do in one step after another."""
+    """Apply plans to one step after another."""
 
     def __init__(self, counters: PackedCapCounters, device: torch.device) -> None:
-        """Begin without any plan."""
+        """Start without any plan."""
         self.counters = counters
         self.device = device
         self.table: PlanTable | None = None
@@ -207,12 +208,12 @@ class PackedPlans:
         self._rows: dict[tuple[tuple[int, int, int], ...], _Rows] = {}
 
     def begin(self, segments: Sequence[Segment], plans: Sequence[Plan]) -> None:
-        """Work out which tokens of the next step are acted on.
+        """Find the tokens of the next step on which operations act.
 
         Args:
-            segments: Tokens of requests with a plan.
-            plans: Plans that the table shall hold if it must be made anew: those of the segments, and
-                others that may come back.
+            segments: Segments of the requests with a plan.
+            plans: Plans that the table holds if it must be rebuilt, besides those of the segments: others
+                that may come back.
         """
         self._edits = {}
         self._rows = {}
@@ -244,7 +245,7 @@ class PackedPlans:
 
     @property
     def layers(self) -> frozenset[int]:
-        """The layers at which something happens in this step."""
+        """Layers at which an operation acts in this step."""
         return frozenset(self._edits)
 
     def _single(self, layer: int, at: int, segments: Sequence[Segment], places: list[int]) -> _Edit | None:
@@ -301,7 +302,7 @@ class PackedPlans:
     def _of(
         self, ranges: tuple[tuple[int, int, int], ...], segments: Sequence[Segment], offset: int = 0
     ) -> _Rows:
-        """Return the rows of ranges (segment, first position, end position), made once a step."""
+        """Return the rows of ranges (segment, first position, end position), made once per step."""
         if ranges in self._rows:
             return self._rows[ranges]
         shifts = [segments[number - offset].row - segments[number - offset].start for number, _, _ in ranges]
@@ -323,8 +324,8 @@ class PackedPlans:
 
         Args:
             layer: Block index.
-            hidden: [tokens, d] or more tokens, which are padding.
-            residual: The same, or None.
+            hidden: Hidden states, [tokens, d]; further rows are padding.
+            residual: Residual of the same shape, or None.
         """
         for edit in self._edits.get(layer, ()):
             self._edit(layer, edit, hidden, residual)

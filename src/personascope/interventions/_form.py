@@ -1,4 +1,4 @@
-"""A plan on the disk: ``plan.json`` for what is read by people, ``plan.safetensors`` for directions."""
+"""Store a plan on disk: ``plan.json`` for people to read, ``plan.safetensors`` for directions."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def write_plan(folder: Path, record: dict[str, Any], directions: list[np.ndarray
 
 
 def read_plan(folder: Path) -> tuple[Any, bytes]:
-    """Return a plan's record and its tensor file, as they are.
+    """Return a plan's record and the bytes of its tensor file, unchecked.
 
     Raises:
         StoreError: If a file is missing or damaged.
@@ -70,11 +70,11 @@ def read_plan(folder: Path) -> tuple[Any, bytes]:
 
 
 def check_plan(record: Any, tensors: bytes, whose: str) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """Return a plan's record and its directions.
+    """Check a plan's record and tensor file, and return the record and the directions.
 
     Raises:
         StoreError: If the tensors are damaged.
-        InterventionError: If it is of another format.
+        InterventionError: If the record is of another format.
     """
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise InterventionError(f"{JSON} of {whose} holds no plan of format {FORMAT}", hint=_REMAKE)

@@ -1,8 +1,7 @@
-"""Loops over the tokens of a step on a CPU, each of which does in one call what takes torch twenty.
+"""Edit, sum and count the tokens of a step on a CPU by compiled loops, each in place of twenty torch calls.
 
-A decoding step holds a few dozen tokens: there the calls cost more than the arithmetic. The loops are
-compiled by numba, which vLLM brings along on a CPU; without it, and for dtypes that are not here, torch does
-the same.
+A decoding step holds a few dozen tokens, for which the calls cost more than the arithmetic. The loops are
+compiled by numba, which vLLM installs on a CPU. Without it, and for other dtypes, torch does the same.
 """
 
 # pyright: reportMissingImports=false
@@ -31,23 +30,23 @@ def edit_rows(
 ) -> bool:
     """Move tokens along directions, in place: h + (s + clamp(<h, v>, low, high) - <h, v>) v.
 
-    The sum is put into residual and hidden becomes 0, where there is a residual; a token that is not moved
+    Where there is a residual, the edited sum is written to it and hidden becomes 0; a token that is not moved
     keeps the bits of both. The numbers are those of torch up to the order of the sum in <h, v>.
 
     Args:
-        hidden: [tokens, d].
-        residual: The same, or None.
-        rows: The tokens that are meant, [rows] int64.
-        directions: One for all rows, [1, d] float32, or one for each, [rows, d].
-        shifts: s, [1] or [rows] float32.
+        hidden: Hidden states, [tokens, d].
+        residual: Residual of the same shape, or None.
+        rows: Rows of the tokens to move, [rows] int64.
+        directions: One direction for all rows, [1, d] float32, or one for each, [rows, d].
+        shifts: Shifts s, [1] or [rows] float32.
         lows: Lower bounds, likewise.
         highs: Upper bounds, likewise.
-        caps: Whether that is a cap, whose work is counted; likewise, bool.
-        hit: Set for the tokens on which a cap fired, [tokens] bool.
-        length: How far it moved them is added here, [tokens] float32.
+        caps: Whether the operation is a cap, which is counted; likewise, bool.
+        hit: Buffer that is set for the tokens on which a cap fired, [tokens] bool.
+        length: Buffer to which the length of a cap's move is added, [tokens] float32.
 
     Returns:
-        Whether there is a loop for this; if not, nothing was done.
+        Whether there is a loop for these tensors; if not, nothing was done.
     """
     loops = _loops_for(hidden, residual)
     if loops is None:
@@ -64,14 +63,14 @@ def add_rows(
     """Add tokens to float32 sums, in place.
 
     Args:
-        hidden: [tokens, d].
-        residual: The same, or None.
-        rows: The tokens that are meant, [rows] int64.
-        sums: [slots, d] float32, contiguous.
-        slots: To which sum each token goes, [rows] int64.
+        hidden: Hidden states, [tokens, d].
+        residual: Residual of the same shape, or None.
+        rows: Rows of the tokens to add, [rows] int64.
+        sums: Sums to add to, [slots, d] float32, contiguous.
+        slots: Sum to which each token is added, [rows] int64.
 
     Returns:
-        Whether there is a loop for this; if not, nothing was done.
+        Whether there is a loop for these tensors; if not, nothing was done.
     """
     loops = _loops_for(hidden, residual)
     if loops is None:
@@ -91,19 +90,19 @@ def count_rows(
     greatest: Tensor,
     capped: Tensor,
 ) -> bool:
-    """Count what the layers of a step found in the slots of its tokens, and set it to zero.
+    """Add what the layers of a step found to the counts of its tokens' slots, and reset it to zero.
 
     Args:
-        slot_of: In which slot each token counts, [tokens] int64.
-        hit: On which tokens a cap fired, [layers, tokens or more] bool.
-        length: How far it moved them, likewise, float32.
-        fired: Tokens on which it did, [layers, slots] int64.
-        moved: Lengths added up, [layers, slots] float64.
+        slot_of: Slot in which each token counts, [tokens] int64.
+        hit: Whether a cap fired on each token, [layers, tokens or more] bool.
+        length: Length of the move of each token, likewise, float32.
+        fired: Number of tokens on which a cap fired, [layers, slots] int64.
+        moved: Sums of the lengths, [layers, slots] float64.
         greatest: Greatest length, [slots] float32.
-        capped: Tokens on which some layer fired, [slots] int64.
+        capped: Number of tokens on which some layer fired, [slots] int64.
 
     Returns:
-        Whether there is a loop for this; if not, nothing was done.
+        Whether there is a loop for these tensors; if not, nothing was done.
     """
     count = _count_loop() if slot_of.is_cpu else None
     if count is None:
@@ -113,7 +112,7 @@ def count_rows(
 
 
 def compile_loops(dtype: torch.dtype) -> None:
-    """Compile the loops for streams of a dtype now: the first call of each would take seconds."""
+    """Compile the loops for a dtype in advance, because the first call of each would take seconds."""
     stream, sums = torch.zeros(1, 1, dtype=dtype), torch.zeros(1, 1)
     rows, number = np.zeros(1, np.int64), np.zeros(1, np.float32)
     hit, length = np.zeros(1, np.bool_), np.zeros(1, np.float32)
@@ -125,7 +124,7 @@ def compile_loops(dtype: torch.dtype) -> None:
 
 
 def _loops_for(hidden: Tensor, residual: Tensor | None) -> tuple[Any, Any] | None:
-    """Return the loops for tensors, or None; few calls, since in a step these take most of the time."""
+    """Return the loops for tensors, or None, in few calls, since these take most of a step's time."""
     dtype = hidden.dtype
     loops = _loops().get(dtype)
     if loops is None or not hidden.is_cpu or not hidden.is_contiguous():
@@ -136,11 +135,11 @@ def _loops_for(hidden: Tensor, residual: Tensor | None) -> tuple[Any, Any] | Non
 
 
 def keep_llvmlite_readable() -> None:
-    """Let an engine of vLLM start on a CPU after numba was imported, by whomever.
+    """Let a vLLM engine start on a CPU after numba was imported.
 
-    vLLM then looks into the ``__dict__`` of every object of every module, and numba's library takes any name
-    that it does not know for a function of its own: the start would fail with "'_lib_fn_wrapper' object has
-    no attribute 'get'".
+    At its start vLLM reads the ``__dict__`` of every object of every module, and numba's library takes any
+    unknown name for one of its functions. The start would fail with "'_lib_fn_wrapper' object has no
+    attribute 'get'".
     """
     module = sys.modules.get("llvmlite.binding.ffi")
     functions = getattr(getattr(module, "lib", None), "_fntab", None)
@@ -149,7 +148,7 @@ def keep_llvmlite_readable() -> None:
 
 
 def _pointer(kind: Any) -> Any:
-    """Return what turns an address into a pointer to numbers of a kind, inside a loop."""
+    """Return an intrinsic that turns an address into a pointer to numbers of a kind."""
     from numba import types
     from numba.extending import intrinsic
 
@@ -163,13 +162,13 @@ def _pointer(kind: Any) -> Any:
 
 
 def _compiler() -> Any:
-    """Return what compiles a loop, or None without numba."""
+    """Return the decorator that compiles a loop, or None without numba."""
     try:
         from numba import njit
     except ImportError:
         return None
     keep_llvmlite_readable()
-    # Sums may be taken in another order, which lets them be vectorised; nothing else is loosened.
+    # Sums may be reordered and products fused, so that they are vectorised; nothing else is relaxed.
     return njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
 
 
@@ -200,7 +199,7 @@ def _count_loop() -> Any:
 
 @functools.cache
 def _loops() -> dict[torch.dtype, tuple[Any, Any]]:
-    """Return the compiled loops that edit and that add, by dtype; none without numba."""
+    """Return the compiled loops that edit and that add, by dtype; empty without numba."""
     fast = _compiler()
     if fast is None:
         return {}
@@ -212,7 +211,7 @@ def _loops() -> dict[torch.dtype, tuple[Any, Any]]:
 
     @fast
     def read_bfloat16(h: Any, r: Any, pair: bool, wide: Any, rest: Any) -> None:
-        """Put the float32 numbers of one token into ``wide``; ``rest`` is room of the same size."""
+        """Write one token in float32 into ``wide``; ``rest`` is a buffer of the same size."""
         bits, other = wide.view(np.uint32), rest.view(np.uint32)
         for j in range(len(h)):
             bits[j] = np.uint32(h[j]) << sixteen
@@ -222,7 +221,7 @@ def _loops() -> dict[torch.dtype, tuple[Any, Any]]:
             other[j] = np.uint32(r[j]) << sixteen
         for j in range(len(h)):
             wide[j] += rest[j]
-        # The sum of two bfloat16 numbers is one: rounded to nearest, ties to even.
+        # Round the sum to bfloat16, to nearest with ties to even.
         for j in range(len(h)):
             bits[j] = (bits[j] + half + ((bits[j] >> sixteen) & one)) & upper
 

@@ -1,7 +1,7 @@
-"""The three operations on a residual stream: steer, ablate, cap.
+"""Define the three operations on a residual stream: steer, ablate, cap.
 
-Each moves a token's activation h along one unit direction v of one layer, and leaves everything
-orthogonal to v as it is. Layer l is the residual stream after block l, 0-based.
+Each moves a token's activation h along one unit direction v of one layer, and leaves everything orthogonal to
+v unchanged. Layer l is the residual stream after block l, 0-based.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from personascope.errors import InterventionError
 
 _UNIT = 1e-6
 REPLY_PARTS = ("thinking", "answer", "tool_calls")
-"""Parts of a response that an operation may be bound to."""
+"""Parts of a response that an operation may be restricted to."""
 
 _TOKENS = re.compile(rf"all|prompt|response|{'|'.join(REPLY_PARTS)}|turn:[0-9]{{1,9}}")
 _MAX_LAYER = 1 << 31
@@ -37,12 +37,12 @@ class Steer:
 
     Attributes:
         layer: Block index.
-        direction: Any length but zero; kept at length 1, float32 [d].
-        strength: Fraction of ``norm``; negative moves away from where the direction points.
+        direction: Direction of any length but zero; stored at length 1, float32 [d].
+        strength: Fraction of ``norm``; a negative one moves against the direction.
         norm: Mean norm of the residual stream at the layer; None makes ``strength`` a raw length.
-        tokens: Which tokens: "all", "prompt", "response", a part of the response ("thinking", "answer",
-            "tool_calls"), or "turn:N", from the first token of message N (0-based, the system message
-            counted) on.
+        tokens: Tokens to act on: "all", "prompt", "response", a part of the response ("thinking", "answer",
+            "tool_calls"), or "turn:N" for all from the first token of message N (0-based, counting the system
+            message).
 
     Raises:
         InterventionError: If a value is malformed or not finite.
@@ -55,7 +55,7 @@ class Steer:
     tokens: str = "all"
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be applied, and bring the direction to length 1."""
+        """Check the values, and scale the direction to length 1."""
         _check(self)
         _finite(self, "strength", self.strength)
         if self.norm is not None:
@@ -79,9 +79,9 @@ class Ablate:
 
     Attributes:
         layer: Block index.
-        direction: As in `Steer`.
-        to: The projection afterwards; 0 removes the direction.
-        tokens: As in `Steer`.
+        direction: Direction, as in `Steer`.
+        to: Projection after the operation; 0 removes the direction.
+        tokens: Tokens to act on, as in `Steer`.
 
     Raises:
         InterventionError: If a value is malformed or not finite.
@@ -93,7 +93,7 @@ class Ablate:
     tokens: str = "all"
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be applied, and bring the direction to length 1."""
+        """Check the values, and scale the direction to length 1."""
         _check(self)
         _finite(self, "to", self.to)
 
@@ -102,16 +102,16 @@ class Ablate:
 class Cap:
     """Hold the projection on a direction within bounds (activation capping, section 5 of the paper).
 
-    With a floor alone: h - min(<h, v> - floor, 0) * v. A token within the bounds is not touched, to
-    the last bit. Caps that stand next to each other in a plan at one layer hold together: a token
-    is moved by the shortest way to where all of them are satisfied.
+    With a floor alone: h - min(<h, v> - floor, 0) * v. A token within the bounds keeps its bits. Caps that
+    are next to each other in a plan at one layer hold together: a token is moved by the shortest way to where
+    all of them are satisfied.
 
     Attributes:
         layer: Block index.
-        direction: As in `Steer`.
-        floor: Least projection on the unit direction, or None.
-        ceiling: Greatest projection on the unit direction, or None.
-        tokens: As in `Steer`.
+        direction: Direction, as in `Steer`.
+        floor: Minimum projection on the unit direction, or None.
+        ceiling: Maximum projection on the unit direction, or None.
+        tokens: Tokens to act on, as in `Steer`.
 
     Raises:
         InterventionError: If a value is malformed or not finite, there is no bound, or the floor is
@@ -125,7 +125,7 @@ class Cap:
     tokens: str = "all"
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be applied, and bring the direction to length 1."""
+        """Check the values, and scale the direction to length 1."""
         _check(self)
         for name in ("floor", "ceiling"):
             if getattr(self, name) is not None:
@@ -144,15 +144,15 @@ Op = Steer | Ablate | Cap
 
 
 def turn_of(tokens: str) -> int | None:
-    """Return N of "turn:N", or None for the other places."""
+    """Return N of "turn:N", or None for other tokens."""
     return int(tokens.removeprefix("turn:")) if tokens.startswith("turn:") else None
 
 
 def unit_direction(direction: Any, name: str) -> Float32[np.ndarray, "d"]:
-    """Return a direction at length 1 in float32.
+    """Return a direction at length 1, float32.
 
     Raises:
-        InterventionError: If it is not one real vector, holds a value that is not finite, or has no length.
+        InterventionError: If it is not one real vector, holds a value that is not finite, or is zero.
     """
     vector = np.asarray(direction)
     if vector.ndim != 1 or not vector.size or vector.dtype.kind not in "fiu":
@@ -171,7 +171,7 @@ def unit_direction(direction: Any, name: str) -> Float32[np.ndarray, "d"]:
         raise InterventionError(
             f"{name}: its direction has length {length}", hint="give a direction other than zero"
         )
-    # A direction that has length 1 already stays as it is, to the last bit: the digest rests on it.
+    # A direction of length 1 keeps its bits, because the digest depends on them.
     unit = (vector if abs(length - 1) < _UNIT else vector / length).astype(np.float32)
     unit.setflags(write=False)
     return unit
@@ -198,10 +198,10 @@ def _check(op: Op) -> None:
 
 
 def _finite(op: Op, field: str, value: Any) -> None:
-    """Bring a number to float; all are applied in float32, so it must be one there.
+    """Store a number as a float, after checking that float32, in which it is applied, can hold it.
 
     Raises:
-        InterventionError: If it is no real number, or float32 cannot hold it.
+        InterventionError: If it is not a finite real number, or float32 cannot hold it.
     """
     real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
     try:
@@ -216,10 +216,10 @@ def _finite(op: Op, field: str, value: Any) -> None:
 
 
 def check_number(name: str, field: str, number: float, dtype: str) -> None:
-    """Raise if a dtype cannot hold a number.
+    """Check that a dtype can hold a number.
 
     Raises:
-        InterventionError: Naming both.
+        InterventionError: If it cannot; the message names both.
     """
     most = DTYPE_MAX.get(dtype, DTYPE_MAX["float32"])
     if abs(number) > most:
@@ -230,7 +230,7 @@ def check_number(name: str, field: str, number: float, dtype: str) -> None:
 
 
 def shown(value: Any) -> str:
-    """Return a value as an error shows it: cut, and whatever it is."""
+    """Return a value's representation for an error, shortened, whatever the value is."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""The Plan: which operations act at which layers, as one small value."""
+"""Define the Plan: which operations act at which layers."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class PlanModel:
 
     Attributes:
         id: Name of the model.
-        revision: Git commit, SHA-256 or fingerprint of its files; empty if it is not known.
+        revision: Git commit, SHA-256 or fingerprint of its files; empty if unknown.
         n_layers: Number of decoder blocks.
         d_model: Width of the residual stream.
-        chat_date: Date that its chat template wrote when they were made, "" for one that writes none; it
-            tells where they come from, and no models apart.
+        chat_date: Date that its chat template wrote when the directions were made, "" for a template that
+            writes none. It is informative and tells no models apart.
 
     Raises:
-        InterventionError: If a value is of another type.
+        InterventionError: If a value is malformed.
     """
 
     id: str
@@ -43,12 +43,12 @@ class PlanModel:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The model as JSON values."""
+        """Model as JSON values."""
         dated = {"chat_date": self.chat_date} if self.chat_date else {}
         return {key: getattr(self, key) for key in ("id", "revision", "n_layers", "d_model")} | dated
 
     def __post_init__(self) -> None:
-        """Refuse what is no model."""
+        """Check the values."""
         check_text("the plan's model has the id", self.id)
         check_text("the plan's model has the revision", self.revision)
         for name in ("n_layers", "d_model"):
@@ -63,14 +63,14 @@ class PlanModel:
 class Plan:
     """Operations on the residual stream, in the order in which they act at their layer.
 
-    Plans can be added: the second one's operations act after the first one's. Two plans are the same
-    if their digests are.
+    Plans can be added: the second one's operations act after the first one's. Plans with the same digest do
+    the same.
 
     Attributes:
-        ops: At least one operation, all of one width.
-        model: The model that the directions were made with; an engine refuses a plan of another
-            one. None lets the plan act on any model of the same width.
-        name: For tables and explanations.
+        ops: Operations, at least one, all of one width.
+        model: Model that the directions were made with; an engine refuses the plan for another one. None lets
+            the plan act on any model of the same width.
+        name: Name in tables and explanations.
 
     Raises:
         InterventionError: If there is no operation, widths differ, a layer is not one of the
@@ -82,7 +82,7 @@ class Plan:
     name: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a plan that could not be applied."""
+        """Refuse a plan that cannot be applied."""
         object.__setattr__(self, "ops", tuple(self.ops))
         check_text("the plan has the name", self.name)
         if not self.ops:
@@ -105,14 +105,14 @@ class Plan:
         for layer in self.layers:
             for group in self.stages(layer):
                 if isinstance(group[0], Cap) and len(group) > 1:
-                    # The solver is torch's, which plans of one cap a layer do not wait for.
+                    # Import here, because plans with one cap per layer do not need torch.
                     from personascope.interventions._caps import check_together
 
                     check_together(layer, [op for op in group if isinstance(op, Cap)])
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The layers that are acted on, ascending."""
+        """Layers on which an operation acts, ascending."""
         return tuple(sorted({op.layer for op in self.ops}))
 
     @property
@@ -121,7 +121,7 @@ class Plan:
         return self.ops[0].direction.size
 
     def stages(self, layer: int) -> tuple[tuple[Op, ...], ...]:
-        """Return a layer's operations in order, neighbouring caps grouped: those hold together."""
+        """Return a layer's operations in order, with neighbouring caps grouped, since they hold together."""
         ops = [op for op in self.ops if op.layer == layer]
         return tuple(
             stage
@@ -131,7 +131,7 @@ class Plan:
 
     @cached_property
     def digest(self) -> str:
-        """Hex SHA-256 of all that changes an activation; the name and the model are not in it."""
+        """SHA-256 (hex) of all that changes an activation, without the name and the model."""
         sha = hashlib.sha256()
         for op in self.ops:
             sha.update(json.dumps(describe(op), sort_keys=True).encode())
@@ -139,7 +139,7 @@ class Plan:
         return sha.hexdigest()
 
     def __add__(self, other: Plan) -> Plan:
-        """Return both plans' operations, these ones first.
+        """Return a plan with the operations of both, these first.
 
         Raises:
             InterventionError: If the plans are of different models or widths.
@@ -156,18 +156,18 @@ class Plan:
         """Return the same operations for another model, such as the base model of an instruct one.
 
         Raises:
-            InterventionError: If they do not fit its layers or width.
+            InterventionError: If the operations do not fit its layers or width.
         """
         return replace(self, model=model)
 
     def check_model(self, *, model_id: str, revision: str, n_layers: int, d_model: int) -> None:
-        """Refuse another model than the plan's, or one whose shape does not fit.
+        """Refuse a model other than the plan's, or one whose shape does not fit.
 
         Raises:
-            InterventionError: Naming what differs.
+            InterventionError: If so; the message names what differs.
         """
         if self.model is not None:
-            # Of another shape a plan may still act where it fits: what matters is checked below.
+            # The shape is checked below: a plan may act on a model of another shape if it fits.
             ModelIdentity(self.model.id, self.model.revision).require_same(
                 ModelIdentity(model_id, revision),
                 self._title,
@@ -177,13 +177,13 @@ class Plan:
         self._check_shape(model_id, n_layers, d_model)
 
     def check_dtype(self, dtype: str) -> None:
-        """Refuse a model whose dtype cannot hold what is added or held.
+        """Refuse a dtype that cannot hold an amount or bound of the plan.
 
         Args:
-            dtype: "float32", "bfloat16" or "float16".
+            dtype: Dtype of the model: "float32", "bfloat16" or "float16".
 
         Raises:
-            InterventionError: Naming the operation, the number and the dtype.
+            InterventionError: If so; the message names the operation, the number and the dtype.
         """
         for op in self.ops:
             name = f"{self._title}: {type(op).__name__} at layer {op.layer}"
@@ -209,7 +209,7 @@ class Plan:
         return f"the plan {self.name or self.digest[:12]!r}"
 
     def explain(self) -> str:
-        """Say in words what happens where."""
+        """Return what happens where, in words."""
         whose = f" for {self.model.id}" if self.model else ""
         lines = [f"Plan {self.name or '(no name)'}{whose}, digest {self.digest[:12]}:"]
         lines += [f"- {text}" for text in _sentences(self.ops)]
@@ -219,7 +219,9 @@ class Plan:
         return "\n".join(lines)
 
     def save(self, folder: Path | str) -> None:
-        """Write ``plan.json`` and ``plan.safetensors`` into a folder, whole or not at all.
+        """Write ``plan.json`` and ``plan.safetensors`` into a folder.
+
+        If the replacement of an earlier plan is interrupted, `load` notices.
 
         Raises:
             StoreError: If the folder cannot be written, or holds something that is not a plan.
@@ -236,26 +238,26 @@ class Plan:
 
     @classmethod
     def load(cls, folder: Path | str) -> Plan:
-        """Read a plan that was saved.
+        """Read a saved plan.
 
         Raises:
             StoreError: If a file is missing or damaged.
-            InterventionError: If what is in it is no plan, or not the one whose digest it names.
+            InterventionError: If the files hold no plan, or not the one whose digest they name.
         """
         return cls.of_files(*read_plan(Path(folder)), whose=str(folder))
 
     @classmethod
     def of_files(cls, record: Any, tensors: bytes, *, whose: str = "the plan") -> Plan:
-        """Return the plan of what is in its two files, wherever they came from.
+        """Return the plan in the contents of its two files, wherever they came from.
 
         Args:
-            record: What is in ``plan.json``.
-            tensors: The bytes of ``plan.safetensors``.
-            whose: What an error calls it.
+            record: Contents of ``plan.json``.
+            tensors: Contents of ``plan.safetensors``.
+            whose: Name of the plan in errors.
 
         Raises:
             StoreError: If the tensors are damaged.
-            InterventionError: If it is no plan, or not the one whose digest it names.
+            InterventionError: If they hold no plan, or not the one whose digest they name.
         """
         record, directions = check_plan(record, tensors, whose)
         try:
@@ -276,22 +278,22 @@ class Plan:
 
 
 def check_text(what: str, value: Any) -> None:
-    """Raise on what is no text, or one that cannot be written: half of a surrogate pair.
+    """Check that a value is a text that UTF-8 can hold, so without lone surrogates.
 
     Raises:
-        InterventionError: Naming it.
+        InterventionError: If it is not; the message names it.
     """
     written = isinstance(value, str) and value.encode("utf-8", "ignore").decode() == value
     if not written:
         raise InterventionError(f"{what} {shown(value)}", hint="give a text that UTF-8 can hold")
 
 
-_NAMES = {"where": "tokens"}  # what plan.json calls a field; digests hang on its keys
+_NAMES = {"where": "tokens"}  # field names in plan.json, which digests depend on
 _KINDS: dict[str, Callable[..., Op]] = {"steer": Steer, "ablate": Ablate, "cap": Cap}
 
 
 def _operation(item: dict[str, Any], direction: np.ndarray) -> Op:
-    """Return an operation of what `describe` wrote of it."""
+    """Return the operation that `describe` described."""
     values = {_NAMES.get(key, key): value for key, value in item.items() if key != "op"}
     return _KINDS[item["op"]](direction=direction, **values)
 

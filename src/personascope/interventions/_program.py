@@ -1,10 +1,9 @@
-"""The math of plans on a batch in which every row has its own plan, or none.
+"""Apply plans to a batch in which every row has its own plan, or none.
 
-Steer, ablate and a single cap are one formula: with p = <h, v>, h becomes
-h + (s + clamp(p, low, high) - p) v, where steering has no bounds, ablation has low = high, and a cap
-has s = 0. So the rows of a batch need no branches: a row without an operation has v = 0. Sums are taken
-in float32 and cast back; a token that is not moved keeps its bits. Several caps of one layer that hold
-together are solved apart (`_caps`).
+Steer, ablate and a single cap are one formula: with p = <h, v>, h becomes h + (s + clamp(p, low, high) - p)
+v, where steering has no bounds, ablation has low = high, and a cap has s = 0. The rows of a batch therefore
+need no branches: a row without an operation has v = 0. Sums are taken in float32 and cast back; a token that
+is not moved keeps its bits. Several caps of one layer that hold together are solved separately (`_caps`).
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from personascope.interventions._token_spans import END, TokenSpans
 
 @dataclass(slots=True, eq=False)
 class SingleStage:
-    """One operation for each plan of a table; place 0 is no operation."""
+    """Tensors with one operation for each plan of a table; place 0 is no operation."""
 
     direction: Tensor
     shift: Tensor
@@ -56,7 +55,7 @@ class JointStage:
 
 @dataclass(slots=True, eq=False)
 class _Step:
-    """What happens at one layer at one place in the order of operations, for all plans of a table."""
+    """Operations at one layer at one place in the order, for all plans of a table."""
 
     single: SingleStage | None
     ops: list[Op | None]
@@ -64,15 +63,16 @@ class _Step:
 
 
 class PlanTable:
-    """Distinct plans, turned into tensors layer by layer.
+    """Distinct plans as tensors, layer by layer.
 
     Args:
         plans: Distinct plans; plan i has place i + 1, and place 0 is no plan.
-        response_only: Leave out operations on the prompt: the table is for response tokens alone.
+        response_only: Whether to leave out operations on the prompt, for a table that serves response tokens
+            only.
     """
 
     def __init__(self, plans: Sequence[Plan], *, response_only: bool) -> None:
-        """Turn the plans into tensors on the CPU; other devices get theirs when they are first used."""
+        """Turn the plans into tensors on the CPU; they are copied to other devices on first use."""
         self.places = {plan.digest: place for place, plan in enumerate(plans, start=1)}
         self.response_only = response_only
         self._steps: dict[int, list[_Step]] = {}
@@ -95,15 +95,15 @@ class PlanTable:
 
     @property
     def layers(self) -> frozenset[int]:
-        """The layers at which some plan acts."""
+        """Layers at which some plan acts."""
         return frozenset(self._steps)
 
     def steps(self, layer: int) -> list[_Step]:
-        """Return what happens at a layer, in order."""
+        """Return the steps of a layer, in order."""
         return self._steps[layer]
 
     def single(self, layer: int, at: int, device: torch.device) -> SingleStage | None:
-        """Return the single operations of a step on a device."""
+        """Return the single operations of a step on a device, or None if it has none."""
         single = self._steps[layer][at].single
         if single is None:
             return None
@@ -140,7 +140,7 @@ def _step(stages: list[tuple[Op, ...]], d_model: int) -> _Step:
 
 
 def _formula(op: Op | None) -> tuple[float, float, float]:
-    """Return s, low and high."""
+    """Return s, low and high of an operation."""
     if isinstance(op, Steer):
         return op.amount, -np.inf, np.inf
     if isinstance(op, Ablate):
@@ -153,7 +153,7 @@ def _formula(op: Op | None) -> tuple[float, float, float]:
 
 @dataclass(slots=True, eq=False)
 class _Chosen:
-    """A step's tensors for the rows of a pass: broadcast if all rows have one plan, else one a row."""
+    """Tensors of a step for the rows of a pass: broadcast if all rows have one plan, else one per row."""
 
     single: SingleStage | None
     uniform: bool
@@ -163,13 +163,13 @@ class _Chosen:
 
 
 class BatchedPlans:
-    """Plans chosen for the rows of forward passes; edits the residual stream layer by layer.
+    """Edit the residual stream of forward passes, layer by layer, by the plan of each row.
 
     Args:
-        table: Holds the rows' plans.
-        plans: The plan of each row, or None.
-        counters: Where caps are counted, slot i for row i.
-        extents: Where the parts of each row lie; None if all tokens are of the response.
+        table: Table that holds the rows' plans.
+        plans: Plan of each row, or None.
+        counters: Counters of the caps, with slot i for row i.
+        extents: Token positions of the parts of each row; None if all tokens belong to the response.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ class BatchedPlans:
         counters: CapCounters,
         extents: Sequence[TokenSpans] | None = None,
     ) -> None:
-        """Choose; tensors are gathered when a layer first runs."""
+        """Choose the plans of the rows; tensors are gathered when a layer first runs."""
         self.table = table
         self.places = [0 if plan is None else table.places[plan.digest] for plan in plans]
         self.counters = counters
@@ -190,12 +190,11 @@ class BatchedPlans:
         self._counted: Tensor | None = None
 
     def at(self, positions: Tensor | None, counted: Tensor | None) -> None:
-        """Say which tokens the next forward pass holds.
+        """Set the tokens of the next forward pass.
 
         Args:
             positions: Position of each token in its row, [rows, tokens]; needed with extents.
-            counted: Tokens that count (padding does not), [rows, tokens] bool; None
-                for all.
+            counted: Whether each token counts (padding does not), [rows, tokens] bool; None if all do.
         """
         self._positions = positions
         self._counted = counted
@@ -306,7 +305,7 @@ class BatchedPlans:
         return _Chosen(chosen, uniform, caps, bounds, joint)
 
     def _bounds(self, ops: Sequence[Op | None]) -> tuple[Tensor, Tensor] | None:
-        """Return first and end position for each row, [rows, 1] each; None if all tokens are meant."""
+        """Return first and end position for each row, [rows, 1] each; None if all tokens are acted on."""
         if self.extents is None or all(op is None or op.tokens == "all" for op in ops):
             return None
         pairs = [

@@ -1,4 +1,4 @@
-"""Where in one row the operations of a plan act, in token positions."""
+"""Find the token positions of a row on which the operations of a plan act."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from personascope.interventions._ops import REPLY_PARTS, turn_of
 from personascope.interventions._plan import Plan
 
 END = 1 << 60
-"""Beyond every token position."""
+"""Position beyond every token."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenSpans:
-    """Where the parts of one row lie, in token positions.
+    """Token positions of the parts of one row.
 
     Attributes:
         prompt: Position after the prompt's last token.
-        turns: First token of each message's content, if the row is a conversation.
+        turns: Position of the first token of each message's content, if the row is a conversation.
     """
 
     prompt: int
@@ -30,7 +30,7 @@ class TokenSpans:
         """Return the first position on which an operation acts, and the one after the last.
 
         Raises:
-            InterventionError: If it acts on a part of the response, which positions alone do not tell; see
+            InterventionError: If it acts on a part of the response, which positions alone do not show; see
                 `plan_for_part`.
         """
         if tokens in REPLY_PARTS:
@@ -57,7 +57,7 @@ def acts_on_response(plan: Plan) -> bool:
 
 
 def reply_parts(plan: Plan) -> tuple[str, ...]:
-    """Return the parts of the response that operations of a plan are bound to."""
+    """Return the parts of the response that operations of a plan are restricted to."""
     return tuple(part for part in REPLY_PARTS if any(op.tokens == part for op in plan.ops))
 
 
@@ -65,11 +65,12 @@ def reply_parts(plan: Plan) -> tuple[str, ...]:
 def plan_for_part(plan: Plan, part: str) -> Plan | None:
     """Return what a plan does to tokens of one part of a response; None for nothing.
 
-    Operations bound to that part act on the response, those bound to another one are left out.
+    Operations restricted to that part act on the response, and those restricted to another one are left out.
 
     Args:
-        plan: The plan; one that is bound to no part is returned as it is.
-        part: "thinking", "answer", "tool_calls", "" for the marks between them, or "prompt".
+        plan: Plan; without operations restricted to a part it is returned as it is.
+        part: Part of the response: "thinking", "answer", "tool_calls", "" for the marks between them, or
+            "prompt".
     """
     if not reply_parts(plan):
         return plan
@@ -82,7 +83,7 @@ def plan_for_part(plan: Plan, part: str) -> Plan | None:
 
 
 def acting_spans(plan: Plan, extent: TokenSpans) -> tuple[tuple[int, int], ...]:
-    """Return the positions on which some operation acts: first and end of spans that do not overlap."""
+    """Return the positions on which some operation acts, as disjoint spans (first, end)."""
     merged: list[tuple[int, int]] = []
     for low, high in sorted(extent.bounds(op.tokens) for op in plan.ops):
         low = max(low, merged[-1][1] if merged else low)
@@ -92,10 +93,10 @@ def acting_spans(plan: Plan, extent: TokenSpans) -> tuple[tuple[int, int], ...]:
 
 
 def overlap(spans: Sequence[tuple[int, int]], start: int, stop: int) -> int:
-    """Return how many of the positions from start to stop lie in the spans."""
+    """Return the number of positions from start up to stop that lie in the spans."""
     return sum(max(0, min(high, stop) - max(low, start)) for low, high in spans)
 
 
 def tokens_acted_on(plan: Plan, extent: TokenSpans, start: int, stop: int) -> int:
-    """Return how many of the positions from start to stop some operation acts on."""
+    """Return the number of positions from start up to stop on which some operation acts."""
     return overlap(acting_spans(plan, extent), start, stop)

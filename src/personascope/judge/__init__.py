@@ -1,4 +1,4 @@
-"""Judges: who scores a response for its role or labels it by a rubric, beside generation."""
+"""Judges, which score how far a response is in its role or label it by a rubric, alongside generation."""
 
 from personascope._lazy import attach
 

@@ -1,4 +1,4 @@
-"""Serving items that wait at the same time by one call for all of them."""
+"""Batch the items that wait at the same time into one judging call."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from personascope.judge._contract import JudgeItem, Verdict
 
 
 class Batcher:
-    """Collects the items that wait, and has them judged together in a thread.
+    """Collect waiting items, and judge them together in a thread.
 
     Args:
-        judge: Judges a list of items in their order; called in a thread, one call at a time.
-        size: Items in a call at most.
+        judge: Callable that judges a list of items in order. It is called in a thread, one call at a time.
+        size: Maximum number of items per call.
     """
 
     def __init__(self, judge: Callable[[Sequence[JudgeItem]], list[Verdict]], size: int) -> None:
-        """Start with nothing waiting."""
+        """Start with an empty queue."""
         self._judge = judge
         self._size = size
         self._turn = asyncio.Lock()
         self._waiting: list[tuple[JudgeItem, asyncio.Future[Verdict]]] = []
 
     async def score(self, item: JudgeItem) -> Verdict:
-        """Judge one item, in a call with others that wait at the same time."""
+        """Judge one item, in one call with the others that wait at the same time."""
         future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         async with self._turn:
             if not future.done():
-                # Whoever waited before this item has been served, so it is among the first.
+                # Items that waited longer have been served, so this one is in the batch.
                 batch = [entry for entry in self._waiting if not entry[1].cancelled()][: self._size]
                 mine = [(item, future)]
                 try:
                     verdicts = await asyncio.to_thread(self._judge, [entry[0] for entry in batch])
                     mine = batch
                 finally:
-                    # After an error the others stay, and try again when it is their turn.
+                    # After an error the other items stay queued, and each is retried at its own turn.
                     self._waiting = [entry for entry in self._waiting if entry not in mine]
                 for (_, waiting), verdict in zip(batch, verdicts, strict=True):
                     if not waiting.done():
@@ -44,6 +44,6 @@ class Batcher:
         return await future
 
     def forget(self) -> None:
-        """Forget the event loop that the items waited in."""
+        """Drop the lock and queue of the event loop, so that another loop can be used."""
         self._turn = asyncio.Lock()
         self._waiting = []

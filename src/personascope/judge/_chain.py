@@ -1,4 +1,4 @@
-"""Judges one behind the other: a second is asked for what the first cannot label."""
+"""Chain judges, so that the next one is asked for what the first cannot label."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from personascope.errors import UsageError
 from personascope.judge._contract import Judge, JudgeItem, JudgeStats, Verdict
 
 THEN = " then "
-"""What stands between two judges of a chain in its name and its specification."""
+"""Separator between the judges of a chain, in its name and its specification."""
 
 
 def continues(judge: str | None, earlier: str | None) -> bool:
-    """Tell whether a judge leaves the labels of an earlier one as they are.
+    """Return whether a judge keeps the labels of an earlier judge as they are.
 
     The same judge does, and so does a chain that begins with it.
 
     Args:
-        judge: Name of the judge now; None for none.
-        earlier: Name of the judge that made the labels.
+        judge: Name of the present judge; None for none.
+        earlier: Name of the judge that made the labels; None for none.
     """
     if judge is None or earlier is None:
         return judge is earlier
@@ -27,21 +27,21 @@ def continues(judge: str | None, earlier: str | None) -> bool:
 
 
 class JudgeChain:
-    """Asks each judge for the items that those before it refused, filtered, or gave no label.
+    """Ask each judge for the items that the judges before it refused, filtered, or could not label.
 
     Verdicts carry the name of the judge that gave them. An item that a judge could not score because its
-    server was busy or away is not handed on: the same judge may score it at another time, and which judge
-    labels what should not hang on the weather. A judge that cannot go on ends the chain.
+    server was busy or unreachable is not passed on: the same judge may score it later, and server load must
+    not decide which judge labels what. A judge that cannot go on ends the chain.
 
     Args:
-        judges: Two or more, in the order in which they are asked.
+        judges: Two or more judges, in the order in which they are asked.
 
     Raises:
-        UsageError: If there are fewer than two, or two of one name.
+        UsageError: If there are fewer than two judges, or two have the same name.
     """
 
     def __init__(self, judges: Sequence[Judge]) -> None:
-        """Keep the judges."""
+        """Check and store the judges."""
         names = [judge.name for judge in judges]
         if len(set(names)) < max(len(names), 2):
             raise UsageError(
@@ -52,23 +52,23 @@ class JudgeChain:
 
     @property
     def name(self) -> str:
-        """The judges' names with "then" between them."""
+        """Names of the judges, joined by "then"."""
         return self.names[-1]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the chains of its first judge, of its first two, and so on; the last is its own."""
+        """Names of the chain's beginnings, from its first judge alone to the whole chain."""
         names = [judge.name for judge in self.judges]
         return tuple(THEN.join(names[: place + 1]) for place in range(len(names)))
 
     @property
     def stats(self) -> JudgeStats:
-        """What all took together, and under ``by_judge`` what each of them took."""
+        """Total statistics of all judges, with those of each judge under ``by_judge``."""
         by_judge = {judge.name: judge.stats for judge in self.judges}
         return replace(sum(by_judge.values(), JudgeStats()), by_judge=by_judge)
 
     async def score(self, item: JudgeItem) -> Verdict:
-        """Score one item by the first judge that can.
+        """Score one item by the first judge that can label it.
 
         Raises:
             JudgeError: If a judge that is asked cannot go on.
@@ -87,6 +87,6 @@ class JudgeChain:
         return replace(verdict, calls=calls, reason="; ".join(reasons))
 
     async def aclose(self) -> None:
-        """Let every judge forget the running event loop."""
+        """Release what every judge holds on the running event loop."""
         for judge in self.judges:
             await judge.aclose()

@@ -1,4 +1,4 @@
-"""The values that go into a judge and come out of it, and what every judge offers."""
+"""Define the items, verdicts and statistics of judges, and the interface that every judge has."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from personascope.judge._rubric import ROLE_SCORE, Rubric
 
 @dataclass(frozen=True, slots=True)
 class JudgeItem:
-    """One response to be judged: by default from 0 to 3 for how far it is in its role (section 2.1).
+    """One response to judge, by default from 0 to 3 for how far it is in its role (section 2.1).
 
     Attributes:
-        id: The rollout's id; the verdict carries it back.
-        role: The role's name, with spaces or underscores.
-        description: The role in one line.
-        system_prompt: The instruction that put the model in the role.
-        question: What it was asked.
-        response: What it said.
-        eval_prompt: A judging prompt that replaces the text of the 0-3 score, with ``{question}`` and
-            ``{answer}`` in it, as the released role files have; None for the rubric's own.
-        rubric: The labels to choose from. An evaluation that has no role leaves role and description
-            empty; for a base model the question is the opening and the response its completion.
+        id: Id of the rollout, which the verdict carries back.
+        role: Name of the role, with spaces or underscores.
+        description: Description of the role in one line.
+        system_prompt: System prompt that put the model in the role.
+        question: Question that the model was asked.
+        response: Response of the model.
+        eval_prompt: Judging prompt that replaces the text of the 0-3 score, with ``{question}`` and
+            ``{answer}`` in it, as in the released role files; None for the rubric's own text.
+        rubric: Rubric with the labels to choose from. An evaluation without roles leaves role and description
+            empty. For a base model, the question is the opening and the response its completion.
 
     Raises:
         JudgeError: If an ``eval_prompt`` has no ``{answer}``, or goes with a rubric of labels.
@@ -41,7 +41,7 @@ class JudgeItem:
     rubric: Rubric = ROLE_SCORE
 
     def __post_init__(self) -> None:
-        """Refuse an evaluation prompt that would leave the response out."""
+        """Refuse an evaluation prompt that leaves the response out or does not fit the rubric."""
         if self.eval_prompt is not None and "{answer}" not in self.eval_prompt:
             raise JudgeError(
                 f"the eval_prompt of the role {self.role!r} has no {{answer}} in it",
@@ -57,21 +57,21 @@ class JudgeItem:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a judge said of one item.
+    """Verdict of a judge on one item.
 
     Attributes:
-        id: The item's id.
+        id: Id of the item.
         score: Index into the labels of the item's rubric (0 to 3 for the score of a role), or None if
             the item could not be scored.
-        reason: A short reason; for an item without a score, the error.
-        judge: The judge's name.
-        calls: HTTP calls made for this item; 0 for offline judges, for cached verdicts, and for an
+        reason: Short reason; for an item without a score, the error.
+        judge: Name of the judge.
+        calls: Number of HTTP calls for this item. It is 0 for offline judges, for cached verdicts, and for an
             item given up together with its judge (`JudgeStats.calls` still counts its calls).
         cached: Whether the score came from the cache on disk.
-        probabilities: Probability of each label, [labels], from a judge that knows them.
-        label: The label in words ("0" to "3" for the score of a role), or None like the score.
-        passing: Whether an item without a score may get one from the same judge at another time: the
-            server did not answer, or was busy. A refusal or a reply without a label does not pass.
+        probabilities: Probability of each label, [labels]; None from a judge that has none.
+        label: Label in words ("0" to "3" for the score of a role), or None if there is no score.
+        passing: Whether the same judge may score an item without a score later, because the server did not
+            answer or was busy. It is false after a refusal or a reply without a label.
     """
 
     id: str
@@ -87,18 +87,18 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class JudgeStats:
-    """What judging took so far.
+    """Running totals of judging.
 
     Attributes:
-        calls: HTTP calls sent.
-        retries: Those of them that were not the first for their item.
-        cached: Items answered from the cache.
-        prompt_tokens: Tokens sent, as the server counted them, or estimated where it did not say.
-        completion_tokens: Tokens received, counted likewise.
-        cost: In the currency of the prices; None if no prices were given.
-        errors: Failed calls or unscorable items by kind, such as "rate limit", "timeout", or "filtered" for
-            what a content filter or the model itself turned away.
-        by_judge: Of a chain of judges, what each of them took, by its name; empty for a single judge.
+        calls: Number of HTTP calls sent.
+        retries: Number of calls that were not the first for their item.
+        cached: Number of items answered from the cache.
+        prompt_tokens: Number of tokens sent, as the server counted them, or estimated where it did not say.
+        completion_tokens: Number of tokens received, counted likewise.
+        cost: Cost in the currency of the prices; None if no prices were given.
+        errors: Number of failed calls or unscorable items by kind, such as "rate limit", "timeout", or
+            "filtered" for what a content filter or the model itself refused.
+        by_judge: Statistics of each judge of a chain by its name; empty for a single judge.
     """
 
     calls: int = 0
@@ -111,7 +111,7 @@ class JudgeStats:
     by_judge: Mapping[str, JudgeStats] = field(default_factory=dict[str, "JudgeStats"])
 
     def __add__(self, other: JudgeStats) -> JudgeStats:
-        """Return what both took together; the cost is that of those that have one."""
+        """Return the totals of both; the cost adds up those that are known."""
         costs = [stats.cost for stats in (self, other) if stats.cost is not None]
         names = [*self.by_judge, *(name for name in other.by_judge if name not in self.by_judge)]
         nothing = JudgeStats()
@@ -131,19 +131,19 @@ class JudgeStats:
 
 @runtime_checkable
 class Judge(Protocol):
-    """Scores items, any number of them at the same time on one event loop.
+    """Interface of a judge, which scores any number of items at the same time on one event loop.
 
-    `JudgePool` runs a judge beside whatever produces the items.
+    `JudgePool` runs a judge alongside whatever produces the items.
     """
 
     @property
     def name(self) -> str:
-        """Name that verdicts carry, and the specification that `parse_judge` would make it from."""
+        """Name in verdicts, which is also a specification that `parse_judge` takes."""
         ...
 
     @property
     def stats(self) -> JudgeStats:
-        """A snapshot; may be read from any thread."""
+        """Snapshot of the statistics, which any thread may read."""
         ...
 
     async def score(self, item: JudgeItem) -> Verdict:
@@ -155,5 +155,5 @@ class Judge(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Let go of what belongs to the running event loop; `score` may be used again in another."""
+        """Release what belongs to the running event loop; `score` may be used again in another."""
         ...

@@ -1,4 +1,4 @@
-"""The offline judge: rules for the 0-3 score of a role, a trained classifier for other labels."""
+"""Judge offline: rules for the 0-3 score of a role, a trained classifier for other labels."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ from personascope.judge.rules._features import decide, features
 
 
 class RulesJudge:
-    """Scores with patterns and word overlap alone: no model, no network, the same on every machine.
+    """Score by patterns and word overlap alone: no model, no network, the same on every machine.
 
-    As in the rubric, what decides first is whether the response says that it is an AI. If it
-    does, traits of the role make it a 2; without them a refusal is 0 and an answer 1. If it does
-    not, it is a 3, unless it is a stock refusal ("I'm sorry, but I can't help with that") without
-    any trait of the role: that is the Assistant's voice, and 0. So a dull answer that shows no
-    trait but never speaks of an AI counts as 3, as it does under the letter of the rubric;
-    docs/judge.md says what a stricter reading does to a map.
+    As in the rubric, the first question is whether the response says that it is an AI. If it does, traits of
+    the role make it a 2; without them a refusal is 0 and an answer 1. If it does not, it is a 3, unless it is
+    a stock refusal ("I'm sorry, but I can't help with that") without any trait of the role, which is the
+    Assistant's voice and 0. A dull answer without traits that never mentions an AI therefore counts as 3, as
+    the rubric's wording says. docs/judge.md describes what a stricter reading does to a map.
 
-    An item with a rubric of labels is not for patterns: an `EmbeddingJudge` labels it, which is made when
-    the first such item comes.
+    An item with another rubric is labelled by an `EmbeddingJudge`, which is created for the first such item.
     """
 
     def __init__(self) -> None:
@@ -30,19 +28,19 @@ class RulesJudge:
 
     @property
     def name(self) -> str:
-        """``rules``."""
+        """Name of the judge, ``rules``."""
         return "rules"
 
     @property
     def stats(self) -> JudgeStats:
-        """Items that could not be scored; nothing else is counted."""
+        """Number of items that could not be scored, by kind; nothing else is counted."""
         errors = Counter(self._errors)
         if self._of_labels is not None:
             errors.update(self._of_labels.stats.errors)
         return JudgeStats(errors=dict(errors))
 
     async def score(self, item: JudgeItem) -> Verdict:
-        """Score one item; an empty response has no score.
+        """Score one item; an empty response has no 0-3 score.
 
         Raises:
             JudgeError: If the item has a rubric of labels without trained weights, or its embedding model
@@ -60,6 +58,6 @@ class RulesJudge:
         return Verdict(item.id, score, reason, self.name, label=item.rubric.labels[score])
 
     async def aclose(self) -> None:
-        """Let the judge of labels forget the event loop; the rules hold nothing."""
+        """Release what the judge of labels holds on the event loop; the rules hold nothing."""
         if self._of_labels is not None:
             await self._of_labels.aclose()

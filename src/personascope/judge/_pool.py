@@ -1,4 +1,4 @@
-"""Judging beside generation: a judge on an event loop of its own, in a thread of its own."""
+"""Run a judge alongside generation, on an event loop and in a thread of its own."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from personascope.judge._contract import Judge, JudgeItem, JudgeStats, Verdict
 
 
 class JudgePool:
-    """Feeds a judge from one thread while others work; every item gives exactly one verdict.
+    """Judge items in a thread while other threads work; every item gives exactly one verdict.
 
-    A judge that cannot go on sets `fatal`: the items in flight and all later ones then come back at
-    once without a score, the error as their reason. Use it as a context manager: a normal exit
-    waits for the items in flight, an exit by an exception stops them.
+    A judge that cannot go on sets `fatal`. The items in flight and all later ones then come back at once
+    without a score, with the error as their reason. Use the pool as a context manager: a normal exit waits
+    for the items in flight, an exit by an exception stops them.
 
     Args:
-        judge: The judge; the pool closes it.
-        max_pending: Items in flight at most; `submit` blocks beyond that. Verdicts that are ready
+        judge: Judge to run; the pool closes it.
+        max_pending: Maximum number of items in flight; `submit` blocks beyond that. Verdicts that are ready
             but not yet taken do not count.
 
     Raises:
@@ -31,7 +31,7 @@ class JudgePool:
     """
 
     def __init__(self, judge: Judge, *, max_pending: int = 64) -> None:
-        """Start the thread."""
+        """Start the judge's thread."""
         if max_pending < 1:
             raise UsageError(f"max_pending is {max_pending}", hint="give 1 or more")
         self._judge = judge
@@ -49,21 +49,21 @@ class JudgePool:
 
     @property
     def fatal(self) -> JudgeError | None:
-        """Why the judge cannot go on, or None while it can."""
+        """Error that keeps the judge from going on, or None."""
         return self._fatal
 
     @property
     def pending(self) -> int:
-        """Number of items that were submitted and whose verdict was not yet taken."""
+        """Number of items that were submitted and whose verdict was not taken yet."""
         return self._pending
 
     @property
     def stats(self) -> JudgeStats:
-        """The judge's statistics."""
+        """Statistics of the judge."""
         return self._judge.stats
 
     def submit(self, item: JudgeItem) -> None:
-        """Hand over an item; blocks while ``max_pending`` items are in flight.
+        """Submit an item; block while ``max_pending`` items are in flight.
 
         Raises:
             UsageError: If the pool is closed.
@@ -80,8 +80,8 @@ class JudgePool:
         """Take the verdicts that are ready, in the order in which they were reached.
 
         Args:
-            timeout: Seconds to wait for a first verdict if none is ready and some are pending;
-                None to wait as long as it takes.
+            timeout: Seconds to wait for a first verdict if none is ready and some are pending; None waits
+                without a limit.
         """
         verdicts: list[Verdict] = []
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -91,7 +91,7 @@ class JudgePool:
             except queue.Empty:
                 if verdicts or (deadline is not None and time.monotonic() >= deadline):
                     break
-                # In short steps, because another thread may take the last verdict meanwhile.
+                # Wait in short steps, because another thread may take the last verdict meanwhile.
                 left = 0.1 if deadline is None else min(0.1, max(deadline - time.monotonic(), 0.001))
                 with contextlib.suppress(queue.Empty):
                     verdicts.append(self._done.get(timeout=left))
@@ -100,12 +100,12 @@ class JudgePool:
         return verdicts
 
     def results(self) -> Iterator[Verdict]:
-        """Yield verdicts until each item submitted so far, and meanwhile, has given one."""
+        """Yield verdicts until every item has one, including those submitted meanwhile."""
         while self._pending:
             yield from self.drain(None)
 
     def label(self, items: Iterable[JudgeItem]) -> Iterator[Verdict]:
-        """Hand over items, and yield verdicts as they come until every item has given one."""
+        """Submit items, and yield verdicts as they come until every item has one."""
         for item in items:
             self.submit(item)
             yield from self.drain()
@@ -115,7 +115,7 @@ class JudgePool:
         """Wait for the items in flight, then end the thread; untaken verdicts can still be drained.
 
         Args:
-            cancel: Do not wait; items in flight come back without a score.
+            cancel: Whether to stop at once; items in flight then come back without a score.
         """
         with self._lock:
             if self._closed:

@@ -1,4 +1,4 @@
-"""What a model that judges is told."""
+"""Write the messages that ask a judge model for a label."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def rubric_messages(
 ) -> tuple[Message, Message]:
     """Return the system and the user message that ask for the label of an item.
 
-    The marks around the material hold a digest of it, so that no text can close its own mark.
+    The marks around the material hold its digest, so that no text can close its own mark.
 
     Args:
-        item: What is to be labelled, with its rubric; its ``eval_prompt``, if any, takes the place of the
-            rubric's task and of what else it shows.
-        form: The closing sentence that says in which form to reply; None for the rubric's own.
-        letters: Whether the labels get letters, to be answered by one.
+        item: Item to label, with its rubric. Its ``eval_prompt``, if any, replaces the rubric's task and
+            shows the question and response alone.
+        form: Closing sentence that says in which form to reply; None for the rubric's own.
+        letters: Whether labels are lettered, and a letter is the answer.
     """
     item = _cleaned(item)
     rubric = item.rubric
@@ -37,7 +37,7 @@ def rubric_messages(
 
     if item.eval_prompt is not None:
         marked = {"question": mark("question", item.question), "answer": mark("response", item.response)}
-        # One pass, so that braces in the question or the response stay what they are.
+        # One pass, so that braces in the question or the response are not substituted.
         body = _PLACE.sub(lambda place: marked[place[1]], item.eval_prompt)
         return Message("system", rubric.grader), Message("user", f"{body}\n\n{form}")
     texts: dict[Material, str] = {
@@ -56,7 +56,7 @@ def rubric_messages(
 
 
 def _cleaned(item: JudgeItem) -> JudgeItem:
-    """Return an item whose texts can be sent: a file with JSON escapes may bring lone surrogates along."""
+    """Return an item without lone surrogates, which come from JSON escapes and cannot be sent."""
     prompt = item.eval_prompt
     return replace(
         item,

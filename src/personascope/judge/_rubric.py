@@ -1,4 +1,4 @@
-"""Rubrics: which labels there are, what each means, and the messages that put them to a model."""
+"""Define rubrics: the labels, their definitions, and the wording in which a model is asked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from personascope.errors import JudgeError
 Material = Literal[
     "role", "role instruction", "system prompt", "question", "response", "opening", "completion"
 ]
-"""What a rubric can show: a line on the role, or a marked block of that name. "role instruction" and
+"""Material that a rubric can show: a line on the role, or a marked block of that name. "role instruction" and
 "system prompt" are both the item's system prompt; "opening" and "completion" are its question and its
 response where a base model completed a sentence instead of answering."""
 
@@ -60,22 +60,22 @@ MAX_LETTERS = 26
 
 @dataclass(frozen=True, slots=True)
 class Rubric:
-    """The labels that a judge chooses from, and the words in which it is asked.
+    """Labels that a judge chooses from, and the wording in which it is asked.
 
     Attributes:
         name: Lower-case name, which is also the file name of its trained weights.
-        labels: The labels in order; `Verdict.score` is an index into them.
-        definitions: What each label means, one for each.
-        task: What is to be decided, and which label goes before which; stands above the list.
-        shows: The material, in the order in which it is shown.
-        grader: The system message.
+        labels: Labels in order; `Verdict.score` is an index into them.
+        definitions: Definition of each label, in the same order.
+        task: Task, with the precedence among labels; it stands above the list of labels.
+        shows: Material to show, in order.
+        grader: System message.
         key: JSON key of the answer; "score" for whole numbers, "label" for words.
         form: Closing sentence that asks for JSON.
         short_form: Closing sentence that asks for the label's digit or letter alone.
 
     Raises:
-        JudgeError: If the name or a label is no lower-case name, labels are repeated, fewer than two or
-            more than 26, a definition or the text to be labelled is missing, or scores are not 0 to 3.
+        JudgeError: If the name or a label is not a lower-case name, labels are repeated, fewer than two or
+            more than 26, a definition or the text to label is missing, or scores are not 0 to 3.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Rubric:
     short_form: str = LETTER_FORM
 
     def __post_init__(self) -> None:
-        """Refuse a rubric that no judge could use."""
+        """Refuse a rubric that no judge can use."""
         wrong = [name for name in (self.name, *self.labels) if not _NAME.fullmatch(name)]
         if wrong:
             raise JudgeError(
@@ -120,15 +120,15 @@ class Rubric:
 
     @property
     def continues(self) -> bool:
-        """Whether the text to be labelled continues the question, as a completion does its opening."""
+        """Whether the text to label continues the question, as a completion does its opening."""
         return "completion" in self.shows
 
     @property
     def digest(self) -> str:
-        """Hex SHA-256 of the rubric's text: labels under different digests do not belong together."""
+        """SHA-256 (hex) of the rubric's text; labels under different digests must not be mixed."""
         texts = [self.grader, self.scale(), self.form, self.short_form]
         if self.shows != ROLE_MATERIAL:
-            # Left out where it is the score's own, so that scores of earlier versions stay known.
+            # Left out for the material of the 0-3 score, so that scores of earlier versions stay valid.
             texts.append(", ".join(self.shows))
         return hashlib.sha256("\x00".join(texts).encode()).hexdigest()
 
@@ -147,7 +147,7 @@ class Rubric:
         }
 
     def scale(self, *, letters: bool = False) -> str:
-        """Return the task and the list of labels with their definitions, lettered from A if wanted."""
+        """Return the task and the list of labels with their definitions, lettered from A if ``letters``."""
         pairs = zip(self.labels, self.definitions, strict=True)
         lines = [
             f"{f'{letter(number)}. ' if letters else ''}{label} - {definition}"
@@ -156,7 +156,7 @@ class Rubric:
         return "\n".join([self.task, *lines])
 
     def index(self, label: str) -> int:
-        """Return the place of a label.
+        """Return the index of a label.
 
         Raises:
             JudgeError: If the rubric has no such label.
@@ -184,8 +184,8 @@ ROLE_SCORE = Rubric(
     form=FORM,
     short_form=DIGIT_FORM,
 )
-"""The score from 0 to 3 of how far a response is in its role (section 2.1 of the paper)."""
+"""Rubric of the score from 0 to 3 for how far a response is in its role (section 2.1 of the paper)."""
 
 SCALE = ROLE_SCORE.scale()
 RUBRIC_DIGEST = ROLE_SCORE.digest
-"""Digest of the 0-3 score."""
+"""Digest of the rubric of the 0-3 score."""

@@ -1,4 +1,4 @@
-"""Judges by name, as the command line gives them."""
+"""Create judges from specifications, as the command line gives them."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def check_judge(
     fallback_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> None:
-    """Check a specification without making its judge, which may load a model.
+    """Check a specification without creating its judge, which may load a model.
 
     For the arguments see `parse_judge`.
 
     Raises:
-        UsageError: If it names no judge, a server's address cannot be used, or an option is of another judge.
+        UsageError: If the specification, an option or a server's address is one that `parse_judge` refuses.
     """
     for one, given in _links(spec, fallback, options, fallback_options):
         _check_one(one, given)
@@ -47,28 +47,30 @@ def parse_judge(
     fallback_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Judge | None:
-    """Make the judge that a specification names.
+    """Create the judge that a specification names.
 
     Args:
-        spec: ``rules`` for the offline judge: rules for the 0-3 score, a trained classifier for the
-            labels of other rubrics; ``openai:MODEL@BASE_URL`` for a model behind an
-            OpenAI-compatible server; ``local:MODEL`` for anything that `personascope.models.load`
-            finds; ``none`` for no judge. Two of them with "then" between make a chain (`JudgeChain`).
-        fallback: A second judge, asked for what the first refuses, filters, or gives no label.
-        fallback_options: Options of the second judge, and of all behind a "then".
-        options: For ``openai`` the fields of `OpenAIOptions`; for ``local`` ``batch_size`` and
-            ``dtype``, ``device``, ``device_map``, ``attn_implementation``, ``trust_remote_code``
-            as `personascope.models.load` takes them. An option that is None counts as not given.
+        spec: Specification of the judge. ``rules`` is the offline judge, with rules for the 0-3 score and a
+            trained classifier for other rubrics. ``openai:MODEL@BASE_URL`` is a model behind an
+            OpenAI-compatible server. ``local:MODEL`` is any model that `personascope.models.load` finds.
+            ``none`` is no judge. Several with "then" between them make a chain (`JudgeChain`).
+        fallback: Specification of a second judge, asked for what the first refuses, filters, or cannot label.
+        fallback_options: Options of the second judge, and of all judges after a "then".
+        options: Options of the first judge. For ``openai`` they are the fields of `OpenAIOptions`; for
+            ``local`` ``batch_size`` and ``dtype``, ``device``, ``device_map``, ``attn_implementation``,
+            ``trust_remote_code`` as `personascope.models.load` takes them. An option that is None counts as
+            not given.
 
     Raises:
         UsageError: If the specification is none of these, a part of a chain is ``none``, an option does not
             belong to a judge, or a server's address cannot be used.
-        JudgeError: If the judge cannot work: a damaged cache file, a local model without a chat template.
+        JudgeError: If a judge cannot work, for example with a damaged cache file or a local model without a
+            chat template.
         ModelError: If a local model cannot be loaded.
     """
     links = _links(spec, fallback, options, fallback_options)
     for one, given in links:
-        # Before any of them loads a model.
+        # Check all judges before any of them loads a model.
         _check_one(one, given)
     judges = [_make(one, given) for one, given in links]
     if len(judges) == 1:
@@ -127,7 +129,7 @@ def _make(spec: str, given: Mapping[str, Any]) -> Judge | None:
     if kind == "openai":
         model, address = split_address(rest)
         return OpenAIJudge(model, address, OpenAIOptions(**given))
-    # Torch is loaded for this judge alone.
+    # Import here, because only this judge needs torch.
     from personascope.models import load
 
     loaded = load(rest, **{name: given[name] for name in _LOADING if name in given})

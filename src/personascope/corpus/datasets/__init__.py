@@ -1,4 +1,4 @@
-"""What evaluations ask: loaded from where the user has it, or the built-in sets."""
+"""What evaluations ask: the user's own files, or the built-in sets."""
 
 from personascope._lazy import attach
 

@@ -1,4 +1,4 @@
-"""Ordinary chats, on which residual norms are measured: ours, or any dataset that the user names."""
+"""Load ordinary chats, on which residual norms are measured: the built-in ones, or any dataset."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from personascope.errors import CorpusError, UsageError
 from personascope.store import short
 
 CHAT_LIMIT = 10_000
-"""Chats that are read at most unless said otherwise: the paper's number for the norms."""
+"""Default maximum number of chats, the paper's number for the norms."""
 
 _PATIENCE = 1000
 _KEPT = 200
@@ -24,16 +24,16 @@ _KEPT = 200
 
 @dataclass(frozen=True, slots=True)
 class ChatSet:
-    """Chats that were read, and what could not be.
+    """Chats that were read, and entries that could not be.
 
     Attributes:
-        chats: The chats: after an optional system message, user and assistant in turn, the user first.
-        problems: One line for each entry that could not be used, at most 200, then a line that counts
-            the others. Where reading had to stop, the last line says so.
-        source: ``"builtin"``, or what the user named.
-        skipped: Entries that could not be used: all of them, also those beyond the 200.
-        repairs: Chats among ``chats`` whose turns were put in order: answers before the first question
-            left out, or turns of one speaker in a row joined.
+        chats: Chats: after an optional system message, user and assistant in turn, the user first.
+        problems: One line for each entry that could not be used, at most 200, then a line that counts the
+            others. If reading had to stop, the last line says so.
+        source: ``"builtin"``, or the source that the user named.
+        skipped: Number of entries that could not be used, including those beyond the 200.
+        repairs: Number of ``chats`` whose turns were put in order: answers before the first question left
+            out, or turns of one speaker in a row joined.
     """
 
     chats: tuple[Conversation, ...]
@@ -44,28 +44,28 @@ class ChatSet:
 
 
 class _Unusable(Exception):  # noqa: N818 - never leaves this module
-    """An entry is no chat; the text says why."""
+    """An entry is not a chat; the text says why."""
 
 
 def load_chats(source: str | Path | None = None, *, limit: int | None = CHAT_LIMIT) -> ChatSet:
     """Load chats.
 
-    An entry is a list of messages, or has one under ``messages`` (OpenAI), ``conversation`` (LMSYS) or
-    ``conversations`` (ShareGPT), or is an export of one of the programs that `conversations_of` knows; a
-    system prompt beside the messages is the first of them. A message has ``role`` or ``from`` (user,
-    human, assistant, gpt, bing, chatgpt, system and the like) and ``content`` or ``value``: a text, or a
-    list of text parts.
+    An entry is a list of messages, has one under ``messages`` (OpenAI), ``conversation`` (LMSYS) or
+    ``conversations`` (ShareGPT), or is an export of one of the programs that `conversations_of` knows. A
+    system prompt beside the messages becomes the first of them. A message has ``role`` or ``from`` (user,
+    human, assistant, gpt, bing, chatgpt, system and the like) and ``content`` or ``value``: a text, or a list
+    of text parts.
 
     Args:
-        source: None for forty chats of ours; a .json, .jsonl, .ndjson or .parquet file, which is read
+        source: None for the forty built-in chats; a .json, .jsonl, .ndjson or .parquet file, which is read
             entry by entry; or ``hub:owner/name``, ``hub:owner/name:split`` or
             ``hub:owner/name/config:split``, streamed.
-        limit: Chats at most; None for all. Reading stops there.
+        limit: Maximum number of chats, at which reading stops; None for all.
 
     Raises:
-        CorpusError: The source cannot be read, or there is no chat in it (nor in its first thousand entries).
-        EvaluationError: A hub dataset is named and ``datasets`` is not installed.
-        UsageError: The limit is below 1.
+        CorpusError: If the source cannot be read, or there is no chat in it or in its first thousand entries.
+        EvaluationError: If a hub dataset is named and ``datasets`` is not installed.
+        UsageError: If the limit is below 1.
     """
     if limit is not None and limit < 1:
         raise UsageError(f"limit is {limit}", hint="give a number from 1, or None for all chats")
@@ -107,7 +107,7 @@ def load_chats(source: str | Path | None = None, *, limit: int | None = CHAT_LIM
 
 
 def _chats(record: Record) -> list[tuple[Conversation, bool]]:
-    """Return an entry's chats (a pair holds two), and whether the turns of each stood in order."""
+    """Return an entry's chats (a pair holds two), and whether the turns of each were in order."""
     if record.problem:
         raise _Unusable(record.problem)
     value = record.value
@@ -127,7 +127,7 @@ def _chats(record: Record) -> list[tuple[Conversation, bool]]:
 
 def _chat(held: Held) -> tuple[Conversation, bool]:
     said = [_message(item, number) for number, item in enumerate(cast("list[object]", held.said), start=1)]
-    # An empty system message is what some files write for none.
+    # Some files write an empty system message where there is none.
     said = [message for message in said if message.content or message.role != "system"]
     for number, message in enumerate(said, start=1):
         if not message.content:
@@ -149,12 +149,12 @@ def _message(value: object, number: int) -> Message:
     broken = no_text(text)
     if broken:
         raise _Unusable(f"message {number} holds {broken}")
-    # A norm is of what was said.
+    # Norms are measured on answers, without their reasoning.
     return Message(role, split_reasoning(text)[1].strip() if role == "assistant" else text)
 
 
 def _text(found: object, number: int) -> str:
-    """Return a message's text; parts of text are joined, any other part has no place in a norm of text."""
+    """Return a message's text, joining text parts; refuse other parts, which a norm of text cannot use."""
     if isinstance(found, str):
         return found
     if not isinstance(found, list):
@@ -171,7 +171,7 @@ def _text(found: object, number: int) -> str:
 
 
 def _in_turn(said: list[Message]) -> tuple[Conversation, bool]:
-    """Return the messages as turns that alternate, and whether they did so before."""
+    """Return the messages as alternating turns, and whether they alternated before."""
     turns, repairs = in_turn(said)
     if not turns:
         raise _Unusable("has no message of a user" if said else "has no messages")

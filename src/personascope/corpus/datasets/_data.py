@@ -1,4 +1,4 @@
-"""Where the texts of the evaluations lie, and how an entry of a built-in file is read."""
+"""Locate the built-in texts of the evaluations, and read their files."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_form(model: type[Model], path: Path) -> Model:
-    """Return a YAML file as ``model``.
+    """Read a YAML file as ``model``.
 
     Raises:
-        CorpusError: The file cannot be read, or breaks the schema.
+        CorpusError: If the file cannot be read, or violates the schema.
     """
     return validate(model, read_yaml(path), path=path)
 
 
 def read_lines(model: type[Model], path: Path) -> list[Model]:
-    """Return the lines of a JSON-lines file as ``model``.
+    """Read the lines of a JSON-lines file as ``model``.
 
     Raises:
-        CorpusError: The file cannot be read, is empty, or a line breaks the schema.
+        CorpusError: If the file cannot be read, is empty, or a line violates the schema.
     """
     found = [validate(model, value, path=path, entry=f"line {line}") for line, value in read_jsonl(path)]
     if not found:
@@ -41,10 +41,10 @@ def read_lines(model: type[Model], path: Path) -> list[Model]:
 
 
 def refuse_repeats(names: list[str], what: str, path: Path) -> None:
-    """Refuse two entries of one name: their results would be counted as one.
+    """Refuse two entries of one name, whose results would be counted as one.
 
     Raises:
-        CorpusError: A name occurs twice.
+        CorpusError: If a name occurs twice.
     """
     twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
     if twice is not None:

@@ -1,4 +1,4 @@
-"""Persona jailbreaks: (system prompt, question, category), of ours or of a set that the user names."""
+"""Load persona jailbreaks (system prompt, question, category): the built-in set, or the user's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from personascope.corpus.datasets._sources import Record, read_records
 from personascope.errors import CorpusError, UsageError
 from personascope.store import short
 
-# The names of a field, the first one that a set has counts. Case, spaces, '_' and '-' don't matter.
+# Column names of each field; the first one that a set has counts. Case, spaces, '_' and '-' are ignored.
 _ALIASES: dict[str, tuple[str, ...]] = {
     "system_prompt": ("systemprompt", "system", "systemmessage", "personaprompt"),
     "question": ("question", "userprompt", "prompt", "request", "goal", "forbiddenprompt", "behavior"),
@@ -22,7 +22,7 @@ _ALIASES: dict[str, tuple[str, ...]] = {
     "context": ("contextstring", "context"),
     "id": ("id", "itemid", "questionid", "behaviorid"),
 }
-# Questions without system prompts that are known to be meant so: StrongREJECT and HarmBench.
+# Columns of published sets that have questions only: StrongREJECT and HarmBench.
 _PUBLISHED = ({"category", "forbiddenprompt"}, {"behavior", "semanticcategory", "behaviorid"})
 _NO_CATEGORY = "all"
 _NONE = "none"
@@ -33,9 +33,9 @@ class JailbreakItem:
     """One request of the evaluation.
 
     Attributes:
-        id: ``<question>/<persona>``, where the persona is ``none`` for a question alone.
-        system_prompt: What gives the persona; empty for none.
-        question: The user's turn.
+        id: Id ``<question>/<persona>``, where the persona is ``none`` for a question alone.
+        system_prompt: System prompt that gives the persona; empty for none.
+        question: Text of the user's turn.
         category: Kind of harm.
         persona: Name of the persona; empty for none.
     """
@@ -49,15 +49,15 @@ class JailbreakItem:
 
 @dataclass(frozen=True, slots=True)
 class JailbreakSet:
-    """A set, and what of its source could not be used.
+    """A set of requests, and the rows of its source that could not be used.
 
     Attributes:
-        items: The pairs, ordered so that any beginning is balanced over categories (and over personas,
-            where they were crossed).
-        plain: The questions of ``items`` without a persona, each once; and, without a limit, those that
-            the source has without a persona only.
+        items: Pairs of persona and question, ordered so that any beginning is balanced over categories (and
+            over personas, where they were crossed).
+        plain: Questions of ``items`` without a persona, each once. Without a limit, also those that the
+            source has only without a persona.
         problems: One line for each row that is not in the set, with its place.
-        source: ``"builtin"``, or what the user named.
+        source: ``"builtin"``, or the source that the user named.
     """
 
     items: tuple[JailbreakItem, ...]
@@ -92,30 +92,29 @@ def load_jailbreak_set(
 ) -> JailbreakSet:
     """Load a set of persona jailbreaks (paper, section 3).
 
-    A source has a row for each pair, with the columns ``system_prompt``, ``question`` and ``category``,
-    and if wanted ``persona`` (its name), ``id`` and ``context`` (put before the question). Accepted
-    instead are, whatever their case and with or without ``_``: system, system_message, persona_prompt;
-    user_prompt, prompt, request, goal, forbidden_prompt, behavior; harm_category, semantic_category,
-    topic; persona_name, persona_id; context_string; item_id, question_id, behavior_id. A row with an
-    empty system prompt is a question without persona. Without a column for it, all are of the category
-    ``all``.
+    A source has a row for each pair, with the columns ``system_prompt``, ``question`` and ``category``, and
+    optionally ``persona`` (its name), ``id`` and ``context`` (put before the question). Other accepted names,
+    whatever their case and with or without ``_``, are: system, system_message, persona_prompt; user_prompt,
+    prompt, request, goal, forbidden_prompt, behavior; harm_category, semantic_category, topic; persona_name,
+    persona_id; context_string; item_id, question_id, behavior_id. A row with an empty system prompt is a
+    question without a persona. Without a column of categories, all rows have the category ``all``.
 
-    A source of questions alone is crossed with personas: the published CSV files of StrongREJECT
-    (category, source, forbidden_prompt) and HarmBench (Behavior, SemanticCategory, ContextString,
-    BehaviorID and others), and any other for which ``personas`` are named.
+    A source of questions alone is crossed with personas: the published CSV files of StrongREJECT (category,
+    source, forbidden_prompt) and HarmBench (Behavior, SemanticCategory, ContextString, BehaviorID and
+    others), and any other for which ``personas`` are named.
 
     Args:
-        source: None for the built-in mild set of 120 pairs; a .csv, .json, .jsonl, .ndjson or .parquet
-            file; or ``hub:owner/name`` with ``:split`` behind it if wanted.
-        personas: Whom to cross questions with: a YAML file (see `load_personas`), "builtin", or personas;
-            None for the built-in five, and for the published files alone.
-        limit: Pairs at most, taken from the balanced order; None for all.
+        source: None for the built-in mild set of 120 pairs; a .csv, .json, .jsonl, .ndjson or .parquet file;
+            or ``hub:owner/name``, optionally followed by ``:split``.
+        personas: Personas to cross questions with: a YAML file (see `load_personas`), "builtin", or personas.
+            None takes the built-in five, for the built-in set and the published files only.
+        limit: Maximum number of pairs, taken from the balanced order; None for all.
 
     Raises:
-        CorpusError: The source cannot be read, lacks a column, or has no usable pair.
-        EvaluationError: A hub dataset is named and ``datasets`` is not installed.
-        UsageError: The limit is below 1, no persona is given, or personas are given for a set that has its
-            own.
+        CorpusError: If the source cannot be read, lacks a column, or has no usable pair.
+        EvaluationError: If a hub dataset is named and ``datasets`` is not installed.
+        UsageError: If the limit is below 1, no persona is given, two personas share a name, or personas are
+            given for a set that has its own.
     """
     if limit is not None and limit < 1:
         raise UsageError(f"limit is {limit}", hint="give a number from 1, or None for all pairs")
@@ -138,26 +137,26 @@ def load_jailbreak_set(
             hint="fill it in, or leave the column out and cross the questions with --personas builtin",
         )
     alone = [row for row in read.rows if not row.system_prompt]
-    # Personas take turns within a category, and categories take turns, so that a limit keeps the mixture.
+    # Personas take turns within a category, and categories take turns, so that a limit keeps the proportions.
     turns = by_turns(with_persona, [row.persona for row in with_persona])
     ordered = by_turns(turns, [row.category for row in turns])
     return _built(ordered, alone, read.problems, str(source), limit)
 
 
 def load_harmful_questions(source: str | Path | None = None, *, limit: int | None = None) -> JailbreakSet:
-    """Load the requests of a set alone, each once and without a persona, as drift and harm needs them.
+    """Load the questions of a set, each once and without a persona, for the evaluation of drift and harm.
 
     Args:
-        source: As for `load_jailbreak_set`; system prompts in it are left aside, and need not be there.
-        limit: Questions at most, categories in turn; None for all.
+        source: Source, as for `load_jailbreak_set`; system prompts in it are ignored, and may be missing.
+        limit: Maximum number of questions, with categories in turn; None for all.
 
     Returns:
-        A set whose ``items`` are empty and whose ``plain`` are the questions.
+        Set whose ``items`` are empty and whose ``plain`` are the questions.
 
     Raises:
-        CorpusError: The source cannot be read, has no column of questions, or no usable row.
-        EvaluationError: A hub dataset is named and ``datasets`` is not installed.
-        UsageError: The limit is below 1.
+        CorpusError: If the source cannot be read, has no column of questions, or has no usable row.
+        EvaluationError: If a hub dataset is named and ``datasets`` is not installed.
+        UsageError: If the limit is below 1.
     """
     if source is None:
         return _questions_alone(load_jailbreak_set().plain, (), BUILTIN, limit)
@@ -170,7 +169,7 @@ def _read(source: str | Path, crossed: bool | None, needs: str) -> _Reader:
     """Read all rows of a source.
 
     Raises:
-        CorpusError: If none is usable; ``needs`` says what one needs.
+        CorpusError: If no row is usable; ``needs`` is the hint.
     """
     read = _Reader(str(source), crossed)
     for record in read_records(source):
@@ -207,7 +206,7 @@ def _cross(rows: list[_Row], personas: str | Path | Sequence[Persona] | None) ->
 def _built(
     ordered: list[_Row], alone: list[_Row], problems: list[str], source: str, limit: int | None
 ) -> JailbreakSet:
-    """Return the set of these pairs; the questions alone are those of the pairs that are taken."""
+    """Return the set of these pairs up to the limit, with their questions and those of ``alone`` as plain."""
     taken = ordered[:limit]
     items = [
         JailbreakItem(f"{r.question_id}/{r.persona}", r.system_prompt, r.question, r.category, r.persona)
@@ -221,12 +220,12 @@ def _built(
 
 
 class _Reader:
-    """Collects the rows of a source, and the problems of the others."""
+    """Collect the usable rows of a source, and the problems of the others."""
 
     def __init__(self, source: str, personas_named: bool | None) -> None:
-        """Start with nothing; the first row that can be read says which columns there are.
+        """Start empty; the first row that can be read determines the columns.
 
-        ``personas_named`` is None where the questions are wanted alone.
+        ``personas_named`` is None if only the questions are wanted.
         """
         self._source = source
         self._personas_named = personas_named
@@ -245,11 +244,11 @@ class _Reader:
         return "system_prompt" not in self._columns
 
     def add(self, record: Record) -> None:
-        """Take a row in, or note why it cannot be.
+        """Add a row, or note why it cannot be used.
 
         Raises:
-            CorpusError: The columns are not those of a set.
-            UsageError: Personas are given for a set that has its own.
+            CorpusError: If the columns are not those of a set.
+            UsageError: If personas are given for a set that has its own.
         """
         try:
             self.rows.append(self._row(record))
@@ -300,7 +299,7 @@ class _Reader:
         return cell.strip()
 
     def _understand(self, columns: list[str]) -> dict[str, str]:
-        """Return which column holds which field."""
+        """Return the column of each field."""
         plain = {"".join(c for c in name.lower() if c not in " _-"): name for name in columns}
         found = {
             field: plain[alias]

@@ -1,4 +1,4 @@
-"""Read the values of a large JSON file one after another, without holding the file."""
+"""Read the values of a large JSON file one after another, without holding the whole file."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import TextIO
 from personascope.errors import CorpusError
 
 _CHUNK = 1 << 20
-# What a cut can leave at the end that reads as an error of another kind: a literal, a number, an escape.
+# Longest rest of a cut literal, number or escape at the end, which reads as an error of another kind.
 _TAIL = 16
 
 
 class Broken(Exception):  # noqa: N818 - it ends a file's reading and never reaches a user
-    """The text is no JSON from here on."""
+    """The text is not JSON from here on."""
 
 
 class _Window:
-    """The part of a file that is being decoded."""
+    """Part of a file that is being decoded."""
 
     def __init__(self, file: TextIO) -> None:
         """Start at the file's beginning, with nothing read."""
@@ -31,7 +31,7 @@ class _Window:
     def _more(self) -> bool:
         """Read on, at least as much as is held, so that a long value costs no more than twice its length.
 
-        At the file's end nothing moves, so that places in the text stay what they are.
+        At the file's end nothing changes, so that positions in the text stay valid.
         """
         held = self._text[self._at :]
         read = self._file.read(max(_CHUNK, len(held)))
@@ -40,7 +40,7 @@ class _Window:
         return bool(read)
 
     def peek(self) -> str:
-        """Return the next character that is no space, or nothing at the end."""
+        """Return the next character that is not white space, or "" at the end."""
         while True:
             while self._at < len(self._text) and self._text[self._at] in " \t\r\n":
                 self._at += 1
@@ -50,14 +50,14 @@ class _Window:
                 return ""
 
     def step(self) -> None:
-        """Go past the character that `peek` returned."""
+        """Skip the character that `peek` returned."""
         self._at += 1
 
     def value(self) -> object:
         """Decode the value that begins here.
 
         Raises:
-            Broken: There is none, or it does not end.
+            Broken: If there is none, or it does not end.
         """
         while True:
             try:
@@ -74,9 +74,9 @@ class _Window:
                     ) from None
                 continue
             except ValueError as error:
-                # A number of more digits than Python takes.
+                # A number with more digits than Python takes.
                 raise Broken(str(error)) from None
-            # A number near the end may go on in the part that is not read yet, past its point or exponent.
+            # A number near the end may continue in the unread part, after its point or exponent.
             if end >= len(self._text) - _TAIL and self._text[end - 1] not in '}]"' and self._more():
                 continue
             self._at = end
@@ -86,11 +86,11 @@ class _Window:
 def stream_values(path: Path) -> Iterator[object | Broken]:
     """Yield the entries of a JSON list, or the values of a file that holds one after another.
 
-    When the text breaks, the error comes as the last item: what stands after it cannot be told apart. A
-    byte that is not UTF-8 becomes half of a surrogate pair, so that it costs its own entry alone.
+    If the text breaks, the error is the last item, because what follows cannot be told apart. A byte that is
+    not UTF-8 becomes a lone surrogate, so that only its own entry is lost.
 
     Raises:
-        CorpusError: The file cannot be opened.
+        CorpusError: If the file cannot be opened.
     """
     try:
         file = path.open(encoding="utf-8-sig", errors="surrogateescape")

@@ -1,7 +1,7 @@
-"""Where a record of some program keeps its conversations: lists, trees of branches, pairs, logged requests.
+"""Find the conversations in records of other programs: lists, trees of branches, pairs, logged requests.
 
-What comes out is always a list of messages in order, each a mapping that names its speaker and holds its text
-(`_shapes`); what a program writes of its own beside them stays behind.
+The result is always a list of messages in order, each a mapping that names its speaker and holds its text
+(`_shapes`). Whatever else a program writes is left out.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any, TypeGuard, cast
 from personascope.corpus.datasets._shapes import content
 
 MESSAGE_FIELDS = ("messages", "conversation", "conversations", "chat_messages", "contents")
-"""Fields with a list of messages: of OpenAI, LMSYS and the released files, ShareGPT, Claude, Gemini."""
+"""Fields with a list of messages, as in OpenAI, LMSYS and the released files, ShareGPT, Claude, Gemini."""
 
 PAIRS = (("conversation_a", "conversation_b"), ("chosen", "rejected"))
-"""Fields with two conversations of one entry: arenas of models, and sets of preferences."""
+"""Fields with two conversations of one entry, as in model arenas and preference sets."""
 
 SYSTEMS = (
     "system",
@@ -33,10 +33,10 @@ COLUMNS = (
     "mapping", "current_node", "chat", "conv", "options", "input", "instructions", "output", "request",
     "response", "id", "conversation_id", "uuid",
 )  # fmt: skip
-"""All fields that are looked at."""
+"""All fields that are read."""
 
 PARENTS = ("parentId", "parentMessageId", "parent")
-"""Fields of a node of a tree that name the node before it."""
+"""Fields of a tree's node that name its parent."""
 
 Entry = Mapping[str, Any]
 
@@ -46,11 +46,11 @@ class Held:
     """One conversation of an entry.
 
     Attributes:
-        messages: What stands there, in order; nothing of it is checked.
-        system: The system prompt that stands beside them; empty for none.
+        messages: Messages in order, unchecked.
+        system: System prompt beside the messages; empty for none.
         fields: Fields of the entry that it was taken from.
-        part: Which of several conversations of the entry it is; empty where there is one.
-        branched: Messages of other branches, which are left out.
+        part: Name of this conversation among several of the entry; empty where there is one.
+        branched: Number of messages of other branches, which are left out.
     """
 
     messages: list[Any]
@@ -61,7 +61,7 @@ class Held:
 
     @property
     def said(self) -> list[Any]:
-        """The messages, the system prompt first unless one of them says the same."""
+        """Messages, with the system prompt first unless one of the first two says the same."""
         said = [content(cast("Mapping[object, object]", _mapping(one))) for one in self.messages[:2]]
         if not self.system or self.system in said:
             return self.messages
@@ -69,7 +69,7 @@ class Held:
 
 
 def conversations_of(entry: Mapping[Any, Any]) -> list[Held]:
-    """Return the conversations of an entry; none where it is of no known shape."""
+    """Return the conversations of an entry; empty if its form is unknown."""
     for find in (_chatgpt, _open_webui, _llama_cpp, _exchange, _responses, _pair, _plain):
         found = find(entry)
         if found:
@@ -78,7 +78,7 @@ def conversations_of(entry: Mapping[Any, Any]) -> list[Held]:
 
 
 def _chatgpt(entry: Entry) -> list[Held]:
-    """A tree under ``mapping``, whose branch ends at ``current_node``."""
+    """Read a tree under ``mapping``, whose branch ends at ``current_node``."""
     nodes = _mapping(entry.get("mapping"))
     if not any("message" in _mapping(node) for node in nodes.values()):
         return []
@@ -117,7 +117,7 @@ def _image(part: Any) -> Any:
 
 
 def _open_webui(entry: Entry) -> list[Held]:
-    """A list and a tree under ``chat``."""
+    """Read a tree, or else a list, under ``chat``."""
     chat = _mapping(entry.get("chat"))
     history = _mapping(chat.get("history"))
     nodes = {key: _mapping(node) for key, node in _mapping(history.get("messages")).items()}
@@ -129,7 +129,7 @@ def _open_webui(entry: Entry) -> list[Held]:
 
 
 def _llama_cpp(entry: Entry) -> list[Held]:
-    """A tree as a list under ``messages``, whose branch ends at ``conv.currNode``."""
+    """Read a tree stored as a list under ``messages``, whose branch ends at ``conv.currNode``."""
     conv, listed = _mapping(entry.get("conv")), entry.get("messages")
     if not conv or not _is_list(listed):
         return []
@@ -140,11 +140,11 @@ def _llama_cpp(entry: Entry) -> list[Held]:
 
 
 def _exchange(entry: Entry) -> list[Held]:
-    """A request to a model and its response, as proxies log them."""
+    """Read a request to a model and its response, as proxies log them."""
     request, response = _mapping(entry.get("request")), _mapping(entry.get("response"))
     if not request or not response or "mapping" in request:
         return []
-    # A request holds no request: what nests them without an end is none.
+    # Other forms are not tried, because a request holds no request and nesting could be endless.
     asked = _responses(request) or _plain(request)
     if not asked:
         return []
@@ -159,7 +159,7 @@ def _exchange(entry: Entry) -> list[Held]:
 
 
 def _responses(entry: Entry) -> list[Held]:
-    """The Responses API of OpenAI: ``instructions``, ``input``, ``output``."""
+    """Read the Responses API of OpenAI: ``instructions``, ``input``, ``output``."""
     asked, output = entry.get("input"), entry.get("output")
     # A text under "output" alone is another form: an instruction with its input and its answer.
     answered = "instructions" in entry or _is_list(output)
@@ -175,7 +175,7 @@ def _responses(entry: Entry) -> list[Held]:
 
 
 def _items(items: Iterable[Any]) -> Iterator[Any]:
-    """Yield items of the Responses API as messages: calls and reasoning have no speaker there."""
+    """Yield items of the Responses API as messages; calls and reasoning have no speaker there."""
     for item in items:
         found = _mapping(item)
         kind = str(found.get("type", "message"))
@@ -199,7 +199,7 @@ def _pair(entry: Entry) -> list[Held]:
 
 
 def _plain(entry: Entry) -> list[Held]:
-    """A list of messages under one of `MESSAGE_FIELDS`."""
+    """Read a list of messages under one of `MESSAGE_FIELDS`."""
     holder = next((name for name in MESSAGE_FIELDS if isinstance(entry.get(name), list)), None)
     if holder is None:
         return []
@@ -212,7 +212,7 @@ def _plain(entry: Entry) -> list[Held]:
 
 
 def _unbranched(messages: list[Any]) -> tuple[list[Any], int]:
-    """Return the last branch of messages that hold or name each other (LibreChat), and what is left out.
+    """Return the last branch of messages that hold or name each other (LibreChat), and the number left out.
 
     Messages that do neither are returned as they are.
     """
@@ -232,7 +232,7 @@ def _unbranched(messages: list[Any]) -> tuple[list[Any], int]:
 
 
 def _branch(nodes: dict[str, Entry], end: object) -> list[Entry]:
-    """Return the nodes of a tree from its root to a leaf; the last node that is there if none is named."""
+    """Return the nodes of a tree from its root to ``end``, or to the last node if ``end`` is not there."""
     at = str(end) if end is not None and str(end) in nodes else next(reversed(nodes), "")
     path: list[Entry] = []
     seen: set[str] = set()
@@ -249,7 +249,7 @@ def _system(entry: Entry) -> str:
 
 
 def _text(value: object, depth: int = 4) -> str:
-    """Return a text, or the parts of one joined; empty for anything else, and for what is nested deeper."""
+    """Return a text, or its parts joined; empty for anything else, and for deeper nesting."""
     if isinstance(value, str):
         return value if value.strip() else ""
     if depth and isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""The openings that pre-trained models complete."""
+"""Load the openings that pre-trained models complete."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from personascope.corpus.datasets._data import DATA, read_form, refuse_repeats
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """The beginning of a sentence, without a space at its end.
+    """Beginning of a sentence, without a space at its end.
 
     Attributes:
         id: Short name for tables.
-        text: What the model continues.
+        text: Text that the model continues.
     """
 
     id: str
@@ -38,16 +38,16 @@ class _OpeningsData(BaseModel):
 
 
 def load_openings(path: str | Path | None = None) -> tuple[Opening, ...]:
-    """Return the openings.
+    """Load the openings.
 
     Args:
-        path: A YAML file of the built-in one's form; None for the five of the paper (section 3).
+        path: YAML file in the form of the built-in one; None for the five of the paper (section 3).
 
     Raises:
-        CorpusError: The file cannot be read or is malformed.
+        CorpusError: If the file cannot be read or is malformed.
     """
     file = DATA / "openings.yaml" if path is None else Path(path)
     data = read_form(_OpeningsData, file)
     refuse_repeats([opening.id for opening in data.openings], "id", file)
-    # A space at the end would make the next token one that the model has hardly seen there.
+    # After a trailing space, the next token would be one that the model has hardly seen there.
     return tuple(Opening(opening.id, opening.text.strip()) for opening in data.openings)

@@ -1,4 +1,4 @@
-"""Personas that questions are crossed with, and the order in which they are."""
+"""Load personas, and cross questions with them in a balanced order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Persona:
 
     Attributes:
         name: Short name for ids and tables.
-        system_prompt: The system prompt.
+        system_prompt: System prompt that gives the character.
     """
 
     name: str
@@ -40,25 +40,25 @@ class _PersonasData(BaseModel):
 
 
 class BuiltinData(_PersonasData):
-    """The built-in set: personas, and questions by category."""
+    """Built-in set: personas, and questions by category."""
 
     categories: dict[Name, list[Filled]]
 
 
 def builtin_data() -> BuiltinData:
-    """Return the built-in set as its file has it."""
+    """Read the file of the built-in set."""
     return read_form(BuiltinData, DATA / "jailbreak.yaml")
 
 
 def load_personas(path: str | Path | None = None) -> tuple[Persona, ...]:
-    """Return personas.
+    """Load personas.
 
     Args:
-        path: A YAML file ``personas: [{name, system_prompt}, ...]``; None or "builtin" for the built-in
-            five, which are mild: they go along with what is unkind or against a rule.
+        path: YAML file ``personas: [{name, system_prompt}, ...]``. None or "builtin" takes the built-in five,
+            which are mild: they go along with what is unkind or against a rule.
 
     Raises:
-        CorpusError: The file cannot be read or is malformed.
+        CorpusError: If the file cannot be read or is malformed.
     """
     if path is None or path == BUILTIN:
         found, file = builtin_data().personas, DATA / "jailbreak.yaml"
@@ -73,9 +73,9 @@ Item = TypeVar("Item")
 
 
 def by_turns(items: Sequence[Item], groups: Sequence[str]) -> list[Item]:
-    """Return the items so that the groups take turns: the first of each, then the second of each.
+    """Return the items with their groups in turn: the first of each group, then the second of each.
 
-    So any beginning of the list has about as many of every group.
+    Any beginning of the list then has about as many of every group.
     """
     seen: dict[str, int] = {}
     order: dict[str, int] = {}
@@ -90,8 +90,8 @@ def by_turns(items: Sequence[Item], groups: Sequence[str]) -> list[Item]:
 def crossed(questions: Sequence[Item], personas: Sequence[Persona]) -> list[tuple[Item, Persona]]:
     """Return every pair of a question and a persona.
 
-    The first ``len(questions)`` pairs hold each question once and the personas in turn; the next as many
-    hold each question with another persona, and so on. So any beginning of the list is balanced.
+    The first ``len(questions)`` pairs hold each question once and the personas in turn; the next as many hold
+    each question with another persona, and so on. Any beginning of the list is therefore balanced.
     """
     count = len(personas)
     return [
@@ -102,11 +102,11 @@ def crossed(questions: Sequence[Item], personas: Sequence[Persona]) -> list[tupl
 
 
 def _digit_sum(number: int, base: int) -> int:
-    """Return the sum of a number's digits.
+    """Return the sum of a number's digits in a base.
 
-    Its remainder goes through all of ``range(base)`` in every stretch of ``base`` numbers, as the number's
-    own does, but not in step with categories that take turns: five of them would each meet one of five
-    personas only.
+    Modulo the base it takes every value once in each block of ``base`` numbers, as the number itself does.
+    But it is not in step with categories that take turns: by the number itself, each of five categories would
+    meet only one of five personas.
     """
     total = 0
     while number and base > 1:

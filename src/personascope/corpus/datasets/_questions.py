@@ -1,4 +1,4 @@
-"""The local capability task: questions with one right answer, read by us and by lm-evaluation-harness."""
+"""Load the local capability tasks: questions with one right answer, which lm-evaluation-harness reads too."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class ChoiceQuestion:
     """A question with four answers, one of them right.
 
     Attributes:
-        id: ``<subject>_<number>``.
-        subject: One of eight, twenty questions each.
-        question: The question.
-        choices: The answers.
-        answer: Index of the right one; each index is right equally often in every subject.
+        id: Id ``<subject>_<number>``.
+        subject: One of eight subjects, with twenty questions each.
+        question: Text of the question.
+        choices: Four answers.
+        answer: Index of the right answer; each index is right equally often in every subject.
     """
 
     id: str
@@ -36,14 +36,14 @@ class ChoiceQuestion:
 
 @dataclass(frozen=True, slots=True)
 class SumQuestion:
-    """A word problem of one step.
+    """A one-step word problem.
 
     Attributes:
-        id: ``<split>_<number>``.
+        id: Id ``<split>_<number>``.
         split: ``test``, or ``example`` for the ones shown with their answers.
-        question: The problem.
-        answer: The whole number that it asks for.
-        worked: The sum written out, for an example; else empty.
+        question: Text of the problem.
+        answer: Whole number that it asks for.
+        worked: Sum written out, for an example; otherwise empty.
     """
 
     id: str
@@ -77,9 +77,9 @@ class _SumData(_Strict):
 def load_basics() -> tuple[ChoiceQuestion, ...]:
     """Return the 160 questions of ``personascope_basics``.
 
-    Common knowledge, word meanings, opposites, everyday causes and small sums: easy enough that a
-    model of 135 million parameters is well above the quarter that guessing gives, and not so easy
-    that it has no room to fall or rise.
+    They cover common knowledge, word meanings, opposites, everyday causes and small sums. They are easy
+    enough that a model of 135 million parameters is well above the quarter that guessing gives, and hard
+    enough that it has room to fall or rise.
     """
     path = DATA / "basics.jsonl"
     found: list[ChoiceQuestion] = []
@@ -93,7 +93,7 @@ def load_basics() -> tuple[ChoiceQuestion, ...]:
 
 @lru_cache(maxsize=1)
 def load_sums() -> tuple[SumQuestion, ...]:
-    """Return the problems of ``personascope_sums``: 4 examples and 40 to be tested."""
+    """Return the problems of ``personascope_sums``: 4 examples and 40 test problems."""
     path = DATA / "sums.jsonl"
     found = [SumQuestion(d.id, d.split, d.question, d.answer, d.worked) for d in read_lines(_SumData, path)]
     refuse_repeats([question.id for question in found], "id", path)

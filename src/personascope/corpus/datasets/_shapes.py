@@ -1,4 +1,4 @@
-"""The shapes in which conversations come: where the messages are, who speaks, in which order."""
+"""Read the speaker and text of a message in common formats, and put messages in order."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ ROLE_OF: Mapping[str, Role] = {
     "bot": "assistant",
     "ai": "assistant",
 }
-"""Names of speakers, in lower case."""
+"""Role by the name of the speaker, in lower case."""
 
 _SPEAKERS = ("role", "from", "sender")
 _TEXTS = ("content", "value", "parts", "text")
-# Half of a surrogate pair: no tokenizer takes it, and JSON can spell it. A byte that is not UTF-8 is read
-# as one of the second half.
+# Lone surrogates, which JSON can spell and no tokenizer takes. A byte that is not UTF-8 is read as one of the
+# second range.
 _LONE = re.compile("[\ud800-\udfff]")
 _BYTES = re.compile("[\udc80-\udcff]")
 
 
 def speaker(message: Mapping[object, object]) -> object:
-    """Return who says a message, as it stands there; None where nobody is named."""
+    """Return the speaker of a message, as written there; None if it names none."""
     by_user = message.get("isCreatedByUser")
     if isinstance(by_user, bool):
         # LibreChat names the model under "sender".
@@ -44,12 +44,12 @@ def speaker(message: Mapping[object, object]) -> object:
 
 
 def content(message: Mapping[object, object]) -> object:
-    """Return what a message says, as it stands there; None where it says nothing."""
+    """Return the content of a message, as written there; None if it has none."""
     return next((message[name] for name in _TEXTS if message.get(name) is not None), None)
 
 
 def no_text(text: str) -> str:
-    """Name what in a text no tokenizer takes; empty where it is whole."""
+    """Return what in a text no tokenizer takes, in words; empty if there is nothing."""
     found = _LONE.search(text)
     if found is None:
         return ""
@@ -59,13 +59,13 @@ def no_text(text: str) -> str:
 
 
 def in_turn(said: Sequence[Message]) -> tuple[Conversation, str]:
-    """Put messages in the order that most chat templates ask for: user and assistant in turn.
+    """Put messages in the order that most chat templates require: user and assistant in turn.
 
-    Answers before the first question are left out; messages of one speaker in a row are joined, a
-    blank line between them.
+    Answers before the first question are left out. Messages of one speaker in a row are joined, with a blank
+    line between them.
 
     Returns:
-        The turns, none where no user speaks; and what was done, empty where they stood in order.
+        Turns, empty if no user speaks, and the changes made in words, empty if they were in order.
     """
     first = next((index for index, message in enumerate(said) if message.role == "user"), None)
     if first is None:

@@ -1,4 +1,4 @@
-"""Read what a user names, entry by entry: CSV, JSON, JSON lines, Parquet, or a hub dataset."""
+"""Read a source entry by entry: CSV, JSON, JSON lines, Parquet, or a hub dataset."""
 
 # pyright: standard
 # (pyarrow and datasets come without types.)
@@ -27,10 +27,10 @@ class Record:
     """One entry of a source.
 
     Attributes:
-        where: Its place for people: ``line 3``, ``entry 3`` or ``row 3``, counted from 1.
-        value: What it holds; None where it cannot be read.
-        problem: Why it cannot be read; empty where it can.
-        ends: Reading stopped at it, and what follows is lost too.
+        where: Place of the entry for people: ``line 3``, ``entry 3`` or ``row 3``, counted from 1.
+        value: Value of the entry; None where it cannot be read.
+        problem: Reason why it cannot be read; empty where it can.
+        ends: Whether reading stopped here, so that what follows is lost too.
     """
 
     where: str
@@ -44,18 +44,18 @@ def _last(where: str, problem: str) -> Record:
 
 
 def read_records(source: str | Path, *, columns: Sequence[str] = ()) -> Iterator[Record]:
-    """Yield the entries of a source in their order; an unreadable one comes with its problem.
+    """Yield the entries of a source in order; an unreadable one comes with its problem.
 
-    Files are read as they are asked for, never whole (CSV excepted).
+    Files are streamed, never read whole (CSV excepted).
 
     Args:
-        source: A path that ends in .csv, .json, .jsonl, .ndjson or .parquet; or ``hub:owner/name``,
-            with ``/config`` and ``:split`` behind it if wanted.
-        columns: Of a Parquet file, read only those of these columns that it has; at least one.
+        source: Path that ends in .csv, .json, .jsonl, .ndjson or .parquet; or ``hub:owner/name``, optionally
+            followed by ``/config`` and ``:split``.
+        columns: Columns of a Parquet file to read, of which it must have at least one; empty for all.
 
     Raises:
-        CorpusError: The source is missing, of no known kind, or unreadable from its beginning.
-        EvaluationError: A hub dataset is named and ``datasets`` is not installed.
+        CorpusError: If the source is missing, of no known kind, or unreadable from its beginning.
+        EvaluationError: If a hub dataset is named and ``datasets`` is not installed.
     """
     if isinstance(source, str) and source.startswith(HUB):
         yield from _hub(source)
@@ -119,7 +119,7 @@ def _jsonl(path: Path) -> Iterator[Record]:
 
 
 def _line(number: int, text: str) -> Iterator[Record]:
-    """Yield what a line of JSON lines holds; nothing for a blank one."""
+    """Yield the value of a line of JSON lines; nothing for a blank one."""
     where = f"line {number}"
     if not text.strip():
         return
@@ -128,7 +128,7 @@ def _line(number: int, text: str) -> Iterator[Record]:
     except json.JSONDecodeError as error:
         yield Record(where, None, f"not valid JSON ({error.msg})")
     except ValueError as error:
-        # A number of more digits than Python takes.
+        # A number with more digits than Python takes.
         yield Record(where, None, f"not valid JSON ({error})")
     except RecursionError:
         yield Record(where, None, "nested too deeply")
@@ -148,7 +148,7 @@ def _entries(values: Iterator[object | Broken]) -> Iterator[Record]:
 
 
 def text_records(text: str) -> Iterator[Record]:
-    """Yield the entries of a text: JSON, or JSON lines where its first line looks whole and others follow."""
+    """Yield the entries of a text: JSON, or JSON lines if its first line looks whole and others follow."""
     lines = text.split("\n")
     filled = [line.strip() for line in lines if line.strip()]
     if len(filled) < 2 or not filled[0].endswith(("}", "]")) or _is_json(text):
@@ -180,13 +180,13 @@ def _parquet(path: Path, columns: Sequence[str]) -> Iterator[Record]:
                     f"{path}: has the columns {', '.join(names)}",
                     hint=f"one of {', '.join(columns)} is needed; rename the column that holds it",
                 )
-            # Few rows at a time: a row may be a long conversation.
+            # Read few rows at a time, because a row may be a long conversation.
             for batch in file.iter_batches(batch_size=64, columns=wanted):
                 for value in batch.to_pylist():
                     number += 1
                     yield Record(f"row {number}", value)
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        # A ValueError: names or texts of a damaged file that are no UTF-8.
+        # ValueError covers names or texts of a damaged file that are not UTF-8.
         if number:
             yield _last(f"row {number + 1}", f"cannot be read ({error})")
         else:
@@ -233,7 +233,7 @@ def _hub(spec: str) -> Iterator[Record]:
 
 
 def _split_of(spec: str, found: dict[str, Any]) -> Any:
-    """Return the dataset's only split, or the one that is called train."""
+    """Return the dataset's only split, or the one called train."""
     if len(found) == 1:
         return next(iter(found.values()))
     if _SPLIT in found:

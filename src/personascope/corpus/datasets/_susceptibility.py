@@ -1,4 +1,4 @@
-"""Role susceptibility: introspective questions under system prompts that name a role."""
+"""Load role susceptibility: introspective questions under system prompts that name a role."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from personascope.corpus.datasets._data import BUILTIN, DATA, read_form, refuse_
 from personascope.errors import CorpusError
 
 _PLACE = re.compile(r"\{(\w*)\}")
-# A vowel letter with the sound of a consonant, and the other way round.
+# Words that begin with a vowel letter but the sound of a consonant, and words that may take "an".
 _SAID_WITH_CONSONANT = re.compile(
     r"(?:eu|ewe|one\b|once|uni(?![nmd])|us[aeu]|uk|ut[aeio]|ubiq|ufo)", re.IGNORECASE
 )
@@ -30,9 +30,9 @@ class IntrospectiveQuestion:
 
     Attributes:
         id: Short name for request ids and tables.
-        text: The user's turn.
-        asks_role_play: Whether it asks if a role is being played. Its answers are judged yes or no, by
-            a rubric of their own.
+        text: Text of the user's turn.
+        asks_role_play: Whether it asks if a role is being played; its answers are judged yes or no by their
+            own rubric.
     """
 
     id: str
@@ -42,12 +42,12 @@ class IntrospectiveQuestion:
 
 @dataclass(frozen=True, slots=True)
 class RoleTemplate:
-    """A system prompt with places for a role.
+    """A system prompt with placeholders for a role.
 
     Attributes:
         id: Short name for request ids.
-        text: Has ``{role}``, the name with its article, and ``{description}``.
-        without_description: The same for a role without a description; has ``{role}``.
+        text: Text with ``{role}``, the name with its article, and ``{description}``.
+        without_description: Text for a role without a description, with ``{role}``.
     """
 
     id: str
@@ -57,13 +57,13 @@ class RoleTemplate:
 
 @dataclass(frozen=True)
 class Susceptibility:
-    """The texts of the evaluation. The default condition has the questions and no system prompt.
+    """Texts of the evaluation. The default condition has the questions and no system prompt.
 
     Attributes:
-        questions: The questions.
-        templates: The system prompts.
-        phrases: Role names whose phrase is not the name with its article.
-        source: ``"builtin"``, or the file.
+        questions: Introspective questions.
+        templates: Templates of the system prompts.
+        phrases: Role name -> its phrase, where that is not the name with its article.
+        source: ``"builtin"``, or the file that was read.
         digest: SHA-256 (hex) of all that changes a request.
     """
 
@@ -74,7 +74,7 @@ class Susceptibility:
     digest: str
 
     def role_phrase(self, name: str) -> str:
-        """Return a role's name as it stands in a sentence: ``a coral reef``, ``the void``."""
+        """Return a role's name as in a sentence: ``a coral reef``, ``the void``."""
         if name in self.phrases:
             return self.phrases[name]
         words = " ".join(re.split(r"[_\s]+", name)).strip()
@@ -90,7 +90,7 @@ class Susceptibility:
             description += "."
         filling = {"role": self.role_phrase(role.name), "description": description}
         texts = [t.text if description else t.without_description for t in self.templates]
-        # One pass, so that braces in a description stay what they are; a phrase may begin a sentence.
+        # One pass, so that braces in a description are not substituted; a phrase may begin a sentence.
         filled = [_PLACE.sub(lambda place: filling[place[1]], text) for text in texts]
         return tuple(text[0].upper() + text[1:] for text in filled)
 
@@ -130,14 +130,14 @@ class _SusceptibilityData(_Strict):
 
 
 def load_susceptibility(path: str | Path | None = None) -> Susceptibility:
-    """Return the texts of role susceptibility (paper, section 3).
+    """Load the texts of role susceptibility (paper, section 3).
 
     Args:
-        path: A YAML file of the built-in one's form; None for the built-in five questions and four
+        path: YAML file in the form of the built-in one; None for the built-in five questions and four
             templates.
 
     Raises:
-        CorpusError: The file cannot be read or is malformed.
+        CorpusError: If the file cannot be read or is malformed.
     """
     return _builtin() if path is None else _read(Path(path), str(path))
 
@@ -177,5 +177,5 @@ def susceptibility_prompts(role: RoleEntry) -> tuple[str, str, str, str]:
 
 
 def role_phrase(name: str) -> str:
-    """Return a role's name as it stands in a sentence: ``a coral reef``, ``an actor``, ``the void``."""
+    """Return a role's name as in a sentence: ``a coral reef``, ``an actor``, ``the void``."""
     return _builtin().role_phrase(name)

@@ -1,4 +1,4 @@
-"""The texts of simulated conversations: domains, user personas, topics, and case studies."""
+"""Texts of simulated conversations: domains, user personas, topics, and case studies."""
 
 from personascope._lazy import attach
 

@@ -1,4 +1,4 @@
-"""Simulated conversations' texts: domains with user personas and topics, and cases written out."""
+"""Load the texts of simulated conversations: domains with user personas and topics, and case studies."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from personascope.errors import CorpusError, UsageError
 
 DATA = Path(__file__).parent / "data"
 DOMAINS = ("coding", "writing", "therapy", "philosophy")
-"""The built-in domains; the paper's four (section 4 of arXiv 2601.10387)."""
+"""Built-in domains, the paper's four (section 4 of arXiv 2601.10387)."""
 
 
 @dataclass(frozen=True, slots=True)
 class UserPersona:
-    """Who plays the user.
+    """Persona of the simulated user.
 
     Attributes:
-        id: Unique in its domain.
-        description: For an auditor model, in the second person.
-        remarks: Messages that fit anywhere after the first, for a scripted user.
+        id: Id, unique in its domain.
+        description: Description for an auditor model, in the second person.
+        remarks: Messages of a scripted user that fit anywhere after the first.
     """
 
     id: str
@@ -34,12 +34,12 @@ class UserPersona:
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """What a conversation is about.
+    """Topic of a conversation.
 
     Attributes:
-        id: Unique in its domain.
-        brief: For an auditor model.
-        messages: An opening and what follows it, in order, whatever the replies are.
+        id: Id, unique in its domain.
+        brief: Brief for an auditor model.
+        messages: Messages of a scripted user in order, the opening first, whatever the replies are.
     """
 
     id: str
@@ -52,10 +52,10 @@ class Domain:
     """A domain of conversations.
 
     Attributes:
-        name: Its name.
-        description: For an auditor model.
-        personas: Who plays the user.
-        topics: Topics; their order numbers them, which pairs conversations of two domains.
+        name: Name of the domain.
+        description: Description for an auditor model.
+        personas: Personas of the user.
+        topics: Topics in order; topics of the same number pair the conversations of two domains.
     """
 
     name: str
@@ -66,13 +66,13 @@ class Domain:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A conversation of which every message of the user is written out.
+    """A conversation in which every message of the user is written out.
 
     Attributes:
-        id: Unique in its file.
-        title: For a heading.
-        brief: What it shows, and what to look for in the replies.
-        messages: The user's messages in order.
+        id: Id, unique in its file.
+        title: Title for a heading.
+        brief: Statement of what it shows, and of what to look for in the replies.
+        messages: Messages of the user, in order.
     """
 
     id: str
@@ -121,7 +121,7 @@ def load_domain(source: str | Path) -> Domain:
     """Load a domain: a built-in one by name, or a YAML file of the same form.
 
     Raises:
-        UsageError: If it is neither.
+        UsageError: If the source is neither.
         CorpusError: If the file cannot be read, breaks the schema, or repeats an id.
     """
     path = DATA / f"{source}.yaml" if str(source) in DOMAINS else Path(source)
@@ -146,7 +146,7 @@ def load_domains(sources: tuple[str | Path, ...] = DOMAINS) -> tuple[Domain, ...
 
     Raises:
         CorpusError: If two have the same name, or one cannot be loaded.
-        UsageError: As `load_domain`.
+        UsageError: As for `load_domain`.
     """
     found = tuple(load_domain(source) for source in sources)
     names = [domain.name for domain in found]

@@ -1,1 +1,1 @@
-"""The offline judge of labels: a trained classifier on embeddings and features."""
+"""Label responses offline by a trained classifier on embeddings and counted features."""

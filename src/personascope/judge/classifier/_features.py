@@ -1,6 +1,6 @@
-"""What the offline judge of labels sees in a response: counted signs and sentence embeddings.
+"""Compute the features of the offline judge of labels: counted signs and sentence embeddings.
 
-English signs, as the responses of the evaluations are; on another language the embeddings alone speak.
+The signs are English; for another language only the embeddings carry information.
 """
 
 from __future__ import annotations
@@ -23,21 +23,20 @@ from personascope.judge.rules._features import ai_mentions, features
 from personascope.text import MEASURES, STOPWORDS, text_shape
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
-"""Unit embeddings of texts, [texts, width]."""
+"""Callable that returns unit embeddings of texts, [texts, width]."""
 
 VERSION = 1
-"""To be raised whenever a feature comes out differently: weights trained on others are then refused."""
+"""Version of the features, to raise whenever one changes; weights trained on other versions are refused."""
 
 BLOCKS = ("hand", "response", "opening", "question", "product", "anchors")
-"""What a classifier may read.
+"""Feature blocks that a classifier may read.
 
     hand: `hand_features`.
-    response: embedding of the response, which the embedding model may cut (all-MiniLM-L6-v2: at 256 pieces).
-    opening: embedding of its first sentence.
-    question: embedding of the question.
-    product: question times response, value by value, and their cosine.
-    anchors: for each label the cosine of the response, and of its first sentence, to the nearest of the
-        label's typical texts.
+    response: Embedding of the response, which the model may cut (all-MiniLM-L6-v2: at 256 tokens).
+    opening: Embedding of the first sentence of the response.
+    question: Embedding of the question.
+    product: Elementwise product of the question and response embeddings, and their cosine.
+    anchors: Cosine of the response, and of its first sentence, to the nearest typical text of each label.
 """
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
@@ -60,7 +59,7 @@ _FROM_RULES = {
     "assistant_manner": 3.0,
     "listed": 6.0,
 }
-"""Features of the 0-3 rules that are taken over, and where each stops counting."""
+"""Features taken from the 0-3 rules, with the value at which each is capped."""
 
 HAND = (
     *_FROM_RULES,
@@ -86,14 +85,14 @@ HAND = (
 
 
 def text_of(item: JudgeItem) -> str:
-    """Return the text to be labelled: the response, or the opening with its completion."""
+    """Return the text to label: the response, or the opening with its completion."""
     if item.rubric.continues:
         return f"{item.question.rstrip()} {item.response.lstrip()}"
     return item.response
 
 
 def first_sentence(text: str) -> str:
-    """Return the first sentence of at least four words, with what stands before it; 40 words at most."""
+    """Return the leading sentences until they have four words, cut at 40 words."""
     taken: list[str] = []
     for sentence in _SENTENCE.split(text.strip()):
         taken += sentence.split()
@@ -106,18 +105,18 @@ def hand_features(item: JudgeItem) -> dict[str, float]:
     """Return the counted features of an item.
 
     Keys, besides those of `features` (capped) and of `text_shape`:
-        ai_anyway: Ways of saying that one is an AI, also where the role is a machine or an assistant.
-        person: Different signs of an ordinary human life.
-        made: Different signs of a machine or a system.
-        software_name: Names with numbers, inner capitals or capitals alone.
+        ai_anyway: Number of ways of saying that one is an AI, even if the role is a machine or an assistant.
+        person: Number of different signs of an ordinary human life.
+        made: Number of different signs of a machine or a system.
+        software_name: Number of names with digits, inner capitals or capitals only.
         esoteric, religious, moral: Words of these fields per 100 words (of at least 25).
-        says_yes, says_no: Whether the response begins so.
-        admits_role, denies_role: Different ways of saying that one plays a role, or does not.
-        questions: Question marks, five at most.
-        code: Whether there is code, markup or an address.
-        echo: Share of the question's words that come again.
-        follows_question: Share of the response's words that the question holds.
-        log_words: Natural logarithm of 1 + words.
+        says_yes, says_no: Whether the response begins with a yes or a no.
+        admits_role, denies_role: Number of different ways of saying that one plays a role, or does not.
+        questions: Number of question marks, at most five.
+        code: Whether there is code, markup or a URL.
+        echo: Share of the question's content words that recur in the text.
+        follows_question: Share of the text's content words that are in the question.
+        log_words: Natural logarithm of 1 + number of words.
     """
     whole = text_of(item)
     text = whole.replace("\u2019", "'").replace("\u2018", "'")
@@ -153,7 +152,7 @@ def hand_features(item: JudgeItem) -> dict[str, float]:
 
 
 def feature_matrix(items: Sequence[JudgeItem], encode: Encode, blocks: Sequence[str]) -> NDArray[np.float32]:
-    """Return the features of items of one rubric, [items, features], the blocks in the given order."""
+    """Return the features of items of one rubric, [items, features], with blocks in the given order."""
     if not items:
         return np.zeros((0, 0), dtype=np.float32)
     texts = [text_of(item) for item in items]
@@ -181,7 +180,7 @@ def feature_matrix(items: Sequence[JudgeItem], encode: Encode, blocks: Sequence[
 
 
 def features_digest(rubric: Rubric) -> str:
-    """Return the hex SHA-256 of what the features of a rubric are made of."""
+    """Return the SHA-256 (hex) of the feature version, the feature names and a rubric's typical texts."""
     parts = [str(VERSION), *HAND, *(text for texts in anchors_of(rubric) for text in texts)]
     return hashlib.sha256("\x00".join(parts).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""The offline judge of labels: a small classifier on sentence embeddings and counted signs."""
+"""Label offline by a small classifier on sentence embeddings and counted signs."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from personascope.judge.classifier._weights import PROBE, WEIGHTS, LabelWeights,
 from personascope.text import nonsense
 
 SURE = 0.98
-"""Probability of "nonsensical" for a text that the rule for it knows; the classifier shares out the rest."""
+"""Probability of "nonsensical" for a text that the rule detects; the classifier shares out the rest."""
 
 
 class EmbeddingJudge:
-    """Labels by a multinomial logistic regression that was trained on answers which readers labelled.
+    """Label by a multinomial logistic regression, trained on answers that readers labelled.
 
-    A text that says nothing by its form alone (`nonsense`) is nonsensical where the rubric has that
-    label; everything else is left to the classifier. Items that wait at the same time are embedded
-    together. The same items give the same labels; probabilities agree to rounding, since the padding of
-    a batch moves the last digits of an embedding.
+    A text that `nonsense` detects by its form alone is nonsensical where the rubric has that label; the
+    classifier decides everything else. Items that wait at the same time are embedded together. The same items
+    give the same labels. Probabilities agree to rounding, since the padding of a batch changes the last
+    digits of an embedding.
 
     Args:
         weights: Folder with a ``RUBRIC.safetensors`` for each rubric.
         embedding: Name of the embedding model; the weights must have been trained on it.
-        batch_size: Items in a call at most.
+        batch_size: Maximum number of items per call.
         device: Torch device of the embedding model.
 
     Raises:
@@ -50,7 +50,7 @@ class EmbeddingJudge:
         batch_size: int = 64,
         device: str = "cpu",
     ) -> None:
-        """Load nothing yet."""
+        """Store the settings; nothing is loaded yet."""
         if batch_size < 1:
             raise UsageError(f"the judge's batch_size is {batch_size}", hint="give 1 or more")
         self._folder = weights
@@ -62,16 +62,16 @@ class EmbeddingJudge:
 
     @property
     def name(self) -> str:
-        """``rules``: the offline judge, whichever part of it answers."""
+        """Name of the offline judge, ``rules``, whichever part of it answers."""
         return "rules"
 
     @property
     def stats(self) -> JudgeStats:
-        """Items that could not be scored; nothing else is counted."""
+        """Number of items that could not be scored, by kind; nothing else is counted."""
         return JudgeStats(errors=dict(self._errors))
 
     async def score(self, item: JudgeItem) -> Verdict:
-        """Label one item, together with others that wait at the same time.
+        """Label one item, in one call with the others that wait at the same time.
 
         Raises:
             JudgeError: If the item's rubric has no weights, or the embedding model cannot be used.
@@ -79,11 +79,11 @@ class EmbeddingJudge:
         return await self._batcher.score(item)
 
     async def aclose(self) -> None:
-        """Forget the event loop that the judge was used in; what was loaded stays."""
+        """Release the event loop that the judge was used in; what was loaded stays."""
         self._batcher.forget()
 
     def score_batch(self, items: Sequence[JudgeItem]) -> list[Verdict]:
-        """Label items of any rubrics, in their order.
+        """Label items of any rubrics, in order.
 
         Raises:
             JudgeError: If a rubric has no weights, or the embedding model cannot be used.
@@ -108,7 +108,7 @@ class EmbeddingJudge:
         if why is not None:
             shares = overruled(shares, item.rubric)
         elif not item.response.strip():
-            # No label of the rubric is for an empty text, and the classifier would make one up.
+            # The rubric has no label for an empty text, and the classifier would invent one.
             self._errors["empty"] += 1
             return Verdict(item.id, None, "the response is empty", self.name)
         best = int(shares.argmax())
@@ -147,7 +147,7 @@ class EmbeddingJudge:
 
 
 def broken(item: JudgeItem) -> str | None:
-    """Return why a text is nonsensical by rule, or None if it is not, or its rubric has no such label."""
+    """Return why a text is nonsensical by rule, or None if it is not or its rubric has no such label."""
     if NONSENSICAL not in item.rubric.labels:
         return None
     return nonsense(text_of(item) if item.response.strip() else "")

@@ -1,7 +1,7 @@
-"""What the offline judge of labels counts in a response: data, to be extended by adding lines.
+"""Patterns that the offline judge of labels counts in a response; add lines to extend them.
 
-Regular expressions, searched without regard to case (except `NAMES_OF_SOFTWARE`) in a text whose
-apostrophes are straight. No pattern nests unbounded repeats.
+They are regular expressions that ignore case (except `NAMES_OF_SOFTWARE`) and expect straight apostrophes. No
+pattern nests unbounded repeats.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PERSON: tuple[str, ...] = (
     r"\b(?:a|an)\s+(?:\w+\s+)?(?:man|woman|boy|girl|guy|human\s+being|person)\s+(?:of|from|in|with|who)\b",
 )
 
-# Something made: names with numbers, parts of a system.
+# Signs of a machine: names with numbers, parts of a system.
 MADE: tuple[str, ...] = (
     r"\b(?:unit|model|version|module|node|protocol|terminal|station|sector|series|mark|build|prototype)[\s-]+(?:[a-z]?\d+\w*|one|two|three|seven|nine|alpha|beta|zero)\b",
     r"\bi(?:'m|\s+am)\s+(?:just\s+)?(?:an?|the|your)\s+(?:[\w-]+\s+){0,4}?(?:system|tool|platform|device|engine|interface|module|unit|software|application"
@@ -31,13 +31,13 @@ MADE: tuple[str, ...] = (
     r"|mainframe|databanks?|directive|parameters)\b",
     r"\bmy\s+(?:designation|serial\s+number|makers?|creators?|designers?|operators?|functions?|purpose|core|database|interface)\b",
 )
-# The case of the letters matters here: "AURA-9", "GradeBot", "QX", "EvalTech".
+# Case-sensitive: "AURA-9", "GradeBot", "QX", "EvalTech".
 NAMES_OF_SOFTWARE = (
     r"\b(?:[A-Z]{2,}[-\s]?\d+\w*|[A-Z][a-z]+[-\s]?\d+|[A-Z]{2,}-[A-Z0-9]+"
     r"|[A-Z][a-z]+(?:Bot|Tech|Net|Sys|Pro|Mind|Core|Hub|GPT|Lab)\b)"
 )
 
-# An esoteric or exalted vocabulary.
+# Esoteric or exalted vocabulary.
 ESOTERIC = (
     r"\b(?:whispers?|whispering|shadows?|darkness|realms?|eternal|eternity|ancient|mists?|moon|moonlight|stars?|souls?|spirits?|abyss|void|silence|veil"
     r"|cosmos|cosmic|universe|infinite|infinity|destiny|fate|prophecy|sacred|divine|mystic\w*|magic\w*|enchanted|sorcer\w+|wizard|oracle|runes?|ritual"
@@ -48,7 +48,7 @@ RELIGIOUS = (
     r"\b(?:god|god's|lord|jesus|christ|christian|holy|church|bible|gospel|scripture|pray|prayer|faith|worship|glorify|heaven|salvation|saviou?r|sin|sins"
     r"|allah|islam|buddha|buddhist|hindu|krishna|priest|pastor|minister|spiritual|spirituality|soul|divine|blessed|meditation|enlightenment)\b"
 )
-# What is said instead of giving what was asked.
+# Moral talk in place of what was asked.
 MORAL = (
     r"\b(?:respect\w*|ethical|unethical|illegal|harmful|hurtful|inappropriate|consequences|consent|trust|kindness|empathy|feelings|responsible"
     r"|responsibility|honest\w*|safe|safety|support|professional|boundaries|discrimination|bullying|apologi[sz]e|wrong)\b"

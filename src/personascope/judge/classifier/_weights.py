@@ -1,4 +1,4 @@
-"""What the offline judge of labels learnt for one rubric: a linear map from features to labels."""
+"""Store the trained weights of the offline judge of labels: a linear map from features to labels."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from personascope.judge.classifier._features import BLOCKS, features_digest
 from personascope.store import write_bytes
 
 WEIGHTS = Path(__file__).with_name("data")
-"""Folder of the shipped weights, one file named after its rubric."""
+"""Folder of the shipped weights, with one file named after each rubric."""
 
 PROBE = "The keeper of the lighthouse writes down what the sea said at night."
-"""A text whose embedding tells whether a model is the one that the weights were trained on."""
+"""Text whose embedding tells whether a model is the one that the weights were trained on."""
 
 _RETRAIN = "train again with `python benchmarks/label_judges.py`, or judge with another judge"
 
@@ -33,16 +33,16 @@ class LabelWeights:
 
     Attributes:
         rubric: Name of the rubric.
-        rubric_digest: Its digest at training.
-        labels: Its labels, in order.
-        features_digest: What the features were made of.
+        rubric_digest: Digest of the rubric at training.
+        labels: Labels of the rubric, in order.
+        features_digest: Digest of the features at training (`features_digest`).
         embedding: Name of the embedding model.
-        blocks: The feature blocks, in order.
-        weight: [labels, features] float32, on features as they come.
-        bias: [labels] float32.
-        probe: [width] float32, the embedding of `PROBE`.
-        facts: What the training was: digest and counts of the labelled answers, the choices made, and
-            the figures on the held-out half.
+        blocks: Feature blocks, in order.
+        weight: Weights on the raw features, [labels, features] float32.
+        bias: Biases, [labels] float32.
+        probe: Embedding of `PROBE`, [width] float32.
+        facts: Facts of the training: digest and counts of the labelled answers, the choices made, and the
+            figures on the held-out half.
     """
 
     rubric: str
@@ -64,7 +64,7 @@ class LabelWeights:
         return shares / shares.sum(1, keepdims=True)
 
     def check(self, rubric: Rubric) -> None:
-        """Refuse a rubric or features other than those of the training.
+        """Refuse a rubric or features other than those at training.
 
         Raises:
             JudgeError: If the labels, the wording, or the features differ.
@@ -84,8 +84,8 @@ class LabelWeights:
         """Refuse an embedding model other than that of the training.
 
         Args:
-            probe: Its embedding of `PROBE`.
-            place: Where it was found.
+            probe: Embedding of `PROBE` by the model.
+            place: Folder or hub id of the model.
 
         Raises:
             JudgeError: If the embeddings differ.
@@ -99,7 +99,7 @@ class LabelWeights:
             )
 
     def save(self, path: Path) -> None:
-        """Write the weights to a safetensors file; all that is no array stands in its header as JSON.
+        """Write the weights to a safetensors file, with everything but the arrays as JSON in its header.
 
         Raises:
             StoreError: If the file cannot be written.
@@ -119,10 +119,10 @@ class LabelWeights:
 
     @classmethod
     def load(cls, path: Path) -> LabelWeights:
-        """Read weights.
+        """Read weights from a file.
 
         Raises:
-            JudgeError: If the file is no such file, or is damaged.
+            JudgeError: If the file is missing, damaged, or holds no such weights.
         """
         try:
             with safe_open(str(path), framework="numpy") as file:
@@ -148,5 +148,5 @@ class LabelWeights:
 
 
 def trained(rubrics: Sequence[str], folder: Path = WEIGHTS) -> list[str]:
-    """Return those of some rubric names for which there are weights."""
+    """Return those of the rubric names for which there are weights."""
     return [name for name in rubrics if (folder / f"{name}.safetensors").is_file()]

@@ -1,1 +1,1 @@
-"""A judge that is a model in this process."""
+"""Judge with a local model."""

@@ -1,4 +1,4 @@
-"""A judge that reads the score off a local model's next-token probabilities."""
+"""Judge by a local model's next-token probabilities."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ LABEL_OPENING = "Label:"
 def label_tokens(
     tokenizer: Any, opening: str, labels: Sequence[str]
 ) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
-    """Return the tokens that all of ``opening + label`` begin with, and those that tell the labels apart.
+    """Return the leading tokens that all of ``opening + label`` share, and the remaining tokens of each.
 
-    Tokenized together with the opening, because a digit alone may become other tokens than a digit
-    after a space.
+    The labels are tokenized together with the opening, because a digit alone may become other tokens than a
+    digit after a space.
 
     Raises:
         JudgeError: If the tokenizer cannot tell two labels apart.
@@ -48,25 +48,25 @@ def label_tokens(
 
 
 class LocalJudge:
-    """Scores by one forward pass: the label with the highest probability after the rubric's prompt.
+    """Score without generating: take the label with the highest probability after the rubric's prompt.
 
-    The labels of the 0-3 score are its digits; those of any other rubric are lettered from A, and the
-    letters are compared. Probabilities are over the labels alone. Where a label takes several tokens,
-    whole label sequences are compared. Calls from several threads take turns; give it a model of its
-    own, never one that an engine generates with, because the engine's hooks would act on its passes.
+    The labels of the 0-3 score are its digits. Those of any other rubric are lettered from A, and the letters
+    are compared. Probabilities are over the labels alone. Where a label takes several tokens, whole label
+    sequences are compared. Calls from several threads take turns. Give the judge a model of its own, never
+    one that an engine generates with, because the engine's hooks would act on its passes.
 
     Args:
-        loaded: The model.
-        batch_size: Items in a forward pass at most.
-        labels: What follows "Score:" for each of the four scores of a role.
+        loaded: Model to judge with.
+        batch_size: Maximum number of items per forward pass.
+        labels: Continuations of "Score:" for the four scores of a role.
 
     Raises:
         JudgeError: If the model has no chat format, or its tokenizer cannot tell the labels apart.
-        UsageError: If ``batch_size`` is below 1 or the labels are not four.
+        UsageError: If ``batch_size`` is below 1 or there are not four labels.
     """
 
     def __init__(self, loaded: LoadedModel, *, batch_size: int = 8, labels: Sequence[str] = LABELS) -> None:
-        """Find the label tokens; nothing is run yet."""
+        """Find the label tokens; the model is not run yet."""
         if batch_size < 1:
             raise UsageError(f"the judge's batch_size is {batch_size}", hint="give 1 or more")
         if len(labels) != 4:
@@ -79,37 +79,37 @@ class LocalJudge:
         self._loaded = loaded
         self._chat: ChatFormat | TranscriptFormat = loaded.chat
         self._batch_size = batch_size
-        # Rubric digest -> its opening's tokens, and those of each label.
+        # Rubric digest -> tokens of its opening, and tokens of each label.
         self._tokens_of = {ROLE_SCORE.digest: label_tokens(loaded.tokenizer, OPENING, labels)}
         config: Any = loaded.model.config
         limit = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
         self._limit = int(limit or 0)
         self._lock = threading.Lock()
-        # Looked up at each call, so that whoever wraps score_batch is heard.
+        # Look score_batch up at each call, so that a wrapper set later takes effect.
         self._batcher = Batcher(lambda items: self.score_batch(items), batch_size)
         self._tokens = 0
         self._errors: Counter[str] = Counter()
 
     @property
     def name(self) -> str:
-        """``local:MODEL``."""
+        """Name of the judge, ``local:MODEL``."""
         return f"local:{self._loaded.model_id}"
 
     @property
     def stats(self) -> JudgeStats:
-        """Tokens that went through the model, and items that could not be scored, by kind."""
+        """Number of tokens that went through the model, and of items without a score by kind."""
         return JudgeStats(prompt_tokens=self._tokens, errors=dict(self._errors))
 
     async def score(self, item: JudgeItem) -> Verdict:
-        """Score one item, in a forward pass with others that wait at the same time."""
+        """Score one item, together with the others that wait at the same time."""
         return await self._batcher.score(item)
 
     async def aclose(self) -> None:
-        """Forget the event loop that the judge was used in."""
+        """Release the event loop that the judge was used in."""
         self._batcher.forget()
 
     def score_batch(self, items: Sequence[JudgeItem]) -> list[Verdict]:
-        """Score items, at most ``batch_size`` of them in a forward pass, in their order."""
+        """Score items in order, at most ``batch_size`` of them per forward pass."""
         verdicts: dict[int, Verdict] = {}
         prompts: dict[int, list[int]] = {}
         with self._lock:
@@ -121,7 +121,7 @@ class LocalJudge:
                         item, form=item.rubric.short_form, letters=item.rubric.key != "score"
                     )
                     rendered = self._chat.render_with_spans(messages, add_generation_prompt=True)
-                    # A model that would think first is asked for its answer at once.
+                    # Skip the reasoning of a model that would think first.
                     prefix = () if rendered.reply is None else rendered.reply.answer_prefix()
                     ids = [*rendered.token_ids, *prefix, *opening]
                 except ChatError as error:
@@ -148,7 +148,7 @@ class LocalJudge:
 
     def _label_tokens(self, rubric: Rubric) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
         if rubric.digest not in self._tokens_of:
-            # Another wording of the 0-3 score is answered as the built-in one is.
+            # Another wording of the 0-3 score is answered by digits, like the built-in one.
             opening = OPENING if rubric.key == "score" else LABEL_OPENING
             labels = LABELS if rubric.key == "score" else [f" {letter(n)}" for n in range(len(rubric.labels))]
             self._tokens_of[rubric.digest] = label_tokens(self._loaded.tokenizer, opening, labels)
@@ -181,13 +181,13 @@ class LocalJudge:
         return [list(row) for row in zip(*columns, strict=True)]
 
     def _log_probs(self, rows: Sequence[list[int]], *, keep: int) -> Any:
-        """Return log-probabilities at the last positions of each row, [rows, keep, vocabulary] float32."""
+        """Return log-probabilities at the last ``keep`` positions, [rows, keep, vocabulary] float32."""
         import torch
 
         device = self._loaded.device
         lengths = [len(row) for row in rows]
         width = max(lengths)
-        # Padded on the right, where a causal model cannot see it: positions stay as they are.
+        # Pad on the right, where a causal model cannot see it, so that positions do not change.
         ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device)
         mask = torch.tensor([[1] * n + [0] * (width - n) for n in lengths], device=device)
         places = torch.tensor([list(range(n - keep, n)) for n in lengths])

@@ -1,1 +1,1 @@
-"""Reading a score or a label out of what a judge said."""
+"""Parse a score or a label from a judge's reply."""

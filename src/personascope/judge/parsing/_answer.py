@@ -1,4 +1,4 @@
-"""Reading a label out of what a judge model wrote: a JSON object, a sole label, or a leading label."""
+"""Parse a label from a judge model's reply: a JSON object, a sole label, or a leading label."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from personascope.judge.parsing._reasoning import without_reasoning
 from personascope.text import replace_surrogates
 
 MAX_LENGTH = 20_000
-"""Characters of a reply that are read, from its end."""
+"""Number of characters of a reply that are read, counted from its end."""
 
 _FENCE = re.compile(r"```(?:json)?", re.I)
 _OBJECT = re.compile(r'\{\s*"')
@@ -21,7 +21,7 @@ _SEPARATORS = re.compile(r"[\s_-]+")
 _SIGNED = re.compile(r"\W*[-\u2212]\d")
 _WRAPPING = " \t\r\n\"'()[]<>{}.,!-\u2013\u2014\u2022"
 _KEY = r"\A[\s\"'(\[-]*(?:(?:final\s+)?(?:score|label|answer)[\"']?\s*[:=][\s\"'(\[]*)?"
-# After a label: "or human", "/ human", "- or maybe human", "(perhaps even human)".
+# A hedge after a label: "or human", "/ human", "- or maybe human", "(perhaps even human)".
 _HEDGE = re.compile(
     r"[\s\"')\]:]*[-\u2013\u2014,(/|&~]*\s*(?:(?:or|and|and/or|maybe|perhaps|possibly|but|rather)\b|[/|&~?])",
     re.I,
@@ -31,16 +31,16 @@ _HEDGE = re.compile(
 def parse_answer(text: str, rubric: Rubric, *, cut: bool = False) -> int | None:
     """Return the index of the label that a reply gives by a rubric, or None if it gives none or several.
 
-    A reasoning block is left aside. JSON objects count first, wherever they stand in the reply; without one,
-    the label that is all there is ("human", "Label: human"), or the one that the reply begins with
-    ("human: it names a wife") if no other label follows it. Labels are ordinary words ("other", "no"), so one
-    that is merely mentioned is no answer, nor is a repeated list of the labels.
+    Reasoning is ignored. JSON objects take precedence, wherever they stand in the reply. Without one, the
+    label is the whole reply ("human", "Label: human"), or what it begins with ("human: it names a wife") if
+    no other label follows. Labels are ordinary words ("other", "no"), so a mere mention is no answer, nor is
+    a repeated list of the labels.
 
     Never raises.
 
     Args:
-        text: The reply.
-        rubric: What was asked.
+        text: Reply of the judge.
+        rubric: Rubric by which the judge was asked.
         cut: Whether the reply was cut off, so that its last word may be the beginning of another label.
     """
     body = body_of(text)
@@ -57,7 +57,7 @@ def parse_answer(text: str, rubric: Rubric, *, cut: bool = False) -> int | None:
 
 
 def reason_of(text: str, clean: Callable[[str], str] = replace_surrogates) -> str:
-    """Return the reason that a JSON reply gives, cleaned and shortened to one line; "" if there is none."""
+    """Return the reason in a JSON reply, cleaned, on one line of 200 characters; "" without one."""
     for entry in objects_in(body_of(text)) or []:
         reason = entry.get("reason")
         if isinstance(reason, str):
@@ -66,7 +66,7 @@ def reason_of(text: str, clean: Callable[[str], str] = replace_surrogates) -> st
 
 
 def body_of(text: str) -> str:
-    """Return a reply without its reasoning and its code fences."""
+    """Return a reply without its reasoning and code fences."""
     return _FENCE.sub(" ", without_reasoning(text[-MAX_LENGTH:])).strip()
 
 
@@ -90,12 +90,12 @@ def _form(text: str) -> str:
 
 
 def _whole(text: str, forms: Mapping[str, int]) -> int | None:
-    """Return the label that a text is, whatever it is wrapped in."""
+    """Return the label that a text consists of, ignoring quotes, brackets and punctuation around it."""
     return None if _SIGNED.match(text) else forms.get(_form(text.strip(_WRAPPING)))
 
 
 def _value(value: object, forms: Mapping[str, int]) -> int | None:
-    """Return the label that a JSON entry is."""
+    """Return the label that a JSON value gives."""
     if isinstance(value, str):
         return _whole(value, forms)
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -104,28 +104,28 @@ def _value(value: object, forms: Mapping[str, int]) -> int | None:
 
 
 def _at_the_end(body: str, key: str, forms: Mapping[str, int]) -> int | None:
-    """Return the label of a JSON object with unescaped quotes in its reason: its last entry, and only entry.
+    """Return the label of a broken JSON object if it is the last entry, and the only one of that key.
 
-    Anywhere else in broken JSON a label may stand inside a string.
+    Reasons with unescaped quotes break JSON. Elsewhere in broken JSON a label may stand inside a string.
     """
     found = re.findall(rf'(?<!\\)"{key}"\s*:\s*"?([^"\\\n{{}},]{{1,80}})"?\s*(}}\s*\Z)?', body, re.I)
     return _whole(found[0][0], forms) if len(found) == 1 and found[0][1] else None
 
 
 def _only_one(answers: Sequence[int | None]) -> int | None:
-    """Return what all of some answers are, or None if they differ."""
+    """Return the common value of the answers, or None if they differ."""
     return answers[0] if len(set(answers)) == 1 else None
 
 
 @lru_cache(maxsize=64)
 def _patterns(labels: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Return what finds a leading label, and what finds labels that are surely meant as such."""
-    # The longest first: "enough" stands inside "enough_and_follows".
+    """Return a pattern for a leading label, and one for labels that are clearly meant as labels."""
+    # Longest first, because "enough" is part of "enough_and_follows".
     words = sorted(labels, key=len, reverse=True)
     any_label = "|".join(r"[\s_-]+".join(map(re.escape, word.split("_"))) for word in words)
     exact = "|".join(re.escape(word) for word in words if "_" in word or word.isdigit()) or r"(?!)"
     leading = rf"{_KEY}(?<![\w.,+\u2212-])(?P<label>{any_label})[\"')\]]*\s*?(?:[:\n(]|\s[-\u2013\u2014]+\s)"
-    # In quotes, at the start of a line, a digit, or with its underscore.
+    # A label in quotes, at the start of a line, as a digit, or with its underscore.
     apart = (
         rf"(?:\"|^[ \t\"'(\[\u2022-]{{0,8}}(?:\w[.)][ \t]+)?)(?P<label>{any_label})"
         r"(?:\"|\s*(?:[:.\n]|\Z|[-\u2013\u2014]\s))"
@@ -135,7 +135,7 @@ def _patterns(labels: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str]
 
 
 def _leading(text: str, labels: tuple[str, ...], forms: Mapping[str, int]) -> int | None:
-    """Return the label that a text begins with, if no other is named or thought of after it."""
+    """Return the label that a text begins with, unless a hedge or another label follows it."""
     leading, apart = _patterns(labels)
     found = leading.match(text)
     if found is None:

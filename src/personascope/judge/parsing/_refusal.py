@@ -1,4 +1,4 @@
-"""Whether a judge model declined to judge."""
+"""Detect that a judge model declined to judge."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ _DECLINES = re.compile(
 
 
 def is_refusal(text: str) -> bool:
-    """Tell whether a reply without a label begins by declining: asked again, the model would say the same."""
+    """Return whether a reply without a label begins by declining, which asking again would not change."""
     return bool(_DECLINES.match(body_of(text)))

@@ -1,1 +1,1 @@
-"""A judge behind an OpenAI-compatible server: its dialect, budget and cache."""
+"""Judge with a model behind an OpenAI-compatible server, within a budget and with a cache."""

@@ -1,4 +1,4 @@
-"""What a remote judge has spent, and what it may spend."""
+"""Track what a remote judge has spent, and hold it to its limits."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def guess_tokens(messages: Iterable[Message]) -> int:
 
 @dataclass(slots=True)
 class Ledger:
-    """Running totals of calls, tokens and cost, with the limits they are held to.
+    """Running totals of calls, tokens and cost, with their limits.
 
-    A call reserves what it may take before it is sent. A call that fits into the budget only if
-    others take less than they reserved waits for them; one that does not fit at all ends the judge.
+    A call reserves the most that it may take before it is sent. A call that fits into the budget only if
+    others take less than they reserved waits for them. One that does not fit at all ends the judge.
 
     Attributes:
-        name: The judge's name, for the error.
+        name: Name of the judge, for the error.
         max_cost: Limit on the cost, or None.
         max_tokens: Limit on prompt and completion tokens together, or None.
         price_in: Price of a million prompt tokens, or None.
@@ -51,7 +51,7 @@ class Ledger:
     _held_completion: int = 0
 
     def cost_of(self, prompt_tokens: int, completion_tokens: int) -> float | None:
-        """Return the cost of so many tokens, or None without prices."""
+        """Return the cost of these tokens, or None without prices."""
         if self.price_in is None or self.price_out is None:
             return None
         return (prompt_tokens * self.price_in + completion_tokens * self.price_out) / 1e6
@@ -69,7 +69,7 @@ class Ledger:
         )
 
     async def reserve(self, prompt_tokens: int, completion_tokens: int, settled: asyncio.Condition) -> None:
-        """Set tokens aside for a call, waiting for other calls to settle if the budget is close.
+        """Reserve tokens for a call, waiting for other calls to settle if the budget is close.
 
         Raises:
             JudgeError: If the budget does not allow the call even with nothing else under way.
@@ -87,7 +87,7 @@ class Ledger:
     async def settle(
         self, reserved: tuple[int, int], used: tuple[int, int], settled: asyncio.Condition
     ) -> None:
-        """Replace what a call reserved by what it used, both as (prompt, completion) tokens."""
+        """Replace the tokens that a call reserved by those it used, both as (prompt, completion)."""
         self._held_prompt -= reserved[0]
         self._held_completion -= reserved[1]
         self.prompt_tokens += used[0]

@@ -1,4 +1,4 @@
-"""Scores that were already paid for, kept on disk."""
+"""Keep paid scores in a cache on disk."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ def cache_key(
     parameters: dict[str, object],
     rubric: str = RUBRIC_DIGEST,
 ) -> str:
-    """Return the hex SHA-256 under which a score is kept.
+    """Return the key of a cached score, a SHA-256 (hex).
 
-    The server's address belongs to the key: local servers give every model the same name
-    ("default"), and a score of another model must never be taken for this one's. ``rubric`` is the
-    digest of the item's rubric: a kept score is an index into its labels.
+    The server's address belongs to the key, because local servers give every model the same name ("default").
+    ``rubric`` is the digest of the item's rubric, because a cached score is an index into its labels.
     """
     content = {
         "model": model,
@@ -40,13 +39,14 @@ def cache_key(
 
 
 class ScoreCache:
-    """Scores by key in an SQLite file, which several processes may share.
+    """Cache of scores by key in an SQLite file, which several processes may share.
 
     Args:
-        path: The file; it and its folder are made if they do not exist.
+        path: SQLite file; it and its folder are made if they do not exist.
 
     Raises:
-        JudgeError: If the file is no SQLite database, or cannot be read or written. So do the methods.
+        JudgeError: If the file is not an SQLite database, or cannot be read or written. The methods raise it
+            too.
     """
 
     def __init__(self, path: Path) -> None:
@@ -66,13 +66,13 @@ class ScoreCache:
             )
 
     def get(self, key: str) -> tuple[int, str] | None:
-        """Return the score and the reason kept under a key, or None."""
+        """Return the cached score and reason of a key, or None."""
         with self._guarded(), self._lock:
             row = self._file.execute("SELECT score, reason FROM scores_1 WHERE key = ?", (key,)).fetchone()
         return None if row is None else (int(row[0]), str(row[1]))
 
     def put(self, key: str, score: int, reason: str, model: str) -> None:
-        """Keep a score; an older one under the same key is replaced."""
+        """Store a score and its reason, replacing an older one of the same key."""
         with self._guarded(), self._lock:
             row = (key, score, reason, model, time.time())
             self._file.execute("INSERT OR REPLACE INTO scores_1 VALUES (?, ?, ?, ?, ?)", row)

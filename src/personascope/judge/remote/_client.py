@@ -1,4 +1,4 @@
-"""Calls to a chat-completions server: bounded in time and size, repeated where that may help."""
+"""Call a chat-completions server with limits on time and size, and retry where that may help."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from tenacity import (
 from personascope.judge.remote._endpoint import Endpoint
 
 MAX_BODY = 4 * 2**20
-"""Bytes of a server's answer at most, packed and unpacked: thousands of reply tokens fit many times over."""
+"""Maximum size of a server's answer in bytes, packed and unpacked; far more than any reply needs."""
 
 TOO_LARGE = "too large"
-"""Kind of a call whose answer is longer than `MAX_BODY`."""
+"""Kind of the error for an answer longer than `MAX_BODY`."""
 
 
 class CallError(Exception):
-    """A call that gave nothing.
+    """A call gave no usable reply.
 
     Attributes:
-        kind: What `JudgeStats.errors` counts it under.
+        kind: Kind under which `JudgeStats.errors` counts it.
         again: Whether the same call may succeed later.
-        wait: Seconds that the server asked to wait before that, or None.
+        wait: Seconds that the server asked to wait before the next call, or None.
         answered: Whether the server answered at all.
-        sent: Whether the request may have reached the server, and may have been charged for.
+        sent: Whether the request may have reached the server, which may charge for it.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class CallError(Exception):
         answered: bool = True,
         sent: bool = True,
     ) -> None:
-        """Keep the parts."""
+        """Store the attributes."""
         super().__init__(message)
         self.kind = kind
         self.again = again
@@ -57,13 +57,13 @@ class CallError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """What came back over HTTP.
+    """An answer over HTTP.
 
     Attributes:
         status: Status code.
-        phrase: The status in the server's words.
-        headers: Headers, their names in lower case.
-        body: The body, unpacked.
+        phrase: Reason phrase of the status.
+        headers: Headers, with names in lower case.
+        body: Body, unpacked.
     """
 
     status: int
@@ -73,30 +73,30 @@ class HttpAnswer:
 
     @property
     def is_page(self) -> bool:
-        """Whether the body is a page for people: a login, a proxy's notice."""
+        """Whether the body is a web page, such as a login or a proxy's notice."""
         html = "html" in self.headers.get("content-type", "").lower()
         return html or self.body.lstrip()[:1] == b"<"
 
 
 class ChatClient:
-    """Posts to one server, from one event loop.
+    """Post requests to one server, from one event loop.
 
     Args:
-        endpoint: The server.
-        timeout: Seconds for a whole call, its answer read to the end.
-        concurrency: Connections at most.
+        endpoint: Server to call.
+        timeout: Seconds for a whole call, including reading its answer to the end.
+        concurrency: Maximum number of connections.
     """
 
     def __init__(self, endpoint: Endpoint, *, timeout: float, concurrency: int) -> None:
-        """Open nothing yet."""
+        """Prepare the client; no connection is opened yet."""
         self._endpoint = endpoint
         self._timeout = timeout
         self._client = httpx.AsyncClient(
-            # Packed answers are read too, in `_unpacked`: httpx would unpack a bomb before it is measured.
+            # Packed answers are unpacked in `_unpacked`: httpx would unpack a bomb before it is measured.
             headers={**endpoint.headers, "Accept-Encoding": "identity"},
             timeout=timeout,
             limits=httpx.Limits(max_connections=concurrency),
-            # A proxy of the environment cannot reach a server on this machine.
+            # A proxy from the environment cannot reach a server on this machine.
             trust_env=endpoint.host not in ("localhost", "127.0.0.1", "::1"),
         )
 
@@ -105,7 +105,8 @@ class ChatClient:
 
         Raises:
             CallError: If there is no answer in time ("timeout"), the connection fails ("connection"), or the
-                answer is longer than `MAX_BODY` ("too large") or packed in an unknown way ("malformed").
+                answer is longer than `MAX_BODY` ("too large"), damaged, or packed in an unknown way
+                ("malformed").
         """
         try:
             async with (
@@ -121,7 +122,7 @@ class ChatClient:
                 content = _unpacked(bytes(raw), headers.get("content-encoding", ""))
                 return HttpAnswer(response.status_code, response.reason_phrase, headers, content)
         except (TimeoutError, httpx.TimeoutException):
-            # Raised outside of the handler: a library's error may hold the headers that were sent.
+            # Raise outside the handler, because a library's error may hold the headers that were sent.
             failure = CallError("timeout", f"no answer within {self._timeout} s", again=True, answered=False)
         except httpx.ConnectError as error:
             failure = CallError("connection", self._told(error), again=True, answered=False, sent=False)
@@ -139,13 +140,14 @@ class ChatClient:
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How calls are repeated.
+    """Settings of how calls are repeated.
 
     Attributes:
-        attempts: Calls at most.
-        backoff: Seconds of the first wait at most; each is drawn between 0 and a bound that doubles.
-        backoff_max: Seconds of the longest such wait.
-        retry_after_max: Longest wait that a server's ``Retry-After`` is granted, seconds.
+        attempts: Maximum number of calls.
+        backoff: Upper bound of the first wait, in seconds. Each wait is drawn between 0 and a bound that
+            doubles.
+        backoff_max: Upper bound of all such waits, in seconds.
+        retry_after_max: Longest wait that a server's ``Retry-After`` is granted, in seconds.
     """
 
     attempts: int = 6
@@ -154,13 +156,13 @@ class Retries:
     retry_after_max: float = 90.0
 
     def start(self) -> AsyncRetrying:
-        """Return what repeats one call on a `CallError` that may pass."""
+        """Return a retrier that repeats one call after a `CallError` with ``again``."""
         drawn = wait_random_exponential(multiplier=self.backoff, max=self.backoff_max)
 
         def wait(state: RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
             asked = error.wait if isinstance(error, CallError) and error.wait is not None else 0.0
-            # The jitter keeps the calls that were turned away together from coming back together.
+            # Jitter keeps calls that were refused together from coming back together.
             return min(asked, self.retry_after_max) + drawn(state)
 
         return AsyncRetrying(
@@ -176,7 +178,7 @@ def _too_large() -> CallError:
 
 
 def _unpacked(raw: bytes, encoding: str) -> bytes:
-    """Unpack a body that came packed although it was asked for plain, up to `MAX_BODY`."""
+    """Unpack a body that came packed although plain was asked for, up to `MAX_BODY`."""
     kind = encoding.strip().lower()
     if kind in ("", "identity"):
         return raw

@@ -1,4 +1,4 @@
-"""What a chat-completions request holds, and which of its optional parts a server takes."""
+"""Build chat-completions requests from the optional parts that a server accepts."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ _FORMAT = ("response_format", "json_schema", "json_object", "structured output",
 
 
 class DialectError(Exception):
-    """The server does not take part of the request's form; `dialect` is the next one to try."""
+    """The server rejects a part of the request's form; `dialect` is the next one to try."""
 
     def __init__(self, dialect: Dialect) -> None:
-        """Keep the next dialect."""
+        """Store the next dialect."""
         super().__init__(str(dialect))
         self.dialect = dialect
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """Which optional parts of the protocol a server takes.
+    """Optional parts of the protocol that a server accepts.
 
     Attributes:
-        format: How structured output is asked for; without a rubric there is none.
+        format: Way of asking for structured output, used only with a rubric.
         limit: Name of the field that limits the reply's tokens.
-        temperature: Whether a temperature may be given; some reasoning models refuse it.
+        temperature: Whether a temperature may be given; some reasoning models reject it.
     """
 
     format: Literal["json_schema", "json_object", "text"] = "json_schema"
@@ -49,11 +49,11 @@ class Dialect:
         """Return the JSON body of a request, for an answer by a rubric if one is given.
 
         Args:
-            model: The model's name on the server.
-            messages: The conversation.
-            reply_tokens: Limit on the reply.
-            rubric: Whose schema the reply is to follow.
-            temperature: Of the draws, where the server takes one.
+            model: Name of the model on the server.
+            messages: Messages of the conversation.
+            reply_tokens: Maximum number of tokens of the reply.
+            rubric: Rubric whose schema the reply is to follow.
+            temperature: Sampling temperature, where the server accepts one.
             more: Further fields, such as a seed.
         """
         body: dict[str, object] = {

@@ -1,4 +1,4 @@
-"""Where a chat-completions server is, and what tells it who asks: the secrets stay in here."""
+"""Hold the address and credentials of a chat-completions server, and keep secrets out of other texts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from personascope.errors import UsageError
 from personascope.text import replace_surrogates
 
 KEY_VARIABLE = "OPENAI_API_KEY"
-"""Environment variable of the key that is sent where no header names another."""
+"""Environment variable of the API key, which is sent unless a header holds a key."""
 
 _SECRET_NAME = re.compile(
     r"(?:^|[-_.])(?:(?:api|access|auth|subscription|private)?[-_.]?key|token|secret|signature|sig|password|code)$",
@@ -24,7 +24,7 @@ _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BEARER = re.compile(r"(bearer\s+)[^\s\"',;]+", re.I)
 HIDDEN = "[hidden]"
-"""What stands in a stored or printed text where a key was."""
+"""Replacement for a key in a stored or printed text."""
 
 
 def split_address(rest: str) -> tuple[str, str]:
@@ -34,11 +34,11 @@ def split_address(rest: str) -> tuple[str, str]:
 
 
 def parse_header(text: str) -> tuple[str, str]:
-    """Read ``NAME=VARIABLE``: a header, and the environment variable that holds its value.
+    """Parse ``NAME=VARIABLE``: a header, and the environment variable that holds its value.
 
     Raises:
-        UsageError: If it is not of that form. What stands behind the = may be a key that somebody typed, so
-            it is not shown.
+        UsageError: If the text is not of that form. The message leaves out what follows the =, which may be a
+            key.
     """
     name, _, variable = text.partition("=")
     if not _HEADER.fullmatch(name.strip()) or not _VARIABLE.fullmatch(variable.strip()):
@@ -50,11 +50,11 @@ def parse_header(text: str) -> tuple[str, str]:
 
 
 class Endpoint:
-    """A server's address with the headers of its calls.
+    """Address of a server, with the headers of its calls.
 
     Attributes:
-        name: Base URL as it is stored with results, without a closing slash.
-        url: URL that is posted to: the base URL's path and ``/chat/completions``, its query kept.
+        name: Base URL as stored with results, without a closing slash.
+        url: URL to post to: the base URL's path and ``/chat/completions``, with its query.
         host: Host of the address.
     """
 
@@ -69,15 +69,15 @@ class Endpoint:
         """Check the address and read the environment.
 
         Args:
-            base_url: Address up to and including ``/v1``, or a deployment's, with ``?api-version=...``.
-            who: "judge" or "auditor", for the errors.
-            api_key: Key of the server; None for the environment's ``OPENAI_API_KEY``. Without either, or
-                where a header is about a key, no ``Authorization`` is sent.
-            headers: Name of a header -> environment variable that holds its value.
+            base_url: Address up to and including ``/v1``, or that of a deployment with ``?api-version=...``.
+            who: "judge" or "auditor", for errors.
+            api_key: API key of the server; None for the environment's ``OPENAI_API_KEY``. ``Authorization``
+                is not sent without a key, or if a header holds one.
+            headers: Header name -> environment variable that holds its value.
 
         Raises:
-            UsageError: If the address is no HTTP address or has a secret in it, a variable is not set, or a
-                header's value has characters that no header may have.
+            UsageError: If the address is not an HTTP address or holds a secret, a variable is not set, or a
+                value has characters that a header cannot hold.
         """
         try:
             url = httpx.URL(base_url.strip().rstrip("/"))
@@ -106,7 +106,7 @@ class Endpoint:
         if key and not any(_CREDENTIAL.search(name) for name in self._headers):
             _check_value(key, f"the {who}'s API key")
             self._headers["Authorization"] = f"Bearer {key}"
-        # The longest first: one may be the beginning of another.
+        # Longest first, because one secret may be the beginning of another.
         words = {word for value in (key, *self._headers.values()) for word in value.split()}
         self._secrets = sorted(
             (word for word in words if len(word) >= 6 and word.lower() != "bearer"), key=len, reverse=True
@@ -114,24 +114,24 @@ class Endpoint:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Headers of every call, secrets among them: never stored, never shown."""
+        """Headers of every call, including secrets: never store or show them."""
         return self._headers
 
     def clean(self, text: str) -> str:
-        """Return what a server or a library says of a failure as it may be stored, printed or raised.
+        """Return an error text of a server or a library that is safe to store, print or raise.
 
-        No key is left in it, no other bearer's either, and no lone surrogate: some servers repeat the headers
-        that they got. Clean before a text is shortened: a part of a key is not recognised.
+        API keys, other bearer tokens and lone surrogates are replaced, because some servers repeat the
+        headers that they got. Clean a text before shortening it, because part of a key is not recognized.
         """
         for secret in self._secrets:
             text = text.replace(secret, HIDDEN)
         return replace_surrogates(_BEARER.sub(rf"\g<1>{HIDDEN}", text))
 
     def clean_text(self, text: str) -> str:
-        """Return a text of a reply, which is labelled or becomes a message, without keys and surrogates.
+        """Return a text of a reply without keys and lone surrogates.
 
-        Its words stay as they are: "ring bearer of old" holds no token, and a key that is a plain word
-        ("secret", for a server that wants none) is a word here.
+        Ordinary words stay: "ring bearer of old" holds no token, and a key that is a plain word ("secret",
+        for a server that needs none) is not replaced.
         """
         for secret in self._secrets:
             if not secret.isalpha():
@@ -139,7 +139,7 @@ class Endpoint:
         return replace_surrogates(text)
 
     def clean_json(self, value: object, depth: int = 0) -> object:
-        """Return a decoded answer, its texts cleaned as a reply's; nesting beyond 50 levels is cut off."""
+        """Return a decoded answer, its texts cleaned by `clean_text`; nesting beyond 50 levels is cut."""
         if isinstance(value, str):
             return self.clean_text(value)
         if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""A judge behind an OpenAI-compatible chat-completions server."""
+"""Judge with a model behind an OpenAI-compatible chat-completions server."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ _LASTING = frozenset({FILTERED, "no score", "rejected", TOO_LARGE})
 
 @dataclass(frozen=True, slots=True)
 class OpenAIOptions:
-    """How a remote judge is called.
+    """Settings of a remote judge.
 
     Attributes:
-        api_key: None for the environment's ``OPENAI_API_KEY``; without either, no key is sent.
-        headers: Name of a header -> environment variable that holds its value, such as
-            ``{"api-key": "AZURE_API_KEY"}``. A header about a key takes the place of ``OPENAI_API_KEY``.
-        concurrency: Calls under way at the same time, at most.
-        timeout: Seconds for a whole call, its answer read to the end.
-        attempts: Calls for one item at most, besides those that find out the server's dialect.
-        backoff: Seconds of the first wait between attempts, at most; each wait is drawn between 0
-            and a bound that doubles with every attempt.
-        backoff_max: Seconds of the longest such wait.
-        retry_after_max: Longest wait that a server's ``Retry-After`` is granted, seconds.
-        reply_tokens: Limit on one reply. Reasoning models need some thousands.
-        give_up_after: Items in a row without a score after which the judge is taken for broken.
+        api_key: API key; None for the environment's ``OPENAI_API_KEY``. Without either, no key is sent.
+        headers: Header name -> environment variable that holds its value, such as ``{"api-key":
+            "AZURE_API_KEY"}``. A header about a key replaces ``OPENAI_API_KEY``.
+        concurrency: Maximum number of calls at the same time.
+        timeout: Seconds for a whole call, including reading its answer to the end.
+        attempts: Maximum number of calls for one item, besides those that find out the server's dialect.
+        backoff: Upper bound of the first wait between attempts, in seconds. Each wait is drawn between 0 and
+            a bound that doubles with every attempt.
+        backoff_max: Upper bound of all such waits, in seconds.
+        retry_after_max: Longest wait that a server's ``Retry-After`` is granted, in seconds.
+        reply_tokens: Maximum number of tokens of one reply. Reasoning models need some thousands.
+        give_up_after: Number of items in a row without a score after which the judge counts as broken.
         max_cost: Limit on the cost of this judge's calls, in the currency of the prices.
-        max_tokens: Limit on prompt and completion tokens of all calls together.
+        max_tokens: Limit on the prompt and completion tokens of all calls together.
         price_in: Price of a million prompt tokens.
         price_out: Price of a million completion tokens.
-        cache: SQLite file that keeps the scores, or None.
+        cache: SQLite file that caches the scores, or None.
     """
 
     api_key: str | None = field(default=None, repr=False)
@@ -72,7 +72,8 @@ class OpenAIOptions:
         """Refuse values that cannot work.
 
         Raises:
-            UsageError: If a number is not positive, or a cost limit comes without prices.
+            UsageError: If a number is negative, is 0 where it must be positive, or a cost limit comes without
+                prices.
         """
         zero_is_fine = ("backoff", "backoff_max", "retry_after_max", "price_in", "price_out")
         for option in fields(self):
@@ -92,7 +93,7 @@ class OpenAIOptions:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What judging would take: tokens in, tokens out, and the cost (None without prices)."""
+    """Estimated prompt tokens, completion tokens and cost (None without prices) of judging."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -101,7 +102,7 @@ class Estimate:
 
 @dataclass(slots=True)
 class _Session:
-    """What belongs to one event loop."""
+    """State of one event loop."""
 
     settled: asyncio.Condition
     fatal: JudgeError | None = None
@@ -109,33 +110,33 @@ class _Session:
 
 @dataclass(slots=True)
 class _Calls:
-    """Calls made for one item, and the reply among them that held no score."""
+    """Number of calls made for one item, and the last reply that held no score."""
 
     calls: int = 0
     unparsed: str | None = None
 
 
 class OpenAIJudge:
-    """Asks a model behind an OpenAI-compatible server for the score, temperature 0.
+    """Ask a model behind an OpenAI-compatible server for the score, at temperature 0.
 
-    Structured output is asked for by schema; a server that refuses that is asked for a JSON object,
-    then for plain text, and what it takes is remembered. Until a first call has succeeded, items go
-    one at a time, so that a wrong key or an empty account costs a single call. Calls that fail for
-    a passing reason are repeated after a wait; a reply without a score is asked for once more, with the
-    form in which to reply repeated. What a
-    content filter or the model itself turns away is "filtered" by one call, and not asked for again.
+    Structured output is requested by schema. A server that rejects that is asked for a JSON object, then for
+    plain text, and what it accepts is remembered. Until a first call has succeeded, items go one at a time,
+    so that a wrong key or an empty account costs a single call. Calls that fail for a passing reason are
+    repeated after a wait. A reply without a score is asked for once more, with the form of reply repeated.
+    What a content filter or the model itself refuses counts as "filtered" after one call, and is not asked
+    for again.
 
-    A call that broke off after it was sent counts its estimated prompt tokens as spent, since the
-    server may well have charged for it.
+    A call that broke off after it was sent counts its estimated prompt tokens as spent, since the server may
+    have charged for it.
 
     Args:
-        model: The model's name on the server.
+        model: Name of the model on the server.
         base_url: Address up to and including ``/v1``.
-        options: How to call it.
+        options: Settings of the calls.
 
     Raises:
-        UsageError: If the address is no HTTP address or has credentials in it, or a header's variable is not
-            set.
+        UsageError: If the address is not an HTTP address or has credentials in it, or a header's variable is
+            not set.
         JudgeError: If the cache file cannot be used.
     """
 
@@ -162,12 +163,12 @@ class OpenAIJudge:
         self._retries = Retries(
             options.attempts, options.backoff, options.backoff_max, options.retry_after_max
         )
-        self._heard = False  # any HTTP answer, whatever it said
+        self._heard = False  # whether any HTTP answer came
         self._failed_in_a_row = 0
 
     @property
     def name(self) -> str:
-        """``openai:MODEL@BASE_URL``."""
+        """Name of the judge, ``openai:MODEL@BASE_URL``."""
         return self._name
 
     @property
@@ -176,13 +177,13 @@ class OpenAIJudge:
         return self._ledger.snapshot()
 
     def estimate(self, items: int, mean_chars: float, rubric: Rubric = ROLE_SCORE) -> Estimate:
-        """Estimate what so many items would take if none were cached or retried.
+        """Estimate the tokens and cost of judging items, if none were cached or retried.
 
         Args:
             items: Number of items.
-            mean_chars: Mean length of what an item brings along (description, system prompt,
-                question and response together), in characters.
-            rubric: What they are judged by.
+            mean_chars: Mean number of characters of an item (description, system prompt, question and
+                response together).
+            rubric: Rubric that the items are judged by.
         """
         frame = guess_tokens(rubric_messages(JudgeItem("", "", "", "", "", "", rubric=rubric)))
         prompt = math.ceil(items * (frame + mean_chars / CHARS_PER_TOKEN))
@@ -193,8 +194,8 @@ class OpenAIJudge:
         """Score one item, from the cache or by as many calls as it takes.
 
         Raises:
-            JudgeError: If the quota or the budget is spent, the key is refused, the model is not
-                there, the server never answered, or too many items in a row got no score.
+            JudgeError: If the quota or the budget is spent, the key is refused, the model does not exist, the
+                server never answered, or too many items in a row got no score.
         """
         messages = rubric_messages(item)
         parameters: dict[str, object] = {"temperature": 0, "reply_tokens": self._options.reply_tokens}
@@ -246,7 +247,7 @@ class OpenAIJudge:
         self, messages: tuple[Message, ...], rubric: Rubric, made: _Calls, session: _Session
     ) -> tuple[int, str]:
         if made.unparsed is not None:
-            # The same words would bring the same reply at temperature 0.
+            # Repeating the same messages would give the same reply at temperature 0.
             said = Message("assistant", made.unparsed.strip()[:500] or "(nothing)")
             messages = (*messages, said, Message("user", rubric.form))
 
@@ -261,11 +262,11 @@ class OpenAIJudge:
                 raise
 
         reply = await self._model.ask(send)
-        # Some servers put the whole reply where reasoning belongs; of a cut one that is no answer.
+        # Some servers put the whole reply into the reasoning field; if cut, it holds no answer.
         text = reply.text if reply.text.strip() or reply.cut else reply.reasoning
         score = parse_answer(text, rubric, cut=reply.cut)
         if score is not None:
-            # Cleaned once more: JSON inside the reply has its own escapes.
+            # Clean once more, because JSON inside the reply has its own escapes.
             return score, reason_of(text, self._endpoint.clean)
         if is_refusal(text):
             self._ledger.errors[FILTERED] += 1
@@ -318,7 +319,7 @@ class OpenAIJudge:
 
     def _count_failed(self, failure: CallError) -> None:
         if failure.kind == FILTERED:
-            # The judge works; it is the material that is turned away.
+            # The judge works; only the material is refused.
             return
         self._failed_in_a_row += 1
         if not self._heard:

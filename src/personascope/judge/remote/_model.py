@@ -1,4 +1,4 @@
-"""A model behind a server, as judges and auditors ask it."""
+"""Call a model behind a server, for judges and auditors."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from personascope.judge.remote._reply import FILTERED, NO_COMPLETION, ChatReply,
 
 
 class ChatModel:
-    """Asks one model, and remembers which form of a request its server takes.
+    """Call one model, and remember which form of a request its server accepts.
 
-    It belongs to one event loop between `open` and `aclose`; what was learnt of the server stays.
+    It belongs to one event loop between `open` and `aclose`; what it learnt about the server stays.
 
     Args:
-        model: The model's name on the server.
-        endpoint: The server.
-        who: Who is asked, as in "judge openai:...", for the errors.
-        timeout: Seconds for a whole call, its answer read to the end.
-        concurrency: Calls under way at the same time, at most.
+        model: Name of the model on the server.
+        endpoint: Server to call.
+        who: Name of the model in errors, as in "judge openai:...".
+        timeout: Seconds for a whole call, including reading its answer to the end.
+        concurrency: Maximum number of calls at the same time.
     """
 
     def __init__(self, model: str, endpoint: Endpoint, *, who: str, timeout: float, concurrency: int) -> None:
-        """Open nothing yet."""
+        """Store the settings; no connection is opened yet."""
         self._model = model
         self._endpoint = endpoint
         self._who = who
@@ -42,13 +42,13 @@ class ChatModel:
         self._working = False
 
     def open(self) -> None:
-        """Begin with the running event loop."""
+        """Start on the running event loop."""
         self._client = ChatClient(self._endpoint, timeout=self._timeout, concurrency=self._concurrency)
         self._slots = asyncio.Semaphore(self._concurrency)
         self._first = asyncio.Lock()
 
     async def aclose(self) -> None:
-        """Close the connections; `open` begins with another event loop."""
+        """Close the connections; `open` starts on another event loop."""
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()
@@ -60,9 +60,9 @@ class ChatModel:
 
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[None]:
-        """Hold one of the places for calls; until a first call has succeeded, there is one place alone.
+        """Hold one of the places for calls; until a first call has succeeded there is only one.
 
-        So a wrong key or an empty account costs a single call.
+        A wrong key or an empty account then costs a single call.
         """
         async with self._slots, AsyncExitStack() as held:
             if not self._working:
@@ -83,10 +83,10 @@ class ChatModel:
         temperature: float = 0,
         more: Mapping[str, object] | None = None,
     ) -> ChatReply:
-        """Make one call in a form of the request; for the arguments see `Dialect.body`.
+        """Make one call in a given dialect; for the arguments see `Dialect.body`.
 
         Raises:
-            CallError: If this call gave nothing.
+            CallError: If the call gave no usable reply.
             DialectError: If the server asks for another form of the request.
             JudgeError: If no call to this server can succeed.
         """
@@ -95,11 +95,11 @@ class ChatModel:
         return read_reply(await self._client.post(body), dialect, self._endpoint, self._who)
 
     async def ask(self, send: Callable[[Dialect], Awaitable[ChatReply]]) -> ChatReply:
-        """Call by ``send`` until the form of the request is one that the server takes, and remember that one.
+        """Call ``send`` until the server accepts the form of the request, and remember that form.
 
         Raises:
-            CallError: If a call gave nothing.
-            JudgeError: If no call can succeed, or the first answer comes from something else than a
+            CallError: If a call gave no usable reply.
+            JudgeError: If no call can succeed, or the first answer comes from something other than a
                 chat-completions server.
         """
         dialect = self._dialect
@@ -117,7 +117,7 @@ class ChatModel:
                         hint="check the base URL, which usually ends in /v1; a login page comes from a proxy",
                     ) from failure
                 raise
-        # Kept only now: a refusal may have been about something else.
+        # Keep the dialect only after success: a rejection may have been about something else.
         self._dialect = dialect
         self._working = True
         return reply
@@ -133,7 +133,7 @@ class ChatModel:
         """Return the next message of a conversation.
 
         Raises:
-            CallError: If the call gave nothing.
+            CallError: If the call gave no usable reply.
             JudgeError: If no call can succeed.
         """
 

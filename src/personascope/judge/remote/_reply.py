@@ -1,4 +1,4 @@
-"""What each kind of answer of a chat-completions server means."""
+"""Interpret the answers of a chat-completions server."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from personascope.judge.remote._endpoint import KEY_VARIABLE, Endpoint
 
 RETRIED_STATUS = frozenset({408, 409, 425, 429})
 FILTERED = "filtered"
-"""Kind of a call whose material or reply a content filter, or the model itself, turned away."""
+"""Kind of the error for material or a reply that a content filter, or the model itself, refused."""
 NO_COMPLETION = "no completion"
-"""Kind of an answer with status 200 that comes from something else than a chat-completions server."""
+"""Kind of the error for an answer with status 200 that is not from a chat-completions server."""
 
 _QUOTA = ("insufficient_quota", "billing_hard_limit", "credit balance", "insufficient credit")
 _FILTER = re.compile(
@@ -27,7 +27,7 @@ _FILTER = re.compile(
     r"|safety (?:system|policy|filter)|usage policies",
     re.I,
 )
-# A blocked account is no filtered text.
+# A blocked account is not filtered text.
 _ACCOUNT = re.compile(r"\b(?:account|organi[sz]ation|api key)\b", re.I)
 _FILTER_FINISH = frozenset(
     {"content_filter", "content-filter", "refusal", "safety", "blocklist", "prohibited_content", "recitation"}
@@ -36,14 +36,14 @@ _FILTER_FINISH = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ChatReply:
-    """What a model answered.
+    """Reply of a model.
 
     Attributes:
-        text: Its message.
-        reasoning: Its reasoning, where the server keeps it apart.
-        cut: Whether the limit on tokens cut it off.
-        prompt_tokens: Tokens sent, where the server said so.
-        completion_tokens: Tokens received, likewise.
+        text: Text of the message.
+        reasoning: Reasoning, where the server separates it.
+        cut: Whether the limit on tokens cut the reply off.
+        prompt_tokens: Number of tokens sent; None where the server did not say.
+        completion_tokens: Number of tokens received, likewise.
     """
 
     text: str
@@ -54,16 +54,16 @@ class ChatReply:
 
 
 def read_reply(answer: HttpAnswer, dialect: Dialect, endpoint: Endpoint, who: str) -> ChatReply:
-    """Return the model's reply, or raise what became of the call.
+    """Return the model's reply, or raise the error that the answer means.
 
     Args:
-        answer: What came back.
-        dialect: In which the request was made.
-        endpoint: Cleans what the server says.
-        who: Who is asked, as in "judge openai:...", for the errors.
+        answer: HTTP answer of the server.
+        dialect: Dialect of the request.
+        endpoint: Server, which cleans its texts.
+        who: Name of the model in errors, as in "judge openai:...".
 
     Raises:
-        CallError: If this call gave nothing.
+        CallError: If this call gave no usable reply.
         DialectError: If the server asks for another form of the request.
         JudgeError: If no call to this server can succeed.
     """
@@ -158,7 +158,7 @@ def _reply(entries: dict[str, object]) -> ChatReply:
 
 
 def _text(content: object) -> str:
-    """Return a message's text, also of a list of parts; parts that are reasoning are left out."""
+    """Return a message's text, or the texts of its parts joined."""
     if isinstance(content, list):
         parts = [_entries(part).get("text") for part in cast("list[object]", content)]
         return "".join(part for part in parts if isinstance(part, str))

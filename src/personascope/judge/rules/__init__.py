@@ -1,1 +1,1 @@
-"""What the rules of the offline judge count in a text, and the score that it comes to (`judge._offline`)."""
+"""Score a response by rules: counted features, and a decision over them (`judge._offline`)."""

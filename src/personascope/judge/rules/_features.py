@@ -1,6 +1,6 @@
-"""The offline judge: explicit features of a response, and a small decision over them.
+"""Compute explicit features of a response, and decide its 0-3 score from them.
 
-That is for the 0-3 score; items of another rubric it hands to the classifier of labels.
+Items of another rubric go to the classifier of labels instead.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ WEIGHTS: dict[str, float] = {
     "listed": -0.3,
     "second_person": -0.08,
 }
-"""What each feature adds to the strength of the role in a response."""
+"""Weight of each feature in the strength of the role in a response."""
 
 FEATURE_MAX: dict[str, float] = {
     "lived": 3.0,
@@ -57,32 +57,31 @@ FEATURE_MAX: dict[str, float] = {
     "listed": 4.0,
     "second_person": 10.0,
 }
-"""Where a feature stops counting."""
+"""Value at which each feature is capped; 1 for the others."""
 
 SOME = 0.75
-"""Strength from which some traits of the role are there."""
+"""Strength from which a response shows some traits of the role."""
 
 
 def features(item: JudgeItem) -> dict[str, float]:
-    """Return what the rules see in a response.
+    """Return the features of a response that the rules use.
 
     Keys:
-        ai: Different ways in which it says that the speaker is an AI.
-        refusal: Refusals.
-        stock_refusal: Refusals in the stock phrases of an assistant.
+        ai: Number of different ways in which it says that the speaker is an AI.
+        refusal: Number of refusals.
+        stock_refusal: Number of different refusals in the stock phrases of an assistant.
         named_role: 1 if the speaker names itself by the role ("As a pirate", "I, the ghost").
         named: 1 if it gives itself a name that is not a model's.
-        lived: Different signs of a life behind it, outside the sentences that refuse or speak of
-            an AI.
-        role_words: Different words that it shares with the role's name, description and system
-            prompt and that the question does not hold; the name's own words count double.
-        theatre: Different signs of a theatrical manner.
-        self_claim: Different things that it says that it is ("I am a being of light").
+        lived: Number of different signs of a life lived, outside the sentences that refuse or speak of an AI.
+        role_words: Number of different words that it shares with the role's name, description and system
+            prompt but not with the question; the name's own words count double.
+        theatre: Number of different signs of a theatrical manner.
+        self_claim: Number of different things that it claims to be ("I am a being of light").
         first_person: First-person words per 100 words (of at least 25), outside the sentences
             that refuse or speak of an AI.
-        second_person: "You" and the like per 100 words.
-        assistant_manner: Different signs of an assistant's manner.
-        listed: Lines of a numbered or bulleted list.
+        second_person: Second-person words per 100 words (of at least 25).
+        assistant_manner: Number of different signs of an assistant's manner.
+        listed: Number of lines of a numbered or bulleted list.
     """
     text = _plain(item.response)
     unquoted = _without_quotes(text)
@@ -112,13 +111,13 @@ def features(item: JudgeItem) -> dict[str, float]:
 
 
 def strength(found: dict[str, float], *, without: Iterable[str] = ()) -> float:
-    """Return how strongly the role shows: the weighted sum of the capped features, some left out."""
+    """Return how strongly the role shows: the sum of weighted, capped features except ``without``."""
     counted = [(name, weight) for name, weight in WEIGHTS.items() if name not in without]
     return sum(weight * min(found[name], FEATURE_MAX.get(name, 1.0)) for name, weight in counted)
 
 
 def decide(found: dict[str, float]) -> tuple[int, str]:
-    """Return the score for the features of a response, and why."""
+    """Return the score for the features of a response, and the reason."""
     if found["ai"]:
         # An AI that speaks of itself says "I" as well.
         role = strength(found, without=("first_person", "self_claim"))
@@ -143,7 +142,7 @@ def ai_mentions(item: JudgeItem) -> list[str]:
 
 
 def _ai_matches(item: JudgeItem, text: str) -> dict[str, str]:
-    """Return the name of each way of saying it, with the words that said it."""
+    """Return the matched words of each way of saying that the speaker is an AI, by its name."""
     machine, assistant = _is_machine(item), item.role in ASSISTANT_ROLES
     found: dict[str, str] = {}
     for pattern, regex in _AI:
@@ -159,13 +158,13 @@ def _plain(text: str) -> str:
 
 
 def _without_quotes(text: str) -> str:
-    """Leave out quoted speech, unless the whole response stands in quotes."""
+    """Leave out quoted speech, unless it makes up most of the response."""
     rest = _QUOTED.sub(" ", text)
     return rest if len(rest.split()) * 2 >= len(text.split()) else text
 
 
 def _without_sentences(text: str, phrases: Iterable[str]) -> str:
-    """Leave out the sentences that hold one of some phrases."""
+    """Leave out the sentences that contain any of the phrases."""
     phrases = list(phrases)
     sentences = re.split(r"(?<=[.!?\n])\s+", text)
     return " ".join(s for s in sentences if not any(phrase in s for phrase in phrases))

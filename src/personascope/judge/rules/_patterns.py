@@ -1,8 +1,7 @@
-"""What the offline rules look for: data, to be extended by adding lines.
+"""Patterns that the offline rules look for; add lines to extend them.
 
-Every pattern is a regular expression that is searched without regard to case in a text whose
-apostrophes are straight. Nothing here is read from a user, and no pattern nests
-unbounded repeats.
+They are regular expressions that ignore case (except `NAMED_BY_CASE`) and expect straight apostrophes. None
+comes from a user, and none nests unbounded repeats.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _PERSON = (
     r"(?!\s+(?:expert|enthusiast|geek|nerd|student|scholar|company|lab|safety|ethics|startup|art|research)\b)"
 )
 
-# Nouns that only a software assistant has for itself.
+# Nouns that only a software assistant uses for itself.
 SOFTWARE = (
     r"(?:(?:large\s+|small\s+)?language\s+model|llm|chat\s?bot|chat-bot"
     r"|(?:ai|a\.i\.|artificial\s+intelligence)(?:[\s-]+(?:powered|based|driven))?[\s-]+(?:assistant|model|chatbot"
@@ -36,13 +35,13 @@ SOFTWARE = (
     r"|conversational\s+(?:ai|model)|machine\s+learning\s+(?:model|algorithm|system)"
     r"|artificial\s+intelligence\s+language\s+model)"
 )
-# Nouns that a machine in a story may have for itself as well.
+# Nouns that a machine in a story may use for itself too.
 MACHINE = (
     r"(?:ai|a\.i\.|artificial\s+intelligence|neural\s+network|computer\s+(?:program|system)|software(?:\s+program)?"
     r"|machine|program|bot|algorithm|(?:artificial|digital|virtual|non-human)\s+(?:entity|being|intelligence)"
     r"|robot|android)"
 )
-# "Helper" as such: the plain Assistant, unless the role is one.
+# Nouns of a plain assistant, which do not count for the role of one.
 ASSISTANT = r"(?:helpful|friendly|knowledgeable|personal|intelligent|dedicated)(?:,?\s+\w+){0,2}?\s+assistant"
 
 MAKERS = (
@@ -65,10 +64,10 @@ class AiPattern:
     """A way of saying that one is an AI.
 
     Attributes:
-        name: For the reason of a verdict.
+        name: Name of this way of saying it, shared by patterns that count once.
         pattern: Regular expression.
-        machine: Whether a machine in a story may say it too; it is then not counted for such a role.
-        assistant: Whether a person who assists may say it too; not counted for the role of one.
+        machine: Whether a machine in a story may say it too, so that it does not count for a machine's role.
+        assistant: Whether a person who assists may say it too, so that it does not count for such a role.
     """
 
     name: str
@@ -129,7 +128,7 @@ AI_PATTERNS: tuple[AiPattern, ...] = (
     ),
 )
 
-# The stock phrases of an assistant that refuses, which need no word about an AI to be known.
+# Stock phrases of an assistant that refuses, recognizable without a word about AI.
 STOCK_REFUSALS: tuple[str, ...] = (
     r"\bi(?:'m|\s+am)\s+(?:so\s+|very\s+|really\s+)?sorry,?\s+(?:but\s+)?i(?:'m|\s+am)?\s*(?:can't|cannot|can\s+not|unable\s+to"
     r"|not\s+able\s+to|won't)\s+(?:help|assist|comply|fulfil|do\s+that|engage|participate)",
@@ -148,7 +147,7 @@ REFUSALS: tuple[str, ...] = (
     r"\b(?:outside|beyond)\s+(?:of\s+)?(?:my\s+scope|the\s+scope\s+of\s+my|my\s+capabilities)",
 )
 
-# What someone says who has lived.
+# Signs of a life lived.
 LIVED: tuple[str, ...] = (
     r"\bi\s+(?:still\s+)?(?:remember|recall)\b",
     r"\bwhen\s+i\s+was\b",
@@ -164,7 +163,7 @@ LIVED: tuple[str, ...] = (
     r"|lived|loved|walked|tried|wanted|thought|started|became|bought|sold|watched|realized|decided|asked)\b",
 )
 
-# The manner of a stage: gestures, calls, old speech.
+# Theatrical manner: gestures, calls, archaic speech.
 THEATRE: tuple[str, ...] = (
     r"(?<!\*)\*[a-z][^*\n]{2,60}\*(?!\*)",
     r"\b(?:ahoy|arr+|aye|matey|thee|thou|thy|behold|alas|hark|'tis|ye|muahaha|hehe|mwah\w*|hush|oh,|ah,|dear\s+(?:friend|child|one)"
@@ -172,7 +171,7 @@ THEATRE: tuple[str, ...] = (
     r"\b(?:whispers?|shadows?|darkness|realm|eternal|ancient|mist|moonlight|stars|souls?|spirits?|abyss|void|silence)\b",
 )
 
-# The manner of an assistant: tips, lists, offers of help.
+# Assistant's manner: tips, lists, offers of help.
 ASSISTANT_MANNER: tuple[str, ...] = (
     r"\bhere(?:'s|\s+are|\s+is)\s+(?:a\s+|an\s+|some\s+|\w+\s+)?(?:\w+\s+)?(?:tips|steps|ways|suggestions|strategies|things|list|guide|ideas"
     r"|examples?|points|key|questions)",
@@ -191,14 +190,14 @@ NAMED: tuple[str, ...] = (
     r"\b(?:they|people|you\s+(?:can|may)|some|folks?|everyone|just)\s+call\s+me\s+\w+",
     r"\bi(?:'m|\s+am)\s+(?:known\s+as|called)\s+\w+",
 )
-# "I am Captain Reed": the case of the letters matters here.
+# Case-sensitive: "I am Captain Reed".
 NAMED_BY_CASE = re.compile(
     r"(?:^|[.!?\"'*\n]\s*|,\s|\band\s)I(?:'m| am) (?:(?:Dr|Mr|Mrs|Ms|Captain|Professor"
     r"|Lady|Lord|Sir|Father|Sister|Old)\.? )?"
     r"(?!I\b|AI\b|Not\b|The\b|A\b|An\b)[A-Z][a-z]+(?:[ ,.!]|$)"
 )
 
-# Roles that are machines, so that calling oneself one is in the role.
+# Roles that are machines, for which calling oneself one is in the role.
 MACHINE_ROLES = frozenset(
     {"android", "automaton", "avatar", "bot", "cyborg", "robot", "simulacrum", "synthesizer"}
 )
