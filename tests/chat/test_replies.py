@@ -58,6 +58,11 @@ def check(chat: ChatFormat, pieces: Pieces) -> None:
         found[span.start : span.end] = [span.part] * (span.end - span.start)
     told = [(chat.tokenizer.decode([i]), a, b) for i, a, b in zip(ids, found, owner, strict=True)]
     assert found == owner, told
+    reader = reply_format(chat).reader()
+    for token in ids:
+        reader.feed(token)
+    assert reader.answer_tokens == sum(kind in ("answer", "tool_calls") for kind in reader.kinds)
+    assert reader.answer_tokens + reader.thinking_tokens == len(ids)
 
 
 @pytest.mark.parametrize("name", SHAPES)

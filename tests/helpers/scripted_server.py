@@ -28,7 +28,7 @@ class Answer:
 
 
 def completion(
-    content: str | None, *, prompt: int = 100, reply: int = 10, finish: str = "stop", **message: object
+    content: object, *, prompt: int = 100, reply: int = 10, finish: str = "stop", **message: object
 ) -> Answer:
     said = {"role": "assistant", "content": content, **message}
     choice = {"index": 0, "finish_reason": finish, "message": said}

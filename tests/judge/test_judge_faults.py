@@ -56,6 +56,8 @@ def always(answer: Answer) -> Callable[[int, dict[str, Any]], Answer]:
         (completion('<think>{"score": 0}?</think>\n{"score": 2}'), 2),
         (completion('<details type="reasoning" done="true">{"score": 0}</details>\n{"score": 2}'), 2),
         (completion('<details type="reasoning" done="true">{"score": 0}'), None),
+        (completion([{"type": "reasoning", "text": "2? No."}, {"type": "text", "text": JSON}]), 3),
+        (completion([{"type": "thinking", "thinking": [{"text": "1"}]}, {"text": JSON}]), 3),
     ],
 )
 def test_the_answer_is_found_wherever_the_server_puts_it(answer: Answer, score: int | None) -> None:

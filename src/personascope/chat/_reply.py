@@ -256,12 +256,12 @@ class ReplyReader:
 
     def _blank(self, length: int) -> None:
         """Assign a tag's earlier tokens, and the white space before it, to no part."""
-        place = len(self.kinds)
-        for _ in range(length - 1):
-            place -= 1
-            self.kinds[place] = ""
-        while place and self.kinds[place - 1] and not self._format.text(self._tokens[place - 1]).strip():
-            place -= 1
+        start = len(self.kinds) - (length - 1)
+        while start and self.kinds[start - 1] and not self._format.text(self._tokens[start - 1]).strip():
+            start -= 1
+        for place in range(start, len(self.kinds)):
+            # They were counted when they came, before the tag was whole.
+            self.answer_tokens -= self.kinds[place] in ("answer", "tool_calls")
             self.kinds[place] = ""
 
     def _ends_with(self, tag: str) -> int:

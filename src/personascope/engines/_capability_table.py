@@ -94,7 +94,6 @@ _STARTED = "start vLLM without it"
 _PARTS = _no("they are not told apart while it is generated", "act on the response, or use transformers")
 _PROMPT = _no("the response alone is read then", "observe the conversation with an engine of Python")
 _PART = "a worker holds a part of the tokens"
-_REPLAY = "a graph that is replayed does not ask who has a plan"
 
 _READ, _ACT, _ASK, _SPREAD, _LOAD = (
     "What is read",

@@ -157,11 +157,15 @@ def _reply(entries: dict[str, object]) -> ChatReply:
     )
 
 
+_SAID = ("text", "output_text")  # kinds of parts that are the message; others are reasoning, images, calls
+
+
 def _text(content: object) -> str:
     """Return a message's text, or the texts of its parts joined."""
     if isinstance(content, list):
-        parts = [_entries(part).get("text") for part in cast("list[object]", content)]
-        return "".join(part for part in parts if isinstance(part, str))
+        parts = [_entries(part) for part in cast("list[object]", content)]
+        told = [part.get("text") for part in parts if part.get("type", "text") in _SAID]
+        return "".join(text for text in told if isinstance(text, str))
     return content if isinstance(content, str) else ""
 
 
