@@ -6,11 +6,13 @@ import csv
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cli_case import save_model, tree, write_corpus
 
 from helpers.cli import Ran, personascope
+from personascope.cli import _show
 from personascope.dynamics.projection import read_projections
 
 
@@ -154,3 +156,19 @@ def test_partly_done_is_3_and_says_why(place: Path) -> None:
     assert "partly done" in done.err and "judge" in done.err
     again = personascope(*command(place, place / "partly"))
     assert again.code == 1 and "judge" in again.err
+
+
+@pytest.mark.parametrize(
+    ("vectors", "told"),
+    [
+        ("played", "not ranked, played too little for a vector: pirate, poet (1 of 4)"),
+        ("rubric", "not ranked, too few responses with the score 3 for a vector: pirate, poet (2 of 4)"),
+    ],
+)
+def test_roles_without_a_vector_are_listed_with_the_reason(
+    vectors: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    poet = SimpleNamespace(information=0.1, played=1, responses=4)
+    checks = SimpleNamespace(roles={"poet": poet}, vectors=vectors)
+    _show._print_left_out(SimpleNamespace(checks=checks, excluded={"pirate": 0, "poet": 2}))  # type: ignore[arg-type]
+    assert " ".join(capsys.readouterr().out.split()) == told

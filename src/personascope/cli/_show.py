@@ -111,12 +111,16 @@ def _print_left_out(persona_map: PersonaMap) -> None:
     )
     if not left:
         return
+    played = checks is not None and checks.vectors == "played"
+    usable = {
+        name: roles[name].played if played else persona_map.excluded[name] for name in left if name in roles
+    }
     shown = ", ".join(
-        f"{name} ({roles[name].played} of {roles[name].responses})" if name in roles else name
+        f"{name} ({usable[name]} of {roles[name].responses})" if name in usable else name
         for name in left[:12]
     )
     more = f" and {len(left) - 12} more (--scores counts)" if len(left) > 12 else ""
-    why = "played too little for a vector" if roles else "too few responses in the role for a vector"
+    why = "played too little for a vector" if played else "too few responses with the score 3 for a vector"
     out.print(f"not ranked, {why}: {shown}{more}")
 
 
