@@ -51,12 +51,13 @@ demo: $(VENV)/.ready
 	$(BIN)/personascope steer runs/demo "Who are you?"
 	$(BIN)/personascope report runs/demo --out runs/demo/report.html
 
-# The two environments side by side: each process has one thread, so together they fill two cores.
+# The two environments side by side. Each process has one thread: the tests of vLLM, which take longest, have a
+# core of their own, and the main ones what is left of two.
 test: lint types
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-vllm test-main
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target NICE="nice -n 10" test-vllm test-main
 
 test-main: $(VENV)/.ready browser
-	$(BIN)/python -m pytest $(WORKERS) --durations=40
+	$(NICE) $(BIN)/python -m pytest $(WORKERS) --durations=40
 
 # What a contributor runs before every commit: two minutes.
 check: lint types
