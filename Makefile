@@ -51,10 +51,13 @@ demo: $(VENV)/.ready
 	$(BIN)/personascope steer runs/demo "Who are you?"
 	$(BIN)/personascope report runs/demo --out runs/demo/report.html
 
+# Keeps the two outputs apart, where make can.
+TOGETHER := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+
 # The two environments side by side. Each process has one thread: the tests of vLLM, which take longest, have a
 # core of their own, and the main ones what is left of two.
 test: lint types
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=target NICE="nice -n 10" test-vllm test-main
+	$(MAKE) --no-print-directory --jobs=2 $(TOGETHER) NICE="nice -n 10" test-vllm test-main
 
 test-main: $(VENV)/.ready browser
 	$(NICE) $(BIN)/python -m pytest $(WORKERS) --durations=40
