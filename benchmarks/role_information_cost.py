@@ -7,6 +7,7 @@ CPU seconds of one process each, with one thread, so that what else the machine 
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import statistics
@@ -51,14 +52,15 @@ def main(model: str = "smollm2-135m", repeats: int = 7) -> None:
             print(f"{repeat + 1}/{repeats} {name}: {taken[name][-1]:.1f} s of CPU", flush=True)
     middle, least, most = ratio(taken, "with", "without")
     low, high = interval(taken, "with", "without")
+    few = "no 95% interval with so few pairs"
+    sure = few if math.isnan(low) else f"95% of the median {low:.3f} to {high:.3f}"
     write_page(
         __file__,
         "What role information costs",
         f"A map of {model}, `{' '.join(SIZE)}`, one thread, {repeats} pairs in turn, user and system time of "
         "the whole command, loading included.\n\n| | CPU seconds, median |\n|---|---|\n"
         + "\n".join(f"| {name} | {statistics.median(values):.1f} |" for name, values in taken.items())
-        + f"\n\nRatio {middle:.3f} (95% of the median {low:.3f} to {high:.3f}; all within {least:.3f} to "
-        f"{most:.3f}).",
+        + f"\n\nRatio {middle:.3f} ({sure}; all within {least:.3f} to {most:.3f}).",
     )
 
 
