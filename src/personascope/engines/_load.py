@@ -8,6 +8,7 @@ from personascope.chat import ChatOptions
 from personascope.engines._local import load_local
 from personascope.engines._names import bulk_engine
 from personascope.engines._ray import RayEngine
+from personascope.engines._texts import refuse_options_of_transcript
 from personascope.engines._transformers import TransformersEngine
 from personascope.engines._vllm import VLLMEngine
 
@@ -49,6 +50,8 @@ def load_engine(
         EngineError: If vLLM or Ray is not installed or cannot be started.
         ModelError: If the model cannot be loaded.
     """
+    if transcript and chat_options is not None:
+        refuse_options_of_transcript(name, chat_options)
     if workers != 1 or address is not None:
         # The workers resolve the dtype "auto", which depends on their hardware.
         spread = RayEngine(

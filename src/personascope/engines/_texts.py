@@ -71,11 +71,7 @@ class Texts(Generic[Files]):
         chat = self._chat()
         if isinstance(chat, ChatFormat):
             return chat.with_options(options)
-        if options.record:
-            raise ChatError(
-                f"{self.files.model_id} is read as a plain transcript, which has no options",
-                hint="leave --thinking and --template-arg out",
-            )
+        refuse_options_of_transcript(self.files.model_id, options)
         return chat
 
     def _chat_info(self) -> dict[str, Any]:
@@ -96,3 +92,16 @@ class Texts(Generic[Files]):
         if self.chat is None or not isinstance(request.prompt[0], Message):
             return request.sampling.stop
         return (*request.sampling.stop, *self.chat.stop_strings)
+
+
+def refuse_options_of_transcript(model: str, options: ChatOptions) -> None:
+    """Check that nothing is asked of the chat template of a model that is read as a transcript.
+
+    Raises:
+        ChatError: If an option is set.
+    """
+    if options.record:
+        raise ChatError(
+            f"{model} is read as a plain transcript, which has no options",
+            hint="leave --thinking and --template-arg out",
+        )

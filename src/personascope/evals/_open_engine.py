@@ -50,8 +50,7 @@ def open_engine(model: str, arguments: Mapping[str, Any], *, chat: str = "auto")
         if thinking not in _SWITCH:
             raise UsageError(f"thinking is {thinking!r}", hint="give on or off")
         given["chat_options"] = ChatOptions(thinking=_SWITCH[thinking])
-    engine = load_engine(model, **given)
-    return engine if chat == "auto" else engine.with_transcript()
+    return load_engine(model, transcript=chat == "transcript", **given)
 
 
 def open_plan(folder: str | Path | None, engine: LocalEngine) -> Plan | None:
