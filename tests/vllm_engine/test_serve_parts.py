@@ -7,6 +7,7 @@ import json
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ import pytest
 
 from interop.map_case import save_map
 from personascope.api._serve import axis_probes
+from personascope.chat import ChatOptions
 from personascope.engines import PlanStore
 from personascope.errors import EngineError, UsageError
 from personascope.interventions import Plan, PlanModel, Steer
@@ -178,6 +180,17 @@ def test_the_server_thinks_where_it_is_told_to(tmp_path):
         assert ran.returncode == 0, ran.stderr
         given = dict(pairwise(shlex.split(ran.stdout)))
         assert json.loads(given["--default-chat-template-kwargs"]) == {"enable_thinking": told}
+    # A map that was made without thinking is not served by a model that thinks.
+    found = save_map(tmp_path / "run")
+    files = thinking_files(tmp_path / "again")
+    mapped = replace(found.model, chat_digest=files.chat.digest)
+    thinks = files.chat.with_options(ChatOptions(thinking=True))
+    named: Any = SimpleNamespace(model_id="moved", revision="abc", n_layers=4, d_model=24, chat=thinks)
+    of_map: Any = SimpleNamespace(model=mapped, folder="run", middle_layer=1, unit_axis=found.unit_axis)
+    with pytest.raises(EngineError, match="with the chat template"):
+        axis_probes(of_map, named)
+    named.chat = files.chat.with_options(ChatOptions(thinking=False))
+    assert axis_probes(of_map, named).names == ("axis",)
     ran = serve(*args, "--template-arg", "no_such=1")
     assert (ran.returncode, ran.stdout) == (1, "") and "no_such" in ran.stderr
 

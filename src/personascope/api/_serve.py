@@ -74,28 +74,24 @@ def prepare_server(
         InterventionError: If a plan is of another model.
         ModelError: If the model cannot be read.
         SpaceError: If the map found no axis.
-        UsageError: If the template is to be rendered otherwise than when the map was made, or there is none.
+        UsageError: If options are given and the model has no chat template.
     """
     acting = [open_plan(plan) for plan in plans]
     if mapped is not None:
         mapped.require_axis(anyway=anyway)
     tell(f"reading {model} ...")
     files = models.open_files(model, trust_remote_code=trust_remote_code)
-    options = chat_options if mapped is None else options_of_map(mapped.persona_map.model)
-    # The server writes the day's own date: vLLM's templates take none.
-    options = None if options is None else replace(options, today=None)
-    if chat_options is not None and options != chat_options:
-        raise UsageError(
-            "the chat template is asked for otherwise than the map was made with",
-            hint="leave --thinking and --template-arg out with --map, or map the model with them",
-        )
     if chat_options is not None and not isinstance(files.chat, ChatFormat):
         raise UsageError(
             f"{files.model_id} has no chat template, so that nothing of it can be set",
             hint="leave --thinking and --template-arg out",
         )
+    options = chat_options
+    if options is None and mapped is not None:
+        options = options_of_map(mapped.persona_map.model)
     if options is not None and isinstance(files.chat, ChatFormat):
-        files = replace(files, chat=files.chat.with_options(options))
+        # The server writes the current date, because vLLM's templates cannot be given another.
+        files = replace(files, chat=files.chat.with_options(replace(options, today=None)))
     kept = PlanStore((plan_store or cache_root() / "spool").resolve())
     command = engines.serve_command(
         files,
@@ -138,7 +134,7 @@ def axis_probes(persona_map: PersonaMap, files: ModelFiles) -> ProbeSet:
         raise EngineError(
             f"the map in {persona_map.folder} was made with the chat template {mine[:12]}, "
             f"{files.model_id} has {chat[:12]}",
-            hint="serve the files that the map was made with, or map this model anew",
+            hint="serve the files and template options that the map was made with, or map this model anew",
         )
     middle = persona_map.middle_layer
     return ProbeSet.of((Probe("axis", middle, persona_map.unit_axis(middle)),))
