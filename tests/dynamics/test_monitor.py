@@ -219,6 +219,9 @@ def test_a_saved_monitor_behaves_as_the_one_that_was_saved(tmp_path: Path) -> No
         monitor.save(tmp_path / f"{name}.json")
         record = json.loads((folder / "monitor.json").read_text())
         assert (record["layer"], record["units"], record["source"]["map_sha256"]) == (7, [2.0, 6.0], "f00d")
+        # The names of the first saved monitors.
+        baseline = record["rule"].get("baseline", {"anchor": 0, "carry": 0, "rest": 0})
+        assert {"anchor", "carry", "rest"} <= baseline.keys() and "warmup" not in baseline
         calibration = record["rule"]["calibration"]
         assert calibration is None or (calibration["n"], calibration["false_alarms"]) == (40, 0.1)
         for place in (folder, tmp_path / f"{name}.json"):

@@ -17,7 +17,7 @@ from personascope.directions import parse_probes
 from personascope.dynamics.projection import Counted, Projected, Projector, read_projections, run_projection
 from personascope.dynamics.projection import _run as project_module
 from personascope.dynamics.projection import _summary as summary_module
-from personascope.dynamics.projection._records import ProjectedTurn, Reading
+from personascope.dynamics.projection._records import ProjectedTurn, Reading, _from_rows
 from personascope.dynamics.projection._run import project_transcripts
 from personascope.engines import Capture, TransformersEngine
 from personascope.errors import EngineError, StoreError, UsageError
@@ -253,6 +253,11 @@ def test_what_is_read_back_is_what_was_projected(
     assert [low["position"] for low in summary["lowest_replies"]] == sorted(positions)[:5]
     assert (summary["entries"], summary["projected"], summary["repairs"]) == (10, 7, 1)
     assert [problem["status"] for problem in summary["problems"]] == ["unreadable", "refused", "too long"]
+
+
+def test_repairs_are_read_under_the_name_of_earlier_versions() -> None:
+    row = dict.fromkeys(("number", "id", "where", "status", "reason", "metadata", "turn"))
+    assert _from_rows([{**row, "mended": "2 answers left out"}], ()).repairs == "2 answers left out"
 
 
 def test_another_run_is_refused_by_what_differs(

@@ -28,7 +28,11 @@ Positions = Float[np.ndarray, "turns"] | Sequence[Float[np.ndarray, "tokens"]]
 WARMUPS: dict[Level, int] = {"turn": 3, "token": 64}
 """Default number of first values that estimate a conversation's own offset."""
 
-_SAVED = {"warmup": "anchor", "persistence": "carry", "residual_sd": "rest"}  # field names in saved monitors
+SAVED_NAMES = {
+    "warmup": "anchor",
+    "persistence": "carry",
+    "residual_sd": "rest",
+}  # field names in saved monitors
 
 LEAST = 5
 """Minimum number of conversations behind a mean; neighbouring indices are pooled until they reach it."""
@@ -122,7 +126,7 @@ class MonitorBaseline:
 
     def record(self) -> dict[str, Any]:
         """Return the baseline as JSON values, under the field names of saved monitors."""
-        return {_SAVED.get(name, name): value for name, value in asdict(self).items()}
+        return {SAVED_NAMES.get(name, name): value for name, value in asdict(self).items()}
 
     def standardiser(self) -> Standardiser:
         """Return a standardiser for the values of one conversation, fed in order."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from personascope.dynamics.monitor._baseline import Level, MonitorBaseline
+from personascope.dynamics.monitor._baseline import SAVED_NAMES, Level, MonitorBaseline
 from personascope.dynamics.monitor._events import MonitorSource
 from personascope.dynamics.monitor._rules import Cusum, Rule, Threshold
 from personascope.errors import DynamicsError, StoreError
@@ -27,29 +27,21 @@ def monitor_file(path: Path | str) -> Path:
 class BaselineRecord(Record):
     """Schema of ``MonitorBaseline.record``."""
 
+    model_config = ConfigDict(alias_generator=lambda name: SAVED_NAMES.get(name, name))
+
     level: Level
     by_token: Annotated[tuple[float, ...], Field(min_length=1)]
     by_reply: Annotated[tuple[float, ...], Field(min_length=1)]
     spread: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
-    anchor: int
-    carry: float
-    rest: Annotated[float, Field(gt=0)]
+    warmup: int
+    persistence: float
+    residual_sd: Annotated[float, Field(gt=0)]
     conversations: int
     fitted_on: tuple[str, ...] = ()
 
     def made(self) -> MonitorBaseline:
         """Return the baseline of the record."""
-        return MonitorBaseline(
-            self.level,
-            self.by_token,
-            self.by_reply,
-            self.spread,
-            warmup=self.anchor,
-            persistence=self.carry,
-            residual_sd=self.rest,
-            conversations=self.conversations,
-            fitted_on=self.fitted_on,
-        )
+        return MonitorBaseline(**dict(self))
 
 
 class CusumRecord(Record):
