@@ -13,6 +13,8 @@ import pytest
 
 pytest.importorskip("vllm", reason="vLLM is not installed here; make test has an environment with it")
 
+from vllm.v1.engine.exceptions import EngineDeadError
+
 from personascope.engines._vllm.server._shutdown import CUT_AFTER, Shutdown, ShuttingDownError
 
 
@@ -109,5 +111,22 @@ def test_a_stream_that_ends_ends() -> None:
 
     async def main() -> None:
         assert [chunk async for chunk in Shutdown().stream_unless_stopped(chunks())] == [0, 1, 2]
+
+    asyncio.run(main())
+
+
+def test_an_engine_that_dies_of_the_shutdown_is_a_server_that_shuts_down() -> None:
+    async def dead() -> None:
+        raise EngineDeadError
+
+    async def main() -> None:
+        engine, shutdown = Engine(), Shutdown()
+        shutdown.watch(engine, SimpleNamespace(), lambda: 0)
+        # A crash of the engine is not hidden.
+        with pytest.raises(EngineDeadError):
+            await shutdown.unless_stopped(dead())
+        shutdown.begun = True
+        with pytest.raises(ShuttingDownError, match="shutting down"):
+            await shutdown.unless_stopped(dead())
 
     asyncio.run(main())

@@ -135,6 +135,8 @@ async def _whole(
         response = await serving.shutdown.unless_stopped(inner(request, raw))
         if not isinstance(response, JSONResponse) or response.status_code != 200:
             # It is an error of vLLM, or None if the client disconnected.
+            if isinstance(response, JSONResponse) and response.status_code >= 500:
+                serving.shutdown.check()
             return response
         value = json.loads(bytes(response.body))
         await serving.complete(value, in_flight, tokens=tokens)

@@ -4,12 +4,17 @@ vLLM stops its engine first and then waits for its HTTP connections without a li
 a stopped engine would keep its client and the server waiting forever.
 """
 
+# vLLM is not installed in the environment of the type check.
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
+
+from vllm.v1.engine.exceptions import EngineDeadError
 
 from personascope.errors import EngineError
 
@@ -22,11 +27,10 @@ _Value = TypeVar("_Value")
 class ShuttingDownError(EngineError):
     """Error of a request that was not done when the server shut down."""
 
-
-def _ending() -> ShuttingDownError:
-    return ShuttingDownError(
-        "the server is shutting down", hint="send the request again, to another server or later"
-    )
+    def __init__(self) -> None:
+        super().__init__(
+            "the server is shutting down", hint="send the request again, to another server or later"
+        )
 
 
 class Shutdown:
@@ -81,7 +85,7 @@ class Shutdown:
             ShuttingDownError: If the server is shutting down.
         """
         if self.begun:
-            raise _ending()
+            raise ShuttingDownError
 
     async def unless_stopped(self, work: Awaitable[_Value]) -> _Value:
         """Await work that needs the engine, and return its result.
@@ -91,7 +95,7 @@ class Shutdown:
         """
         stopped = asyncio.ensure_future(self._stopped.wait())
         try:
-            return await _first(work, stopped)
+            return await self._first(work, stopped)
         finally:
             stopped.cancel()
 
@@ -104,26 +108,30 @@ class Shutdown:
         stopped = asyncio.ensure_future(self._stopped.wait())
         end: Any = object()
         try:
-            while (chunk := await _first(anext(chunks, end), stopped)) is not end:
+            while (chunk := await self._first(anext(chunks, end), stopped)) is not end:
                 yield chunk
         finally:
             stopped.cancel()
 
+    async def _first(self, work: Awaitable[_Value], stopped: asyncio.Future[Any]) -> _Value:
+        """Await work and return its result, or cancel it if the engine stops first.
 
-async def _first(work: Awaitable[_Value], stopped: asyncio.Future[Any]) -> _Value:
-    """Await work and return its result, or cancel it if the engine stops first.
-
-    Raises:
-        ShuttingDownError: If the engine stops first.
-    """
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise _ending()
-        return task.result()
-    finally:
-        if not task.done():
-            # The task must have ended, because a stream that still runs cannot be closed.
-            task.cancel()
-            await asyncio.wait({task})
+        Raises:
+            ShuttingDownError: If the engine stops first.
+        """
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise ShuttingDownError
+            return task.result()
+        except EngineDeadError as error:
+            # The engine has died of its shutdown, and said so before that returned.
+            if self.begun:
+                raise ShuttingDownError from error
+            raise
+        finally:
+            if not task.done():
+                # The task must have ended, because a stream that still runs cannot be closed.
+                task.cancel()
+                await asyncio.wait({task})

@@ -150,6 +150,8 @@ class Serving:
                         failed = True
                         if in_flight.problem:
                             value = problem(400, in_flight.problem)
+                        elif self.shutdown.begun:
+                            value = problem(503, str(ShuttingDownError()))
                     elif value.get("choices"):
                         head = {key: value[key] for key in ("id", "object", "created", "model")}
                         self._annotate(value, in_flight, tokens)
