@@ -26,7 +26,7 @@ OLDEST ?= transformers==5.0.0
 # Test processes side by side, one thread each; WORKERS= for one process.
 WORKERS ?= -n 2 --dist worksteal
 
-.PHONY: demo test test-main test-vllm test-newest test-oldest sweep check lint types browser clean
+.PHONY: demo test test-main test-rooms test-vllm test-newest test-oldest sweep check lint types browser clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -63,9 +63,14 @@ test-main: $(VENV)/.ready browser
 	$(NICE) $(BIN)/python -m pytest $(WORKERS) --durations=40
 
 # What a contributor runs before every commit: two minutes.
-check: lint types
-	$(BIN)/python -m pytest -q $(WORKERS) tests/chat tests/cli/test_cli_start.py tests/corpus tests/directions \
-		tests/docs tests/interventions tests/runs tests/space tests/stats tests/store tests/text
+check: lint
+	$(MAKE) --no-print-directory --jobs=2 $(TOGETHER) types test-rooms
+
+# The rooms without a model; the blocks of the pages, which run one, are left to test-main.
+test-rooms: $(VENV)/.ready
+	$(BIN)/python -m pytest -q --ignore tests/docs/test_blocks.py tests/chat \
+		tests/cli/test_cli_start.py tests/corpus tests/directions tests/docs tests/interventions tests/runs \
+		tests/space tests/stats tests/store tests/text
 
 test-vllm: $(VLLM_VENV)/.ready
 	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind $(VLLM_BIN)/python -m pytest --durations=40 \
