@@ -26,7 +26,7 @@ def test_bfloat16_agrees_within_its_noise():
     engine = load_engine("smollm2-135m", engine="vllm", dtype="bfloat16", max_batch=32)
     other = load_engine("smollm2-135m", dtype="bfloat16", max_batch=32)
     try:
-        wanted = [r for r in requests(576, 30, count=28) if r.plan is None or r.plan.layers[0] > 1]
+        wanted = [r for r in requests(576, 30, count=14) if r.plan is None or r.plan.layers[0] > 1]
         got = {completion.id: completion for completion in engine.run(wanted)}
         want = {completion.id: completion for completion in other.run(wanted)}
         same = [name for name in want if got[name].token_ids == want[name].token_ids]

@@ -89,7 +89,7 @@ def test_plain_and_planned_requests_never_share_a_cache(vllm_engine, reference):
         for talk in range(len(talks))
         for kind in range(len(kinds))
     }
-    order = [(int(rng.integers(len(talks))), int(rng.integers(len(kinds)))) for _ in range(200)]
+    order = [(int(rng.integers(len(talks))), int(rng.integers(len(kinds)))) for _ in range(100)]
     while order:
         count = int(rng.integers(1, 12))
         part, order = order[:count], order[count:]
