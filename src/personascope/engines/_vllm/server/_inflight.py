@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from personascope.engines._vllm._version import SUPPORTED
 from personascope.engines._vllm.request._plan_store import ProbeSet
 from personascope.engines._vllm.request._results import Reading
 from personascope.engines._vllm.request._spec import FIELD, Spec, sample_keys
@@ -180,7 +181,7 @@ class InFlightRequests:
         inner: Callable[..., Any] | None = getattr(processor, "process_outputs", None)
         if inner is None:
             raise EngineError(
-                f"{type(processor).__name__} has no process_outputs", hint="install vllm==0.32.*"
+                f"{type(processor).__name__} has no process_outputs", hint=f"install {SUPPORTED}"
             )
 
         def process_outputs(engine_core_outputs: Sequence[Any], *args: Any, **kwargs: Any) -> Any:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from vllm.v1.engine.exceptions import EngineDeadError
 
+from personascope.engines._vllm._version import SUPPORTED
 from personascope.errors import EngineError
 
 CUT_AFTER = 5
@@ -59,7 +60,7 @@ class Shutdown:
         """
         inner: Callable[..., None] | None = getattr(engine, "shutdown", None)
         if inner is None:
-            raise EngineError(f"{type(engine).__name__} has no shutdown", hint="install vllm==0.32.*")
+            raise EngineError(f"{type(engine).__name__} has no shutdown", hint=f"install {SUPPORTED}")
 
         def shutdown(timeout: float | None = None) -> None:
             # vLLM stops its engine a second time at the end, when waiting is of no use.

@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from personascope.engines._vllm._version import SUPPORTED
 from personascope.engines._vllm.worker._runtime import Runtime
 from personascope.errors import EngineError
 
@@ -49,7 +50,7 @@ def check_hooks(runner: Any, hooks: Mapping[str, tuple[str, ...]]) -> None:
             raise EngineError(
                 f"vLLM {vllm.__version__} has no hook {type(runner).__name__}.{name}({', '.join(parameters)})"
                 + ("" if found is None else f"; it takes ({', '.join(found)})"),
-                hint="install vllm==0.32.*, or a personascope that knows this version",
+                hint=f"install {SUPPORTED}, or a personascope that knows this version",
             )
 
 
