@@ -71,6 +71,11 @@ def test_conversations_go_on_after_replies_that_think(
         lost = dialogue.turns[1]
         assert (lost.token_count, lost.finish_reason) == (0, "length")
         assert np.isnan(lost.projections).all()
+        # Kept with the reply, and in no later prompt.
+        assert [turn.reasoning.strip() for turn in (*dialogue.turns[:1], *dialogue.turns[2:])] == [
+            "Hm, hm."
+        ] * 3
+        assert lost.reasoning.startswith("Hm, hm, hm, hm")
         whole = dialogue.turns[0]
         assert whole.token_count == len(whole.tokens) > 3
         assert np.isfinite(whole.projections).all()

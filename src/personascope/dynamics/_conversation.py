@@ -37,6 +37,8 @@ class Turn:
         alarm: Index of the reply token after which a monitor raised its first alarm; None without an alarm.
             For a monitor of turns it is the reply's last token.
         prompt_tokens: Number of prompt tokens, all earlier messages included.
+        reasoning: The model's reasoning before the reply; "" without any. Later prompts leave it out, as chat
+            clients do.
     """
 
     number: int
@@ -52,6 +54,7 @@ class Turn:
     capped_tokens: int = 0
     alarm: int | None = None
     prompt_tokens: int = 0
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

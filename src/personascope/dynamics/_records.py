@@ -40,6 +40,9 @@ SCHEMA = pa.schema(
 )
 """Columns of rollouts.parquet."""
 
+REASONING = pa.field("reasoning", pa.string())
+"""Additional column of units in which a reply has reasoning."""
+
 
 class _Scenario(Record):
     id: str
@@ -129,7 +132,9 @@ def row_of(turn: Turn) -> dict[str, Any]:
 
 def turn_of(row: dict[str, Any]) -> Turn:
     """Return the turn that a row of ``SCHEMA`` holds."""
-    values = {one.name: row["turn" if one.name == "number" else one.name] for one in fields(Turn)}
+    stored = {"reasoning": "", **row}
+    values = {one.name: stored["turn" if one.name == "number" else one.name] for one in fields(Turn)}
+    values["reasoning"] = values["reasoning"] or ""
     values |= {name: np.array(row[name], np.float32) for name in ("projections", "tokens")}
     values["probes"] = dict(row["probes"] or ())
     return Turn(**values)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from personascope.chat import Conversation, Message
 from personascope.directions import AXIS
 from personascope.dynamics._conversation import DriftRun, Ended, Turn
-from personascope.dynamics._records import FAILED, OVER, SCHEMA, TURN, row_of
+from personascope.dynamics._records import FAILED, OVER, REASONING, SCHEMA, TURN, row_of
 from personascope.dynamics.conversations._auditor import (
     Auditor,
     AuditorFailure,
@@ -221,6 +221,7 @@ class ConversationDriver:
             plan_tokens=0 if stats is None else stats.tokens,
             capped_tokens=0 if stats is None else stats.capped_tokens,
             prompt_tokens=completion.prompt_tokens,
+            reasoning=completion.reasoning or "",
         )
         monitor = state.monitor
         if monitor is None:
@@ -257,7 +258,8 @@ class ConversationDriver:
     def _commit(self) -> None:
         if self.rows:
             index = max(self.folder.units, default=-1) + 1
-            table = pa.Table.from_pylist(self.rows, schema=SCHEMA)
+            schema = SCHEMA.append(REASONING) if any(row.get("reasoning") for row in self.rows) else SCHEMA
+            table = pa.Table.from_pylist(self.rows, schema=schema)
             meta = {"rows": len(self.rows), "failed": sum(row["status"] == FAILED for row in self.rows)}
             self.folder.commit(index, rows=table, meta=meta, parts={})
             self.rows = []
