@@ -47,7 +47,8 @@ def test_the_harness_sees_what_it_looks_for(tmp_path: Path) -> None:
     attempt(lambda: [][1], "an index", found)
     kept: list[bytes] = []
     attempt(lambda: kept.append(bytes(bytearray(2**30))), "much", found)
-    assert [line.split(":")[0] for line in found.wrong] == ["an index", "much"]
+    # Where memory is short, it is slow as well: two complaints of one case.
+    assert list(dict.fromkeys(line.split(":")[0] for line in found.wrong)) == ["an index", "much"]
     found = Found()
     path = tmp_path / "x"
     path.write_bytes(b"whole")

@@ -28,7 +28,7 @@ def test_the_axis_of_smollm2(tmp_path: Path) -> None:
         pytest.skip(f"the embedded model is not installed: {error.hint}")
     corpus = load_corpus()
     corpus = replace(corpus, roles=tuple(role for role in corpus.roles if role.name in (*WORK, *STAGE)))
-    profile = replace(PROFILES["quick"], default_samples=1, max_new_tokens=24)
+    profile = replace(PROFILES["quick"], default_samples=1, max_new_tokens=32)
     engine = load_engine("smollm2-135m")
     result = run_map(engine, corpus, profile, out=tmp_path, judge=RulesJudge(), n_boot=50)
     assert not result.collected.partial

@@ -138,6 +138,9 @@ def _convert(paths: Sequence[Path], target: Path) -> None:
             delattr(owner, name)
     model.save_pretrained(target)
     tokenizer: Any = transformers.AutoTokenizer.from_pretrained(file.parent, **place)
+    for name, token in _special_tokens(file).items():
+        # Transformers 5.0 takes the token that opens a text for the one that ends it.
+        setattr(tokenizer, f"{name}_token", tokenizer.convert_ids_to_tokens(token))
     if _starts_with_bos(file):
         tokenizer.add_bos_token = True
     tokenizer.save_pretrained(target)
@@ -183,11 +186,22 @@ def _scale_rope(file: Path, head: GgufHead, config: Any) -> None:
         config.rope_parameters = rope | {"rope_theta": base} | scaling
 
 
+def _head(file: Path) -> bytes:
+    """Return the start of a file with its metadata; the gguf package needs half a minute to parse it."""
+    with file.open("rb") as opened:
+        return opened.read(_HEAD_BYTES)
+
+
+def _special_tokens(file: Path) -> dict[str, int]:
+    """Return the ids of the tokens that open and end a text ("bos", "eos"), as far as the file has them."""
+    head = _head(file)
+    stored = {name: _metadata(head, f"tokenizer.ggml.{name}_token_id", kind=4) for name in ("bos", "eos")}
+    return {name: struct.unpack("<I", value[:4])[0] for name, value in stored.items() if value is not None}
+
+
 def _starts_with_bos(file: Path) -> bool:
     """Return whether plain text starts with bos, which Transformers does not read from GGUF files."""
-    with file.open("rb") as opened:
-        # Metadata comes first. The gguf package needs half a minute for a large vocabulary.
-        head = opened.read(_HEAD_BYTES)
+    head = _head(file)
     asked = _metadata(head, "tokenizer.ggml.add_bos_token", kind=7)
     if asked is not None:
         return asked[0] != 0
