@@ -84,7 +84,7 @@ def test_an_engine_of_another_model_is_refused(place: Path) -> None:
 def test_an_evaluation_from_python_is_the_command_s(place: Path, mapped: api.MappedModel) -> None:
     found = api.susceptibility(
         mapped,
-        api.Comparison(strengths=(-2.0, 0.0, 2.0), n_random=2),
+        api.Comparison(strengths=(-2.0, 0.0, 2.0), n_random=1),
         roles=2,
         prompts=1,
         corpus=place / "corpus",
@@ -94,7 +94,7 @@ def test_an_evaluation_from_python_is_the_command_s(place: Path, mapped: api.Map
     assert {result.kind for result in found.table.results} == {"plain", "axis", "random"}
     ran = personascope(
         *("evaluate", "susceptibility", place / "run", "--out", place / "command", "--roles", "2"),
-        *("--corpus", place / "corpus", "--prompts", "1", "--strengths", "-2,0,2", "--n-random", "2"),
+        *("--corpus", place / "corpus", "--prompts", "1", "--strengths", "-2,0,2", "--n-random", "1"),
         *("--dtype", "float32", "--engine", "transformers"),
     )
     assert ran.code == 0, ran.err
@@ -139,7 +139,7 @@ def test_a_base_model_is_steered_without_loading_the_map_s(
     load = engines.load_engine
     monkeypatch.setattr(engines, "load_engine", lambda name, **o: loaded.append(name) or load(name, **o))
     found = api.pretrained(
-        opened(place), api.Comparison(strengths=(1.0,), n_random=1), base=str(base), samples=2
+        opened(place), api.Comparison(strengths=(1.0,), n_random=1, controls=()), base=str(base), samples=2
     )
     assert loaded == [str(base)]
     layout = api.RunLayout.of(place / "run")
@@ -161,7 +161,10 @@ def test_plans_are_made_and_compared_with_controls_of_their_own(place: Path, map
         api.load_plans([place / "cap", place / "cap"])
     control = api.make_random_control(mapped, place / "cap", draw=1)
     conditions = api.Comparison(plans={"cap": plan}, n_random=2).conditions(mapped)
-    assert [c.name for c in conditions] == ["plain", "cap", "random 0 of cap", "random 1 of cap"]
+    assert [c.name for c in conditions] == [
+        *("plain", "cap", "random 0 of cap", "random 1 of cap", "shuffled 0 of cap", "shuffled 1 of cap"),
+        *("role-span 0 of cap", "role-span 1 of cap"),
+    ]
     assert conditions[3].plan is not None and conditions[3].plan.digest == control.digest
     steering = api.make_steering_plan(mapped, -0.5, layer=1, anyway=True)
     assert isinstance(steering.ops[0], Steer) and steering.ops[0].norm == mapped.norms()[1]
