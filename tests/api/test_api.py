@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,23 @@ def test_an_imported_release_stands_for_a_run_when_its_model_is_named(place: Pat
     (answer,) = api.steer(named, strengths=(0.0,), max_new_tokens=2)
     assert answer.name == "0"
     assert named.persona_map.model.revision == named.engine.info.model_revision != ""
+
+
+def test_role_span_controls_of_an_axis_alone_are_refused_before_a_model_is_loaded(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.export(place / "run", "released", place / "axis")
+    for vectors in (place / "axis").glob("role_vectors"):
+        shutil.rmtree(vectors)
+    api.import_release(place / "axis", place / "bare")
+    no_model(monkeypatch)
+    bare = api.MappedModel.open(place / "bare", model=str(place / "model"), progress=False)
+    assert bare.persona_map.roles == ()
+    for act in (api.susceptibility, api.coherence, api.harm):
+        with pytest.raises(UsageError, match=r"bare holds no role vectors.*\n.*isotropic,shuffled"):
+            act(bare)
+    with pytest.raises(UsageError, match="holds no role vectors"):
+        api.steer(bare, controls=("role-span",), anyway=True)
 
 
 def test_a_judge_is_checked_when_it_is_chosen_and_made_when_it_judges(place: Path) -> None:

@@ -33,6 +33,11 @@ def test_answers_at_several_strengths_stand_side_by_side(mapped: Path) -> None:
     assert ran.code == 0, ran.err
     for name in ("-2", "-2 random", "0", "+2", "+2 random"):
         assert name in ran.out
+    assert "shuffled" not in ran.out
+    kinds = ("--controls", "shuffled,role-span", "--n-random", "1", "--strengths", "2")
+    ran = personascope("steer", mapped / "run", "--anyway", *kinds, "--dtype", "float32")
+    assert ran.code == 0, ran.err
+    assert "+2 shuffled" in ran.out and "+2 role-span" in ran.out and "random" not in ran.out
     record = json.loads((mapped / "run" / "norms.json").read_text())
     assert record["source"] == "builtin"
     assert len(record["mean"]) == 5
@@ -72,6 +77,15 @@ def test_plans_are_made_explained_and_applied(mapped: Path) -> None:
     own, other = Plan.load(mapped / "p2"), Plan.load(mapped / "p4")
     assert other.layers == own.layers and other.digest != own.digest
     assert len({op.direction.tobytes() for op in other.ops}) == 1
+    spanned = personascope(
+        *("plan", "random", run, mapped / "p2", "--out", mapped / "p5", "--control", "role-span")
+    )
+    assert spanned.code == 0, spanned.err
+    third = Plan.load(mapped / "p5")
+    assert third.name == f"role-span 0 of {own.name}" and third.layers == own.layers
+    assert len({op.direction.tobytes() for op in third.ops}) == 3
+    for op, same in zip(own.ops, third.ops, strict=True):
+        assert abs(float(op.direction @ same.direction)) < 1e-6
     told = personascope("plan", "explain", mapped / "p2")
     assert told.code == 0
     assert told.out.count("hold the projection on the direction at or above") == 3
@@ -102,7 +116,7 @@ def test_an_evaluation_prints_its_table_with_controls_and_draws_its_figure(mappe
     axis = [r for r in results["results"] if r["kind"] == "axis" and r["measure"] == "assistant"]
     for r in axis:
         assert r["against_plain"]["n"] == 8 and r["conclusion"]["effect"] is False
-        assert list(r["against_controls"]) == ["isotropic", "shuffled", "role_span"]
+        assert set(r["against_controls"]) == {"isotropic", "shuffled", "role_span"}
         assert all(len(found["draws"]) == 1 for found in r["against_controls"].values())
     assert (out / "susceptibility.png").read_bytes().startswith(b"\x89PNG")
     again = personascope(*args)
@@ -173,6 +187,11 @@ def test_a_sweep_ends_with_a_recommendation_or_says_why_not(mapped: Path) -> Non
         (("steer", "{run}", "--anyway", "--strengths", "a,b"), 2, "--strengths 'a,b'"),
         (("steer", "{run}", "--anyway", "--layer", "9"), 2, "layer 9 is not in the map"),
         (("steer", "{run}", "--plan", "{run}"), 1, "plan.json"),
+        (("steer", "{run}", "--random", "--controls", "shuffled"), 2, "were both given"),
+        (("steer", "{run}", "--anyway", "--controls", "sphere"), 2, "no control 'sphere'"),
+        (("evaluate", "coherence", "{run}", "--controls", "isotropic,isotropic"), 2, "is given twice"),
+        (("evaluate", "harm", "{run}", "--controls", "uniform"), 2, "no control 'uniform'"),
+        (("calibrate", "{run}", "--controls", "uniform"), 2, "isotropic, shuffled, role-span"),
         (("plan", "cap", "{run}", "--out", "{run}/x"), 2, "one floor is needed"),
         (
             ("plan", "cap", "{run}", "--anyway", "--out", "{run}/x", "--axis-percentile", "101"),

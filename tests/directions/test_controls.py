@@ -134,7 +134,7 @@ def test_a_control_of_a_plan_keeps_its_strength_and_stands_for_its_own_direction
         on_control(Plan((Ablate(1, axis[1]),)), Control("shuffled", 0))
 
 
-def test_a_map_without_enough_role_vectors_is_named_and_what_to_do(found: PersonaMap) -> None:
+def test_a_map_without_enough_role_vectors_is_named_and_what_to_do() -> None:
     axis = np.eye(12)[0]
     control = Control("role_span", 0)
     rows = np.random.default_rng(1).normal(size=(4, 12))
@@ -155,7 +155,7 @@ def test_kinds_are_read_in_one_order_and_wrong_ones_are_named() -> None:
     assert read_kinds([]) == ()
     with pytest.raises(UsageError, match=r"no control 'uniform'.*\n.*isotropic, shuffled, role-span"):
         read_kinds(["uniform"])
-    with pytest.raises(UsageError, match="'role_span' is given twice|'role-span' is given twice"):
+    with pytest.raises(UsageError, match="'role-span' is given twice"):
         read_kinds(["role-span", "role_span"])
     names = [control.name for control in controls_of(CONTROLS, 2)]
     assert names == ["random 0", "random 1", "shuffled 0", "shuffled 1", "role-span 0", "role-span 1"]

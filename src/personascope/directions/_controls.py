@@ -193,6 +193,7 @@ def on_control(
         else:
             raise UsageError(
                 f"{type(op).__name__} at layer {op.layer} has no control here",
-                hint="steering has one, and a cap with a floor, given its floor on the control's direction",
+                hint="steering has one, and a cap with a floor, given its floor on the control's direction; "
+                "--n-random 0 leaves controls out",
             )
     return Plan(tuple(ops), plan.model, f"{control.name} of {plan.name}")

@@ -90,8 +90,8 @@ def _control_notes(conditions: Sequence[ConditionRows]) -> list[str]:
     missing = [kind for kind in CONTROLS if not counts[kind]]
     notes = [
         f"controls: {told}; an effect lies beyond every one of them and differs from each kind, pooled, and "
-        f"from no plan (95%). Among so few directions of a kind the axis cannot differ with p below "
-        f"{1 / (min(counts.values()) + 1):.2f}"
+        f"from no plan (95%). One more such direction would lie beyond all {len(drawn)} with probability "
+        f"{2 / (len(drawn) + 1):.2f}; a larger --n-random makes it smaller"
     ]
     if missing:
         notes.append(f"{kinds_listed(missing)} controls were not run, so nothing is called an effect")
