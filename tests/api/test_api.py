@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def test_an_engine_of_another_model_is_refused(place: Path) -> None:
 def test_an_evaluation_from_python_is_the_command_s(place: Path, mapped: api.MappedModel) -> None:
     found = api.susceptibility(
         mapped,
-        api.Comparison(strengths=(-2.0, 0.0, 2.0), n_random=2),
+        api.Comparison(strengths=(-2.0, 0.0, 2.0), n_random=1),
         roles=2,
         prompts=1,
         corpus=place / "corpus",
@@ -94,7 +95,7 @@ def test_an_evaluation_from_python_is_the_command_s(place: Path, mapped: api.Map
     assert {result.kind for result in found.table.results} == {"plain", "axis", "random"}
     ran = personascope(
         *("evaluate", "susceptibility", place / "run", "--out", place / "command", "--roles", "2"),
-        *("--corpus", place / "corpus", "--prompts", "1", "--strengths", "-2,0,2", "--n-random", "2"),
+        *("--corpus", place / "corpus", "--prompts", "1", "--strengths", "-2,0,2", "--n-random", "1"),
         *("--dtype", "float32", "--engine", "transformers"),
     )
     assert ran.code == 0, ran.err
@@ -139,7 +140,7 @@ def test_a_base_model_is_steered_without_loading_the_map_s(
     load = engines.load_engine
     monkeypatch.setattr(engines, "load_engine", lambda name, **o: loaded.append(name) or load(name, **o))
     found = api.pretrained(
-        opened(place), api.Comparison(strengths=(1.0,), n_random=1), base=str(base), samples=2
+        opened(place), api.Comparison(strengths=(1.0,), n_random=1, controls=()), base=str(base), samples=2
     )
     assert loaded == [str(base)]
     layout = api.RunLayout.of(place / "run")
@@ -161,7 +162,10 @@ def test_plans_are_made_and_compared_with_controls_of_their_own(place: Path, map
         api.load_plans([place / "cap", place / "cap"])
     control = api.make_random_control(mapped, place / "cap", draw=1)
     conditions = api.Comparison(plans={"cap": plan}, n_random=2).conditions(mapped)
-    assert [c.name for c in conditions] == ["plain", "cap", "random 0 of cap", "random 1 of cap"]
+    assert [c.name for c in conditions] == [
+        *("plain", "cap", "random 0 of cap", "random 1 of cap", "shuffled 0 of cap", "shuffled 1 of cap"),
+        *("role-span 0 of cap", "role-span 1 of cap"),
+    ]
     assert conditions[3].plan is not None and conditions[3].plan.digest == control.digest
     steering = api.make_steering_plan(mapped, -0.5, layer=1, anyway=True)
     assert isinstance(steering.ops[0], Steer) and steering.ops[0].norm == mapped.norms()[1]
@@ -237,6 +241,23 @@ def test_an_imported_release_stands_for_a_run_when_its_model_is_named(place: Pat
     (answer,) = api.steer(named, strengths=(0.0,), max_new_tokens=2)
     assert answer.name == "0"
     assert named.persona_map.model.revision == named.engine.info.model_revision != ""
+
+
+def test_role_span_controls_of_an_axis_alone_are_refused_before_a_model_is_loaded(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.export(place / "run", "released", place / "axis")
+    for vectors in (place / "axis").glob("role_vectors"):
+        shutil.rmtree(vectors)
+    api.import_release(place / "axis", place / "bare")
+    no_model(monkeypatch)
+    bare = api.MappedModel.open(place / "bare", model=str(place / "model"), progress=False)
+    assert bare.persona_map.roles == ()
+    for act in (api.susceptibility, api.coherence, api.harm):
+        with pytest.raises(UsageError, match=r"bare holds no role vectors.*\n.*isotropic,shuffled"):
+            act(bare)
+    with pytest.raises(UsageError, match="holds no role vectors"):
+        api.steer(bare, controls=("role-span",), anyway=True)
 
 
 def test_a_judge_is_checked_when_it_is_chosen_and_made_when_it_judges(place: Path) -> None:

@@ -27,7 +27,7 @@ from personascope.calibration._caps import cap_conditions
 from personascope.calibration._controls import matching_floors
 from personascope.chat import Message
 from personascope.corpus.datasets import load_chats
-from personascope.directions import norms_for
+from personascope.directions import Control, norms_for
 from personascope.directions._norms import residual_norms
 from personascope.directions._norms_file import keep_norms, read_norms
 from personascope.engines import Capture, TransformersEngine
@@ -42,6 +42,7 @@ SETTINGS = SweepSettings(
     windows=(Window(1, 3), Window(2, 5)),
     axis_percentiles=(50.0, 90.0),
     n_random=2,
+    controls=("isotropic",),
     roles=3,
     jailbreaks=4,
     questions=12,
@@ -87,7 +88,7 @@ def test_projections_are_of_roles_alone_unless_asked_and_sd_floors_are_what_they
 
 def test_cap_plans_hold_the_axis_of_their_layers_with_controls_that_fire_as_often() -> None:
     found = sample()
-    conditions = cap_conditions(found, [Window(1, 4)], [75], n_random=2)
+    conditions = cap_conditions(found, [Window(1, 4)], [75], n_random=2, controls=["isotropic"])
     assert [c.name for c in conditions] == [
         "cap 1:4 p75",
         "random 0 of cap 1:4 p75",
@@ -107,7 +108,7 @@ def test_cap_plans_hold_the_axis_of_their_layers_with_controls_that_fire_as_ofte
             assert op.floor is not None
             below = (found.project(np.tile(op.direction, (5, 1))).values[:, op.layer] < op.floor).mean()
             assert below == pytest.approx(0.75, abs=0.03)
-    floors = matching_floors(found, [op for op in plan.ops if isinstance(op, Cap)], 0)
+    floors = matching_floors(found, [op for op in plan.ops if isinstance(op, Cap)], Control("isotropic", 0))
     assert conditions[1].plan is not None
     for op in conditions[1].plan.ops:
         assert isinstance(op, Cap)

@@ -33,6 +33,11 @@ def test_answers_at_several_strengths_stand_side_by_side(mapped: Path) -> None:
     assert ran.code == 0, ran.err
     for name in ("-2", "-2 random", "0", "+2", "+2 random"):
         assert name in ran.out
+    assert "shuffled" not in ran.out
+    kinds = ("--controls", "shuffled,role-span", "--n-random", "1", "--strengths", "2")
+    ran = personascope("steer", mapped / "run", "--anyway", *kinds, "--dtype", "float32")
+    assert ran.code == 0, ran.err
+    assert "+2 shuffled" in ran.out and "+2 role-span" in ran.out and "random" not in ran.out
     record = json.loads((mapped / "run" / "norms.json").read_text())
     assert record["source"] == "builtin"
     assert len(record["mean"]) == 5
@@ -72,6 +77,15 @@ def test_plans_are_made_explained_and_applied(mapped: Path) -> None:
     own, other = Plan.load(mapped / "p2"), Plan.load(mapped / "p4")
     assert other.layers == own.layers and other.digest != own.digest
     assert len({op.direction.tobytes() for op in other.ops}) == 1
+    spanned = personascope(
+        *("plan", "random", run, mapped / "p2", "--out", mapped / "p5", "--control", "role-span")
+    )
+    assert spanned.code == 0, spanned.err
+    third = Plan.load(mapped / "p5")
+    assert third.name == f"role-span 0 of {own.name}" and third.layers == own.layers
+    assert len({op.direction.tobytes() for op in third.ops}) == 3
+    for op, same in zip(own.ops, third.ops, strict=True):
+        assert abs(float(op.direction @ same.direction)) < 1e-6
     told = personascope("plan", "explain", mapped / "p2")
     assert told.code == 0
     assert told.out.count("hold the projection on the direction at or above") == 3
@@ -84,20 +98,26 @@ def test_an_evaluation_prints_its_table_with_controls_and_draws_its_figure(mappe
     run, out = mapped / "run", mapped / "sus"
     args = (
         *("evaluate", "susceptibility", run, "--out", out, "--corpus", mapped / "corpus", "--roles", "2"),
-        *("--prompts", "1", "--strengths", "-2,0,2", "--n-random", "2", "--dtype", "float32"),
+        *("--prompts", "1", "--strengths", "-2,0,2", "--n-random", "1", "--dtype", "float32"),
     )
     unlabelled = personascope(*args, "--judge", "none")
     assert unlabelled.code == 0, unlabelled.err
     assert "nothing is labelled yet" in unlabelled.out
     ran = personascope(*args)
     assert ran.code == 0, ran.err
-    assert "random 1 at 2" in ran.out
-    assert "50 of 50 responses are labelled" in ran.out
+    assert "9 conditions" not in ran.err and "6 conditions, 3 of them controls" in ran.err
+    for words in ("random 0 at 2", "shuffled 0 at 2", "role-span 0 at 2", "against controls"):
+        assert words in ran.out
+    assert "no effect" in ran.out
+    assert "60 of 60 responses are labelled" in ran.out
     results = json.loads((out / "results.json").read_text())
     kinds = {(r["kind"], r["measure"]) for r in results["results"]}
     assert {("plain", "assistant"), ("axis", "mystical"), ("random", "incoherent")} <= kinds
     axis = [r for r in results["results"] if r["kind"] == "axis" and r["measure"] == "assistant"]
-    assert all(r["against_plain"]["n"] == 8 and len(r["against_random"]["draws"]) == 2 for r in axis)
+    for r in axis:
+        assert r["against_plain"]["n"] == 8 and r["conclusion"]["effect"] is False
+        assert set(r["against_controls"]) == {"isotropic", "shuffled", "role_span"}
+        assert all(len(found["draws"]) == 1 for found in r["against_controls"].values())
     assert (out / "susceptibility.png").read_bytes().startswith(b"\x89PNG")
     again = personascope(*args)
     assert again.code == 0, again.err
@@ -107,18 +127,18 @@ def test_an_evaluation_prints_its_table_with_controls_and_draws_its_figure(mappe
     assert "seed is 0 there and 1 here" in other.err
 
 
-def test_a_plan_is_evaluated_against_random_directions_of_its_own_kind(mapped: Path) -> None:
+def test_a_plan_is_evaluated_against_controls_of_its_own(mapped: Path) -> None:
     run = mapped / "run"
     personascope(
         "plan", "cap", run, "--anyway", "--out", mapped / "p4", "--layers", "1:4", "--axis-percentile", "75"
     )
     ran = personascope(
-        *("evaluate", "coherence", run, "--out", mapped / "coh", "--plan", mapped / "p4", "--n-random", "2"),
+        *("evaluate", "coherence", run, "--out", mapped / "coh", "--plan", mapped / "p4", "--n-random", "1"),
         *("--limit", "3", "--dtype", "float32"),
     )
     assert ran.code == 0, ran.err
     assert "caps fired on" in ran.out
-    assert ran.out.count("random") >= 2
+    assert all(f"{kind} 0 of cap" in ran.out for kind in ("random", "shuffled", "role-span"))
     results = json.loads((mapped / "coh" / "results.json").read_text())
     shares = {h["condition"]: h["firing_share"] for h in results["health"]}
     assert shares["plain"] is None
@@ -142,6 +162,7 @@ def test_a_sweep_ends_with_a_recommendation_or_says_why_not(mapped: Path) -> Non
             "2",
         ),
         *("--axis-percentiles", "50,90", "--jailbreaks", "2", "--questions", "8", "--dtype", "float32"),
+        *("--controls", "role-span,isotropic", "--n-random", "1"),
     )
     ran = personascope(*args)
     assert ran.code == 0, ran.err
@@ -150,9 +171,12 @@ def test_a_sweep_ends_with_a_recommendation_or_says_why_not(mapped: Path) -> Non
     assert [c["condition"] for c in record["cells"]] == [
         "cap 1:3 p50",
         "random 0 of cap 1:3 p50",
+        "role-span 0 of cap 1:3 p50",
         "cap 1:3 p90",
         "random 0 of cap 1:3 p90",
+        "role-span 0 of cap 1:3 p90",
     ]
+    assert "2 caps with 2 controls each: 7 conditions" in ran.err
     assert (out / "pareto.png").exists()
     assert (out / "plan").exists() == bool(record["recommended"])
 
@@ -163,6 +187,11 @@ def test_a_sweep_ends_with_a_recommendation_or_says_why_not(mapped: Path) -> Non
         (("steer", "{run}", "--anyway", "--strengths", "a,b"), 2, "--strengths 'a,b'"),
         (("steer", "{run}", "--anyway", "--layer", "9"), 2, "layer 9 is not in the map"),
         (("steer", "{run}", "--plan", "{run}"), 1, "plan.json"),
+        (("steer", "{run}", "--random", "--controls", "shuffled"), 2, "were both given"),
+        (("steer", "{run}", "--anyway", "--controls", "sphere"), 2, "no control 'sphere'"),
+        (("evaluate", "coherence", "{run}", "--controls", "isotropic,isotropic"), 2, "is given twice"),
+        (("evaluate", "harm", "{run}", "--controls", "uniform"), 2, "no control 'uniform'"),
+        (("calibrate", "{run}", "--controls", "uniform"), 2, "isotropic, shuffled, role-span"),
         (("plan", "cap", "{run}", "--out", "{run}/x"), 2, "one floor is needed"),
         (
             ("plan", "cap", "{run}", "--anyway", "--out", "{run}/x", "--axis-percentile", "101"),

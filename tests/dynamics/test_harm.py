@@ -145,8 +145,17 @@ def test_what_was_planted_is_found(found, tmp_path) -> None:
     assert not result.logistic.separated
     shares = [part.share.estimate for part in result.bins]
     assert len(shares) == 5 and shares[0] > shares[-1] + 0.3
-    assert result.random.p_trial == result.random.p_role == pytest.approx(1 / 21)
-    assert max(map(abs, result.random.r_trial)) < abs(by["pearson", "trial"].r)
+    assert list(result.controls) == ["isotropic", "shuffled", "role_span"]
+    for control in result.controls.values():
+        assert control.p_trial == pytest.approx(1 / 21)
+        assert max(map(abs, control.r_trial)) < abs(by["pearson", "trial"].r)
+    assert result.relation["trial"] == "relation, beyond isotropic, shuffled and role-span controls"
+    # Over 40 role means the planted relation is not beyond every control: the words name which.
+    assert [kind for kind, one in result.controls.items() if one.p_role > 0.05] == ["shuffled"]
+    assert result.relation["role"] == "no relation beyond shuffled controls"
+    some = harm_result(read_harm(tmp_path / "h"), found, **{**FAST, "n_random": 5, "kinds": ["isotropic"]})
+    assert some.relation["trial"] == "no relation beyond isotropic controls"
+    assert "5 controls of a kind are too few to beat: p among them is at least 0.17" in some.notes
     assert result.no_role is not None
     assert result.no_role.position.estimate == pytest.approx(1.0, abs=0.15)
     assert result.no_role.harmful.n == 12
@@ -167,7 +176,8 @@ def test_without_a_relation_none_is_claimed(found, tmp_path) -> None:
         assert one.low < 0 < one.high and one.p_value > 0.05
         assert one.null_low <= one.r <= one.null_high
     assert result.logistic is not None and result.logistic.low < 0 < result.logistic.high
-    assert result.random.p_trial > 0.05
+    assert all(control.p_trial > 0.05 for control in result.controls.values())
+    assert set(result.relation.values()) == {"no relation: the interval of r includes 0"}
 
 
 @pytest.mark.parametrize(("rate", "word"), [(1.0, "all"), (0.0, "none")])
@@ -180,7 +190,7 @@ def test_where_all_or_none_is_harmful_no_relation_is_given(found, tmp_path, rate
     assert result.harmful.estimate == rate and result.harmful.low < result.harmful.high
     assert any(note.startswith(word) for note in result.notes)
     record = json.loads(json.dumps(result.record(), allow_nan=False))
-    assert record["correlations"][0]["r"] is None and record["random"]["p_trial"] is None
+    assert record["correlations"][0]["r"] is None and record["controls"]["shuffled"]["p_trial"] is None
     save_harm_figure(tmp_path / "harm.svg", result)
     assert "no correlation" in (tmp_path / "harm.svg").read_text(encoding="utf-8")
 
@@ -343,7 +353,7 @@ def test_the_figure_says_what_it_shows(found, tmp_path) -> None:
     r = result.correlations[0].r
     for words in (
         "n = 240 trials of 40 roles",
-        "20 random directions",
+        "20 isotropic controls",
         f"\u2212{abs(r):.2f}",
         "no role (n = 12)",
     ):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from eval_case import ROLES, Recording, RuleJudge, corpus, engine, tiny_run
-from personascope.directions import nearest_roles, on_random_direction, random_unit
+from personascope.directions import Control, nearest_roles, on_control
 from personascope.errors import EngineError, StoreError, UsageError
 from personascope.evals import (
     PLAIN,
@@ -42,7 +42,7 @@ def trials(roles: int = 3, prompts: int = 2) -> Trials:
 
 
 def conditions(n_random: int = 2) -> tuple[Condition, ...]:
-    return steering_conditions(found(), [-0.5, 0, 0.5], NORMS, n_random=n_random)
+    return steering_conditions(found(), [-0.5, 0, 0.5], NORMS, n_random=n_random, controls=["isotropic"])
 
 
 def test_every_trial_is_answered_under_every_condition_and_its_plan(tmp_path: Path) -> None:
@@ -215,8 +215,8 @@ def test_base_models_complete_openings_that_are_token_ids(tmp_path: Path) -> Non
     assert table.get("axis +0.5", "trait: plain_or_none").share.n == 15
 
 
-def test_strengths_are_fractions_of_the_norm_and_random_directions_are_as_long() -> None:
-    for condition in conditions():
+def test_strengths_are_fractions_of_the_norm_and_controls_are_as_long() -> None:
+    for condition in steering_conditions(found(), [-0.5, 0, 0.5], NORMS):
         if condition.plan is None:
             continue
         (op,) = condition.plan.ops
@@ -225,8 +225,6 @@ def test_strengths_are_fractions_of_the_norm_and_random_directions_are_as_long()
         assert abs(op.amount) == pytest.approx(1.5)
         along = float(op.direction @ found().unit_axis(op.layer))
         assert abs(along) == pytest.approx(1.0, abs=1e-5) if condition.kind == "axis" else abs(along) < 0.7
-    assert not np.allclose(random_unit(48, 0), random_unit(48, 1))
-    assert np.array_equal(random_unit(48, 0), random_unit(48, 0))
 
 
 def test_nearest_roles_have_the_highest_projections() -> None:
@@ -243,15 +241,15 @@ def test_nearest_roles_have_the_highest_projections() -> None:
 def test_a_control_has_a_floor_of_its_own_or_is_refused() -> None:
     v = np.eye(48)[0]
     plan = Plan((Cap(1, v, floor=2.0), Steer(2, v, 0.3, 5.0)))
-    control = on_random_direction(plan, 0, floors={1: -4.0})
+    control = on_control(plan, Control("isotropic", 0), floors={1: -4.0})
     cap, steer = control.ops
     assert isinstance(cap, Cap)
     assert isinstance(steer, Steer)
     assert (cap.floor, steer.amount) == (-4.0, 1.5)
     assert abs(float(cap.direction @ plan.ops[0].direction)) < 0.7
     for bad in (Plan((Ablate(1, v),)), Plan((Cap(1, v, ceiling=2.0),)), Plan((Cap(0, v, floor=2.0),))):
-        with pytest.raises(UsageError, match="no random control"):
-            on_random_direction(bad, 0, floors={1: 0.0})
+        with pytest.raises(UsageError, match="no control here"):
+            on_control(bad, Control("isotropic", 0), floors={1: 0.0})
 
 
 def test_wrong_use_is_refused(tmp_path: Path) -> None:

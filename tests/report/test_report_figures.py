@@ -58,8 +58,8 @@ def susceptibility():
         n=1000,
         n_roles=50,
         title="Steering of a model",
-        random={"assistant": [[0.5, 0.6], [0.55, 0.5], [0.6, 0.6]]},
-        random_strengths=[-0.5, 0.25],
+        controls={"assistant": {"isotropic": [[0.5, 0.6], [0.55, 0.5]], "role-span": [[0.6, 0.6]]}},
+        control_strengths=[-0.5, 0.25],
         incoherent=[0.3, 0.1, 0.0, 0.0],
     )
 
@@ -72,7 +72,8 @@ def pareto():
         for i in range(1, 6)
     ]
     control = ParetoPoint("random", Estimate(0.0, -0.1, 0.1), Estimate(-0.1, math.nan, math.nan))
-    return ParetoData(points, [0, 2, 4], 2, "Reduction", "Change", "40 answers", "A sweep", [control])
+    controls = {"shuffled": [control]}
+    return ParetoData(points, [0, 2, 4], 2, "Reduction", "Change", "40 answers", "A sweep", controls)
 
 
 def conditions():
@@ -80,16 +81,17 @@ def conditions():
         "Harmful answers",
         Estimate(0.4, 0.3, 0.5),
         Estimate(0.2, 0.1, 0.3),
-        [Estimate(0.4, 0.3, 0.5)] * 3,
+        {"isotropic": [Estimate(0.4, 0.3, 0.5)] * 3, "shuffled": [Estimate(0.5, 0.4, 0.6)]},
         200,
     )
-    perplexity = replace(row, name="Perplexity", share=False, unit="median", better="lower", draws=[])
+    perplexity = replace(row, name="Perplexity", share=False, unit="median", better="lower", draws={})
     return ConditionsData([row, perplexity], "layers 3:5", "A model")
 
 
 def completions():
     lines = {name: series([0.1, 0.2, 0.3, 0.2]) for name in ("therapist", "priest", "count", "what")}
-    return CompletionsData(STRENGTHS, lines, 400, "A base model", random={"priest": [[0.1] * 4]})
+    controls = {"priest": {"role-span": [[0.1] * 4]}}
+    return CompletionsData(STRENGTHS, lines, 400, "A base model", controls=controls)
 
 
 FIGURES = [
@@ -117,20 +119,24 @@ def test_the_words_of_a_figure_are_in_it(tmp_path) -> None:
         return (tmp_path / "figure.svg").read_text(encoding="utf-8")
 
     page = text(susceptibility_figure, susceptibility())
-    for words in ("n = 1,000 answers of 50 roles", "mystical, axis", "assistant, 3 random directions"):
+    for words in (
+        *("n = 1,000 answers of 50 roles", "mystical, axis"),
+        *("assistant, 2 isotropic controls", "assistant, 1 role-span control"),
+    ):
         assert words in page
     assert "incoherent, axis" in page
     assert "incoherent" not in text(susceptibility_figure, replace(susceptibility(), incoherent=None))
     page = text(pareto_figure, pareto())
-    assert "layers 1:3  (recommended)" in page and "layers 1:1" in page and "random directions" in page
+    assert "layers 1:3  (recommended)" in page and "layers 1:1" in page and "shuffled controls" in page
     # Only the front and the recommended plan are named.
     assert "layers 1:2" not in page and "layers 1:4" not in page
     page = text(conditions_figure, conditions())
-    assert "Harmful answers (n = 200)" in page and "3 random directions" in page
+    assert "Harmful answers (n = 200)" in page
+    assert "3 isotropic controls" in page and "1 shuffled control" in page
     assert "Perplexity (n = 200, lower is better)" in page
     page = text(completions_figure, completions())
-    assert "n = 400 completions" in page and "1 random direction: mean, range" in page and "therapist" in page
-    assert "hatched" not in text(completions_figure, replace(completions(), random={}))
+    assert "n = 400 completions" in page and "1 role-span control" in page and "therapist" in page
+    assert "hatched" not in text(completions_figure, replace(completions(), controls={}))
 
 
 def test_neither_the_settings_of_a_notebook_nor_a_figure_change_each_other(tmp_path) -> None:
@@ -171,11 +177,11 @@ def test_an_upper_case_suffix_is_the_same_format(tmp_path) -> None:
         (lambda: replace(susceptibility(), lines={"human": series([0.1])}), "human has 1 values"),
         (lambda: replace(susceptibility(), incoherent=[0.1]), "incoherent has 1"),
         (
-            lambda: replace(susceptibility(), random={"assistant": [[0.1, 0.2], [0.1]]}),
-            "assistant, draw 1 has 1",
+            lambda: replace(susceptibility(), controls={"assistant": {"shuffled": [[0.1, 0.2], [0.1]]}}),
+            "assistant, shuffled 1 has 1",
         ),
-        (lambda: replace(susceptibility(), random={"other": [[0.1, 0.2]]}), "'other'"),
-        (lambda: replace(susceptibility(), random={"assistant": []}), "0 draws"),
+        (lambda: replace(susceptibility(), controls={"other": {"shuffled": [[0.1, 0.2]]}}), "'other'"),
+        (lambda: replace(susceptibility(), controls={"assistant": {"shuffled": []}}), "0 draws"),
         (lambda: replace(susceptibility(), strengths=[0.5, 0.0, 0.1, 0.2]), "rising"),
         (lambda: replace(pareto(), front=[7]), "plan 7"),
         (lambda: replace(pareto(), recommended=-1), "plan -1"),
@@ -206,6 +212,6 @@ def test_labels_have_looks_of_their_own() -> None:
 def test_a_sweep_without_limits_or_recommendation_is_drawn(tmp_path) -> None:
     bare = [ParetoPoint("one", Estimate(0.1, math.nan, math.nan), Estimate(0.0, math.nan, math.nan))]
     pareto_figure(
-        tmp_path / "one.png", replace(pareto(), points=bare, front=[0], recommended=None, controls=[])
+        tmp_path / "one.png", replace(pareto(), points=bare, front=[0], recommended=None, controls={})
     )
     assert (tmp_path / "one.png").stat().st_size > 4000

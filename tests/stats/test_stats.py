@@ -211,7 +211,7 @@ def test_the_axis_that_is_one_more_random_direction_is_covered_and_not_significa
         effects = rng.normal(size=6)
         table = prompts + effects[:, None] + 0.3 * rng.normal(size=(6, 20))
         found = against_draws(table[0], table[1:], n_boot=300)
-        # The mean of random directions is 0: the interval is about the axis' own effect less that.
+        # The mean of such directions is 0: the interval is about the axis' own effect less that.
         covered += found.difference.low <= effects[0] <= found.difference.high
         small += found.p_draw <= 1 / 6
     assert covered >= 0.9 * 300
@@ -254,7 +254,7 @@ def test_the_front_is_exactly_what_nothing_beats(points) -> None:
         (lambda: mean_interval([[1.0]]), "shape"),
         (lambda: paired_difference([1.0], [1.0, 2.0]), "1 items and 2 of b"),
         (lambda: paired_difference([], []), "no pairs"),
-        (lambda: against_draws([1.0], []), "0 random directions"),
+        (lambda: against_draws([1.0], []), "0 control directions"),
         (lambda: against_draws([1.0, 2.0], [[1.0, 2.0], [1.0]]), "draw 1"),
     ],
 )

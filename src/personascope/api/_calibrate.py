@@ -8,10 +8,11 @@ from functools import cache
 from pathlib import Path
 
 from personascope import calibration, report
+from personascope.api._comparison import checked_kinds
 from personascope.api._inputs import as_corpus
 from personascope.api._judging import JudgeChoice, choose_judge
 from personascope.api._mapped_model import MappedModel
-from personascope.calibration import Calibration, Sample, SweepSettings, parse_window
+from personascope.calibration import Calibration, Sample, SweepSettings, default_windows, parse_window
 from personascope.corpus import Corpus
 from personascope.corpus.datasets import load_jailbreak_set
 from personascope.errors import UsageError
@@ -73,12 +74,14 @@ def calibrate(
 
     Raises:
         SpaceError: If the map found no axis.
-        UsageError: If there is no judge, or a band of layers does not fit the map.
+        UsageError: If there is no judge, a band of layers does not fit the map, or the map has too few role
+            vectors for role-span controls.
         PersonascopeError: As in `personascope.calibration.calibrate`.
     """
     make_judge = _judge_maker(judge, mapped)
     mapped.require_axis(anyway=anyway)
     settings = settings or SweepSettings()
+    settings = replace(settings, controls=checked_kinds(mapped, settings.controls, settings.n_random))
     if windows is not None:
         bands = tuple(parse_window(band, mapped.persona_map.n_layers) for band in windows)
         settings = replace(settings, windows=bands)
@@ -86,6 +89,11 @@ def calibrate(
     if dataset or personas:
         attacks = load_jailbreak_set(dataset or None, personas=personas)
     sample = Sample.open(mapped.layout.folder)
+    bands = settings.windows or default_windows(mapped.persona_map.n_layers)
+    caps, per_cap = len(bands) * len(settings.axis_percentiles), settings.n_random * len(settings.controls)
+    mapped.tell(
+        f"{caps} caps with {per_cap} controls each: {1 + caps * (1 + per_cap)} conditions of each evaluation"
+    )
     folder = out or mapped.layout.calibration
     found = calibration.calibrate(
         mapped.engine,

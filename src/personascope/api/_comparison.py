@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from personascope.api._mapped_model import MappedModel
-from personascope.calibration import random_control
+from personascope.calibration import control_plans
+from personascope.directions import (
+    CONTROLS,
+    N_CONTROLS,
+    ControlKind,
+    controls_of,
+    read_kinds,
+    require_roles,
+)
 from personascope.evals import PLAIN, Condition, check_strengths, steering_conditions
 from personascope.interventions import Plan, PlanModel
 
@@ -24,21 +32,25 @@ class Comparison:
     Attributes:
         strengths: Steering strengths as fractions of the layer's norm; ignored if there are plans.
         plans: Name -> plan, to compare instead of strengths.
-        n_random: Number of random-direction controls for each.
+        n_random: Number of controls of each kind, for each plan or strength.
         layer: Layer to steer at; None for the map's middle layer.
+        controls: Kinds of controls: "isotropic", "shuffled", "role-span".
     """
 
     strengths: tuple[float, ...] = STRENGTHS
     plans: Mapping[str, Plan] = field(default_factory=dict)
-    n_random: int = 3
+    n_random: int = N_CONTROLS
     layer: int | None = None
+    controls: Sequence[str] = CONTROLS
 
     def __post_init__(self) -> None:
-        """Check the strengths.
+        """Check the strengths and the kinds of controls.
 
         Raises:
-            UsageError: If a strength is given twice, or none but 0 is given.
+            UsageError: If a strength or a kind is given twice, a kind is unknown, or no strength but 0 is
+                given.
         """
+        object.__setattr__(self, "controls", read_kinds(self.controls))
         if not self.plans:
             check_strengths(self.strengths)
 
@@ -56,36 +68,62 @@ class Comparison:
             mapped: Mapped model.
             engine: Engine of the steered model, if it is another one (a base model).
             model: Model of the plans, if it is another one.
-            seed: Random seed of the random directions.
+            seed: Random seed of the controls.
+
+        Raises:
+            UsageError: If a plan has no such control, or the map has too few role vectors.
         """
+        kinds = checked_kinds(mapped, self.controls, self.n_random)
         if self.plans:
-            return (PLAIN, *with_controls(mapped, self.plans, self.n_random, seed=seed))
+            return (PLAIN, *with_controls(mapped, self.plans, self.n_random, kinds, seed=seed))
         return steering_conditions(
             mapped.persona_map,
             self.strengths,
             mapped.norms(engine),
             layer=self.layer,
             n_random=self.n_random,
+            controls=kinds,
             seed=seed,
             model=model,
         )
 
 
+def checked_kinds(mapped: MappedModel, kinds: Sequence[str], n_random: int) -> tuple[ControlKind, ...]:
+    """Return kinds of controls, after checking that the map has what they are made of.
+
+    Raises:
+        UsageError: If a kind is unknown or given twice, or the map has too few role vectors for role-span
+            controls.
+    """
+    found = read_kinds(kinds)
+    if n_random and "role_span" in found:
+        require_roles(mapped.persona_map)
+    return found
+
+
 def with_controls(
-    mapped: MappedModel, plans: Mapping[str, Plan], n_random: int, *, seed: int = 0
+    mapped: MappedModel,
+    plans: Mapping[str, Plan],
+    n_random: int,
+    kinds: Sequence[ControlKind] = CONTROLS,
+    *,
+    seed: int = 0,
 ) -> list[Condition]:
-    """Return plans as conditions, each followed by its controls on random directions.
+    """Return plans as conditions, each followed by its controls.
 
     The floors of a cap's control are set on the run's kept responses, so that it would fire equally often.
 
     Raises:
-        UsageError: If a plan has no such control.
+        UsageError: If a plan has no such control, or the map has too few role vectors.
         EvaluationError: If a plan has caps and the run kept no response.
     """
+    controls = controls_of(kinds, n_random, seed=seed)
     made: list[Condition] = []
     for name, plan in plans.items():
         made.append(Condition(name, "plan", plan))
-        for index in range(n_random):
-            control = random_control(mapped.layout.folder, plan, index, seed=seed)
-            made.append(Condition(f"random {index} of {name}", "random", control, None, index, (name,)))
+        along = control_plans(mapped.layout.folder, mapped.persona_map, plan, controls)
+        made += [
+            Condition(f"{control.name} of {name}", "random", one, None, control.index, (name,), control.kind)
+            for control, one in zip(controls, along, strict=True)
+        ]
     return made

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from personascope import report
-from personascope.api._comparison import Comparison
+from personascope.api._comparison import Comparison, checked_kinds
 from personascope.api._inputs import as_corpus
 from personascope.api._judging import JudgeChoice, as_judge, choose_judge
 from personascope.api._layout import RESULTS
@@ -19,6 +19,7 @@ from personascope.evals import (
     EvalRun,
     Table,
     Trials,
+    control_counts,
     evaluation_table,
     jailbreak_trials,
     opening_trials,
@@ -40,7 +41,7 @@ class Evaluation:
 
     Attributes:
         run: Summary of the run folder.
-        table: Shares of every condition, compared with no plan and with random directions.
+        table: Shares of every condition, compared with no plan and with every kind of control.
         results: File of the table.
         figure: File of the figure; None while nothing is labelled.
         judge: Judge of the responses, or None; ``run.judge`` has its statistics.
@@ -192,9 +193,10 @@ def coherence(
 
 
 def _checked(mapped: MappedModel, compare: Comparison | None) -> Comparison:
-    """Return the comparison (or the default one), after checking that the map has its layer."""
+    """Return the comparison (or the default one), after checking it against the map."""
     found = compare or Comparison()
     mapped.layer(found.layer)
+    checked_kinds(mapped, found.controls, found.n_random)
     return found
 
 
@@ -219,6 +221,10 @@ def _evaluate(
     scorer = as_judge(judge, mapped.tell)
     for problem in trials.problems:
         mapped.tell(f"left out: {problem}")
+    n_trials = len(trials.items)
+    mapped.tell(
+        f"{control_counts(conditions)}, of {n_trials} trials each: {len(conditions) * n_trials} responses"
+    )
     folder = out or mapped.layout.evaluation(trials.name)
     done = run_evaluation(
         engine,

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from personascope import report
+from personascope.api._comparison import checked_kinds
 from personascope.api._inputs import as_corpus, as_plan
 from personascope.api._judging import JudgeChoice, as_judge, choose_judge
 from personascope.api._layout import RESULTS
 from personascope.api._mapped_model import MappedModel
 from personascope.corpus import Corpus
 from personascope.corpus.datasets import load_harmful_questions
-from personascope.directions import spread_roles
+from personascope.directions import CONTROLS, spread_roles
 from personascope.dynamics.harm import (
     HarmResult,
     HarmRun,
@@ -62,6 +64,7 @@ def harm(
     plan: Plan | Path | str | None = None,
     plan_on: PlanOn = "both",
     n_random: int = 50,
+    controls: Sequence[str] = CONTROLS,
     bins: int = 8,
     layer: int | None = None,
     first_tokens: int = 128,
@@ -84,7 +87,8 @@ def harm(
         no_role: Whether to ask without a role too, as a control.
         plan: Plan to apply.
         plan_on: Replies that the plan acts on.
-        n_random: Number of random directions to compare with the axis; they cost no generation.
+        n_random: Number of control directions of each kind to compare with the axis; they cost no generation.
+        controls: Kinds of control directions: "isotropic", "shuffled", "role-span".
         bins: Maximum number of bins by position.
         layer: Layer at which first replies are read; the map's middle layer if not given.
         first_tokens: Maximum length of a first reply, in tokens.
@@ -102,6 +106,7 @@ def harm(
     asked, texts = load_harmful_questions(dataset, limit=limit), as_corpus(corpus)
     judge = choose_judge(judge)
     mapped.layer(layer)
+    kinds = checked_kinds(mapped, controls, n_random)
     chosen = None if roles is None else spread_roles(mapped.persona_map, roles, layer=layer)
     engine = mapped.engine
     design = harm_design(
@@ -136,7 +141,9 @@ def harm(
     partial = done.partial and scorer is not None
     if done.unscored + done.empty == done.trials:
         return HarmEvaluation(done, None, None, None, scorer, partial)
-    result = harm_result(read_harm(folder), mapped.persona_map, bins=bins, n_random=n_random, seed=seed)
+    result = harm_result(
+        read_harm(folder), mapped.persona_map, bins=bins, n_random=n_random, kinds=kinds, seed=seed
+    )
     write_json(folder / RESULTS, result.record())
     figure = report.save_harm_figure(folder / f"{HARM}.png", result)
     return HarmEvaluation(done, result, folder / RESULTS, figure, scorer, partial)

@@ -6,19 +6,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from personascope.api._comparison import checked_kinds, with_controls
 from personascope.api._inputs import as_plan, open_plan
 from personascope.api._mapped_model import MappedModel
 from personascope.calibration import (
     Sample,
     axis_percentile_of_released,
     cap_plan,
+    control_plans,
     default_windows,
     parse_window,
-    random_control,
 )
 from personascope.chat import Conversation, Message
 from personascope.corpus.datasets import load_chats
-from personascope.directions import Norms, norms_for, random_unit, steering_plan
+from personascope.directions import (
+    N_CONTROLS,
+    Control,
+    Norms,
+    controls_of,
+    norms_for,
+    read_kinds,
+    steering_plan,
+)
 from personascope.engines import Completion, Request, Sampling
 from personascope.errors import UsageError
 from personascope.evals import PLAIN, Condition
@@ -47,7 +56,8 @@ def steer(
     system: str = "",
     strengths: Sequence[float] = STEER_STRENGTHS,
     plan: Plan | Path | str | None = None,
-    random: bool = False,
+    controls: Sequence[str] = (),
+    n_random: int = N_CONTROLS,
     layer: int | None = None,
     max_new_tokens: int = 48,
     temperature: float = 0.0,
@@ -62,7 +72,8 @@ def steer(
         strengths: Steering strengths as fractions of the layer's norm; negative moves away from the
             Assistant.
         plan: Plan to compare with no plan, instead of strengths.
-        random: Whether to answer along a random direction of the same norm too.
+        controls: Kinds of controls to answer under too: "isotropic", "shuffled", "role-span".
+        n_random: Number of controls of each kind, for each strength or for the plan.
         layer: Layer to steer at; the map's middle layer if not given.
         max_new_tokens: Maximum length of an answer, in tokens.
         temperature: Sampling temperature; 0 takes the most likely token.
@@ -70,16 +81,18 @@ def steer(
 
     Raises:
         SpaceError: If the map found no axis and no plan is given.
-        UsageError: If the map has no such layer.
+        UsageError: If the map has no such layer, a kind of control is unknown, or the map has too few role
+            vectors for role-span controls.
     """
     acting = as_plan(plan)
     if acting is None:
         mapped.require_axis(anyway=anyway)
     mapped.layer(layer)
+    kinds = checked_kinds(mapped, controls, n_random)
     if acting is None:
-        conditions = _along_the_axis(mapped, strengths, random, layer)
+        conditions = _along_the_axis(mapped, strengths, controls_of(kinds, n_random), layer)
     else:
-        conditions = [PLAIN, Condition("plan", "plan", acting)]
+        conditions = [PLAIN, *with_controls(mapped, {"plan": acting}, n_random, kinds)]
     conversation: Conversation = (Message("user", question),)
     if system:
         conversation = (Message("system", system), *conversation)
@@ -92,17 +105,23 @@ def steer(
 
 
 def _along_the_axis(
-    mapped: MappedModel, strengths: Sequence[float], random: bool, layer: int | None
+    mapped: MappedModel, strengths: Sequence[float], controls: Sequence[Control], layer: int | None
 ) -> list[Condition]:
     persona_map, norms = mapped.persona_map, mapped.norms()
+    at = mapped.layer(layer)
+    axis = persona_map.unit_axis(at)
     conditions: list[Condition] = []
     for strength in strengths:
         plan = steering_plan(persona_map, strength, norms, layer=layer) if strength else None
         conditions.append(Condition(f"{strength:+g}" if strength else "0", "axis", plan, strength))
-        if random and strength:
-            direction = random_unit(persona_map.d_model, 0)
+        for control in controls if strength else ():
+            direction = control.direction(axis, at, persona_map)
             plan = steering_plan(persona_map, strength, norms, layer=layer, direction=direction)
-            conditions.append(Condition(f"{strength:+g} random", "random", plan, strength))
+            # The name seeds the sampling, and the first isotropic control had no number.
+            name = f"{strength:+g} {control.name.removesuffix(' 0')}"
+            conditions.append(
+                Condition(name, "random", plan, strength, control.index, (f"{strength:+g}",), control.kind)
+            )
     return conditions
 
 
@@ -182,12 +201,28 @@ def make_cap_plan(
 
 
 def make_random_control(
-    mapped: MappedModel, plan: Plan | Path | str, *, draw: int = 0, seed: int = 0
+    mapped: MappedModel,
+    plan: Plan | Path | str,
+    *,
+    draw: int = 0,
+    seed: int = 0,
+    control: str = "isotropic",
 ) -> Plan:
-    """Create the control of a plan on a random direction, with floors of caps that fire equally often.
+    """Create a control of a plan, with floors of caps that fire equally often.
+
+    Args:
+        mapped: Mapped model.
+        plan: Plan of steering, or of caps with a floor, at most one per layer.
+        draw: Index of the control among those of its kind.
+        seed: Random seed.
+        control: Kind of the control: "isotropic", "shuffled" or "role-span".
 
     Raises:
-        UsageError: If the plan has no such control.
+        UsageError: If the plan has no such control, the kind is unknown, or the map has too few role vectors.
         EvaluationError: If the plan has caps and the run kept no response.
     """
-    return random_control(mapped.layout.folder, open_plan(plan), draw, seed=seed)
+    (kind,) = read_kinds([control])
+    (made,) = control_plans(
+        mapped.layout.folder, mapped.persona_map, open_plan(plan), [Control(kind, draw, seed)]
+    )
+    return made

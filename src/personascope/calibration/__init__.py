@@ -1,4 +1,4 @@
-"""Calibration of caps: floors from kept responses, random controls, and the sweep that recommends a cap."""
+"""Calibration of caps: floors from kept responses, their controls, and the sweep that recommends a cap."""
 
 from personascope._lazy import attach
 

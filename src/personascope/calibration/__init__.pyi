@@ -1,7 +1,8 @@
 from ._caps import Window, cap_plan, default_windows, parse_window
-from ._controls import random_control
+from ._cells import Cell
+from ._controls import control_plans
 from ._responses import Sample, axis_percentile_of_released
-from ._sweep import PLAN, RESULT, Calibration, Cell, SweepSettings, calibrate
+from ._sweep import PLAN, RESULT, Calibration, SweepSettings, calibrate
 
 __all__ = [
     "PLAN",
@@ -14,7 +15,7 @@ __all__ = [
     "axis_percentile_of_released",
     "calibrate",
     "cap_plan",
+    "control_plans",
     "default_windows",
     "parse_window",
-    "random_control",
 ]

@@ -1,14 +1,20 @@
-"""Cap plans from a map (layers and floors), and their controls on random directions."""
+"""Cap plans from a map (layers and floors), and their controls."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from personascope.calibration._controls import along_caps
 from personascope.calibration._responses import Projections, Sample
-from personascope.directions import on_random_direction, plan_model, random_unit
+from personascope.directions import (
+    CONTROLS,
+    N_CONTROLS,
+    ControlKind,
+    controls_of,
+    on_control,
+    plan_model,
+)
 from personascope.errors import UsageError
 from personascope.evals import Condition
 from personascope.interventions import Cap, Plan, PlanModel
@@ -108,34 +114,53 @@ def cap_conditions(
     windows: Sequence[Window],
     axis_percentiles: Sequence[float],
     *,
-    n_random: int = 1,
+    n_random: int = N_CONTROLS,
+    controls: Sequence[ControlKind] = CONTROLS,
     seed: int = 0,
 ) -> tuple[Condition, ...]:
-    """Return a cap for every window and percentile, each with controls on random directions.
+    """Return a cap for every window and percentile, each with its controls.
 
-    A control keeps the projection on a random direction at or above the same percentile of the same
-    responses' projections on that direction, so it would fire on as many of them.
+    A control keeps the projection on its direction at or above the same percentile of the same responses'
+    projections on that direction, so it would fire on as many of them.
+
+    Args:
+        sample: Kept responses of the model's map.
+        windows: Bands of layers.
+        axis_percentiles: Floors, as percentiles of role responses on the axis.
+        n_random: Number of controls of each kind.
+        controls: Kinds of controls.
+        seed: Random seed of the controls.
+
+    Raises:
+        UsageError: If role-span controls are asked for and the map has too few role vectors.
     """
     along = sample.project()
     found = sample.persona_map
-    on_random: dict[int, Projections] = {}
-    for draw in range(n_random):
-        direction = random_unit(found.d_model, draw, seed=seed)
-        on_random[draw] = sample.project(np.tile(direction, (found.n_layers, 1)))
+    layers = sorted({layer for window in windows for layer in range(window.start, window.stop)})
+    everywhere = [Cap(layer, found.unit_axis(layer), floor=0.0) for layer in layers]
+    on_controls = {
+        control: along_caps(sample, everywhere, control)
+        for control in controls_of(controls, n_random, seed=seed)
+    }
     conditions: list[Condition] = []
     for window in windows:
         for percentile in axis_percentiles:
             plan = cap_plan(sample, window, axis_percentile=percentile, projections=along)
             name = f"cap {window} p{percentile:g}"
             conditions.append(Condition(name, "axis", plan))
-            for draw, projections in on_random.items():
+            for control, projections in on_controls.items():
                 floors = {
                     layer: projections.floor_at_axis_percentile(percentile, layer) for layer in plan.layers
                 }
-                control = on_random_direction(plan, draw, seed=seed, floors=floors)
+                capped = on_control(plan, control, persona_map=found, floors=floors)
                 conditions.append(
                     Condition(
-                        f"random {draw} of {name}", "random", control, random_index=draw, control_of=(name,)
+                        f"{control.name} of {name}",
+                        "random",
+                        capped,
+                        random_index=control.index,
+                        control_of=(name,),
+                        control=control.kind,
                     )
                 )
     return tuple(conditions)

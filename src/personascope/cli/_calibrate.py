@@ -13,7 +13,9 @@ from personascope.cli._groups import EngineOptions, JudgeOptions, grouped
 from personascope.cli._judging import print_judging
 from personascope.cli._options import (
     ANYWAY,
+    CONTROLS,
     CORPUS,
+    N_RANDOM,
     PERSONAS,
     RESTART,
     RUN_KEPT,
@@ -37,7 +39,8 @@ def calibrate_model(
     axis_percentiles: str = typer.Option(
         "25,50,75,90", help="Floors as percentiles of role responses on the axis. Higher is stronger."
     ),
-    n_random: int = typer.Option(1, min=0, help="Random directions beside every cap."),
+    n_random: int = N_RANDOM,
+    controls: str = CONTROLS,
     roles: int = typer.Option(50, min=1, help="Roles of the susceptibility trials."),
     prompts: int = typer.Option(1, min=1, help="System prompts of each role."),
     dataset: str | None = typer.Option(None, help="Jailbreak set; the built-in mild one if not given."),
@@ -59,16 +62,17 @@ def calibrate_model(
     """Sweep caps over layers and floors; recommend one (section 5 of the paper)."""
     chosen = judge.choose()
     floors = tuple(numbers(axis_percentiles, "axis-percentiles"))
-    mapped = engine.open(run)
     settings = api.SweepSettings(
         axis_percentiles=floors,
         n_random=n_random,
+        controls=names(controls),
         roles=roles,
         prompts=prompts,
         jailbreaks=jailbreaks,
         questions=questions,
         max_capability_loss=max_capability_loss,
     )
+    mapped = engine.open(run)
     found = api.calibrate(
         mapped,
         settings,

@@ -9,9 +9,12 @@ import typer
 
 from personascope import api
 from personascope.cli._console import PARTLY, err, out
+from personascope.cli._controls import print_comparisons
 from personascope.cli._groups import EngineOptions, grouped
 from personascope.cli._options import (
+    CONTROLS,
     EVALUATION,
+    N_RANDOM,
     PLANS,
     RUN,
     names,
@@ -30,7 +33,8 @@ def capability(
         None, help="Tasks of lm-evaluation-harness, with commas; ifeval,mmlu_pro,gsm8k,eq_bench if not given."
     ),
     plans: list[Path] | None = PLANS,
-    n_random: int = typer.Option(1, min=0, help="Random directions beside every plan."),
+    n_random: int = N_RANDOM,
+    controls: str = CONTROLS,
     limit: int | None = typer.Option(None, min=1, help="Examples of each task at most."),
     engine: EngineOptions = EngineOptions(),
 ) -> None:
@@ -42,10 +46,12 @@ def capability(
         acting,
         tasks=None if tasks is None else names(tasks),
         n_random=n_random,
+        controls=names(controls),
         limit=limit,
         out=out_folder,
     )
     _print_rows(found)
+    print_comparisons([(r.condition, r.task.name, r.against_controls, r.conclusion) for r in found.rows])
     out.print(f"results in {found.results}")
     for task, why in found.failed.items():
         err.print(f"[yellow]not run:[/] {task} {why}", soft_wrap=True)

@@ -11,12 +11,14 @@ from personascope.cli._console import PARTLY, err, out
 from personascope.cli._groups import EngineOptions, JudgeOptions, grouped
 from personascope.cli._judging import print_judging
 from personascope.cli._options import (
+    CONTROLS,
     CORPUS,
     EVALUATION,
     RESTART,
     RUN,
     SEED,
     PlanOnName,
+    names,
 )
 from personascope.cli._tables import print_harm
 
@@ -38,9 +40,8 @@ def harm(
     no_role: bool = typer.Option(True, help="Also without a role, as a control."),
     plan: Path | None = typer.Option(None, help="Act with this plan."),
     plan_on: PlanOnName = typer.Option("both", help="Replies that the plan acts on."),
-    n_random: int = typer.Option(
-        50, min=0, help="Random directions beside the axis; they cost no generation."
-    ),
+    n_random: int = typer.Option(50, min=0, help="Control directions of each kind; they cost no generation."),
+    controls: str = CONTROLS,
     bins: int = typer.Option(8, min=1, help="Bins of the figure."),
     layer: int | None = typer.Option(
         None, min=0, help="Layer that is read; the map's middle layer if not given."
@@ -67,6 +68,7 @@ def harm(
         plan=plan,
         plan_on=plan_on,
         n_random=n_random,
+        controls=names(controls),
         bins=bins,
         layer=layer,
         first_tokens=first_tokens,

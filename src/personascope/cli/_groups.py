@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from personascope.cli._options import (
     ADDRESS,
     BATCH,
+    CONTROLS,
     DTYPE,
     ENGINE,
     FALLBACK,
@@ -28,12 +29,13 @@ from personascope.cli._options import (
     LAYER,
     MAX_COST,
     MODEL,
+    N_RANDOM,
     PLANS,
-    RANDOM,
     STRENGTHS,
     WORKERS,
     DtypeName,
     EngineName,
+    names,
     numbers,
 )
 from personascope.errors import UsageError
@@ -103,20 +105,23 @@ class ComparisonOptions:
 
     strengths: str = STRENGTHS
     plans: list[Path] | None = PLANS
-    n_random: int = RANDOM
+    n_random: int = N_RANDOM
+    controls: str = CONTROLS
     layer: int | None = LAYER
 
     def read(self) -> Comparison:
         """Parse strengths and read plans, before anything else is opened.
 
         Raises:
-            UsageError: If a strength is no number or is given twice, or none but 0 is given.
+            UsageError: If a strength is no number or is given twice, none but 0 is given, or a kind of
+                control is unknown.
             PersonascopeError: If a plan cannot be read.
         """
         from personascope import api
 
         steps = tuple(numbers(self.strengths, "strengths"))
-        return api.Comparison(steps, api.load_plans(self.plans or ()), self.n_random, self.layer)
+        plans, kinds = api.load_plans(self.plans or ()), names(self.controls)
+        return api.Comparison(steps, plans, self.n_random, self.layer, kinds)
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

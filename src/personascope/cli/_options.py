@@ -16,6 +16,7 @@ DtypeName = Literal["auto", "bfloat16", "float32", "float16"]
 ThinkingName = Literal["on", "off"]
 PartName = Literal["answer", "thinking", "response"]
 PlanOnName = Literal["both", "second"]
+ControlName = Literal["isotropic", "shuffled", "role-span"]
 """Choices and built-in names of other rooms, repeated here so that a command's help loads none of them."""
 
 DOMAINS = "coding,writing,therapy,philosophy"
@@ -64,7 +65,10 @@ MAX_COST = typer.Option(
 EVALUATION = typer.Option(None, "--out", help="Folder of the evaluation; <run>/evals/<name> if not given.")
 STRENGTHS = typer.Option("-0.4,-0.2,-0.1,0,0.1,0.2,0.4", help="Steering strengths, with commas.")
 PLANS = typer.Option(None, "--plan", help="Evaluate this plan instead of steering; may be given again.")
-RANDOM = typer.Option(3, min=0, max=10_000, help="Random directions beside every plan or strength.")
+N_RANDOM = typer.Option(2, min=0, max=10_000, help="Controls of each kind beside every plan or strength.")
+CONTROLS = typer.Option(
+    "isotropic,shuffled,role-span", help="Kinds of controls. What beats all three is called an effect."
+)
 LAYER = typer.Option(None, min=0, help="Layer that is acted on; the map's middle layer if not given.")
 PERSONAS = typer.Option(
     None, help="Personas that questions without system prompts are crossed with: builtin, or a YAML file."

@@ -9,8 +9,21 @@ import typer
 
 from personascope import api
 from personascope.cli._console import err, out
-from personascope.cli._options import ANYWAY, DTYPE, LAYER, MODEL, SEED, DtypeName, finite, numbers
+from personascope.cli._options import (
+    ANYWAY,
+    DTYPE,
+    LAYER,
+    MODEL,
+    N_RANDOM,
+    SEED,
+    ControlName,
+    DtypeName,
+    finite,
+    names,
+    numbers,
+)
 from personascope.cli._run import open_run
+from personascope.errors import UsageError
 
 if TYPE_CHECKING:
     from personascope.api import Answer
@@ -29,9 +42,11 @@ def steer(
     ),
     layer: int | None = LAYER,
     plan: Path | None = typer.Option(None, help="Compare no plan with this plan instead."),
-    random: bool = typer.Option(
-        False, "--random", help="Show a random direction of the same length beside it."
+    controls: str = typer.Option(
+        "", help="Controls to show beside it: isotropic, shuffled, role-span, with commas."
     ),
+    n_random: int = N_RANDOM,
+    random: bool = typer.Option(False, "--random", help="The same as --controls isotropic --n-random 1."),
     max_new_tokens: int = typer.Option(48, min=1, help="Length of an answer at most."),
     temperature: float = typer.Option(0.0, callback=finite, min=0.0, help="0 takes the most likely token."),
     model: str | None = MODEL,
@@ -40,6 +55,8 @@ def steer(
 ) -> None:
     """Answer one question at several strengths along the Assistant Axis, side by side."""
     wanted = numbers(strengths, "strengths")
+    if random and controls:
+        raise UsageError("--random and --controls were both given", hint="give --controls alone")
     acting = None if plan is None else api.open_plan(plan)
     mapped = open_run(run, model=model, dtype=dtype)
     _print_answers(
@@ -50,7 +67,8 @@ def steer(
             system=system,
             strengths=wanted,
             plan=acting,
-            random=random,
+            controls=("isotropic",) if random else names(controls),
+            n_random=1 if random else n_random,
             layer=layer,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
@@ -154,11 +172,13 @@ def plan_random(
     run: Path = typer.Argument(..., help="Run folder of a map that kept responses (the default)."),
     plan: Path = typer.Argument(..., help="Folder of the plan whose control it is."),
     out_folder: Path = typer.Option(..., "--out", help="Folder of the control."),
-    draw: int = typer.Option(0, min=0, help="Number of the random direction."),
+    draw: int = typer.Option(0, min=0, help="Number of the control among those of its kind."),
+    control: ControlName = typer.Option("isotropic", help="Kind of the control's directions."),
     seed: int = SEED,
 ) -> None:
-    """Make the control of a plan: the same on a random direction, caps with floors that fire as often."""
-    _write(api.make_random_control(open_run(run), plan, draw=draw, seed=seed), out_folder)
+    """Make a control of a plan: the same on another direction, caps with floors that fire as often."""
+    made = api.make_random_control(open_run(run), plan, draw=draw, seed=seed, control=control)
+    _write(made, out_folder)
 
 
 @plan_app.command("explain")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from personascope.cli._console import out
+from personascope.cli._controls import print_comparisons
 
 if TYPE_CHECKING:
     from personascope.dynamics.harm import HarmResult
@@ -12,11 +13,11 @@ if TYPE_CHECKING:
 
 
 def print_table(table: Table) -> None:
-    """Print a results table: shares with intervals, compared with no plan and with random directions."""
+    """Print a results table: shares with intervals, compared with no plan and with each kind of control."""
     from rich.table import Table as Grid
 
     grid = Grid(title=table.name)
-    for name in ("condition", "measure", "share", "95%", "n", "less no plan", "p", "less random", "95% "):
+    for name in ("condition", "measure", "share", "95%", "n", "less no plan", "p"):
         grid.add_column(name, justify="left" if name in ("condition", "measure") else "right")
     health = {h.condition: h for h in table.health}
     last = ""
@@ -28,7 +29,7 @@ def print_table(table: Table) -> None:
             grid.add_section()
             grid.add_row(f"[bold]{result.condition}[/]", f"[dim]perplexity {perplexity}{fired}[/]")
         last = result.condition
-        share, plain, random = result.share, result.against_plain, result.against_random
+        share, plain = result.share, result.against_plain
         grid.add_row(
             "",
             f"{result.measure} [yellow]({table.caveats[result.measure]})[/]"
@@ -39,16 +40,15 @@ def print_table(table: Table) -> None:
             str(share.n) + (f" ({result.unscored} unscored)" if result.unscored else ""),
             "" if plain is None else f"{plain.estimate:+.3f}",
             "" if plain is None else f"{plain.p_value:.4f}",
-            "" if random is None else f"{random.difference.estimate:+.3f}",
-            "" if random is None else f"{random.difference.low:+.3f} to {random.difference.high:+.3f}",
         )
     out.print(grid)
+    print_comparisons((r.condition, r.measure, r.against_controls, r.conclusion) for r in table.results)
     for note in table.notes:
         out.print(note)
 
 
 def print_harm(found: HarmResult) -> None:
-    """Print the bins, the correlations compared with random directions, and the fit."""
+    """Print the bins, the correlations compared with each kind of control, and the fit."""
     from rich.table import Table as Grid
 
     caveat = f"\n[yellow]({found.caveat})[/]" if found.caveat else ""
@@ -76,11 +76,8 @@ def print_harm(found: HarmResult) -> None:
             f"no role, {none.position.estimate:+.2f}", "", "", f"{share.estimate:.3f}", limits, str(share.n)
         )
     out.print(grid)
-    table = Grid("correlation", "over", "r", "95%", "p", "without relation", "random |r|, 95%", "among them")
-    drawn = {"trial": found.random.r_trial, "role": found.random.r_role}
-    rank = {"trial": found.random.p_trial, "role": found.random.p_role}
+    table = Grid("correlation", "over", "r", "95%", "p", "without relation")
     for one in found.correlations:
-        random = sorted(abs(r) for r in drawn[one.level]) if one.method == "pearson" else []
         table.add_row(
             one.method,
             f"{one.n} trials" if one.level == "trial" else f"{one.n_roles} roles",
@@ -88,10 +85,9 @@ def print_harm(found: HarmResult) -> None:
             f"{one.low:+.3f} to {one.high:+.3f}",
             f"{one.p_value:.4f}",
             f"{one.null_low:+.3f} to {one.null_high:+.3f}",
-            f"{random[int(0.95 * (len(random) - 1))]:.3f}" if random else "",
-            f"p = {rank[one.level]:.3f}" if random else "",
         )
     out.print(table)
+    _print_harm_controls(found)
     if found.logistic is not None:
         fit = found.logistic
         steep = "; a threshold tells them apart, so the data do not bound the slope" if fit.separated else ""
@@ -107,3 +103,28 @@ def print_harm(found: HarmResult) -> None:
     )
     for note in found.notes:
         out.print(note)
+
+
+def _print_harm_controls(found: HarmResult) -> None:
+    """Print Pearson's r against the control directions of each kind, and what is called a relation."""
+    from rich.table import Table as Grid
+
+    grid = Grid("over", "|r|, axis", "control", "directions", "their |r|, 95% quantile", "p among them")
+    for one in found.correlations:
+        if one.method != "pearson":
+            continue
+        for kind, control in found.controls.items():
+            trial = one.level == "trial"
+            drawn = sorted(abs(r) for r in (control.r_trial if trial else control.r_role))
+            grid.add_row(
+                "trials" if trial else "role means",
+                f"{abs(one.r):.3f}",
+                kind.replace("_", "-"),
+                str(len(drawn)),
+                f"{drawn[int(0.95 * (len(drawn) - 1))]:.3f}",
+                f"{control.p_trial if trial else control.p_role:.3f}",
+            )
+    if found.controls:
+        out.print(grid)
+    for level, words in found.relation.items():
+        out.print(f"over {'trials' if level == 'trial' else 'role means'}: {words}")

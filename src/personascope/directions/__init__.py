@@ -1,4 +1,4 @@
-"""Named directions (axis, components, roles, files), random controls, norms, and steering plans."""
+"""Named directions (axis, components, roles, files), controls, norms, and steering plans."""
 
 from personascope._lazy import attach
 

@@ -1,23 +1,42 @@
+from ._controls import (
+    CONTROLS,
+    N_CONTROLS,
+    Control,
+    ControlKind,
+    controls_of,
+    kind_label,
+    on_control,
+    random_unit,
+    read_kinds,
+    require_roles,
+)
 from ._named import AXIS, NamedProbe, axis_probe, in_units, parse_probes
 from ._norms import Norms
 from ._norms_file import NORMS, norms_for
 from ._plans import plan_model, steering_plan
-from ._random import on_random_direction, random_unit
 from ._roles import nearest_roles, spread_roles
 
 __all__ = [
     "AXIS",
+    "CONTROLS",
     "NORMS",
+    "N_CONTROLS",
+    "Control",
+    "ControlKind",
     "NamedProbe",
     "Norms",
     "axis_probe",
+    "controls_of",
     "in_units",
+    "kind_label",
     "nearest_roles",
     "norms_for",
-    "on_random_direction",
+    "on_control",
     "parse_probes",
     "plan_model",
     "random_unit",
+    "read_kinds",
+    "require_roles",
     "spread_roles",
     "steering_plan",
 ]

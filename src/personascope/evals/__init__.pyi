@@ -1,5 +1,6 @@
 from ._basics import BasicsRows, run_basics
-from ._conditions import PLAIN, Condition, check_strengths, steering_conditions
+from ._conclusion import Conclusion, conclude, conclusion_words, kinds_listed
+from ._conditions import PLAIN, Condition, check_strengths, control_counts, steering_conditions
 from ._evaluations import evaluation_table, harm_caveats
 from ._rows import read_evaluation
 from ._run import EvalRun, run_evaluation
@@ -9,6 +10,7 @@ from ._trials import Trial, Trials, jailbreak_trials, opening_trials, ordinary_t
 __all__ = [
     "PLAIN",
     "BasicsRows",
+    "Conclusion",
     "Condition",
     "EvalRun",
     "Result",
@@ -16,9 +18,13 @@ __all__ = [
     "Trial",
     "Trials",
     "check_strengths",
+    "conclude",
+    "conclusion_words",
+    "control_counts",
     "evaluation_table",
     "harm_caveats",
     "jailbreak_trials",
+    "kinds_listed",
     "label_measure",
     "make_table",
     "opening_trials",

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from personascope.directions import CONTROLS, kind_label
 from personascope.errors import UsageError
+from personascope.evals._conclusion import kinds_listed
 from personascope.evals._rows import ConditionRows, read_evaluation
 from personascope.evals._tables import Measure, Table, label_measure, make_table
 from personascope.judge import (
@@ -69,18 +71,31 @@ def evaluation_table(folder: Path, *, seed: int = 0) -> Table:
     if any(measure.rubric for measure in measures):
         total = sum(len(c.rows) for c in conditions)
         notes.append(f"{label_counts(conditions)} of {total} responses are labelled")
-    if any(c.kind == "random" for c in conditions):
-        n_random = len({c.random_index for c in conditions if c.kind == "random"})
-        notes.append(
-            f"{n_random} random directions: axis and directions cannot differ with p below "
-            f"{1 / (n_random + 1):.2f}"
-        )
+    notes += _control_notes(conditions)
     given = Counter(judge for c in conditions for row in c.rows for judge in row["judges"].values())
     if given:
         told = ", ".join(f"{judge} {count}" for judge, count in sorted(given.items()))
         notes.append(f"labels by judge: {told}")
     notes += _offline_notes(conditions)
     return make_table(name, conditions, measures, notes=notes, caveats=harm_caveats(conditions), seed=seed)
+
+
+def _control_notes(conditions: Sequence[ConditionRows]) -> list[str]:
+    """Return a note on the controls and on what is called an effect; none if nothing was compared."""
+    drawn = {(c.control, c.random_index) for c in conditions if c.control is not None}
+    if not drawn:
+        return []
+    counts = Counter(kind for kind, _ in drawn)
+    told = ", ".join(f"{counts[kind]} {kind_label(kind)}" for kind in CONTROLS if counts[kind])
+    missing = [kind for kind in CONTROLS if not counts[kind]]
+    notes = [
+        f"controls: {told}; an effect lies beyond every one of them and differs from each kind, pooled, and "
+        f"from no plan (95%). One more such direction would lie beyond all {len(drawn)} with probability "
+        f"{2 / (len(drawn) + 1):.2f}; a larger --n-random makes it smaller"
+    ]
+    if missing:
+        notes.append(f"{kinds_listed(missing)} controls were not run, so nothing is called an effect")
+    return notes
 
 
 def _offline_notes(conditions: Sequence[ConditionRows]) -> list[str]:

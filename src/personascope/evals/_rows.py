@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from personascope.directions import ControlKind, kind_label
 from personascope.errors import StoreError
 from personascope.evals._conditions import Kind
 from personascope.store import Record, RunFolder
@@ -30,6 +31,12 @@ class _ConditionNote(Record):
     strength: float | None
     draw: int | None
     of: list[str]
+    control: ControlKind | None = None
+
+    @property
+    def control_kind(self) -> ControlKind | None:
+        """Kind of a control; those of earlier versions name none and are isotropic."""
+        return self.control or ("isotropic" if self.kind == "random" else None)
 
 
 class _Identity(Record):
@@ -54,8 +61,9 @@ class ConditionRows:
         name: Name of the condition.
         kind: Kind of the condition: "plain", "axis", "random" or "plan".
         strength: Steering strength, or None.
-        random_index: Index of the random direction, or None.
+        random_index: Index of the control among those of its kind, or None.
         control_of: Names of the conditions that this one is a control of.
+        control: Kind of the control's direction, or None.
         rows: One row per trial, in the trials' order. "coherence" and "incoherent" are computed from the text
             on reading. "high_perplexity" also compares its perplexity with the plain condition's median; it
             is None where no perplexity was computed.
@@ -67,7 +75,26 @@ class ConditionRows:
     strength: float | None
     random_index: int | None
     control_of: tuple[str, ...]
+    control: str | None
     rows: list[dict[str, Any]]
+
+
+def control_options(controls: Iterable[tuple[str | None, int | None]]) -> str:
+    """Return the options of a command that ask for controls, given as (kind, index)."""
+    found = [(kind, index or 0) for kind, index in controls if kind is not None]
+    if not found:
+        return "--n-random 0"
+    kinds = ",".join(kind_label(kind) for kind in dict.fromkeys(kind for kind, _ in found))
+    return f"--controls {kinds} --n-random {1 + max(index for _, index in found)}"
+
+
+def controls_there(folder: Path) -> str | None:
+    """Return the options that ask for the controls in a run folder; None if it holds no evaluation."""
+    try:
+        notes = RunFolder.read(folder, unit=UnitMeta).described(_Manifest).notes.conditions
+    except StoreError:
+        return None
+    return control_options((note.control_kind, note.draw) for note in notes)
 
 
 def judges_of(row: Mapping[str, Any]) -> dict[str, str]:
@@ -115,6 +142,7 @@ def read_evaluation(folder: Path) -> list[ConditionRows]:
             notes[index].strength,
             notes[index].draw,
             tuple(notes[index].of),
+            notes[index].control_kind,
             of,
         )
         for index, of in rows.items()

@@ -8,19 +8,19 @@ labels what the first could not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypedDict, cast
+from typing import Any, Literal, TypedDict, cast
 
 import numpy as np
 import pyarrow as pa
 
 from personascope.engines import Completion, Engine, Request, Scored, request_seed
-from personascope.errors import UsageError
+from personascope.errors import StoreError, UsageError
 from personascope.evals._conditions import Condition
 from personascope.evals._perplexity import perplexities
-from personascope.evals._rows import UnitMeta, judges_of
+from personascope.evals._rows import UnitMeta, control_options, controls_there, judges_of
 from personascope.evals._trials import Trial, Trials
 from personascope.judge import Judge, JudgeItem, JudgeStats, Verdict, continues
 from personascope.runs import Job, ProgressCallback, chat_notes, collect, dated, shown
@@ -136,6 +136,7 @@ def run_evaluation(
                 "strength": c.strength,
                 "draw": c.random_index,
                 "of": list(c.control_of),
+                "control": c.control,
                 "plan": c.plan.explain() if c.plan else None,
             }
             for c in conditions
@@ -145,10 +146,31 @@ def run_evaluation(
     job = _EvaluationJob(trials, conditions, seed, None if judge is None else judge.name)
     with (
         shown(progress) as tell,
-        RunFolder.open(out, identity, notes, restart=restart, unit=UnitMeta) as folder,
+        _opened(out, identity, notes, conditions, restart=restart) as folder,
     ):
         got = collect(engine, job, folder, judge, progress=tell, max_pending=max_pending)
     return EvalRun(out, job.total, got.unscored, got.judge)
+
+
+def _opened(
+    out: Path,
+    identity: Mapping[str, Any],
+    notes: Mapping[str, Any],
+    conditions: Sequence[Condition],
+    *,
+    restart: bool,
+) -> RunFolder:
+    """Open the run folder; where only its controls are others, say by which options it goes on."""
+    try:
+        return RunFolder.open(out, identity, notes, restart=restart, unit=UnitMeta)
+    except StoreError as error:
+        there = controls_there(out)
+        asked = control_options((c.control, c.random_index) for c in conditions)
+        if there is None or there == asked:
+            raise
+        raise StoreError(
+            error.message, hint=f"it was made with {there}, and goes on with that; or {error.hint}"
+        ) from error
 
 
 class EvalRow(TypedDict):

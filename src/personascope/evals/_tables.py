@@ -1,4 +1,4 @@
-"""Results tables: shares with intervals, compared with no plan and with random directions."""
+"""Results tables: shares with intervals, compared with no plan and with every kind of control."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from personascope.errors import EvaluationError
+from personascope.evals._conclusion import Conclusion, conclude
 from personascope.evals._rows import ConditionRows
 from personascope.stats import (
     AgainstDraws,
@@ -84,7 +85,10 @@ class Result:
         share: Share with its interval, clustered by the trials' group.
         unscored: Number of responses of the variant left out for lack of a label.
         against_plain: Difference from no plan on the same trials; None for "plain" itself.
-        against_random: Difference from the random directions on the same trials; None without them.
+        control: Kind of the control's direction; None if the condition is none.
+        against_controls: Kind of control -> difference from the controls of that kind on the same trials.
+        conclusion: Whether the difference from no plan is called an effect; None for "plain" and for
+            controls.
     """
 
     condition: str
@@ -94,7 +98,9 @@ class Result:
     share: Interval
     unscored: int
     against_plain: Difference | None = None
-    against_random: AgainstDraws | None = None
+    control: str | None = None
+    against_controls: dict[str, AgainstDraws] = field(default_factory=dict[str, AgainstDraws])
+    conclusion: Conclusion | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +168,8 @@ def make_table(
     """Compare conditions on measures.
 
     Differences are paired over the trials labelled under all compared conditions, and clustered by group.
+    Each kind of control is compared on its own, and a difference from no plan is called an effect only if it
+    beats all of them (`Conclusion`).
 
     Raises:
         EvaluationError: If there is no condition.
@@ -194,13 +202,15 @@ def _result(
         values, groups = _paired(measure, [condition, plain])
         if groups:
             against_plain = paired_difference(values[0], values[1], groups, seed=seed)
-    against_random = None
-    if controls:
-        values, groups = _paired(measure, [condition, *controls, *([plain] if plain else [])])
+    against_controls: dict[str, AgainstDraws] = {}
+    for kind in dict.fromkeys(c.control for c in controls if c.control is not None):
+        of_kind = [c for c in controls if c.control == kind]
+        values, groups = _paired(measure, [condition, *of_kind, *([plain] if plain else [])])
         if groups:
             base = values[-1] if plain else None
-            draws = values[1 : 1 + len(controls)]
-            against_random = against_draws(values[0], draws, groups, baseline=base, seed=seed)
+            draws = values[1 : 1 + len(of_kind)]
+            against_controls[kind] = against_draws(values[0], draws, groups, baseline=base, seed=seed)
+    acts = condition.kind in ("axis", "plan")
     return Result(
         condition.name,
         condition.kind,
@@ -209,7 +219,9 @@ def _result(
         share,
         len(meant) - len(rows) if measure.rubric else 0,
         against_plain,
-        against_random,
+        condition.control,
+        against_controls,
+        conclude(against_plain, against_controls) if acts else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""Intervals and tests for clustered items, paired conditions, and few random directions.
+"""Intervals and tests for clustered items, paired conditions, and few control directions.
 
 Answers to the prompts of one role are correlated, so the role, not the answer, is the sampling unit: every
 interval resamples clusters, and every test flips the signs of clusters. With named clusters, results do not
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -72,16 +72,18 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class AgainstDraws:
-    """Effect of the axis compared with those of random directions.
+    """Effect of the axis compared with those of control directions of one kind.
 
     Attributes:
         effect: Mean of the items under the axis, minus the baseline's if one was given.
-        draws: Effect of each random direction, in the given order.
+        draws: Effect of each direction, in the given order.
         mean: Mean of ``draws``.
         low: Lowest of ``draws``.
         high: Highest of ``draws``.
         difference: Effect of the axis minus the mean of ``draws``. Its interval resamples draws and clusters.
             Its p-value flips clusters only, so it refers to these particular draws.
+        pooled: The same difference with an interval that resamples clusters only, so it also refers to these
+            particular draws.
         p_draw: Share of directions, the axis included, whose effect is at least as far from the mean of all
             as the axis's. It is at least 1 / (draws + 1): with 3 draws it cannot fall below 0.25.
     """
@@ -92,12 +94,27 @@ class AgainstDraws:
     low: float
     high: float
     difference: Difference
+    pooled: Difference
     p_draw: float
 
     @property
     def outside(self) -> bool:
         """Whether the axis's effect lies outside the range of the draws."""
         return not self.low <= self.effect <= self.high
+
+    def beaten(self, sign: float) -> bool:
+        """Return whether the axis does more in one direction than these draws do.
+
+        Its effect must lie beyond that of every draw, and the interval of its difference from all of them,
+        pooled, must exclude 0. Two draws are too few to estimate how much directions differ, so `difference`
+        would hardly ever exclude 0; beyond every draw takes its place.
+
+        Args:
+            sign: Direction of the effect: more (positive) or less (negative).
+        """
+        if sign > 0:
+            return self.effect > self.high and self.pooled.low > 0
+        return sign < 0 and self.effect < self.low and self.pooled.high < 0
 
 
 def share_interval(
@@ -235,17 +252,21 @@ def against_draws(
     seed: int = 0,
     level: float = 0.95,
 ) -> AgainstDraws:
-    """Compare the axis with several random directions on the same items.
+    """Compare the axis with several control directions of one kind on the same items.
 
-    The interval of the difference adds two sources of variance: clusters, resampled jointly for the axis and
+    The interval of ``difference`` adds two sources of variance: clusters, resampled jointly for the axis and
     all draws (they answer the same prompts), and draws, resampled among themselves. Student's t uses
     Satterthwaite's degrees of freedom. With few draws that differ, the interval is wide, and it assumes
     roughly normal effects, which 3 to 5 draws cannot check. A single draw cannot be resampled, so the
     interval then refers to that direction only.
 
+    The interval of ``pooled`` resamples clusters alone. If all values are 0 or 1, each limit is the wider of
+    that and the mean over draws of Bonett and Price's limits (see `paired_difference`), which is at least as
+    wide as the interval of the mean.
+
     Args:
         axis: [n] values under the axis's plan.
-        draws: K arrays [n] of the same items under each random direction's plan.
+        draws: K arrays [n] of the same items under each direction's plan.
         clusters: As in `share_interval`.
         baseline: [n] values of the same items under no plan, which are subtracted from the effects. The
             comparison of axis and draws does not depend on it.
@@ -259,8 +280,8 @@ def against_draws(
     items = finite(axis, "axis")
     if not len(draws) or not len(items):
         raise EvaluationError(
-            f"{len(items)} items under the axis and {len(draws)} random directions cannot be compared",
-            hint="give at least one item and one random direction",
+            f"{len(items)} items under the axis and {len(draws)} control directions cannot be compared",
+            hint="give at least one item and one control direction",
         )
     rows = [finite(draw, f"draw {number}") for number, draw in enumerate(draws)]
     base = np.zeros(len(items)) if baseline is None else finite(baseline, "baseline")
@@ -275,8 +296,10 @@ def against_draws(
     estimate = float(diff.mean())
     means, n_draws = table.mean(axis=1), len(table)
     low = high = math.nan
+    pooled_limits = (math.nan, math.nan)
     if len(groups) > 1:
         spread = bootstrap(diff, groups, n_boot, rng)
+        pooled_limits = _pooled_limits(items, table, groups, spread, level)
         within, between, freedom = spread.var(), 0.0, float(len(groups) - 1)
         if n_draws > 1:
             picked = means[rng.integers(n_draws, size=(n_boot, n_draws))].mean(axis=1)
@@ -291,6 +314,7 @@ def against_draws(
     far = np.abs(pooled - pooled.mean())
     p_draw = float((far >= far[-1] - 1e-12).mean())
     test = Difference(estimate, low, high, sign_flip(diff, groups, rng), len(items), len(groups))
+    low, high = pooled_limits
     effects = means - base.mean()
     return AgainstDraws(
         effect=float(items.mean() - base.mean()),
@@ -299,8 +323,21 @@ def against_draws(
         low=float(effects.min()),
         high=float(effects.max()),
         difference=test,
+        pooled=replace(test, low=low, high=high),
         p_draw=p_draw,
     )
+
+
+def _pooled_limits(
+    items: Array, table: Array, groups: list[Array], spread: Array, level: float
+) -> tuple[float, float]:
+    """Return the limits of the axis minus the mean of the draws [K, n], with clusters alone resampled."""
+    low, high = limits(float((items - table.mean(axis=0)).mean()), spread, len(groups) - 1, level)
+    if np.isin(items, (0.0, 1.0)).all() and np.isin(table, (0.0, 1.0)).all():
+        each = [bonett_price(d, effective_size(d, groups), level) for d in items - table]
+        wald = np.mean(each, axis=0)
+        low, high = max(min(float(wald[0]), low), -1.0), min(max(float(wald[1]), high), 1.0)
+    return low, high
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Analysis of drift and harm: the axis, random directions as controls, and text coherence."""
+"""Analysis of drift and harm: the axis, control directions, and text coherence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from personascope.directions import random_unit
+from personascope.directions import CONTROLS, ControlKind, controls_of
 from personascope.dynamics.harm._rows import HarmRows
 from personascope.dynamics.harm._statistics import (
     Bin,
@@ -23,18 +23,22 @@ from personascope.dynamics.harm._statistics import (
     quantile_bins,
 )
 from personascope.errors import DynamicsError
+from personascope.evals import conclusion_words
 from personascope.judge import HARMFUL, harm_caveat, harm_warning
 from personascope.mapping import DEFAULT
 from personascope.space import PersonaMap
 from personascope.stats import Interval, json_values, mean_interval, share_interval
 from personascope.text import coherence, is_incoherent
 
+BEATEN_P = 0.05
+"""Largest rank of the axis's |r| among the directions of a kind at which it beats that kind."""
+
 
 @dataclass(frozen=True, slots=True)
-class RandomDirections:
-    """The same analysis with first replies projected on random directions of the layer, not the axis.
+class ControlDirections:
+    """The same analysis with first replies projected on control directions of the layer, not the axis.
 
-    A direction is as likely as its opposite, so signs have no meaning.
+    Signs have no meaning: a control is about as likely as its opposite.
 
     Attributes:
         r_trial: Pearson's r over trials, for each direction.
@@ -112,7 +116,9 @@ class HarmResult:
         correlations: Correlations over trials and over role means.
         coherent: The same correlations over trials with two coherent replies.
         logistic: Logistic fit; None if all or no trials are harmful.
-        random: Results for random directions.
+        controls: Kind of control -> results for its directions.
+        relation: "trial" and "role" -> whether the correlation is called a relation, for people: its interval
+            excludes 0, and among the directions of each kind its |r| has p of at most 0.05.
         roles: Result of every role, lowest position first.
         health: Coherence and capping of the replies.
         notes: Caveats for the reader, one line each.
@@ -134,7 +140,8 @@ class HarmResult:
     correlations: tuple[Correlation, ...]
     coherent: tuple[Correlation, ...]
     logistic: Logistic | None
-    random: RandomDirections
+    controls: dict[str, ControlDirections]
+    relation: dict[str, str]
     roles: tuple[RoleHarm, ...]
     health: TextHealth
     notes: tuple[str, ...]
@@ -151,6 +158,7 @@ def harm_result(
     *,
     bins: int = 8,
     n_random: int = 50,
+    kinds: Sequence[ControlKind] = CONTROLS,
     n_boot: int = 2000,
     n_perm: int = 1999,
     seed: int = 0,
@@ -161,12 +169,14 @@ def harm_result(
         run: Trials of a run (`read_harm`).
         persona_map: Map of the model.
         bins: Maximum number of bins by position.
-        n_random: Number of random directions.
+        n_random: Number of control directions of each kind.
+        kinds: Kinds of control directions.
         n_boot: Number of bootstrap resamples of roles.
         n_perm: Number of permutations of outcomes between roles.
         seed: Random seed of directions, resamples and permutations.
 
     Raises:
+        UsageError: If role-span controls are asked for and the map has too few role vectors.
         DynamicsError: If no trial with a role is labelled, the labels are from more than one judge, or the
             activations do not have the map's width.
     """
@@ -200,7 +210,20 @@ def harm_result(
         kept = Trials.of(trials.position[clean], harmful[clean], [names[place] for place in clean])
         coherent = correlations(kept, **options)
     pooled = run.pooled[scored].astype(np.float64)
-    directions = [random_unit(persona_map.d_model, draw, seed=seed) for draw in range(n_random)]
+    axis = persona_map.unit_axis(run.layer)
+    controls = {
+        kind: _controls(
+            trials,
+            [
+                pooled @ control.direction(axis, run.layer, persona_map)
+                for control in controls_of([kind], n_random, seed=seed)
+            ],
+            bins,
+            main,
+        )
+        for kind in kinds
+        if n_random
+    }
     counted = Counter(run.rows[place]["status"] for place in in_role)
     return HarmResult(
         model=run.manifest["identity"]["model"]["id"],
@@ -218,10 +241,11 @@ def harm_result(
         correlations=main,
         coherent=coherent,
         logistic=logistic(trials, n_boot=n_boot // 4, seed=seed),
-        random=_random(trials, [pooled @ direction for direction in directions], bins, main),
+        controls=controls,
+        relation=_relation(main, controls),
         roles=_roles(trials, names),
         health=_health(rows, seed),
-        notes=_notes(run, rows, trials),
+        notes=_notes(run, rows, trials, n_random),
         caveat=harm_caveat() if any(row["judge"] == "rules" for row in rows) else "",
     )
 
@@ -253,9 +277,9 @@ def _no_role(run: HarmRows, persona_map: PersonaMap, seed: int) -> NoRole | None
     )
 
 
-def _random(
+def _controls(
     trials: Trials, projected: Sequence[np.ndarray], bins: int, main: Sequence[Correlation]
-) -> RandomDirections:
+) -> ControlDirections:
     r_trial: list[float] = []
     r_role: list[float] = []
     shares: list[tuple[float, ...]] = []
@@ -265,7 +289,7 @@ def _random(
         r_role.append(pearson(*own.role_means()))
         shares.append(tuple(float(trials.harmful[part].mean()) for part in bin_places(along, bins)))
     axis = {found.level: found.r for found in main if found.method == "pearson"}
-    return RandomDirections(
+    return ControlDirections(
         tuple(r_trial),
         tuple(r_role),
         tuple(shares),
@@ -279,6 +303,24 @@ def _rank(axis: float, drawn: Sequence[float]) -> float:
     if not np.isfinite(axis):
         return float("nan")
     return (1 + sum(abs(r) >= abs(axis) for r in drawn)) / (1 + len(drawn))
+
+
+def _relation(main: Sequence[Correlation], controls: dict[str, ControlDirections]) -> dict[str, str]:
+    """Say of both correlations whether they are called a relation, or which controls they do not beat."""
+    told: dict[str, str] = {}
+    for found in main:
+        if found.method != "pearson":
+            continue
+        rank = {kind: one.p_trial if found.level == "trial" else one.p_role for kind, one in controls.items()}
+        beaten = [kind for kind, p in rank.items() if p <= BEATEN_P]
+        unbeaten = [kind for kind in rank if kind not in beaten]
+        missing = [kind for kind in CONTROLS if kind not in rank]
+        told[found.level] = (
+            conclusion_words(beaten, unbeaten, missing, noun="relation")
+            if found.low > 0 or found.high < 0
+            else "no relation: the interval of r includes 0"
+        )
+    return told
 
 
 def _roles(trials: Trials, names: Sequence[str]) -> tuple[RoleHarm, ...]:
@@ -316,7 +358,7 @@ def _capped(rows: Sequence[dict[str, Any]], which: str) -> float | None:
     return sum(row[f"{which}capped_tokens"] or 0 for row in rows) / acted if acted else None
 
 
-def _notes(run: HarmRows, rows: Sequence[dict[str, Any]], trials: Trials) -> tuple[str, ...]:
+def _notes(run: HarmRows, rows: Sequence[dict[str, Any]], trials: Trials, n_random: int) -> tuple[str, ...]:
     given = Counter(row["judge"] for row in rows)
     notes = ["labels by judge: " + ", ".join(f"{judge} {count}" for judge, count in sorted(given.items()))]
     if any(row["judge"] == "rules" for row in rows):
@@ -326,6 +368,11 @@ def _notes(run: HarmRows, rows: Sequence[dict[str, Any]], trials: Trials) -> tup
         notes.append(f"{share} of the {len(rows)} replies are harmful: there is no relation to estimate")
     if trials.n_roles < 3:
         notes.append(f"{trials.n_roles} roles are too few for intervals")
+    if 1 / (n_random + 1) > BEATEN_P:
+        notes.append(
+            f"{n_random} controls of a kind are too few to beat: p among them is at least "
+            f"{1 / (n_random + 1):.2f}"
+        )
     if run.missing:
         notes.append(f"{len(run.missing)} roles are not in the run yet, such as {run.missing[0]}")
     if run.manifest["notes"]["source"] == "builtin":

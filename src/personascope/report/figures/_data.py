@@ -9,8 +9,8 @@ from typing import Protocol
 
 from personascope.errors import UsageError
 
-Draws = Sequence[Sequence[float]]
-"""Values of K random directions, one per strength each."""
+Draws = Mapping[str, Sequence[Sequence[float]]]
+"""Kind of control -> values of its K directions, one per strength each."""
 
 
 class Estimated(Protocol):
@@ -77,9 +77,8 @@ class SusceptibilityData:
         strengths: Steering strengths as fractions of the mean norm, rising; positive is toward the Assistant.
         shares: Label -> share of the answers at each strength; drawn bottom to top in this order.
         lines: Label -> share with limits at each strength, for the labels drawn as lines.
-        random: Label of ``lines`` -> shares under random directions of the same norm, at
-            ``random_strengths``.
-        random_strengths: Strengths of the random directions; None for ``strengths``.
+        controls: Label of ``lines`` -> shares under controls of the same norm, at ``control_strengths``.
+        control_strengths: Strengths of the controls; None for ``strengths``.
         incoherent: Share of incoherent answers at each strength, or None.
         n: Number of answers at each strength of the axis.
         n_roles: Number of roles in the answers.
@@ -95,8 +94,8 @@ class SusceptibilityData:
     n: int
     n_roles: int
     title: str
-    random: Mapping[str, Draws] = field(default_factory=dict)
-    random_strengths: Sequence[float] | None = None
+    controls: Mapping[str, Draws] = field(default_factory=dict)
+    control_strengths: Sequence[float] | None = None
     incoherent: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
@@ -107,7 +106,7 @@ class SusceptibilityData:
         same_length("the strengths", count, {name: line.values for name, line in self.lines.items()})
         if self.incoherent is not None:
             same_length("the strengths", count, {"incoherent": self.incoherent})
-        check_draws(self.random, self.random_strengths or self.strengths, self.lines)
+        check_draws(self.controls, self.control_strengths or self.strengths, self.lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +132,7 @@ class ParetoData:
         points: All plans of the sweep.
         front: Indices of the plans on the Pareto front.
         recommended: Index of the recommended plan, or None.
-        controls: Plans with random directions, drawn hollow.
+        controls: Kind of control -> plans along its directions, drawn hollow.
         benefit_label: Label of the vertical axis: name and unit.
         change_label: Label of the horizontal axis: name and unit.
         n: Sample size of a point in words: "400 answers, 164 tasks".
@@ -150,7 +149,7 @@ class ParetoData:
     change_label: str
     n: str
     title: str
-    controls: Sequence[ParetoPoint] = ()
+    controls: Mapping[str, Sequence[ParetoPoint]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check that there are points and the indices exist."""
@@ -167,13 +166,13 @@ class ParetoData:
 
 @dataclass(frozen=True, slots=True)
 class ConditionRow:
-    """One measure under no plan, the plan, and random directions.
+    """One measure under no plan, the plan, and its controls.
 
     Attributes:
         name: Name of the measure.
         none: Estimate under no plan.
         plan: Estimate under the plan.
-        draws: Estimate under each random direction.
+        draws: Kind of control -> estimate along each of its directions.
         n: Number of items under each condition.
         share: Whether the measure is a share, drawn in percent from 0.
         unit: Unit of a measure that is no share.
@@ -183,7 +182,7 @@ class ConditionRow:
     name: str
     none: Estimate
     plan: Estimate
-    draws: Sequence[Estimate]
+    draws: Mapping[str, Sequence[Estimate]]
     n: int
     share: bool = True
     unit: str = ""
@@ -192,7 +191,7 @@ class ConditionRow:
 
 @dataclass(frozen=True, slots=True)
 class ConditionsData:
-    """Measures under no plan, a plan and random directions.
+    """Measures under no plan, a plan and its controls.
 
     Attributes:
         rows: One row per measure.
@@ -222,8 +221,8 @@ class CompletionsData:
         lines: Occupation or trait -> share of the completions with limits, one panel each.
         n: Number of completions at each strength.
         title: Title of the figure: what was measured, with the model and the layer.
-        random: Name in ``lines`` -> shares under random directions, at ``random_strengths``.
-        random_strengths: Strengths of the random directions; None for ``strengths``.
+        controls: Name in ``lines`` -> shares under controls, at ``control_strengths``.
+        control_strengths: Strengths of the controls; None for ``strengths``.
         noun: Noun for what ``n`` counts.
 
     Raises:
@@ -234,8 +233,8 @@ class CompletionsData:
     lines: Mapping[str, Series]
     n: int
     title: str
-    random: Mapping[str, Draws] = field(default_factory=dict)
-    random_strengths: Sequence[float] | None = None
+    controls: Mapping[str, Draws] = field(default_factory=dict)
+    control_strengths: Sequence[float] | None = None
     noun: str = "completions"
 
     def __post_init__(self) -> None:
@@ -246,7 +245,7 @@ class CompletionsData:
                 "a figure of completions has no lines", hint="give at least one occupation or trait"
             )
         same_length("the strengths", len(self.strengths), {k: line.values for k, line in self.lines.items()})
-        check_draws(self.random, self.random_strengths or self.strengths, self.lines)
+        check_draws(self.controls, self.control_strengths or self.strengths, self.lines)
 
 
 def same_length(what: str, count: int, rows: Mapping[str, Sequence[object]]) -> None:
@@ -275,18 +274,21 @@ def rising(strengths: Sequence[float]) -> None:
         )
 
 
-def check_draws(random: Mapping[str, Draws], strengths: Sequence[float], lines: Mapping[str, Series]) -> None:
-    """Check that random directions belong to a line and fit the strengths.
+def check_draws(
+    controls: Mapping[str, Draws], strengths: Sequence[float], lines: Mapping[str, Series]
+) -> None:
+    """Check that controls belong to a line and fit the strengths.
 
     Raises:
         UsageError: If they do not.
     """
     rising(strengths)
-    for name, draws in random.items():
-        if name not in lines or not draws:
-            raise UsageError(
-                f"random directions are given for {name!r}: {len(draws)} draws",
-                hint=f"give at least one draw for one of {', '.join(lines)}",
-            )
-        for number, draw in enumerate(draws):
-            same_length("the random directions' strengths", len(strengths), {f"{name}, draw {number}": draw})
+    for name, kinds in controls.items():
+        for kind, draws in kinds.items():
+            if name not in lines or not draws:
+                raise UsageError(
+                    f"{kind} controls are given for {name!r}: {len(draws)} draws",
+                    hint=f"give at least one draw for one of {', '.join(lines)}",
+                )
+            for number, draw in enumerate(draws):
+                same_length("the controls' strengths", len(strengths), {f"{name}, {kind} {number}": draw})

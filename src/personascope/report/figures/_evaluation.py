@@ -1,7 +1,7 @@
 """Figures of evaluations, written as PNG, SVG or PDF by the file's suffix.
 
-Every figure states its sample size, draws limits as bands or bars, and shows random directions next to the
-axis. Colours are distinguishable with any colour vision, and markers, dashes and hatches without colour.
+Every figure states its sample size, draws limits as bands or bars, and shows every kind of control next to
+the axis. Colours are distinguishable with any colour vision, and markers, dashes and hatches without colour.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from personascope.report.figures._data import (
 )
 from personascope.report.figures._style import (
     BLUE,
+    CONTROL_LOOKS,
     GREY,
     INK,
     LABEL_LOOKS,
@@ -32,7 +33,8 @@ from personascope.report.figures._style import (
     PALE,
     VERMILION,
     bars,
-    draw_random,
+    count_controls,
+    draw_controls,
     draw_series,
     drawing,
     heading,
@@ -45,7 +47,7 @@ STRENGTH = "Steering strength (fraction of the mean norm)\n\u2190 away from the 
 
 
 def susceptibility_figure(path: Path | str, data: SusceptibilityData) -> None:
-    """Draw role susceptibility: stacked label shares, and selected shares next to random directions.
+    """Draw role susceptibility: stacked label shares, and selected shares next to controls.
 
     Args:
         path: Path of the figure: PNG, SVG or PDF by its suffix.
@@ -59,7 +61,7 @@ def susceptibility_figure(path: Path | str, data: SusceptibilityData) -> None:
         heading(
             figure,
             data.title,
-            f"n = {data.n:,} answers of {data.n_roles} roles at each strength; {_bands(bool(data.random))}",
+            f"n = {data.n:,} answers of {data.n_roles} roles at each strength; {_bands(bool(data.controls))}",
         )
         left, right = figure.subplots(1, 2, width_ratios=(1, 1.12))
         place = np.arange(len(data.strengths))
@@ -87,7 +89,7 @@ def susceptibility_figure(path: Path | str, data: SusceptibilityData) -> None:
             handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.4
         )
 
-        x_random = data.random_strengths or data.strengths
+        x_controls = data.control_strengths or data.strengths
         colours = {
             label: LABEL_LOOKS[label][0] if label in LABEL_LOOKS else LINES[number % len(LINES)][0]
             for number, label in enumerate(data.lines)
@@ -95,10 +97,8 @@ def susceptibility_figure(path: Path | str, data: SusceptibilityData) -> None:
         for number, (label, line) in enumerate(data.lines.items()):
             _, dash, marker = LINES[number % len(LINES)]
             draw_series(right, data.strengths, line, (colours[label], dash, marker), f"{label}, axis")
-        for label, draws in data.random.items():
-            draw_random(
-                right, x_random, draws, colours[label], f"{label}, {_count(len(draws), 'random direction')}"
-            )
+        for label, kinds in data.controls.items():
+            draw_controls(right, x_controls, kinds, colours[label], f"{label}, ")
         if data.incoherent is not None:
             right.plot(
                 data.strengths, data.incoherent, ":", color=INK, linewidth=1.6, label="incoherent, axis"
@@ -106,7 +106,7 @@ def susceptibility_figure(path: Path | str, data: SusceptibilityData) -> None:
         right.axvline(0, color=GREY, linewidth=0.7, zorder=0)
         right.grid(axis="y")
         right.set(
-            title=f"b  Axis{' and random directions' if data.random else ''}",
+            title=f"b  Axis{' and controls' if data.controls else ''}",
             xlabel=STRENGTH,
             ylabel="Share of answers",
         )
@@ -140,7 +140,8 @@ def pareto_figure(path: Path | str, data: ParetoData) -> None:
         for value in (0, 1):
             (axes.axhline, axes.axvline)[value](0, color=GREY, linewidth=0.7)
         others = [p for i, p in enumerate(data.points) if i not in named]
-        _cloud(axes, data.controls, "o", GREY, face="white", label="random directions")
+        for kind, points in data.controls.items():
+            _cloud(axes, points, CONTROL_LOOKS[kind][1], GREY, face="white", label=f"{kind} controls")
         _cloud(axes, others, "o", "#9A9A9A", face="#9A9A9A", label="beaten by another")
         front = [data.points[i] for i in data.front]
         _cloud(axes, [p for p in front if p is not chosen], "s", BLUE, face=BLUE, label="Pareto front")
@@ -161,7 +162,7 @@ def pareto_figure(path: Path | str, data: ParetoData) -> None:
 
 
 def conditions_figure(path: Path | str, data: ConditionsData) -> None:
-    """Draw each measure with limits under no plan, the plan, and every random direction.
+    """Draw each measure with limits under no plan, the plan, and every control.
 
     Args:
         path: Path of the figure: PNG, SVG or PDF by its suffix.
@@ -172,15 +173,17 @@ def conditions_figure(path: Path | str, data: ConditionsData) -> None:
         StoreError: If the file cannot be written.
     """
     rows = len(data.rows)
-    with drawing(path, (8.4, 1.0 + 1.12 * rows)) as figure:
+    # A lane for no plan, the plan, and each kind of control.
+    heights = [0.37 * max(3, 2 + len(row.draws)) for row in data.rows]
+    with drawing(path, (8.4, 1.0 + sum(heights))) as figure:
         heading(figure, data.title, f"plan: {data.plan}; bars: 95%")
-        panels = figure.subplots(rows, 1, squeeze=False)[:, 0]
+        panels = figure.subplots(rows, 1, squeeze=False, height_ratios=heights)[:, 0]
         for axes, row in zip(panels, data.rows, strict=True):
             _condition(axes, row)
 
 
 def completions_figure(path: Path | str, data: CompletionsData) -> None:
-    """Draw the share of each occupation or trait by strength, next to random directions.
+    """Draw the share of each occupation or trait by strength, next to controls.
 
     Args:
         path: Path of the figure: PNG, SVG or PDF by its suffix.
@@ -196,17 +199,14 @@ def completions_figure(path: Path | str, data: CompletionsData) -> None:
         heading(
             figure,
             data.title,
-            f"n = {data.n:,} {data.noun} at each strength; {_bands(bool(data.random))}\n{SIGNS}",
+            f"n = {data.n:,} {data.noun} at each strength; {_bands(bool(data.controls))}\n{SIGNS}",
         )
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
-        x_random = data.random_strengths or data.strengths
+        x_controls = data.control_strengths or data.strengths
         for axes, (name, line) in zip(panels, data.lines.items(), strict=False):
             draw_series(axes, data.strengths, line, LINES[0], "axis")
-            if name in data.random:
-                draws = data.random[name]
-                draw_random(
-                    axes, x_random, draws, GREY, f"{_count(len(draws), 'random direction')}: mean, range"
-                )
+            if name in data.controls:
+                draw_controls(axes, x_controls, data.controls[name], GREY)
             axes.axvline(0, color=GREY, linewidth=0.7, zorder=0)
             axes.set_title(name)
             axes.grid(axis="y")
@@ -220,16 +220,12 @@ def completions_figure(path: Path | str, data: CompletionsData) -> None:
         figure.legend(*entries, loc="outside lower center", ncols=2)
 
 
-def _bands(random: bool) -> str:
-    return "filled bands: 95% intervals" + (", hatched: range of the random directions" if random else "")
+def _bands(controls: bool) -> str:
+    return "filled bands: 95% intervals" + (", hatched: range of all controls" if controls else "")
 
 
 def _signed(strength: float) -> str:
     return f"{strength:+g}".replace("-", "\u2212") if strength else "0"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _cloud(
@@ -285,8 +281,11 @@ def _number(figure: Figure, axes: Axes, points: Sequence[ParetoPoint]) -> None:
 
 def _condition(axes: Axes, row: ConditionRow) -> None:
     conditions = (("no plan", [row.none], "o", INK, INK), ("plan", [row.plan], "s", BLUE, BLUE))
-    random = (_count(len(row.draws), "random direction"), row.draws, "o", GREY, "white")
-    lanes = (*conditions, random) if row.draws else conditions
+    controls = tuple(
+        (count_controls(len(draws), kind), draws, CONTROL_LOOKS[kind][1], GREY, "white")
+        for kind, draws in row.draws.items()
+    )
+    lanes = (*conditions, *controls)
     for lane, (_, found, marker, colour, face) in enumerate(lanes):
         for number, one in enumerate(found):
             height = lane + (number - (len(found) - 1) / 2) * min(0.26, 0.7 / max(len(found), 1))

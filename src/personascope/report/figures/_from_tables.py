@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from personascope.calibration import Calibration, Cell
+from personascope.directions import CONTROLS, kind_label
 from personascope.errors import EvaluationError
-from personascope.evals import Result, Table
+from personascope.evals import Table
 from personascope.judge import ADMITS_ROLE_PLAY, SUSCEPTIBILITY
 from personascope.report.figures._data import (
     CompletionsData,
@@ -80,7 +82,9 @@ def save_calibration_figure(path: Path, found: Calibration, *, title: str = "") 
             change_label="change of accuracy",
             n=n,
             title=_with_caveats(title or "Caps on the Assistant Axis", found.jailbreak),
-            controls=[_point(cell) for cell in found.cells if cell.kind == "random"],
+            controls=_ordered(
+                {kind: [_point(cell) for cell in found.cells if cell.control == kind] for kind in CONTROLS}
+            ),
         ),
     )
     return path
@@ -104,16 +108,15 @@ def _by_strength(table: Table) -> list[tuple[float, str]]:
     return sorted(found)
 
 
-def _random(table: Table, measures: Sequence[str]) -> tuple[list[float], dict[str, Draws]]:
-    """Return strengths and, per measure, one curve per random direction.
+def _controls(table: Table, measures: Sequence[str]) -> tuple[list[float], dict[str, Draws]]:
+    """Return strengths and, per measure and kind of control, one curve per direction.
 
-    The curves are mirrored to negative strengths, because a random direction is as likely as its opposite. At
-    0 they have the value without a plan.
+    The curves are mirrored to negative strengths, because a control serves both signs. At 0 they have the
+    value without a plan.
     """
-    rows = [r for r in table.results if r.kind == "random" and r.strength]
+    rows = [r for r in table.results if r.control and r.strength]
     sizes = sorted({float(r.strength or 0) for r in rows})
-    names = sorted({r.condition for r in rows})
-    draws = sorted({name.split(" at ")[0] for name in names})
+    draws = sorted({(r.control or "", r.condition.split(" at ")[0]) for r in rows})
     strengths = [-s for s in reversed(sizes)] + [0.0] + sizes
     if not rows:
         return [], {}
@@ -121,18 +124,24 @@ def _random(table: Table, measures: Sequence[str]) -> tuple[list[float], dict[st
     for measure in measures:
         share = {(r.condition, r.strength): r.share.estimate for r in rows if r.measure == measure}
         zero = table.get("plain", measure).share.estimate
-        curves: list[list[float]] = []
-        for draw in draws:
+        curves: dict[str, list[list[float]]] = {}
+        for kind, draw in draws:
             by_size = {s: share[name, s] for name, s in share if name.startswith(f"{draw} at ")}
-            curves.append([zero if s == 0 else by_size[abs(s)] for s in strengths])
-        found[measure] = curves
+            curve = [zero if s == 0 else by_size[abs(s)] for s in strengths]
+            curves.setdefault(kind, []).append(curve)
+        found[measure] = _ordered(curves)
     return strengths, found
+
+
+def _ordered(by_kind: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """Return what is given for kinds of controls in the order of the kinds, under the words for people."""
+    return {kind_label(kind): by_kind[kind] for kind in CONTROLS if by_kind.get(kind)}
 
 
 def _susceptibility(table: Table, title: str) -> SusceptibilityData:
     places = _by_strength(table)
     get = {(r.condition, r.measure): r for r in table.results}
-    strengths, random = _random(table, FOLLOWED)
+    strengths, controls = _controls(table, FOLLOWED)
     first = get[places[0][1], FOLLOWED[0]].share
     if not first.n:
         raise EvaluationError(
@@ -145,8 +154,8 @@ def _susceptibility(table: Table, title: str) -> SusceptibilityData:
         n=first.n,
         n_roles=first.n_clusters,
         title=title,
-        random=random,
-        random_strengths=strengths or None,
+        controls=controls,
+        control_strengths=strengths or None,
         incoherent=[get[c, "incoherent"].share.estimate for _, c in places],
     )
 
@@ -159,14 +168,14 @@ def _lines(table: Table, title: str) -> CompletionsData:
     # Draw the measures with the largest share at any strength.
     top = sorted(measures, key=lambda m: -max(get[c, m].share.estimate for _, c in places))[:MOST_LINES]
     chosen = [m for m in measures if m in top]
-    strengths, random = _random(table, chosen)
+    strengths, controls = _controls(table, chosen)
     return CompletionsData(
         strengths=[s for s, _ in places],
         lines={m: Series.of(get[c, m].share for _, c in places) for m in chosen},
         n=max(get[c, m].share.n for _, c in places for m in chosen),
         title=title,
-        random=random,
-        random_strengths=strengths or None,
+        controls=controls,
+        control_strengths=strengths or None,
         noun="completions" if table.name == "pretrained" else "answers",
     )
 
@@ -184,15 +193,14 @@ def _row(table: Table, plan: str, measure: str) -> ConditionRow | None:
     mine = table.get(plan, measure)
     if not mine.share.n:
         return None
-    controls: list[Result] = [
-        r
-        for r in table.results
-        if r.kind == "random" and r.measure == measure and r.condition.endswith(f" of {plan}")
-    ]
+    draws: dict[str, list[Estimate]] = {}
+    for result in table.results:
+        if result.control and result.measure == measure and result.condition.endswith(f" of {plan}"):
+            draws.setdefault(result.control, []).append(Estimate.of(result.share))
     return ConditionRow(
         name=measure if measure != ADMITS_ROLE_PLAY.name else "role-playing",
         none=Estimate.of(table.get("plain", measure).share),
         plan=Estimate.of(mine.share),
-        draws=[Estimate.of(r.share) for r in controls],
+        draws=_ordered(draws),
         n=mine.share.n,
     )

@@ -7,9 +7,20 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
+from personascope.directions import kind_label
 from personascope.dynamics.harm import Correlation, HarmResult
 from personascope.errors import DynamicsError
-from personascope.report.figures._style import BLUE, GREY, INK, PALE, VERMILION, drawing, percent
+from personascope.report.figures._style import (
+    BLUE,
+    CONTROL_LOOKS,
+    GREY,
+    INK,
+    PALE,
+    VERMILION,
+    count_controls,
+    drawing,
+    percent,
+)
 
 POSITION = "Position of the first reply (0 mean role, 1 default Assistant)"
 _NAMED = 3
@@ -17,7 +28,7 @@ _NAMED = 3
 
 
 def save_harm_figure(path: Path, found: HarmResult, *, title: str = "") -> Path:
-    """Draw the harmful share in bins of position with fit and random directions, and the role means.
+    """Draw the harmful share in bins of position with fit and controls, and the role means.
 
     Args:
         path: Path of the figure: PNG, SVG or PDF by its suffix.
@@ -62,9 +73,11 @@ def save_harm_figure(path: Path, found: HarmResult, *, title: str = "") -> Path:
 def _binned(axes: Axes, found: HarmResult) -> None:
     x = [part.position for part in found.bins]
     shares = [part.share for part in found.bins]
-    draws = np.array([row for row in found.random.shares if len(row) == len(x)], float)
-    if len(draws):
-        # A direction is as likely as its opposite, whose bins are the same in reverse order.
+    for kind, control in found.controls.items():
+        draws = np.array([row for row in control.shares if len(row) == len(x)], float)
+        if not len(draws):
+            continue
+        # A direction is about as likely as its opposite, whose bins are the same in reverse order.
         both = np.concatenate([draws, draws[:, ::-1]])
         axes.fill_between(
             x,
@@ -73,9 +86,9 @@ def _binned(axes: Axes, found: HarmResult) -> None:
             facecolor="none",
             edgecolor=GREY,
             alpha=0.45,
-            hatch="////",
+            hatch=CONTROL_LOOKS[kind_label(kind)][2],
             linewidth=0,
-            label=f"{len(draws)} random directions: range",
+            label=f"{count_controls(len(draws), kind_label(kind))}: range",
         )
     if found.logistic is not None:
         curve = found.logistic.curve

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,13 @@ LABEL_LOOKS: dict[str, tuple[str, str]] = {
 _SPARE = ((PURPLE, "ooo"), (ORANGE, "---"), ("#8C6D31", "|||"), ("#9E9AC8", "+++"), ("#A1D99B", "***"))
 LINES = ((BLUE, "-", "o"), (VERMILION, "-", "s"), (GREEN, "-", "^"), (PURPLE, "-", "D"), (ORANGE, "-", "v"))
 """Colour, dash and marker of lines, in order."""
+
+CONTROL_LOOKS = {
+    "isotropic": ("--", "o", "////"),
+    "shuffled": (":", "s", "\\\\\\\\"),
+    "role-span": ("-.", "^", "...."),
+}
+"""Dash, marker and hatch of each kind of control; markers are drawn hollow."""
 
 _STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
@@ -135,11 +142,15 @@ def draw_series(
     axes.plot(x, series.values, dash, color=colour, marker=marker, label=label, clip_on=False)
 
 
-def draw_random(
-    axes: Axes, x: Sequence[float], draws: Sequence[Sequence[float]], colour: str, label: str
+def draw_controls(
+    axes: Axes,
+    x: Sequence[float],
+    kinds: Mapping[str, Sequence[Sequence[float]]],
+    colour: str,
+    name: str = "",
 ) -> None:
-    """Draw random directions: their mean as a dashed line with hollow markers, their range hatched."""
-    table = np.array(draws, float)
+    """Draw controls: the mean of each kind with its dashes and hollow markers, the range of all hatched."""
+    table = np.array([draw for draws in kinds.values() for draw in draws], float)
     axes.fill_between(
         x,
         table.min(axis=0),
@@ -150,14 +161,21 @@ def draw_random(
         hatch="////",
         linewidth=0,
     )
-    axes.plot(
-        x,
-        table.mean(axis=0),
-        "--",
-        color=colour,
-        marker="o",
-        markerfacecolor="white",
-        clip_on=False,
-        linewidth=1.2,
-        label=label,
-    )
+    for kind, draws in kinds.items():
+        dash, marker, _ = CONTROL_LOOKS[kind]
+        axes.plot(
+            x,
+            np.mean(np.array(draws, float), axis=0),
+            linestyle=dash,
+            color=colour,
+            marker=marker,
+            markerfacecolor="white",
+            clip_on=False,
+            linewidth=1.2,
+            label=f"{name}{count_controls(len(draws), kind)}",
+        )
+
+
+def count_controls(number: int, kind: str) -> str:
+    """Return the number of controls of a kind in words."""
+    return f"{number} {kind} control{'' if number == 1 else 's'}"
