@@ -37,7 +37,8 @@
   }
 
   function maps() {
-    byId("heading").textContent = data.maps.map((m) => m.name).join(" and ");
+    const alike = new Set(data.maps.map((m) => m.name)).size < data.maps.length;
+    byId("heading").textContent = data.maps.map((m) => (alike ? `${m.name}:${m.layer}` : m.name)).join(" and ");
     for (const text of data.notes) byId("notes").append(make("p", "warning", text));
     for (const m of data.maps) {
       const axis = make("td");
