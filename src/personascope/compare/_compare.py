@@ -230,8 +230,8 @@ def _methods(draws: int, seed: int) -> tuple[str, ...]:
         "figure, and p = (1 + draws at least as great) / (1 + draws). Assignment and rotation are found anew "
         "in every permutation.",
         "A rotation or an assignment is fitted to the roles, so its figures are above 0 by chance: read them "
-        "against the null. Their intervals hold 0 where p is above 0.05; those of the Procrustes and the "
-        "canonical correlations are moved by what the fit adds.",
+        "against the null. Their intervals hold 0 where p is above 0.05, and those of a rotation are moved "
+        "by what the fit adds.",
         "The cosine of the axes has another null: every shared role in the default's place in the second "
         "map. That of the overlap is subspaces in random directions.",
         "Roles below the default: Wilson's interval of a share. Dimensionality: the spread of the draws on a "

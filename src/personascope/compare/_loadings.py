@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 
-from personascope.compare._resample import Draws, correlation, fitted
-from personascope.compare._types import ComponentMatch, ComponentMatching
+from personascope.compare._resample import Draws, chosen, correlation, fitted
+from personascope.compare._types import ComponentMatch, ComponentMatching, Statistic
 
 Array = np.ndarray
 
@@ -34,12 +34,25 @@ class _Moments:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Fits:
-    """Fits of a rotation to B draws."""
+class _Fit:
+    """What is fitted to B draws: the rotation of the second map's loadings, and the canonical directions."""
 
-    procrustes: Float[np.ndarray, "B"]
-    rotated: Float[np.ndarray, "B k"]
-    canonical: Float[np.ndarray, "B k"]
+    rotation: Float[np.ndarray, "B k k"]
+    first: Float[np.ndarray, "B k k"]
+    second: Float[np.ndarray, "B k k"]
+
+    def on(self, moments: _Moments) -> Float[np.ndarray, "1+2k B"]:
+        """Return the Procrustes, k rotated and k canonical correlations of draws under these fits."""
+        spread = np.sqrt(_diagonal(moments.first).sum(axis=1) * _diagonal(moments.second).sum(axis=1))
+        shared = _diagonal(moments.between @ self.rotation)
+        turned = _along(self.rotation, moments.second, self.rotation)
+        rotated = shared / np.sqrt(np.maximum(_diagonal(moments.first) * turned, 1e-300))
+        sizes = _along(self.first, moments.first, self.first) * _along(
+            self.second, moments.second, self.second
+        )
+        canonical = _along(self.first, moments.between, self.second) / np.sqrt(np.maximum(sizes, 1e-300))
+        procrustes = shared.sum(axis=1) / np.maximum(spread, 1e-300)
+        return np.clip(np.concatenate([procrustes[:, None], rotated, canonical], axis=1).T, -1.0, 1.0)
 
 
 def match_components(
@@ -59,42 +72,31 @@ def match_components(
     rows, columns = linear_sum_assignment(-np.abs(r))
     assigned_null = _assigned(null_r)
     signs = np.where(r < 0, -1.0, 1.0)
-    found, drawn_fits, null_fits = (_fits(moments) for moments in (point, boot, null))
+    in_draws = _fit(boot)
+    measured, drawn, carried = _fit(point).on(point), in_draws.on(boot), in_draws.on(point)
+    chance = _fit(null).on(null)
 
     def aligned(i: int, j: int) -> Array:
         return signs[i, j] * drawn_r[:, i, j]
 
+    def of_fit(row: int) -> Statistic:
+        return fitted(float(measured[row, 0]), drawn[row], carried[row], chance[row], n)
+
     order = tuple(correlation(abs(float(r[i, i])), aligned(i, i), null_r[:, i, i], n) for i in range(k))
     pairs = [(int(i), int(j)) for i, j in zip(rows, columns, strict=True)]
-    assignment = tuple(
-        ComponentMatch(
-            i + 1,
-            j + 1,
-            fitted(abs(float(r[i, j])), aligned(i, j), assigned_null[:, i], n, corrected=False),
-        )
-        for i, j in pairs
-    )
     mean = np.mean([aligned(i, j) for i, j in pairs], axis=0)
     return ComponentMatching(
         k=k,
         order=order,
-        assignment=assignment,
-        assignment_mean=fitted(
-            float(np.abs(r[rows, columns]).mean()), mean, assigned_null.mean(axis=1), n, corrected=False
+        assignment=tuple(
+            ComponentMatch(i + 1, j + 1, chosen(abs(float(r[i, j])), aligned(i, j), assigned_null[:, i], n))
+            for i, j in pairs
         ),
-        procrustes=fitted(float(found.procrustes[0]), drawn_fits.procrustes, null_fits.procrustes, n),
-        rotated=tuple(
-            fitted(
-                float(found.rotated[0, i]), drawn_fits.rotated[:, i], null_fits.rotated[:, i], n,
-                corrected=False,
-            )
-            for i in range(k)
-        ),
-        canonical=tuple(
-            fitted(float(found.canonical[0, i]), drawn_fits.canonical[:, i], null_fits.canonical[:, i], n)
-            for i in range(k)
-        ),
-    )  # fmt: skip
+        assignment_mean=chosen(float(np.abs(r[rows, columns]).mean()), mean, assigned_null.mean(axis=1), n),
+        procrustes=of_fit(0),
+        rotated=tuple(of_fit(1 + i) for i in range(k)),
+        canonical=tuple(of_fit(1 + k + i) for i in range(k)),
+    )
 
 
 def _moments(first: Array, second: Array, weights: Float[np.ndarray, "B n"]) -> _Moments:
@@ -127,20 +129,21 @@ def _assigned(correlations: Float[np.ndarray, "B k k"]) -> Float[np.ndarray, "B 
     return found
 
 
-def _fits(moments: _Moments) -> _Fits:
-    left, strengths, right = np.linalg.svd(moments.between)
-    spread = np.sqrt(_diagonal(moments.first).sum(axis=1) * _diagonal(moments.second).sum(axis=1))
-    # The rotation of the second map's loadings that brings them nearest to the first's.
-    rotation = np.swapaxes(right, 1, 2) @ np.swapaxes(left, 1, 2)
-    shared = _diagonal(moments.between @ rotation)
-    turned = _diagonal(np.swapaxes(rotation, 1, 2) @ moments.second @ rotation)
-    sizes = np.sqrt(np.maximum(_diagonal(moments.first) * turned, 1e-300))
-    whitened = _whitener(moments.first) @ moments.between @ _whitener(moments.second)
-    return _Fits(
-        procrustes=np.clip(strengths.sum(axis=1) / np.maximum(spread, 1e-300), 0.0, 1.0),
-        rotated=np.clip(shared / sizes, -1.0, 1.0),
-        canonical=np.clip(np.linalg.svd(whitened, compute_uv=False), 0.0, 1.0),
+def _fit(moments: _Moments) -> _Fit:
+    left, _, right = np.linalg.svd(moments.between)
+    whiteners = _whitener(moments.first), _whitener(moments.second)
+    first, _, second = np.linalg.svd(whiteners[0] @ moments.between @ whiteners[1])
+    return _Fit(
+        # The rotation of the second map's loadings that brings them nearest to the first's.
+        rotation=np.swapaxes(right, 1, 2) @ np.swapaxes(left, 1, 2),
+        first=whiteners[0] @ first,
+        second=whiteners[1] @ np.swapaxes(second, 1, 2),
     )
+
+
+def _along(left: Array, middle: Array, right: Array) -> Float[np.ndarray, "B k"]:
+    """Return the diagonal of left' middle right."""
+    return np.einsum("bji,bji->bi", left, middle @ right)
 
 
 def _whitener(covariance: Float[np.ndarray, "B k k"]) -> Float[np.ndarray, "B k k"]:

@@ -4,9 +4,11 @@ Both maps' values of a role are resampled together, and the names of the second 
 Three kinds of figures need three kinds of intervals (benchmarks/compare_null.md):
 
 - A correlation: bootstrap deviations on Fisher's scale, widened as in `stats.limits`.
-- A figure that is fitted to the roles (a rotation): the fit follows noise, so the figure is too high, and its
-  bootstrap draws are higher still by about as much. That is subtracted on Fisher's scale. Near no relation,
-  the correction falls short. So where the permutations do not exclude it, the lower limit is 0.
+- A figure that is fitted to the roles (a rotation): the fit follows noise, so the figure is too high. Two
+  corrections are known: how much higher still the bootstrap draws are, and what the fit of a draw loses when
+  it is carried to the measured roles (Efron's optimism). The first falls short where little is shared, the
+  second goes too far where much is. The interval reaches from the lower limit of one to the upper limit of
+  the other. It holds 0 where the permutations do not exclude it.
 - A dimensionality: a draw repeats roles, so its space is smaller. Its spread on the log scale is used, and
   not its level.
 """
@@ -66,28 +68,44 @@ def tested(value: float, low: float, high: float, null: Array) -> Statistic:
 
 def correlation(value: float, drawn: Array, null: Array, n: int) -> Statistic:
     """Return a correlation over n roles with its interval and its null."""
-    low, high = _limits(fisher(value), _deviations(drawn, n), n)
-    return tested(value, np.tanh(low).item(), np.tanh(high).item(), null)
+    low, high = np.tanh(limits(float(fisher(value)), _deviations(drawn, n), n - 1, LEVEL)).tolist()
+    return tested(value, low, high, null)
 
 
-def fitted(value: float, drawn: Array, null: Array, n: int, *, corrected: bool = True) -> Statistic:
+def chosen(value: float, drawn: Array, null: Array, n: int) -> Statistic:
+    """Return an absolute correlation of what was chosen for it, with its interval and its null.
+
+    The interval is of what was chosen. It holds 0 where the null does not exclude it.
+
+    Args:
+        value: The correlation.
+        drawn: Its bootstrap draws, with the choice held.
+        null: Its null draws, each with a choice of its own.
+        n: Number of roles.
+    """
+    return _with_zero(correlation(value, drawn, null, n))
+
+
+def fitted(value: float, drawn: Array, carried: Array, null: Array, n: int) -> Statistic:
     """Return a correlation that was fitted to n roles, with its interval and its null.
 
     Args:
-        value: The correlation; it is kept as it is.
+        value: The correlation, 0 to 1; it is kept as it is.
         drawn: Its bootstrap draws, each with a fit of its own.
+        carried: The correlation of the measured roles under the fit of each draw.
         null: Its null draws, each with a fit of its own.
         n: Number of roles.
-        corrected: Whether the interval is moved by what the fit adds; then it is of a figure from 0 to 1.
     """
-    at = float(fisher(value))
-    centre = 2 * at - float(np.nanmedian(fisher(drawn))) if corrected else at
-    low, high = (np.tanh(one).item() for one in _limits(centre, _deviations(drawn, n), n))
-    if corrected:
-        low, high = max(0.0, low), max(0.0, high)
-    found = tested(value, low, high, null)
+    deviations = _deviations(drawn, n)
+    centres = (2 * fisher(value) - np.nanmedian(fisher(drawn)), fisher(value - np.nanmean(drawn - carried)))
+    ends = [limits(float(centre), deviations, n - 1, LEVEL) for centre in centres]
+    low, high = np.tanh([min(low for low, _ in ends), max(high for _, high in ends)]).tolist()
+    return _with_zero(tested(value, max(0.0, low), max(0.0, high), null))
+
+
+def _with_zero(found: Statistic) -> Statistic:
     excluded = found.p_value is not None and found.p_value <= 1 - LEVEL
-    return found if excluded else replace(found, low=min(low, 0.0))
+    return found if excluded else replace(found, low=min(found.low, found.value, 0.0))
 
 
 def positive(value: float, drawn: Array, n: int) -> Statistic:
@@ -117,10 +135,6 @@ def _deviations(drawn: Array, n: int) -> Array:
     """Return the draws' deviations from their median on Fisher's scale, scaled for the small sample."""
     at = fisher(drawn[np.isfinite(drawn)])
     return (at - np.median(at)) * np.sqrt(n / (n - 1))
-
-
-def _limits(centre: float | Array, deviations: Array, n: int) -> tuple[float, float]:
-    return limits(float(centre), deviations, n - 1, LEVEL)
 
 
 def agreement(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"], draws: Draws) -> tuple[Statistic, ...]:
