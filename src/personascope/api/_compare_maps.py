@@ -61,14 +61,12 @@ def compare(
 
 
 def _open(given: GivenMap, tell: Tell) -> tuple[PersonaMap, int | None]:
-    layer: int | None = None
-    if isinstance(given, tuple):
-        given, layer = given
-    if isinstance(given, PersonaMap):
-        return given, layer
+    source, layer = given if isinstance(given, tuple) else (given, None)
+    if isinstance(source, PersonaMap):
+        return source, layer
     # A folder whose own name ends in a colon and a number is that folder.
-    if isinstance(given, str) and layer is None and not Path(given).exists():
-        named = _FOLDER_AND_LAYER.fullmatch(given)
+    if isinstance(source, str) and layer is None and not Path(source).exists():
+        named = _FOLDER_AND_LAYER.fullmatch(source)
         if named is not None:
-            given, layer = named[1], int(named[2])
-    return open_map(given, tell), layer
+            source, layer = named[1], int(named[2])
+    return open_map(source, tell), layer

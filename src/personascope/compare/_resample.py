@@ -97,7 +97,10 @@ def fitted(value: float, drawn: Array, carried: Array, null: Array, n: int) -> S
         n: Number of roles.
     """
     deviations = _deviations(drawn, n)
-    centres = (2 * fisher(value) - np.nanmedian(fisher(drawn)), fisher(value - np.nanmean(drawn - carried)))
+    centres = (
+        2 * fisher(value) - np.nanmedian(fisher(drawn)),
+        fisher(value - float(np.nanmean(drawn - carried))),
+    )
     ends = [limits(float(centre), deviations, n - 1, LEVEL) for centre in centres]
     low, high = np.tanh([min(low for low, _ in ends), max(high for _, high in ends)]).tolist()
     return _with_zero(tested(value, max(0.0, low), max(0.0, high), null))
