@@ -100,7 +100,7 @@ def test_the_package_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "room", ["api", "calibration", "corpus", "dynamics", "engines", "evals", "interop", "judge"]
+    "room", ["api", "calibration", "compare", "corpus", "dynamics", "engines", "evals", "interop", "judge"]
 )
 def test_every_name_that_a_room_hands_on_exists(room: str) -> None:
     module = __import__(f"personascope.{room}", fromlist=["__all__"])

@@ -1,6 +1,7 @@
 from ._calibrate import Sweep, SweepSettings, calibrate
 from ._capability import CapabilityEvaluation, capability
 from ._chat_options import read_chat_options
+from ._compare_maps import MapComparison, compare
 from ._comparison import Comparison
 from ._converse import Conversations, open_monitor, replay, simulate
 from ._drift import DriftAnalysis, compare_with_replay, drift
@@ -31,6 +32,7 @@ __all__ = [
     "Finding",
     "ImportedPlan",
     "JudgeChoice",
+    "MapComparison",
     "MappedModel",
     "Pages",
     "PersonaMap",
@@ -43,6 +45,7 @@ __all__ = [
     "check_installation",
     "check_model",
     "coherence",
+    "compare",
     "compare_with_replay",
     "default_judge",
     "drift",

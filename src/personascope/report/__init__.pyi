@@ -1,3 +1,4 @@
+from .compare_page._page import write_comparison
 from .conversation_page._page import Brief, write_cases_page
 from .figures._drift import cluster_figure, prediction_figure, replay_figure, trajectory_figure
 from .figures._drift_data import ClusterData, PredictionData, ReplayData, TrajectoryData
@@ -21,5 +22,6 @@ __all__ = [
     "save_harm_figure",
     "trajectory_figure",
     "write_cases_page",
+    "write_comparison",
     "write_report",
 ]
