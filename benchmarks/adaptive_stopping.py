@@ -27,7 +27,7 @@ from personascope.mapping._design import DEFAULT, Rollout
 from personascope.mapping._policy import LOOKS, ROLE_MARGIN, met, next_round
 from personascope.mapping._rounds import Round, Rounds
 from personascope.mapping._until import Until
-from personascope.space import LayerSums, Precision, cosine_of, measure_precision
+from personascope.space import CurvePoint, LayerSums, Precision, cosine_of, curve_point, measure_precision
 
 PAGE = Path(__file__).with_suffix(".md")
 D, ROLES, QUESTIONS, PROMPTS = 200, 60, 120, 5
@@ -196,14 +196,15 @@ class Outcome:
 def outcome(world: World, until: Until, seed: int) -> Outcome:
     """Run a world until the rule stops it or the design is asked whole."""
     run = Simulated(world, seed)
-    looks: list[Precision | None] = []
-    stop = ""
+    looks: list[CurvePoint] = []
+    stop, look = "", None
     while not stop:
-        made = next_round(until, run.rounds, looks[-1] if looks else None)
+        made = next_round(until, run.rounds, look)
         if made is None:
             break
         run.ask(made)
-        looks.append(run.look())
+        look = run.look()
+        looks.append(curve_point(len(looks) + 1, made.kind, run.rollouts, 0, look))
         stop = met(until, looks)
     axis = run.axis()
     truth = run.truth
@@ -220,10 +221,11 @@ HEAD = """# Coverage of adaptive stopping
 
 `python benchmarks/adaptive_stopping.py {0}`: {0} simulated runs of each goal and world; what the worlds are
 stands in the script. The rule: the bound of a look holds in {1} looks running (for roles, half-widths times
-{2:g}). `there` is the share of the runs that stopped by the rule in which the precision was truly there; 95% is
-asked for. For roles, `positions` is the share of all true positions within the half-width.
+{2:g}). `there` is the share of the runs that stopped by the rule in which the precision was truly there; 95%
+is asked for. The last column is the median cosine with the true axis, or the share of all true positions
+within the half-width.
 
-| goal | world | stopped by the rule | responses (5% to 95% of runs) | looks | there | median cosine, or positions |
+| goal | world | stopped by the rule | responses (5% to 95% of runs) | looks | there | cosine, or positions |
 |---|---|---|---|---|---|---|"""
 
 

@@ -13,8 +13,7 @@ import numpy as np
 
 from personascope.mapping._rounds import Kind, Round, Rounds
 from personascope.mapping._until import Until, written
-from personascope.space import Precision
-from personascope.space import Z95 as Z
+from personascope.space import Z95, CurvePoint, Precision
 
 LOOKS = 2
 """Number of looks running that must agree."""
@@ -22,26 +21,25 @@ ROLE_MARGIN = 1.0
 """Factor on the half-widths of role positions, for what is not known of them."""
 
 
-def met(until: Until, looks: Sequence[Precision | None]) -> str:
+def met(until: Until, points: Sequence[CurvePoint]) -> str:
     """Return the precision that the last looks have reached, such as "axis=0.95"; "" if none.
 
     Args:
         until: What was asked for.
-        looks: The looks so far; None for one in which nothing could be measured.
+        points: The looks so far.
     """
-    last = looks[-LOOKS:]
+    last = points[-LOOKS:]
     if len(last) < LOOKS:
         return ""
-    if until.axis is not None and all(look and look.split_half_low >= until.axis for look in last):
+    lows = [one.split_half_low for one in last]
+    if until.axis is not None and all(low is not None and low >= until.axis for low in lows):
         return written("axis", until.axis)
-    if until.roles is not None and all(look and half_width(look) <= until.roles for look in last):
+    widths = [one.widest for one in last]
+    if until.roles is not None and all(
+        wide is not None and wide * ROLE_MARGIN <= until.roles for wide in widths
+    ):
         return written("roles", until.roles)
     return ""
-
-
-def half_width(look: Precision) -> float:
-    """Return the largest half-width of a look, with the margin for its own uncertainty."""
-    return ROLE_MARGIN * float(look.half_widths.max())
 
 
 def next_round(until: Until, rounds: Rounds, look: Precision | None) -> Round | None:
@@ -99,10 +97,10 @@ def _gain(until: Until, rounds: Rounds, look: Precision, made: Round) -> float:
     if until.axis is not None:
         gain += 1.0 - remains
     if until.roles is not None:
-        variance = np.square(look.half_widths / Z)
+        variance = np.square(look.half_widths / Z95)
         own = variance - look.axis_part
         after = own * have / (have + more) + look.axis_part * min(remains, 1.0)
-        goal = (until.roles / (Z * ROLE_MARGIN)) ** 2
+        goal = (until.roles / (Z95 * ROLE_MARGIN)) ** 2
         missing = np.maximum(variance - goal, 0.0).sum()
         gain += 1.0 - np.maximum(after - goal, 0.0).sum() / missing if missing > 0 else 0.0
     return float(gain)

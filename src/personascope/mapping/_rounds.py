@@ -115,7 +115,9 @@ class Rounds:
             ]
             self._active[number] = self.level
         roles = [rollout_of(self.design, role + 1, number, place) for role, (number, place) in cells]
-        return sorted(default, key=_place), sorted(roles, key=lambda one: (self._rank[one.role], *_place(one)))
+        return sorted(default, key=_place), sorted(
+            roles, key=lambda one: (self._rank[one.role], *_place(one))
+        )
 
     def _next(self, made: Round) -> list[tuple[int, tuple[int, int]]]:
         names = set(made.roles)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from personascope.errors import UsageError
+from personascope.judge import Judge
 
 FORMS = "axis=0.95, roles=0.3, tokens=2e6, minutes=10 or cost=1.5"
 
@@ -74,6 +75,21 @@ def read_until(given: Until | Mapping[str, float] | Sequence[str] | str | None) 
             allowed = "above 0 and below 1" if name == "axis" else "above 0"
             raise UsageError(f"--until {name}={value:g} cannot be reached", hint=f"give a number {allowed}")
     return Until(**pairs) if pairs else None
+
+
+def check_until(until: Until | None, judge: Judge | None) -> None:
+    """Check that a budget of money has prices to be counted in.
+
+    Raises:
+        UsageError: If no judge of the run has prices.
+    """
+    if until is None or until.cost is None:
+        return
+    if judge is None or judge.stats.cost is None:
+        raise UsageError(
+            f"--until cost={until.cost:g} has no prices to count in",
+            hint="give --judge-price IN,OUT with a judge that a server runs, or another budget",
+        )
 
 
 _NAMES = tuple(field.name for field in fields(Until))

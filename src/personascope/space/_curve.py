@@ -70,9 +70,7 @@ class LearningCurve:
         }
 
 
-def curve_point(
-    round: int, kind: str, rollouts: int, tokens: int, precision: Precision | None
-) -> CurvePoint:
+def curve_point(round: int, kind: str, rollouts: int, tokens: int, precision: Precision | None) -> CurvePoint:
     """Return the point of a look; ``precision`` is None if the responses do not suffice for a space yet."""
     if precision is None:
         return CurvePoint(round, kind, rollouts, tokens)
@@ -90,7 +88,7 @@ def curve_point(
 
 
 def _number(value: float) -> float | None:
-    return round(value, 6) if np.isfinite(value) else None
+    return value if np.isfinite(value) else None
 
 
 def sentence(points: Sequence[CurvePoint]) -> str:

@@ -1,9 +1,9 @@
 """How well a run knows its axis and its roles' positions so far, from the fold sums of one layer.
 
 The axis is a mean over blocks of questions: in block b the default lies ``d_b`` away from the mean role, and
-the axis is the mean of the ``d_b``. Their scatter gives the squared error of the axis, ``noise``, to which the
-error from the sample of prompts is added. The sine of the angle to the axis of unlimited questions, prompts
-and responses is at most ``sqrt(noise * F) / |axis|`` in 95% of runs, where F is the 95% quantile of the F
+the axis is the mean of the ``d_b``. Their scatter across the axis gives the squared error of its direction,
+``noise``, to which the error from the sample of prompts is added. The sine of the angle to the axis of
+unlimited questions, prompts and responses is at most ``sqrt(noise * F) / |axis|`` in 95% of runs, where F is the 95% quantile of the F
 distribution with ``nu`` and ``nu * (B - 1)`` degrees of freedom: ``nu`` is the effective dimension of the
 scatter, B the number of blocks. This covers two chances at once: the error of this run's axis may be larger
 than the expected one, and the expected one is only estimated.
@@ -113,7 +113,8 @@ class Precision:
             responses.
         half_widths: Half-width of the 95% interval of each role's position, [R].
         axis_part: Variance of each position from the error of the axis, [R].
-        noise: Expected squared error of the axis.
+        noise: Expected squared error of the axis across itself, which is the squared sine of its angle to the
+            axis of unlimited questions.
         prompt: Variance between the prompts of a role.
         response: Variance of responses under one prompt, from question and token sampling together.
         responses: Number of responses in each role vector, [R].
@@ -212,7 +213,11 @@ def _scatter(layer: Layer) -> tuple[float, float, int]:
     np.add.at(apart, of_fold, default)
     apart /= sizes[:, None]
     weights = sizes / sizes.sum()
-    about = apart - weights @ apart
+    axis = weights @ apart
+    about = apart - axis
+    # An error along the axis itself does not turn it.
+    unit = axis / max(float(np.linalg.norm(axis)), 1e-150)
+    about -= np.outer(about @ unit, unit)
     squares = np.square(about).sum(axis=1)
     blocks, free = len(names), len(names) - 1
     scatter = float(np.square(weights) @ squares / (1.0 - np.square(weights).sum()))
