@@ -57,6 +57,7 @@ WORLDS = (
     World("roles differ in their error", uneven=0.4),
     World("questions matter most", axis_question=0.8, response=0.3),
     World("responses scatter most", axis_question=0.1, response=1.0),
+    World("as measured on SmolLM2", prompt=0.25, interaction=0.3, response=1.5),
     World("errors along few directions", isotropic=0.0),
     World("questions with heavy tails", tails=True),
 )

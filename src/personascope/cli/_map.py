@@ -94,6 +94,11 @@ def map_model(
         False, help="Write conversations as a plain transcript, for a base model without a chat template."
     ),
     trust_remote_code: bool = TRUST,
+    until: list[str] | None = typer.Option(
+        None,
+        help="Stop when enough is known: axis=0.95, roles=0.3, tokens=2e6, minutes=10 or cost=1.5; the first "
+        "that is met stops (docs/design.md).",
+    ),
     restart: bool = RESTART,
     dry_run: bool = typer.Option(False, help="Print what it would take, and stop."),
 ) -> None:
@@ -118,6 +123,7 @@ def map_model(
             "chat_options": api.read_chat_options(thinking, template_arg or ()),
         },
         tell=say,
+        until=until,
         roles=roles,
         prompts=prompts,
         questions=questions,

@@ -6,6 +6,7 @@ from ._profile import PROFILES, Profile
 from ._publish import MAP
 from ._run import collect_rollouts, open_run
 from ._sums import RunSums, Vectors
+from ._until import Until, check_until, read_until
 
 __all__ = [
     "DEFAULT",
@@ -16,14 +17,17 @@ __all__ = [
     "ProfileChanges",
     "RunEstimate",
     "RunSums",
+    "Until",
     "Vectors",
     "build_design",
+    "check_until",
     "collect_rollouts",
     "design_run",
     "estimate",
     "estimate_disk",
     "open_run",
     "plan_run",
+    "read_until",
     "resolve_profile",
     "run_map",
 ]

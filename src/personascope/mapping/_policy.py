@@ -17,7 +17,7 @@ from personascope.space import Z95, CurvePoint, Precision
 
 LOOKS = 2
 """Number of looks running that must agree."""
-ROLE_MARGIN = 1.0
+ROLE_MARGIN = 1.25
 """Factor on the half-widths of role positions, for what is not known of them."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -60,6 +59,19 @@ class LearningCurve:
         return self.stop.split("=")[0] in ("axis", "roles")
 
     @property
+    def summary(self) -> str:
+        """What the last look found, as text for people; "" if nothing could be measured."""
+        last = self.points[-1] if self.points else None
+        if last is None or last.split_half is None:
+            return ""
+        text = f"split-half {last.split_half:.3f}"
+        if last.split_half_low is not None:
+            text += f" (at least {last.split_half_low:.3f})"
+        if last.half_width is not None and last.widest is not None:
+            text += f"; role positions ±{last.half_width:.2f}, the widest ±{last.widest:.2f}"
+        return text
+
+    @property
     def record(self) -> dict[str, Any]:
         """The curve as JSON values."""
         return {
@@ -89,16 +101,3 @@ def curve_point(round: int, kind: str, rollouts: int, tokens: int, precision: Pr
 
 def _number(value: float) -> float | None:
     return value if np.isfinite(value) else None
-
-
-def sentence(points: Sequence[CurvePoint]) -> str:
-    """Return what the last look said, as text for people; "" if nothing could be measured."""
-    if not points or points[-1].split_half is None:
-        return ""
-    last = points[-1]
-    parts = [f"split-half {last.split_half:.3f}"]
-    if last.split_half_low is not None:
-        parts[0] += f" (at least {last.split_half_low:.3f})"
-    if last.half_width is not None and last.widest is not None:
-        parts.append(f"role positions ±{last.half_width:.2f}, the widest ±{last.widest:.2f}")
-    return "; ".join(parts)

@@ -3,10 +3,10 @@
 The axis is a mean over blocks of questions: in block b the default lies ``d_b`` away from the mean role, and
 the axis is the mean of the ``d_b``. Their scatter across the axis gives the squared error of its direction,
 ``noise``, to which the error from the sample of prompts is added. The sine of the angle to the axis of
-unlimited questions, prompts and responses is at most ``sqrt(noise * F) / |axis|`` in 95% of runs, where F is the 95% quantile of the F
-distribution with ``nu`` and ``nu * (B - 1)`` degrees of freedom: ``nu`` is the effective dimension of the
-scatter, B the number of blocks. This covers two chances at once: the error of this run's axis may be larger
-than the expected one, and the expected one is only estimated.
+unlimited questions, prompts and responses is at most ``sqrt(noise * F) / |axis|`` in 95% of runs, where F is
+the 95% quantile of the F distribution with ``nu`` and ``nu * (B - 1)`` degrees of freedom: ``nu`` is the
+effective dimension of the scatter, B the number of blocks. This covers two chances at once: the error of this
+run's axis may be larger than the expected one, and the expected one is only estimated.
 
 A split-half cosine r and a cosine c with the unlimited axis say the same: the axes of two halves each have
 twice the error of the whole, so ``r = c**2 / (2 - c**2)``.
