@@ -61,9 +61,7 @@ WORLDS = (
     World("errors along few directions", isotropic=0.0),
     World("questions with heavy tails", tails=True),
 )
-GOALS = (
-    Until(axis=0.8), Until(axis=0.9), Until(axis=0.95), Until(roles=0.4), Until(roles=0.3),
-)  # fmt: skip
+GOALS = (Until(axis=0.9), Until(axis=0.95), Until(roles=0.5))
 
 
 class Truth:

@@ -1,5 +1,6 @@
 from ._design import DEFAULT, build_design
 from ._estimate import RunEstimate, estimate, estimate_disk
+from ._expect import Expected
 from ._map import MapResult, design_run, run_map
 from ._plan import ProfileChanges, plan_run, resolve_profile
 from ._profile import PROFILES, Profile
@@ -12,6 +13,7 @@ __all__ = [
     "DEFAULT",
     "MAP",
     "PROFILES",
+    "Expected",
     "MapResult",
     "Profile",
     "ProfileChanges",

@@ -15,6 +15,7 @@ from personascope.corpus import Corpus
 from personascope.engines import Engine, EngineInfo
 from personascope.errors import SpaceError
 from personascope.judge import Judge
+from personascope.mapping._adaptive import MAXIMUM
 from personascope.mapping._adjust import LengthAdjusted
 from personascope.mapping._design import Design
 from personascope.mapping._length import find_length, probes, stored_length
@@ -101,7 +102,7 @@ def run_map(
         StoreError: If the folder holds another run or cannot be written.
         EngineError: If the engine fails, its results do not match the requests, or its activations of this
             model differ from those of the model's own library (docs/models.md).
-        SpaceError: If the run is complete but too small for a map.
+        SpaceError: If the run is complete, or stopped by a budget, but too small for a map.
     """
     out = Path(out)
     profile = resolve_profile(profile, **changes)
@@ -144,7 +145,7 @@ def run_map(
                 )
             except SpaceError as error:
                 if not collected.partial:
-                    raise
+                    raise too_small(error, collected) from error
                 problem = f"{collected.problem}; there is no map yet: {error.message}"
                 return MapResult(None, None, replace(collected, problem=problem))
             publish(
@@ -158,6 +159,19 @@ def run_map(
                 curve=collected.curve,
             )
             return MapResult(space, response_norms(folder), collected)
+
+
+def too_small(error: SpaceError, collected: Collected) -> SpaceError:
+    """Return the error of a complete run without a map; an adaptive one names the budget that stopped it."""
+    curve = collected.curve
+    if curve is None or curve.stop == MAXIMUM:
+        return error
+    rounds = len(curve.points)
+    return SpaceError(
+        f"{curve.stop} stopped the run after {rounds} round{'s' * (rounds > 1)}, too early for a map: "
+        f"{error.message}",
+        hint="give a larger budget: the same folder goes on from there",
+    )
 
 
 def design_run(
