@@ -30,7 +30,7 @@ from personascope.mapping._until import Until
 from personascope.space import CurvePoint, LayerSums, Precision, cosine_of, curve_point, measure_precision
 
 PAGE = Path(__file__).with_suffix(".md")
-D, ROLES, QUESTIONS, PROMPTS = 200, 60, 120, 5
+D, ROLES, QUESTIONS, PROMPTS = 200, 60, 90, 5
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,14 @@ class Truth:
     def __init__(self, world: World, rng: np.random.Generator) -> None:
         """Draw places, prompts, questions and interactions."""
         self.world, self.rng = world, rng
-        basis = np.linalg.qr(rng.normal(size=(D, D)))[0]
+        # Nothing that is measured depends on the coordinates, so the leading directions are the first ones.
         sizes = np.zeros(D)
         sizes[: len(world.spread)] = world.spread
-        self.places = rng.normal(size=(ROLES, D)) * sizes @ basis.T
-        toward = np.sqrt(0.75) * basis[:, 0] + 0.5 * basis[:, -1]
+        self.places = rng.normal(size=(ROLES, D)) * sizes
+        toward = np.zeros(D)
+        toward[[0, -1]] = np.sqrt(0.75), 0.5
         share = world.isotropic
         self.shape = np.sqrt((1 - share) * (sizes / np.linalg.norm(sizes)) ** 2 + share / D)
-        self.basis = basis
         scale = np.exp(world.uneven * rng.normal(size=(ROLES, 1, 1)))
         self.scale = scale[:, 0, 0]
         self.prompt = scale * self.error(world.prompt, ROLES, PROMPTS)
@@ -92,13 +92,13 @@ class Truth:
 
     def error(self, size: float, *lead: int) -> np.ndarray:
         """Draw errors along the directions of the roles, in part, and in part anywhere."""
-        return size * 1.6 * self.rng.normal(size=(*lead, D)) * self.shape @ self.basis.T
+        return size * 1.6 * self.rng.standard_normal((*lead, D), np.float32) * self.shape
 
 
 class Simulated:
     """An adaptive run of a world: its rounds, and the sums of what was asked so far."""
 
-    def __init__(self, world: World, seed: int) -> None:
+    def __init__(self, world: World, seed: int, n_boot: int = 100) -> None:
         """Draw the world and the design."""
         self.truth = Truth(world, np.random.default_rng([seed, 1]))
         self.design = build_design(corpus(), PROFILE, seed, "m")
@@ -107,7 +107,7 @@ class Simulated:
         shape = (ROLES, self.design.n_folds)
         self.fully, self.counts = np.zeros((*shape, D)), np.zeros(shape, np.int64)
         self.default, self.of_default = np.zeros((shape[1], D)), np.zeros(shape[1], np.int64)
-        self.rollouts = 0
+        self.rollouts, self.n_boot = 0, n_boot
 
     def ask(self, made: Round) -> None:
         """Add the responses of a round."""
@@ -141,10 +141,9 @@ class Simulated:
         if (self.counts.sum(axis=1) >= PROFILE.min_fully).sum() < ROLES / 2:
             return None
         try:
-            self.last = measure_precision(sums, min_fully=PROFILE.min_fully)
+            return measure_precision(sums, min_fully=PROFILE.min_fully, n_boot=self.n_boot, n_splits=2)
         except SpaceError:
             return None
-        return self.last
 
     def axis(self) -> np.ndarray:
         """Return the axis of what was asked so far."""
@@ -194,7 +193,8 @@ class Outcome:
 
 def outcome(world: World, until: Until, seed: int) -> Outcome:
     """Run a world until the rule stops it or the design is asked whole."""
-    run = Simulated(world, seed)
+    # The draws are those of role positions.
+    run = Simulated(world, seed, 2 if until.roles is None else 100)
     looks: list[CurvePoint] = []
     stop, look = "", None
     while not stop:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -142,7 +143,7 @@ class AdaptiveJob(MapJob):
         self._clock = time.monotonic()
         path = folder.path / ROUNDS
         if path.exists():
-            record = read_rounds(folder)
+            record = read_rounds(folder.path)
             self.points = list(record.points)
             for one in record.rounds:
                 self._add(Round(one.kind, tuple(one.roles)))
@@ -242,14 +243,14 @@ def look_at(
         return None
 
 
-def read_rounds(folder: RunFolder) -> RoundsRecord:
-    """Read the rounds of an adaptive run.
+def read_rounds(folder: Path) -> RoundsRecord:
+    """Read the rounds of an adaptive run from its folder.
 
     Raises:
         StoreError: If the file is missing or damaged.
     """
     return read_record(
-        folder.path / ROUNDS, RoundsRecord, hint="copy it back from where the run was made, or use --restart"
+        folder / ROUNDS, RoundsRecord, hint="copy it back from where the run was made, or use --restart"
     )
 
 

@@ -39,7 +39,9 @@ def fixed_curve(folder: RunFolder, design: Design, info: EngineInfo, vectors: Ve
         within = blocks < number
         folds = np.flatnonzero(within).tolist()
         try:
-            found = measure_precision(sums.only(within), min_fully=design.profile.min_fully, seed=design.seed)
+            found = measure_precision(
+                sums.only(within), min_fully=design.profile.min_fully, seed=design.seed, n_boot=50
+            )
         except SpaceError:
             found = None
         points.append(

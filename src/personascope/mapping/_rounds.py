@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Literal
 
 import numpy as np
@@ -143,11 +143,21 @@ class Rounds:
         group = max(1, round(len(design.roles) / (ROLES_PER_QUESTION * most))) * most
         numbers = list(range(len(design.questions)))
         batches = [numbers[start : start + group] for start in range(0, len(numbers), group)]
+        blocks = design.n_blocks
+
+        @cache
+        def in_slots(places: int) -> list[list[list[int]]]:
+            """The questions of each batch and slot, for roles with so many prompts."""
+            return [
+                [[number for number in batch if number % blocks % places == slot] for slot in range(places)]
+                for batch in batches
+            ]
+
         # Shuffled for each class of roles and slot, so that two roles that meet at one question part again.
         places = np.arange(-(-len(ranks) // most))
         shuffled = rng.permuted(np.tile(places, (most, most, 1)), axis=2)
         return [
-            list(self._order(int(rank), of_role, batches, shuffled))
+            list(self._order(int(rank), of_role, in_slots(of_role), shuffled))
             for rank, of_role in zip(ranks, self._places(), strict=True)
         ]
 
@@ -157,17 +167,16 @@ class Rounds:
             yield len(design.prompts_of(role)) if design.profile.crossed else design.n_places
 
     def _order(
-        self, rank: int, places: int, batches: list[list[int]], shuffled: np.ndarray
+        self, rank: int, places: int, batches: list[list[list[int]]], shuffled: np.ndarray
     ) -> Iterable[tuple[int, int]]:
-        blocks = self.design.n_blocks
-        shift = shuffled[rank % len(shuffled)]
+        shift = shuffled[rank % len(shuffled)].tolist()
         for turn in range(places if self.design.profile.crossed else 1):
-            for visit in range(places * max(len(batch) for batch in batches)):
+            for visit in range(places * max(len(members) for batch in batches for members in batch)):
                 for at, batch in enumerate(batches):
                     slot = (rank + visit + at) % places
-                    members = [number for number in batch if number % blocks % places == slot]
+                    members = batch[slot]
                     if visit // places < len(members):
-                        start = int(shift[slot, rank // places % shift.shape[1]])
+                        start = shift[slot][rank // places % len(shift[slot])]
                         number = members[(start + visit // places) % len(members)]
                         yield number, (slot + turn) % places
 
