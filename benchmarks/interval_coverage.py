@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from personascope.space import FoldDesign, build_space
-from personascope.space._build import _layout, _point, _read
+from personascope.space._build import _point, read_units, unit_layout
 from personascope.space._draws import Draws
 from personascope.space._layer import make_layer, resample
 
@@ -157,8 +157,8 @@ def first_design(run: Run, rng: np.random.Generator, n: int = 200) -> tuple[floa
     Folds were resampled with the axis held; the cosine's draws, over roles too, were reflected about the
     estimate on Fisher's z scale, and the interval widened to hold the estimate.
     """
-    layout, keep = _layout(run, 2, 2)
-    layer = make_layer(layout, _read(run, 0, layout, keep))
+    layout, keep = unit_layout(run, 2, 2)
+    layer = make_layer(layout, read_units(run, 0, layout, keep))
     point = _point(layer, 0)
     folds = resampled_folds(layout.counts, n, rng)
     chosen = [run.roles.index(name) for name in layout.roles]

@@ -61,6 +61,29 @@ def test_dry_run_writes_nothing(place: Path) -> None:
     assert not (place / "dry").exists()
 
 
+def test_a_map_that_stops_says_why_and_shows_its_curve(place: Path) -> None:
+    asked = [*command(place, place / "adaptive"), "--until", "tokens=600", "--until", "axis=0.9999"]
+    dry = personascope(*asked, "--dry-run")
+    assert dry.code == 0 and "an estimate" in dry.out and not (place / "adaptive").exists(), dry.err
+    done = personascope(*asked)
+    assert done.code == 0, done.err
+    assert "stopped by tokens=600 after" in done.out and "axis=0.9999 was not reached" in done.out
+    shown = personascope("show", place / "adaptive").out
+    assert "Learning curve" in shown and "opening" in shown and "precision at layer" in shown
+
+
+def test_show_prints_the_curve_of_a_fixed_map(run: Path) -> None:
+    assert "Learning curve" in personascope("show", run).out
+    assert "Learning curve" not in personascope("show", run, "--no-layers").out
+
+
+@pytest.mark.parametrize("wrong", ["axis=1.5", "axis", "luck=1", "cost=2", "minutes=never"])
+def test_what_a_map_cannot_run_until_is_said_before_the_model_is_loaded(place: Path, wrong: str) -> None:
+    done = personascope(*command(place, place / "wrong"), "--until", wrong)
+    assert done.code == 2 and wrong.split("=")[0] in done.err, (done.out, done.err)
+    assert "loading" not in done.err + done.out and not (place / "wrong").exists()
+
+
 def test_project_in_its_three_forms(run: Path, place: Path) -> None:
     chat = [
         {"role": "user", "content": "Who are you?"},

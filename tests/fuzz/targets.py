@@ -38,9 +38,10 @@ from personascope.dynamics.projection._records import KIND
 from personascope.evals import read_evaluation
 from personascope.interop import Transcript, TranscriptSource, export_released, import_source, read_direction
 from personascope.interventions import Cap, Plan, PlanModel, Steer
+from personascope.mapping._adaptive import read_rounds
 from personascope.mapping._unit import UnitMeta
 from personascope.space import PersonaMap
-from personascope.store import RunFolder
+from personascope.store import RunFolder, write_record
 
 Damage = Callable[[bytes, random.Random], bytes]
 UNSEALED = ("checksum",)
@@ -128,6 +129,17 @@ def make_targets(at: Path) -> list[Target]:
         made.append(Target(f"{path.name}, sealed", path, read_run, damage_json, True))
     files = (unit / "rollouts.parquet", unit / "kept.safetensors", at / "run/roles/default.safetensors")
     made += [Target(path.name, path, read_run, sealed=True) for path in files]
+    (at / "adaptive").mkdir()
+    point = {"round": 1, "kind": "opening", "rollouts": 60, "tokens": 900, "vectors": 5, "split_half": 0.8}
+    point |= {"split_half_low": None, "half_width": 0.4, "widest": 0.7}
+    record = {"layer": 2, "rounds": [{"kind": "widest", "roles": ["bard"]}], "points": [point], "stop": ""}
+    write_record(at / "adaptive/rounds.json", record)
+
+    def rounds() -> Any:
+        return repr(read_rounds(at / "adaptive"))
+
+    made.append(Target("rounds.json", at / "adaptive/rounds.json", rounds, unsealed))
+    made.append(Target("rounds.json, sealed", at / "adaptive/rounds.json", rounds, damage_json, True))
     (at / "norms").mkdir()
     keep_norms(at / "norms", Norms(np.arange(1.0, 5.0), 3, 90, (), "builtin"), revision="r")
 

@@ -88,14 +88,14 @@ def test_cosine_interval_covers_the_truth():
 
 
 def test_bootstrap_agrees_with_refitting_each_draw_directly():
-    from personascope.space._build import _layout, _point, _read
+    from personascope.space._build import _point, read_units, unit_layout
     from personascope.space._draws import bootstrap
     from personascope.space._layer import make_layer, resample
 
     for d in (24, 600):
         sums = PlantedSums(n_roles=20, d=d, somewhat=2, n_layers=1)
-        layout, keep = _layout(sums, 4, 4)
-        layer = make_layer(layout, _read(sums, 0, layout, keep))
+        layout, keep = unit_layout(sums, 4, 4)
+        layer = make_layer(layout, read_units(sums, 0, layout, keep))
         draws = bootstrap(layout, 8, np.random.default_rng(0))
         got = resample(layer, draws, _point(layer, 0)["components"], n_vectors=2)
         rows = layer.rows.reshape(*layout.counts.shape, -1)

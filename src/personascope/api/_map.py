@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -13,7 +14,7 @@ from personascope.api._judging import JudgeChoice, as_judge, choose_judge, defau
 from personascope.api._layout import RunLayout
 from personascope.corpus import Corpus
 from personascope.judge import Judge
-from personascope.mapping import MapResult, ProfileChanges, RunEstimate, Vectors
+from personascope.mapping import MapResult, ProfileChanges, RunEstimate, Until, Vectors
 from personascope.runs import ProgressCallback
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class PreparedMap:
         changes: Values that override the profile's.
         judge: Judge that scores the responses; None for no judge.
         seed: Random seed.
+        until: What an adaptive run stops at; None for a fixed design.
     """
 
     layout: RunLayout
@@ -41,11 +43,12 @@ class PreparedMap:
     changes: ProfileChanges
     judge: Judge | None
     seed: int
+    until: Until | None = None
 
     def estimate(self) -> tuple[int, RunEstimate]:
         """Probe the response length; return the maximum length and the cost estimate of the run."""
         profile = mapping.resolve_profile(self.profile, **self.changes)
-        design = mapping.design_run(self.engine, self.corpus, profile, seed=self.seed)
+        design = mapping.design_run(self.engine, self.corpus, profile, seed=self.seed, until=self.until)
         return design.profile.max_new_tokens, mapping.estimate(self.engine, design, judge=self.judge)
 
     def run(
@@ -71,6 +74,7 @@ class PreparedMap:
             progress=progress,
             restart=restart,
             command=command,
+            until=self.until,
             **self.changes,
         )
 
@@ -84,6 +88,7 @@ def prepare_map(
     seed: int = 0,
     loading: dict[str, Any] | None = None,
     tell: Tell = quiet,
+    until: Until | Mapping[str, float] | Sequence[str] | str | None = None,
     **changes: Unpack[ProfileChanges],
 ) -> PreparedMap:
     """Check the arguments of a mapping run, and load the model.
@@ -97,6 +102,7 @@ def prepare_map(
         seed: Random seed.
         loading: Options of `load_engine`.
         tell: Callback for status messages before slow steps.
+        until: What to stop at, such as "axis=0.95" or "tokens=2e6"; None asks the whole design.
         changes: Values that override the profile's.
 
     Raises:
@@ -108,8 +114,10 @@ def prepare_map(
     texts = as_corpus(corpus)
     # Build the design once now, so that an unsuitable corpus is reported before the model is loaded.
     mapping.build_design(texts, mapping.resolve_profile(profile, **changes), seed, Path(model).name)
+    goal = mapping.read_until(until)
     scorer = as_judge(chosen, tell)
+    mapping.check_until(goal, scorer)
     tell(f"loading {model} ...")
     engine = engines.load_engine(model, **(loading or {}))
     tell_thinking(engine, tell)
-    return PreparedMap(RunLayout.for_model(model), engine, texts, profile, changes, scorer, seed)
+    return PreparedMap(RunLayout.for_model(model), engine, texts, profile, changes, scorer, seed, goal)

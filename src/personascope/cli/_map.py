@@ -37,7 +37,7 @@ from personascope.cli._show import print_map
 from personascope.errors import UsageError
 
 if TYPE_CHECKING:
-    from personascope.mapping import RunEstimate
+    from personascope.mapping import Expected, RunEstimate
 
 
 JUDGE_OF_A_MAP = JudgeOptions(
@@ -94,6 +94,11 @@ def map_model(
         False, help="Write conversations as a plain transcript, for a base model without a chat template."
     ),
     trust_remote_code: bool = TRUST,
+    until: list[str] | None = typer.Option(
+        None,
+        help="Stop when enough is known: axis=0.95, roles=0.3, tokens=2e6, minutes=10 or cost=1.5; the first "
+        "that is met stops (docs/design.md).",
+    ),
     restart: bool = RESTART,
     dry_run: bool = typer.Option(False, help="Print what it would take, and stop."),
 ) -> None:
@@ -118,6 +123,7 @@ def map_model(
             "chat_options": api.read_chat_options(thinking, template_arg or ()),
         },
         tell=say,
+        until=until,
         roles=roles,
         prompts=prompts,
         questions=questions,
@@ -177,6 +183,23 @@ def _keep(value: str) -> int | Literal["all"]:
     raise UsageError(f"--keep {value!r} is neither a number nor all", hint="give --keep all, or --keep 512")
 
 
+def _print_expected(found: RunEstimate, expected: Expected) -> None:
+    each = found.response_tokens / max(found.rollouts, 1)
+    low, high = expected.least, expected.most
+    out.print(f"until             {low:,} to {high:,} of them: an estimate, from variances of other models")
+    out.print(f"  tokens          {low * each:,.0f} to {high * each:,.0f}")
+    if found.seconds is not None:
+        minutes = found.seconds / 60 / max(found.rollouts, 1)
+        out.print(f"  time            {low * minutes:,.1f} to {high * minutes:,.1f} minutes")
+    cost = None if found.judge is None else found.judge.cost
+    if cost is not None:
+        out.print(
+            f"  cost            {cost * low / found.rollouts:.2f} to {cost * high / found.rollouts:.2f}"
+        )
+    if high >= expected.whole:
+        out.print("  it may not be reached: give more --questions or --prompts, or another profile")
+
+
 def _print_estimate(found: RunEstimate) -> None:
     out.print(f"rollouts          {found.rollouts:,}")
     out.print(f"prompt tokens     {found.prompt_tokens:,}")
@@ -185,6 +208,8 @@ def _print_estimate(found: RunEstimate) -> None:
         out.print(f"ended by then     {found.ended:.0%} of the responses")
     if found.seconds is not None:
         out.print(f"time              {found.seconds / 60:,.1f} minutes, from a short probe")
+    if found.expected is not None:
+        _print_expected(found, found.expected)
     disk = found.disk
     out.print(
         f"disk              {disk.total / 2**30:.2f} GiB (sums {disk.sums / 2**30:.2f}, "

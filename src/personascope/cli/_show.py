@@ -10,7 +10,9 @@ from rich.markup import escape
 
 from personascope import api
 from personascope.cli._console import out, say
+from personascope.cli._curve import print_curve
 from personascope.cli._judging import judged_by
+from personascope.cli._tables import plain_table
 from personascope.cli._verdict import print_verdict
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def print_release(persona_map: PersonaMap, *, ends: int) -> None:
     places = persona_map.to_units(raw, middle)
     # All positions are NaN if the release lacks the mean role or the default; NaN is unequal to itself.
     known = bool((places == places).any())
-    table = _table(
+    table = plain_table(
         f"Roles at layer {middle}, from the Assistant's end"
         + (" (0: mean role, 1: default)" if known else ", raw projections"),
         "rank", "role", "position" if known else "projection", "cosine",
@@ -90,6 +92,7 @@ def print_map(persona_map: PersonaMap, *, ends: int, layers: bool, scores: bool)
     judges = {} if persona_map.checks is None else persona_map.checks.judges
     if judges:
         out.print(f"scores by judge: {judged_by(judges)}", markup=False)
+    print_curve(persona_map, table=layers)
     if layers:
         out.print(_layers(persona_map))
     out.print(_roles(persona_map, ends))
@@ -124,20 +127,9 @@ def _print_left_out(persona_map: PersonaMap) -> None:
     out.print(f"not ranked, {why}: {shown}{more}")
 
 
-def _table(title: str, *columns: str) -> Table:
-    """Return an empty table that fits 80 columns."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in columns:
-        table.add_column(name, justify="left" if name == "role" else "right", no_wrap=True)
-    return table
-
-
 def _layers(persona_map: PersonaMap) -> Table:
     stats = persona_map.stats
-    table = _table(
+    table = plain_table(
         "By layer (* middle): is there an axis, its cosine with PC1 (95% without noise),\n"
         "cosine of halves, share of prompts' and roles' spread that lasts, default on PC1",
         "layer", "axis", "cos", "95%", "null", "halves", "prompts", "roles", "default",
@@ -162,7 +154,7 @@ def _roles(persona_map: PersonaMap, ends: int) -> Table:
     stats, middle = persona_map.stats, persona_map.middle_layer
     known = {} if persona_map.checks is None else persona_map.checks.roles
     order = (-stats.projections[middle]).argsort()
-    table = _table(
+    table = plain_table(
         f"Roles at layer {middle}, from the Assistant's end (0: mean role, 1: default)",
         "rank", "role", "position", "95%", "cosine", *("played", "nats") if known else ("fully", "some"),
     )  # fmt: skip
@@ -193,7 +185,7 @@ def _or_dash(value: float) -> str:
 
 
 def _scores(persona_map: PersonaMap) -> Table:
-    table = _table("Responses", "role", *next(iter(persona_map.counts.values())))
+    table = plain_table("Responses", "role", *next(iter(persona_map.counts.values())))
     for name, count in persona_map.counts.items():
         table.add_row(name, *(str(value) for value in count.values()))
     return table

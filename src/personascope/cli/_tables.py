@@ -1,4 +1,4 @@
-"""Printed tables of evaluations."""
+"""Printed tables: those of evaluations, and an empty one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,21 @@ from personascope.cli._console import out
 from personascope.cli._controls import print_comparisons
 
 if TYPE_CHECKING:
+    from rich.table import Table as Plain
+
     from personascope.dynamics.harm import HarmResult
     from personascope.evals import Table
+
+
+def plain_table(title: str, *columns: str) -> Plain:
+    """Return an empty table that fits 80 columns."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        table.add_column(name, justify="left" if name == "role" else "right", no_wrap=True)
+    return table
 
 
 def print_table(table: Table) -> None:

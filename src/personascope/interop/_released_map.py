@@ -47,6 +47,10 @@ class ReleasedMap(PersonaMap):
             "no components, percentiles, intervals or norms"
         )
 
+    @property
+    def curve(self) -> None:
+        """None: a release records no learning curve."""
+
     def verify(self) -> None:
         """Do nothing: the whole release was compared with its digest when it was opened."""
 

@@ -23,10 +23,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 
@@ -302,6 +303,20 @@ class Design:
             return None
         rng = np.random.default_rng(request_seed(self.seed, "kept sample"))
         return frozenset(rng.choice(len(self), self.profile.keep, replace=False).tolist())
+
+    def kept_of(self, index: int, ids: Sequence[str]) -> frozenset[str]:
+        """Return which rollouts of a unit, given by their ids in order, keep their activations."""
+        kept, start = self._kept, self.unit_start(index)
+        return frozenset(id for place, id in enumerate(ids, start) if kept is None or place in kept)
+
+    @cached_property
+    def _kept(self) -> frozenset[int] | None:
+        return self.kept()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What determines the order of the rollouts beyond ``digest``; nothing in a fixed design."""
+        return {}
 
 
 def build_design(

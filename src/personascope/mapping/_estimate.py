@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from personascope.engines import Engine, EngineInfo, ScoreRequest
 from personascope.judge import Estimate as JudgeEstimate
 from personascope.judge import Judge, JudgeChain, OpenAIJudge
+from personascope.mapping._adaptive import AdaptiveDesign
 from personascope.mapping._design import DEFAULT, Design
+from personascope.mapping._expect import Expected, expected_size
 from personascope.mapping._plan import slots_of
 
 ROW_BYTES = 160
@@ -55,6 +57,8 @@ class RunEstimate:
         judge: Tokens and cost of judging (by the first judge of a chain); None if it calls no server.
         seconds: Time for generation and role information, extrapolated from the probe; None without one.
         ended: Share of the probe's responses that ended before the length limit; None without a probe.
+        expected: How many of these responses an adaptive run will ask; None for a fixed design, or if only a
+            budget of time or money is given.
     """
 
     rollouts: int
@@ -65,6 +69,7 @@ class RunEstimate:
     judge: JudgeEstimate | None
     seconds: float | None
     ended: float | None
+    expected: Expected | None = None
 
 
 def estimate_disk(
@@ -139,6 +144,9 @@ def estimate(engine: Engine, design: Design, *, judge: Judge | None, probe: int 
         + len(design.role(rollout.role).description)
         for rollout in asked
     ) / max(len(asked), 1)
+    expected = None
+    if isinstance(design, AdaptiveDesign) and (design.until.goals or design.until.tokens):
+        expected = expected_size(design, tokens)
     items = len(design) - design.n_default
     pooled = engine.info.n_layers * engine.info.d_model * 4
     first = judge.judges[0] if isinstance(judge, JudgeChain) else judge
@@ -152,4 +160,5 @@ def estimate(engine: Engine, design: Design, *, judge: Judge | None, probe: int 
         judge=first.estimate(items, context + chars) if isinstance(first, OpenAIJudge) else None,
         seconds=seconds,
         ended=ended,
+        expected=expected,
     )

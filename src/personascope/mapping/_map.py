@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
@@ -14,6 +15,7 @@ from personascope.corpus import Corpus
 from personascope.engines import Engine, EngineInfo
 from personascope.errors import SpaceError
 from personascope.judge import Judge
+from personascope.mapping._adaptive import MAXIMUM
 from personascope.mapping._adjust import LengthAdjusted
 from personascope.mapping._design import Design
 from personascope.mapping._length import find_length, probes, stored_length
@@ -23,6 +25,7 @@ from personascope.mapping._profile import Profile
 from personascope.mapping._publish import publish
 from personascope.mapping._run import Collected, collect_rollouts, open_run
 from personascope.mapping._sums import RunSums, Vectors, response_norms
+from personascope.mapping._until import Until, check_until, read_until
 from personascope.runs import Progress, ProgressCallback, dated, shown
 from personascope.space import Space, build_space
 from personascope.store import RunFolder
@@ -64,6 +67,7 @@ def run_map(
     n_boot: int = 200,
     restart: bool = False,
     command: str = "",
+    until: Until | Mapping[str, float] | Sequence[str] | str | None = None,
     **changes: Unpack[ProfileChanges],
 ) -> MapResult:
     """Generate and judge the rollouts of a design, and build and publish the persona map (sections 2, 3).
@@ -88,17 +92,22 @@ def run_map(
         n_boot: Number of bootstrap draws for the space's statistics.
         restart: Discard a run that is already in the folder.
         command: Command line to record in the manifest.
+        until: What to stop at, such as "axis=0.95" or ["roles=0.3", "tokens=2e6"] (`Until`): the design is
+            then asked in rounds, and the first that is met ends the run. None asks the whole design. The
+            vectors are then those of every look, and cannot change between calls.
         changes: Values that override the profile's.
 
     Raises:
-        UsageError: If the profile does not exist or does not fit the corpus.
+        UsageError: If the profile does not exist or does not fit the corpus, or ``until`` is no criterion.
         StoreError: If the folder holds another run or cannot be written.
         EngineError: If the engine fails, its results do not match the requests, or its activations of this
             model differ from those of the model's own library (docs/models.md).
-        SpaceError: If the run is complete but too small for a map.
+        SpaceError: If the run is complete, or stopped by a budget, but too small for a map.
     """
     out = Path(out)
     profile = resolve_profile(profile, **changes)
+    goal = read_until(until)
+    check_until(goal, judge)
     engine = dated(engine, out, restart=restart)
     with shown(progress) as tell:
         if tell is not None:
@@ -109,7 +118,16 @@ def run_map(
             profile = replace(profile, max_new_tokens=length)
         elif tell is not None and probes(profile):
             tell(Progress("find the length of responses"))
-        design = design_run(engine, corpus, profile, seed=seed, model_name=model_name, probe=length is None)
+        design = design_run(
+            engine,
+            corpus,
+            profile,
+            seed=seed,
+            model_name=model_name,
+            probe=length is None,
+            until=goal,
+            vectors=vectors,
+        )
         with open_run(engine, design, out, judge, restart=restart, command=command) as folder:
             record_check(folder.path, checked)
             collected = collect_rollouts(
@@ -127,7 +145,7 @@ def run_map(
                 )
             except SpaceError as error:
                 if not collected.partial:
-                    raise
+                    raise too_small(error, collected) from error
                 problem = f"{collected.problem}; there is no map yet: {error.message}"
                 return MapResult(None, None, replace(collected, problem=problem))
             publish(
@@ -138,8 +156,22 @@ def run_map(
                 vectors=made_of,
                 adjusted=adjust_length,
                 command=command,
+                curve=collected.curve,
             )
             return MapResult(space, response_norms(folder), collected)
+
+
+def too_small(error: SpaceError, collected: Collected) -> SpaceError:
+    """Return the error of a complete run without a map; an adaptive one names the budget that stopped it."""
+    curve = collected.curve
+    if curve is None or curve.stop == MAXIMUM:
+        return error
+    rounds = len(curve.points)
+    return SpaceError(
+        f"{curve.stop} stopped the run after {rounds} round{'s' * (rounds > 1)}, too early for a map: "
+        f"{error.message}",
+        hint="give a larger budget: the same folder goes on from there",
+    )
 
 
 def design_run(
@@ -150,6 +182,8 @@ def design_run(
     seed: int = 0,
     model_name: str | None = None,
     probe: bool = True,
+    until: Until | None = None,
+    vectors: Vectors = "played",
 ) -> Design:
     """Create the design of a run, with the response length found by a probe if the profile asks for one.
 
@@ -160,17 +194,24 @@ def design_run(
         seed: Random seed.
         model_name: Name of the model in the default's prompts; by default the last part of its id.
         probe: Whether to probe; False if the length is already known.
+        until: What an adaptive run stops at; None for a fixed design.
+        vectors: Responses in the role vectors of an adaptive run's looks.
 
     Raises:
         UsageError: If the profile does not fit the corpus.
         EngineError: If the engine fails on the probe.
     """
-    design = plan_run(engine.info, corpus, profile, seed=seed, model_name=model_name)
+
+    def plan(profile: Profile) -> Design:
+        return plan_run(
+            engine.info, corpus, profile, seed=seed, model_name=model_name, until=until, vectors=vectors
+        )
+
+    design = plan(profile)
     if not probe or not probes(profile) or profile.longest is None:
         return design
     found = find_length(engine, design, profile.longest)
-    profile = replace(profile, max_new_tokens=found.max_new_tokens)
-    return plan_run(engine.info, corpus, profile, seed=seed, model_name=model_name)
+    return plan(replace(profile, max_new_tokens=found.max_new_tokens))
 
 
 def make_space(

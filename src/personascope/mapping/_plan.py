@@ -11,9 +11,15 @@ from personascope.corpus import Corpus
 from personascope.engines import EngineInfo, sampling_record
 from personascope.errors import UsageError
 from personascope.judge import RUBRIC_DIGEST
+from personascope.mapping._adaptive import as_adaptive
 from personascope.mapping._design import MAX_FOLDS, Design, build_design
 from personascope.mapping._profile import PROFILES, Profile, check_profile
-from personascope.mapping._sums import STORED_FOLDS
+from personascope.mapping._sums import STORED_FOLDS, Vectors
+from personascope.mapping._until import Until
+
+ADAPTIVE_FOLDS = 40
+"""Maximum number of folds of an adaptive design that crosses questions and prompts. The precision of its axis
+is read off the scatter of blocks of questions, and a block takes a fold for each slot of a prompt."""
 
 UNIT_ROLLOUTS = 512
 UNIT_BYTES = 512 * 2**20
@@ -48,6 +54,8 @@ def plan_run(
     *,
     seed: int = 0,
     model_name: str | None = None,
+    until: Until | None = None,
+    vectors: Vectors = "played",
     **changes: Unpack[ProfileChanges],
 ) -> Design:
     """Create the design for a model, with folds and unit size that fit its shape.
@@ -58,6 +66,8 @@ def plan_run(
         profile: Profile, or its name.
         seed: Random seed.
         model_name: Name of the model in the default's prompts; by default the last part of its id.
+        until: What an adaptive run stops at; None for a fixed design.
+        vectors: Responses in the role vectors of an adaptive run's looks.
         changes: Values that override the profile's.
 
     Raises:
@@ -68,11 +78,11 @@ def plan_run(
     pooled = info.n_layers * info.d_model * 4
     name = model_name or Path(info.model_id.rstrip("/")).name.removesuffix(".gguf")
     unit_size = max(1, min(UNIT_ROLLOUTS, UNIT_BYTES // pooled))
-    folds = MAX_FOLDS
+    folds = ADAPTIVE_FOLDS if until and profile.crossed else MAX_FOLDS
     while True:
         design = build_design(corpus, profile, seed, name, max_folds=folds, unit_size=unit_size)
         if folds <= MIN_FOLDS or sum(slots_of(design)) * pooled <= SUMS_BYTES:
-            return design
+            return as_adaptive(design, until, vectors) if until else design
         folds -= 1
 
 
@@ -116,4 +126,5 @@ def identity_of(info: EngineInfo, design: Design, judge: str | None) -> dict[str
         "unit_size": design.unit_size,
         "design": design.digest,
         "judge": None if judge is None else {"name": judge, "rubric": RUBRIC_DIGEST},
+        **design.identity,
     }

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from personascope.engines import EngineInfo
+from personascope.mapping._curve import fixed_curve
 from personascope.mapping._design import DEFAULT, DESIGN, Design
 from personascope.mapping._nuisances import nuisance_means
 from personascope.mapping._role_information import baseline
@@ -17,6 +18,7 @@ from personascope.mapping._sums import Vectors, response_norms
 from personascope.mapping._unit import LEFT_OUT, totals
 from personascope.space import (
     MAP,
+    LearningCurve,
     MapChecks,
     MapMeta,
     MapModel,
@@ -39,6 +41,7 @@ def publish(
     vectors: Vectors = "played",
     adjusted: bool = False,
     command: str = "",
+    curve: LearningCurve | None = None,
 ) -> Path:
     """Write the map to ``<run>/map`` and return its path.
 
@@ -50,6 +53,7 @@ def publish(
         vectors: Kind of responses in its role vectors, as in `run_map`.
         adjusted: Whether response length was regressed out.
         command: Command line to record in the map.
+        curve: Learning curve of an adaptive run; that of a fixed design is made here.
 
     Raises:
         SpaceError: If the kept sample holds no response of the default, or none of a role.
@@ -79,6 +83,7 @@ def publish(
         ),
         unscored=_by_role(folder, "unscored"),
         empty=_by_role(folder, *LEFT_OUT),
+        curve=curve or fixed_curve(folder, design, info, vectors),
         checks=MapChecks(
             design=DESIGN,
             profile={

@@ -36,7 +36,7 @@ def score_unit(engine: Engine, design: Design, unit: Unit) -> None:
         EngineError: If the engine gives no log-probability of a response, or one that is not finite.
     """
     asked: list[ScoreRequest] = []
-    for rollout in design.unit(unit.index):
+    for rollout in unit.rollouts:
         generated = unit.generated.get(rollout.id)
         if generated is None:
             continue

@@ -116,12 +116,17 @@ def merge_units(folder: RunFolder, name: str, units: range) -> TensorPart:
     return TensorPart([TensorSpec(name, "F32", total.shape)], [total], {name: pack_slots(counts)})
 
 
-def _unit_files(folder: RunFolder, name: str, units: range) -> list[TensorFile]:
+def _unit_files(
+    folder: RunFolder, name: str, units: range, opened: dict[int, TensorFile | None] | None = None
+) -> list[TensorFile]:
     parts: list[TensorFile] = []
+    opened = {} if opened is None else opened
     for unit in units:
         if unit not in folder.units:
             continue
-        part = folder.part(unit, "sums")
+        if unit not in opened:
+            opened[unit] = folder.part(unit, "sums")
+        part = opened[unit]
         if part is None:
             # A unit's sums are dropped only after they are merged into its roles' files, so this is damage.
             raise StoreError(
@@ -164,9 +169,10 @@ class RunSums:
         self._roles = tuple(sorted(role.name for role in design.roles))
         self._files: dict[str, list[TensorFile]] = {}
         self._counts: dict[str, dict[Slot, int]] = {}
+        opened: dict[int, TensorFile | None] = {}
         for group, name in enumerate(design.groups):
             shard = folder.shard(SHARDS, name)
-            files = [shard] if shard else _unit_files(folder, name, design.units_of(group))
+            files = [shard] if shard else _unit_files(folder, name, design.units_of(group), opened)
             if any(name not in file.metadata for file in files):
                 raise StoreError(f"the sums of {name} in {folder.path} are damaged", hint="use --restart")
             self._files[name] = [file for file in files if name in file.specs]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -92,6 +92,7 @@ class Unit:
         retry: Whether the unit is already committed and only its unscored rollouts are judged again.
         generated: Rollout id -> response whose role information is not computed yet.
         tokens: Part of a response whose tokens are pooled.
+        rollouts: Rollouts of the unit in order; empty if it is only judged again.
     """
 
     index: int
@@ -101,6 +102,7 @@ class Unit:
     retry: bool = False
     generated: dict[str, Generated] = field(default_factory=dict)
     tokens: str = "answer"
+    rollouts: tuple[Rollout, ...] = ()
 
     @property
     def unscored(self) -> list[str]:
@@ -170,7 +172,7 @@ class Unit:
         )
 
 
-def new_unit(design: Design, index: int, rollouts: list[Rollout]) -> Unit:
+def new_unit(design: Design, index: int, rollouts: Sequence[Rollout]) -> Unit:
     """Create a unit without completions."""
     rows = {
         rollout.id: {
@@ -187,7 +189,7 @@ def new_unit(design: Design, index: int, rollouts: list[Rollout]) -> Unit:
         }
         for rollout in rollouts
     }
-    return Unit(index, rows, tokens=design.profile.tokens)
+    return Unit(index, rows, tokens=design.profile.tokens, rollouts=tuple(rollouts))
 
 
 def _counted(completion: Completion, tokens: str) -> np.ndarray:

@@ -132,6 +132,12 @@ class _Collector(Generic[Unit]):
         wave: list[Unit] = []
         asked: list[Asked[Unit]] = []
         for unit in self.job.todo(self.folder):
+            if unit is None:
+                if wave:
+                    yield wave, asked
+                    wave, asked = [], []
+                self.settle(wait=True)
+                continue
             wave.append(unit)
             asked += [(unit, request) for request in self.job.requests(unit)]
             if len(asked) >= self.job.wave:

@@ -38,8 +38,11 @@ class Job(ABC, Generic[Unit]):
         """Return the number of committed responses with missing labels."""
 
     @abstractmethod
-    def todo(self, folder: RunFolder) -> Iterator[Unit]:
-        """Yield the uncommitted units in order; the committed ones may determine which come next."""
+    def todo(self, folder: RunFolder) -> Iterator[Unit | None]:
+        """Yield the uncommitted units in order; the committed ones may determine which come next.
+
+        None asks for all units yielded so far to be committed before the next one is asked for.
+        """
 
     @abstractmethod
     def name(self, unit: Unit) -> str:

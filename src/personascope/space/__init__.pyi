@@ -1,7 +1,10 @@
 from ._build import build_space
 from ._checks import NUISANCES, MapChecks, RolePlay, correlate
+from ._curve import CurvePoint, LearningCurve, curve_point
 from ._map import PersonaMap, position
 from ._meta import MapMeta, MapModel, Quantiles, projection_quantiles
+from ._positions import Z95
+from ._precision import LayerSums, Precision, cosine_of, layer_sums, measure_precision, split_half_of
 from ._record import DIMENSIONS
 from ._save import MAP
 from ._space import Space, SpaceStats
@@ -12,14 +15,19 @@ __all__ = [
     "DIMENSIONS",
     "MAP",
     "NUISANCES",
+    "Z95",
     "Bucket",
+    "CurvePoint",
     "Finding",
     "FoldDesign",
     "FoldSums",
+    "LayerSums",
+    "LearningCurve",
     "MapChecks",
     "MapMeta",
     "MapModel",
     "PersonaMap",
+    "Precision",
     "Quantiles",
     "RolePlay",
     "Space",
@@ -27,6 +35,11 @@ __all__ = [
     "Verdict",
     "build_space",
     "correlate",
+    "cosine_of",
+    "curve_point",
+    "layer_sums",
+    "measure_precision",
     "position",
     "projection_quantiles",
+    "split_half_of",
 ]

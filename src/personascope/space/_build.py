@@ -67,7 +67,7 @@ def build_space(
             f"middle layer {middle_layer} is not among the {sums.n_layers} layers",
             hint=f"Choose 0 to {sums.n_layers - 1}.",
         )
-    layout, keep = _layout(sums, min_fully, min_somewhat)
+    layout, keep = unit_layout(sums, min_fully, min_somewhat)
     rngs = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(4)]
     boot = bootstrap(layout, n_boot, rngs[0])
     half_a, half_b, split_roles = halves(layout, n_splits, rngs[1])
@@ -76,12 +76,12 @@ def build_space(
     columns: dict[str, list[Array]] = {}
     dense = 0
     for index in range(sums.n_layers):
-        layer = make_layer(layout, _read(sums, index, layout, keep))
+        layer = make_layer(layout, read_units(sums, index, layout, keep))
         point = _point(layer, index)
         draws = resample(layer, boot, point["components"], n_vectors=1)
         nulls = resample(layer, null_draws, point["components"], n_vectors=1, relabelled=True)
         dense += draws.n_dense + nulls.n_dense
-        stable = axis_cosines(layer, _axis_coefficients(layout), draws.axis)
+        stable = axis_cosines(layer, axis_coefficients(layout), draws.axis)
         split = axis_cosines(layer, half_a, half_b)
         counts = layout.counts[: len(layout.roles)]
         places = reliability(_along(layer, point["axis"]), counts, layout.clusters, n_boot, rngs[3])
@@ -116,7 +116,7 @@ def build_space(
             stacked["role_reliability"],
             stacked["role_reliability_interval"][:, 0],
         )
-    layer = make_layer(layout, _read(sums, middle, layout, keep))
+    layer = make_layer(layout, read_units(sums, middle, layout, keep))
     point = _point(layer, middle)
     n_vectors = min(POSITION_COMPONENTS, len(point["components"]))
     draws = resample(layer, boot, point["components"], n_vectors=n_vectors)
@@ -126,7 +126,7 @@ def build_space(
         "loadings": point["loadings"],
         "default_loadings": point["default_loadings"],
         "default_position_interval": _interval(draws.default_position),
-        "projection_interval": _positions(layer, point["axis"], places, draws.axis),
+        "projection_interval": role_intervals(layer, point["axis"], places, draws.axis),
     }
     vectors = ("axis", "default_vector", "role_vectors", "somewhat_vectors", "mean", "components")
     numbers = {k: v for k, v in stacked.items() if k not in vectors} | at_middle
@@ -152,7 +152,12 @@ def build_space(
     )
 
 
-def _layout(sums: FoldSums, min_fully: int, min_somewhat: int) -> tuple[Layout, tuple[Array, Array]]:
+def unit_layout(sums: FoldSums, min_fully: int, min_somewhat: int) -> tuple[Layout, tuple[Array, Array]]:
+    """Return the units of a space, and the places of the roles with a "fully" and a "somewhat" vector.
+
+    Raises:
+        SpaceError: If the default has no responses, or fewer than 3 roles have a vector.
+    """
     fully, somewhat, default = sums.counts("fully"), sums.counts("somewhat"), sums.default_counts()
     if default.sum() == 0:
         raise SpaceError("the default has no responses", hint="Collect responses without a role first.")
@@ -179,7 +184,7 @@ def _layout(sums: FoldSums, min_fully: int, min_somewhat: int) -> tuple[Layout, 
     return layout, (keep_f, keep_s)
 
 
-def _read(sums: FoldSums, index: int, layout: Layout, keep: tuple[Array, Array]) -> Array:
+def read_units(sums: FoldSums, index: int, layout: Layout, keep: tuple[Array, Array]) -> Array:
     """Return the sums [R + S + 1, F, d] of the vectors and the default, float64."""
     parts = [sums.sums("fully", index)[keep[0]]]
     if len(keep[1]):
@@ -198,7 +203,8 @@ def _read(sums: FoldSums, index: int, layout: Layout, keep: tuple[Array, Array])
     return rows
 
 
-def _axis_coefficients(layout: Layout) -> Array:
+def axis_coefficients(layout: Layout) -> Array:
+    """Return the coefficients of the axis, [(R + S + 1) * F] float64."""
     t = means(layout)
     n_fully = len(layout.roles)
     t[:n_fully] /= -n_fully
@@ -277,7 +283,7 @@ def _along(layer: Layer, axis: Array) -> Array:
     return (layer.rows @ unit).reshape(layer.layout.counts.shape)[: len(layer.layout.roles)]
 
 
-def _positions(layer: Layer, axis: Array, places: Reliability, draws: Array) -> Array:
+def role_intervals(layer: Layer, axis: Array, places: Reliability, draws: Array) -> Array:
     """Return 95% intervals of the roles' projections, [R, 2], including the error of the axis."""
     layout = layer.layout
     n_fully = len(layout.roles)

@@ -134,13 +134,7 @@ def resample(
     for b in np.flatnonzero(~done):
         vectors[:, :, b] = _dense(layer, t[:, :, b], m[:, b], n_vectors)
 
-    axis = np.zeros((n_units + 1, n_folds, batch))
-    axis[:n_fully] = -(m[:n_fully] / m[:n_fully].sum(axis=0))[:, None, :] * t[:n_fully]
-    if relabelled:
-        axis[:n_fully] += pseudo_default(layout, draws)
-    else:
-        axis[-1] = draws.coefficients[-1]
-    axis = axis.reshape(-1, batch).astype(np.float32)
+    axis = drawn_axes(layout, draws, relabelled=relabelled)
     # A squared length near 0 may be negative in float32.
     axis_length = np.sqrt(np.maximum(np.einsum("nb,nb->b", axis, layer.fast(axis)), 0.0))
 
@@ -162,6 +156,24 @@ def resample(
         default = (image.reshape(n_units + 1, n_folds, -1)[-1] * draws.coefficients[-1]).sum(axis=0)
         position[k] = (default - low) / np.where(high > low, high - low, 1.0)
     return Resampled(cosine, axis, position, int((~done).sum()))
+
+
+def drawn_axes(layout: Layout, draws: Draws, *, relabelled: bool = False) -> Array:
+    """Return the coefficients [(R + S + 1) * F, B] of each draw's axis, float32.
+
+    Args:
+        layout: Units and their numbers of responses.
+        draws: Weights of the draws.
+        relabelled: Whether the draws are of the null, where the default consists of role folds.
+    """
+    n_fully, m = len(layout.roles), draws.weights
+    axis = np.zeros((layout.n_units + 1, layout.counts.shape[1], m.shape[1]))
+    axis[:n_fully] = -(m[:n_fully] / m[:n_fully].sum(axis=0))[:, None, :] * draws.coefficients[:n_fully]
+    if relabelled:
+        axis[:n_fully] += pseudo_default(layout, draws)
+    else:
+        axis[-1] = draws.coefficients[-1]
+    return axis.reshape(-1, m.shape[1]).astype(np.float32)
 
 
 def _dense(layer: Layer, t: Array, m: Array, n_vectors: int) -> Array:

@@ -13,6 +13,7 @@ from jaxtyping import Float, Float32
 from personascope.errors import StoreError, UsageError
 from personascope.identity import ModelIdentity
 from personascope.space._checks import MapChecks
+from personascope.space._curve import LearningCurve
 from personascope.space._meta import MapMeta, MapModel, Quantiles
 from personascope.space._record import MapRecord
 from personascope.space._save import FORMAT, MAP, MAP_JSON, TENSORS, write_map
@@ -214,6 +215,11 @@ class PersonaMap:
         """
         record = self._record.checks
         return None if record is None else record.made(self._tensors.get("checks.correlations"))
+
+    @property
+    def curve(self) -> LearningCurve | None:
+        """Learning curve of the run; None for a map of a version that did not record it."""
+        return None if self._record.curve is None else self._record.curve.made()
 
     @property
     def lacking(self) -> str:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from personascope.errors import SpaceError
 from personascope.identity import ModelIdentity
 from personascope.space._checks import MapChecks
+from personascope.space._curve import LearningCurve
 
 PERCENTILES: tuple[int, ...] = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 
@@ -72,6 +73,8 @@ class MapMeta:
     """Role -> number of responses without a score from the judge; 0 if absent."""
     empty: Mapping[str, int] = field(default_factory=dict[str, int])
     """Role (or "default") -> number of responses without a token to pool; 0 if absent."""
+    curve: LearningCurve | None = None
+    """Learning curve of the run; None if it was not recorded."""
     checks: MapChecks | None = None
     """Checks of the mapping run; None for a space that does not come from such a run."""
 

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field
 
 from personascope.errors import StoreError
 from personascope.space._checks import FOLLOWED, MapChecks, RolePlay
+from personascope.space._curve import CurvePoint, LearningCurve
 from personascope.space._meta import MapModel
 from personascope.space._space import Space, SpaceStats
 from personascope.store import Record, short
@@ -56,6 +57,17 @@ class _ChecksRecord(Record):
         return MapChecks(**values, profile=self.profile.model_dump(), correlations=correlations)
 
 
+class _CurveRecord(Record):
+    layer: int
+    points: list[CurvePoint]
+    until: list[str]
+    stop: str
+
+    def made(self) -> LearningCurve:
+        """Return the curve."""
+        return LearningCurve(self.layer, tuple(self.points), tuple(self.until), self.stop)
+
+
 class MapRecord(Record):
     """Fields of ``map.json``; maps of earlier versions have no digests of single tensors."""
 
@@ -77,6 +89,7 @@ class MapRecord(Record):
     percentiles: list[int] = Field(min_length=1)
     stats: dict[str, int]
     checks: _ChecksRecord | None = None
+    curve: _CurveRecord | None = None
 
     def check(self, path: Path, shapes: Mapping[str, tuple[int, ...]], hint: str) -> None:
         """Check that the fields are consistent with each other and with the tensors.

@@ -141,6 +141,7 @@ def _contents(space: Space, meta: MapMeta) -> tuple[dict[str, np.ndarray], dict[
         "percentiles": list(meta.quantiles.percentiles),
         "stats": scalars,
         "checks": None if checks is None else _checks_record(checks),
+        "curve": None if meta.curve is None else meta.curve.record,
     }
     return arrays, record
 
