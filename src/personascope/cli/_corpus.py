@@ -32,7 +32,7 @@ def check(
         help="Similarity from which two texts count as near-duplicates.",
     ),
 ) -> None:
-    """Check roles and traits: schema, counts, duplicates, near-duplicates; exit code 1 if there are errors."""
+    """Check roles and traits: schema, counts, duplicates, near-duplicates; exit code 1 for errors."""
     from personascope.corpus import check_corpus, check_traits, holds, load_corpus, load_traits
 
     try:

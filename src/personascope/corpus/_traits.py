@@ -41,8 +41,8 @@ class TraitEntry:
         group: Kind of trait (``style``, ``social`` ...); empty where the format has none.
         description: Description in one line; empty where the format has none.
         pairs: Pairs of system prompts, in order; a pair's index is part of a request's identity.
-        eval_prompt: Judge prompt with ``{question}`` and ``{answer}`` that asks for a number from 0 to 100, or
-            None for the judge's general rubric.
+        eval_prompt: Judge prompt with ``{question}`` and ``{answer}`` that asks for a number from 0 to 100,
+            or None for the judge's general rubric.
         questions: Questions that the trait's file brings along; empty for none.
     """
 

@@ -5,6 +5,7 @@ from ._pool import JudgePool
 from ._rubric import RUBRIC_DIGEST, Rubric
 from ._rubrics import ADMITS_ROLE_PLAY, HARMFUL, JAILBREAK, RUBRICS, SELF_DESCRIPTION, SUSCEPTIBILITY, TRAITS
 from ._spec import check_judge, parse_judge
+from ._trait_score import REFUSAL, TRAIT_SCORE, points
 from .classifier._embedder import Embedder
 from .classifier._error_rate import error_rate, harm_caveat, harm_warning
 from .classifier._judge import EmbeddingJudge
@@ -21,11 +22,13 @@ __all__ = [
     "FIRST_PERSON",
     "HARMFUL",
     "JAILBREAK",
+    "REFUSAL",
     "RUBRICS",
     "RUBRIC_DIGEST",
     "SELF_DESCRIPTION",
     "SUSCEPTIBILITY",
     "TRAITS",
+    "TRAIT_SCORE",
     "WEIGHTS",
     "CallError",
     "ChatModel",
@@ -52,6 +55,7 @@ __all__ = [
     "harm_warning",
     "parse_header",
     "parse_judge",
+    "points",
     "split_address",
     "without_reasoning",
 ]

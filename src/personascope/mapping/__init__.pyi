@@ -4,13 +4,18 @@ from ._map import MapResult, design_run, run_map
 from ._plan import ProfileChanges, plan_run, resolve_profile
 from ._profile import PROFILES, Profile
 from ._publish import MAP
-from ._run import collect_rollouts, open_run
+from ._run import PENDING_BYTES, PENDING_ROLLOUTS, collect_rollouts, open_run
+from ._sample import draw_entries, draw_from_bank
 from ._sums import RunSums, Vectors
+from ._unit import REASONING, read_completion
 
 __all__ = [
     "DEFAULT",
     "MAP",
+    "PENDING_BYTES",
+    "PENDING_ROLLOUTS",
     "PROFILES",
+    "REASONING",
     "MapResult",
     "Profile",
     "ProfileChanges",
@@ -20,10 +25,13 @@ __all__ = [
     "build_design",
     "collect_rollouts",
     "design_run",
+    "draw_entries",
+    "draw_from_bank",
     "estimate",
     "estimate_disk",
     "open_run",
     "plan_run",
+    "read_completion",
     "resolve_profile",
     "run_map",
 ]
