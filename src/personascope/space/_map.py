@@ -13,6 +13,7 @@ from jaxtyping import Float, Float32
 from personascope.errors import StoreError, UsageError
 from personascope.identity import ModelIdentity
 from personascope.space._checks import MapChecks
+from personascope.space._map_traits import MapTraits, traits_of_map
 from personascope.space._meta import MapMeta, MapModel, Quantiles
 from personascope.space._record import MapRecord
 from personascope.space._save import FORMAT, MAP, MAP_JSON, TENSORS, write_map
@@ -214,6 +215,24 @@ class PersonaMap:
         """
         record = self._record.checks
         return None if record is None else record.made(self._tensors.get("checks.correlations"))
+
+    @property
+    def traits(self) -> tuple[MapTraits, ...]:
+        """Sets of traits that were run on this map (``personascope traits``), sorted by name.
+
+        Raises:
+            StoreError: If a set is damaged.
+        """
+        return traits_of_map(self.folder, self.digest)[0]
+
+    @property
+    def stale_traits(self) -> tuple[str, ...]:
+        """Names of sets of traits in the folder whose cosines are with the axis of an earlier map.
+
+        Raises:
+            StoreError: If a set is damaged.
+        """
+        return traits_of_map(self.folder, self.digest)[1]
 
     @property
     def lacking(self) -> str:

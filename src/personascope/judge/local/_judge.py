@@ -52,7 +52,7 @@ class LocalJudge:
     """Score without generating: take the label with the highest probability after the rubric's prompt.
 
     The labels of the 0-3 score are its digits. Those of any other rubric are lettered from A, and the letters
-    are compared; of a scale from 0 to 100 these are the steps of ten. Probabilities are over the labels alone.
+    are compared; of a scale from 0 to 100 these are steps of ten. Probabilities are over the labels alone.
     Where a label takes several tokens, whole label sequences are compared. Calls from several threads take
     turns. Give the judge a model of its own, never one that an engine generates with, because the engine's
     hooks would act on its passes.
