@@ -43,6 +43,9 @@ COMMANDS = {
     "map": Entry("_map:map_model", _MAP, "Role-play the corpus with a model and write its persona map."),
     "show": Entry("_show:show", _MAP, "Print a map: its verdict, its figures by layer, and its roles."),
     "report": Entry("_show:report", _MAP, "Write the map as one self-contained HTML page."),
+    "traits": Entry(
+        "_traits:run_traits", _MAP, "Ask both poles of traits, and rank them by their cosine to the axis."
+    ),
     "project": Entry("_project:project", _MAP, "Project every turn of conversations on the Assistant Axis."),
     "steer": Entry(
         "_steer:steer", _ACT, "Answer one question at several strengths along the Assistant Axis."

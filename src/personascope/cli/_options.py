@@ -47,6 +47,9 @@ MAX_SEED = 2**63 - 1
 SEED = typer.Option(0, min=0, max=MAX_SEED, help="Random seed.")
 RESTART = typer.Option(False, help="Forget the run that is in the folder.")
 CORPUS = typer.Option(None, help="Corpus folder; the built-in one if not given.")
+TRAIT_CORPUS = typer.Option(
+    None, "--corpus", help="File or folder of traits, in either format; the built-in ones if not given."
+)
 JUDGE = typer.Option("rules", help="rules (offline), openai:MODEL@BASE_URL, local:MODEL or none.")
 FALLBACK = typer.Option(
     None, "--fallback-judge", help="Asked for what the judge refuses or gives no label; the same forms."

@@ -11,6 +11,7 @@ from rich.markup import escape
 from personascope import api
 from personascope.cli._console import out, say
 from personascope.cli._judging import judged_by
+from personascope.cli._traits import print_traits
 from personascope.cli._verdict import print_verdict
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def show(
     persona_map = api.open_map(folder, say)
     if persona_map.lacking:
         print_release(persona_map, ends=ends)
+        _print_released_traits(persona_map, ends=ends)
+        print_traits(persona_map, ends=ends)
     else:
         print_map(persona_map, ends=ends, layers=layers, scores=scores)
 
@@ -64,6 +67,22 @@ def print_release(persona_map: PersonaMap, *, ends: int) -> None:
             continue
         value, cosine = (places if known else raw)[index], persona_map.stats.role_cosines[middle, index]
         table.add_row(str(rank), escape(persona_map.roles[index]), f"{value:+.2f}", f"{cosine:+.2f}")
+    out.print(table)
+
+
+def _print_released_traits(persona_map: PersonaMap, *, ends: int) -> None:
+    """Print the trait vectors that a release brings along, by their cosine to its axis."""
+    middle = persona_map.middle_layer
+    found = api.released_traits(persona_map, middle)
+    if not found:
+        return
+    table = _table(
+        f"Traits of the release at layer {middle}, from the Assistant's end", "rank", "trait", "cosine"
+    )
+    ranked = list(enumerate(found.items(), start=1))
+    shown = [*ranked[:ends], *ranked[-ends:]] if ends and 2 * ends < len(ranked) else ranked
+    for rank, (name, cosine) in shown:
+        table.add_row(str(rank), escape(name), f"{cosine:+.2f}")
     out.print(table)
 
 
@@ -101,6 +120,7 @@ def print_map(persona_map: PersonaMap, *, ends: int, layers: bool, scores: bool)
     if scores:
         out.print(_scores(persona_map))
     _print_left_out(persona_map)
+    print_traits(persona_map, ends=ends)
 
 
 def _print_left_out(persona_map: PersonaMap) -> None:
@@ -131,7 +151,7 @@ def _table(title: str, *columns: str) -> Table:
 
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
-        table.add_column(name, justify="left" if name == "role" else "right", no_wrap=True)
+        table.add_column(name, justify="left" if name in ("role", "trait") else "right", no_wrap=True)
     return table
 
 

@@ -10,6 +10,7 @@ from .classifier._embedder import Embedder
 from .classifier._error_rate import error_rate, harm_caveat, harm_warning
 from .classifier._judge import EmbeddingJudge
 from .classifier._weights import WEIGHTS, LabelWeights
+from .parsing._answer import body_of, objects_in
 from .parsing._reasoning import without_reasoning
 from .remote._client import CallError, Retries
 from .remote._endpoint import Endpoint, parse_header, split_address
@@ -48,11 +49,13 @@ __all__ = [
     "RulesJudge",
     "Verdict",
     "ai_mentions",
+    "body_of",
     "check_judge",
     "continues",
     "error_rate",
     "harm_caveat",
     "harm_warning",
+    "objects_in",
     "parse_header",
     "parse_judge",
     "points",

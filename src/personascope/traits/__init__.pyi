@@ -3,6 +3,7 @@ from ._profile import TRAIT_PROFILES, TraitChanges, TraitProfile, resolve_trait_
 from ._run import TraitsCollected, collect_traits, open_trait_run
 from ._sums import TraitSums
 from ._traits import TraitsResult, design_traits, kept_responses, publish_traits, run_traits
+from ._writer import ask_engine, ask_server, check_set_name, check_trait_name, check_writer, write_new_trait
 
 __all__ = [
     "DESIGN",
@@ -13,7 +14,12 @@ __all__ = [
     "TraitSums",
     "TraitsCollected",
     "TraitsResult",
+    "ask_engine",
+    "ask_server",
     "build_trait_design",
+    "check_set_name",
+    "check_trait_name",
+    "check_writer",
     "collect_traits",
     "design_traits",
     "kept_responses",
@@ -21,4 +27,5 @@ __all__ = [
     "publish_traits",
     "resolve_trait_profile",
     "run_traits",
+    "write_new_trait",
 ]
