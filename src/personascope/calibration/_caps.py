@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from personascope.calibration._responses import Projections, Sample
+from personascope.calibration._responses import POPULATIONS, Projections, Sample
 from personascope.directions import on_random_direction, plan_model, random_unit
 from personascope.errors import UsageError
 from personascope.evals import Condition
@@ -100,6 +100,8 @@ def cap_plan(
         if axis_percentile is not None
         else f"mean {mean_plus_sd:+g} sd"
     )
+    if sample.population != POPULATIONS[0]:
+        where += f" of {sample.population}"
     return Plan(ops, model or plan_model(found), f"cap {window} at {where}")
 
 

@@ -15,9 +15,11 @@ from personascope.cli._options import (
     ANYWAY,
     CORPUS,
     PERSONAS,
+    POPULATION,
     RESTART,
     RUN_KEPT,
     SEED,
+    PopulationName,
     finite,
     names,
     numbers,
@@ -49,6 +51,7 @@ def calibrate_model(
     max_capability_loss: float = typer.Option(
         0.02, callback=finite, min=0.0, help="Accuracy that a recommended cap may cost."
     ),
+    population: PopulationName = POPULATION,
     corpus: Path | None = CORPUS,
     judge: JudgeOptions = JudgeOptions(),
     engine: EngineOptions = EngineOptions(),
@@ -75,6 +78,7 @@ def calibrate_model(
         windows=None if windows is None else names(windows),
         dataset=dataset,
         personas=personas,
+        population=population,
         corpus=corpus,
         judge=chosen,
         out=out_folder,

@@ -16,6 +16,7 @@ DtypeName = Literal["auto", "bfloat16", "float32", "float16"]
 ThinkingName = Literal["on", "off"]
 PartName = Literal["answer", "thinking", "response"]
 PlanOnName = Literal["both", "second"]
+PopulationName = Literal["roles", "roles and traits"]
 """Choices and built-in names of other rooms, repeated here so that a command's help loads none of them."""
 
 DOMAINS = "coding,writing,therapy,philosophy"
@@ -69,6 +70,9 @@ STRENGTHS = typer.Option("-0.4,-0.2,-0.1,0,0.1,0.2,0.4", help="Steering strength
 PLANS = typer.Option(None, "--plan", help="Evaluate this plan instead of steering; may be given again.")
 RANDOM = typer.Option(3, min=0, max=10_000, help="Random directions beside every plan or strength.")
 LAYER = typer.Option(None, min=0, help="Layer that is acted on; the map's middle layer if not given.")
+POPULATION = typer.Option(
+    "roles", help="Responses that floors are percentiles of; the paper takes roles and traits."
+)
 PERSONAS = typer.Option(
     None, help="Personas that questions without system prompts are crossed with: builtin, or a YAML file."
 )

@@ -9,7 +9,18 @@ import typer
 
 from personascope import api
 from personascope.cli._console import err, out
-from personascope.cli._options import ANYWAY, DTYPE, LAYER, MODEL, SEED, DtypeName, finite, numbers
+from personascope.cli._options import (
+    ANYWAY,
+    DTYPE,
+    LAYER,
+    MODEL,
+    POPULATION,
+    SEED,
+    DtypeName,
+    PopulationName,
+    finite,
+    numbers,
+)
 from personascope.cli._run import open_run
 
 if TYPE_CHECKING:
@@ -134,6 +145,7 @@ def plan_cap(
         callback=finite,
         help="Floor: so many standard deviations from the mean of role responses on the axis.",
     ),
+    population: PopulationName = POPULATION,
     anyway: bool = ANYWAY,
 ) -> None:
     """Make a plan that holds the projection on the axis at or above a floor."""
@@ -144,6 +156,7 @@ def plan_cap(
         axis_percentile=axis_percentile,
         released_percentile=released_percentile,
         mean_plus_sd=mean_plus_sd,
+        population=population,
         anyway=anyway,
     )
     _write(plan, out_folder)

@@ -32,6 +32,7 @@ from personascope.traits._design import TraitDesign, build_trait_design
 from personascope.traits._profile import TraitProfile
 from personascope.traits._run import TraitsCollected, collect_traits, open_trait_run, totals
 from personascope.traits._sums import TraitSums
+from personascope.traits._unit import LEFT_OUT
 
 RESPONSE_TOKENS = 64
 """Maximum length of a response if neither the profile nor the map says one."""
@@ -250,6 +251,12 @@ def kept_responses(folder: RunFolder) -> Iterator[tuple[str, Float32[np.ndarray,
             yield name, part.read(name)  # pyright: ignore[reportOptionalMemberAccess]
 
 
+def pooled_responses(folder: RunFolder) -> int:
+    """Return the number of responses of a trait run that have activations."""
+    of_traits = totals(folder, "statuses")
+    return sum(count for status, count in of_traits.items() if status not in LEFT_OUT)
+
+
 def _quantiles(
     folder: RunFolder, persona_map: PersonaMap, run: Path | None
 ) -> tuple[Float[np.ndarray, "L Q"], Population]:
@@ -266,14 +273,13 @@ def _quantiles(
         for name, pooled in kept_responses(RunFolder.read(run)):
             if name.split("/", 1)[0] != DEFAULT:
                 found["role"].append(np.einsum("ld,ld->l", pooled.astype(np.float64), unit))
-    of_traits = totals(folder, "statuses")
     responses = {
         "role": sum(
             sum(row.values()) - row.get("empty", 0)
             for name, row in persona_map.counts.items()
             if name != DEFAULT
         ),
-        "trait": sum(of_traits.get(status, 0) for status in ("scored", "refused", "unscored", "unjudged")),
+        "trait": pooled_responses(folder),
     }
     sample = {kind: len(rows) for kind, rows in found.items() if rows}
     rows = [row for kind in sample for row in found[kind]]  # pyright: ignore[reportArgumentType]
