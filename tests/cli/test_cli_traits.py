@@ -13,6 +13,7 @@ from helpers.scripted_server import Answer, completion, serving
 from helpers.trait_files import pairs, write_ours
 from personascope.space import PersonaMap
 
+ENGINE = ("--engine", "transformers")
 SIZES = (
     "--profile",
     "quick",

@@ -41,7 +41,7 @@ from personascope.evals import read_evaluation
 from personascope.interop import Transcript, TranscriptSource, export_released, import_source, read_direction
 from personascope.interventions import Cap, Plan, PlanModel, Steer
 from personascope.mapping._unit import UnitMeta
-from personascope.space import PersonaMap, Population, TraitMeta, TraitSpace, save_traits
+from personascope.space import MapTraits, PersonaMap, Population, TraitMeta, TraitSpace, save_traits
 from personascope.store import RunFolder
 
 Damage = Callable[[bytes, random.Random], bytes]
@@ -212,16 +212,13 @@ def _traits(at: Path, unsealed: Damage) -> list[Target]:
     )  # fmt: skip
     folder = save_traits(at, "own", space, meta)
 
+    def numbers(one: MapTraits) -> Any:
+        return [getattr(one.space, name).tobytes() for name in shapes]
+
     def read() -> Any:
         persona_map = PersonaMap.open(at)
         found = [
-            (
-                one.record,
-                one.places(1),
-                one.vector("calm").tobytes(),
-                one.quantiles.tobytes(),
-                one.mixed_q95(0),
-            )
+            (one.record, one.places(1), one.vector("calm").tobytes(), one.quantiles.tobytes(), numbers(one))
             for one in persona_map.traits
         ]
         return repr((found, persona_map.stale_traits))

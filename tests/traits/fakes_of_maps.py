@@ -16,7 +16,7 @@ from personascope.mapping._publish import publish
 
 def map_run(folder: Path) -> fakes.FakeEngine:
     """Map a model that is a hash, with the shape of the planted one."""
-    from trait_fakes import N_LAYERS, D
+    from helpers.planted_traits import N_LAYERS, D
 
     engine = fakes.FakeEngine(N_LAYERS, D, model="lab/planted")
     design = fakes.design_for(engine)

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-import trait_fakes as fakes
 from fakes_of_maps import map_run
 
+from helpers import planted_traits as fakes
 from personascope.calibration import Sample
 from personascope.corpus import TraitEntry, TraitPair, TraitSet
 from personascope.errors import EvaluationError, StoreError, UsageError

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import trait_fakes as fakes
 
+from helpers import planted_traits as fakes
 from helpers.trait_files import write_released
 from personascope.corpus import load_traits
 from personascope.errors import SpaceError, StoreError, UsageError
