@@ -19,7 +19,6 @@ from ._project import project
 from ._serve import prepare_server
 from ._steer import Answer, make_cap_plan, make_random_control, make_steering_plan, measure_norms, steer
 from ._traits import (
-    OFFLINE,
     PreparedTraits,
     TraitEstimate,
     choose_writer,
@@ -32,7 +31,6 @@ from ._traits import (
 )
 
 __all__ = [
-    "OFFLINE",
     "Answer",
     "CalibratedMonitor",
     "CapabilityEvaluation",

@@ -104,6 +104,7 @@ def map_model(
     """Role-play the corpus with a model and write its persona map; the same command resumes a run."""
     chosen = judge.choose(lambda: api.default_judge(model))
     found = api.traits_beside(corpus) if traits else None
+    scored = traits and api.trait_judge(chosen) is not None
     prepared = api.prepare_map(
         model,
         profile,
@@ -179,7 +180,7 @@ def map_model(
             corpus=found,
             bank=prepared.corpus,
             profile=profile,
-            judge=None if chosen.spec in api.OFFLINE else prepared.judge,
+            judge=prepared.judge if scored else None,
             seed=seed,
             anyway=True,
         )
