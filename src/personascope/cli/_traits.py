@@ -71,7 +71,9 @@ def run_traits(
     mapped = loading.open(run)
     if new is not None:
         mapped.require_axis(anyway=anyway)
-        entry, path = api.write_trait_file(mapped, new, author, headers=_headers(judge), seed=seed)
+        # The judge's headers may hold its key, so no other server gets them.
+        headers = api.read_headers(judge.judge_header or ()) if writer is None else None
+        entry, path = api.write_trait_file(mapped, new, author, headers=headers, seed=seed)
         if not path.exists():
             _print_trait(entry)
             if not yes and not typer.confirm("Run this trait?"):
@@ -210,10 +212,6 @@ def _print_set(one: MapTraits, layer: int) -> None:
         shown = ", ".join(f"{escape(trait)} ({one.excluded[trait]})" for trait in left[:12])
         more = f" and {len(left) - 12} more" if len(left) > 12 else ""
         out.print(f"not ranked, fewer than {one.record.min_pairs} kept pairs: {shown}{more}")
-
-
-def _headers(judge: JudgeOptions) -> dict[str, str]:
-    return api.read_headers(judge.judge_header or ())
 
 
 def _print_trait(entry: TraitEntry) -> None:
