@@ -16,7 +16,7 @@ ALLOWED = {
     "personascope.space": {"PersonaMap"},
     "personascope.interventions": {"Plan"},
     # `corpus check` and `corpus show` print what these return.
-    "personascope.corpus": {"check_corpus", "load_corpus"},
+    "personascope.corpus": {"check_corpus", "check_traits", "holds", "load_corpus", "load_traits"},
     # How a text reaches a terminal, in a console or as it is.
     "personascope.runs": {"SafeConsole"},
     "personascope.text": {"escape_controls", "escape_controls_in_json"},

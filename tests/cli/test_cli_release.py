@@ -138,3 +138,19 @@ def test_another_models_shape_is_refused(place: Path, tmp_path: Path) -> None:
     assert personascope("import", tmp_path / "axis.pt", "--out", tmp_path / "other").code == 0
     done = personascope("project", tmp_path / "other", place / "chat.json", *model(place))
     assert done.code == 1 and "3 layers of 5" in " ".join(done.err.split())
+
+
+def test_show_ranks_the_traits_of_a_release(place: Path, tmp_path: Path) -> None:
+    axis = torch.load(place / "files/assistant_axis.pt")
+    (tmp_path / "files/trait_vectors").mkdir(parents=True)
+    torch.save(axis, tmp_path / "files/assistant_axis.pt")
+    for name, vector in (("grounded", axis * 2), ("dramatic", -axis), ("still", torch.zeros_like(axis))):
+        torch.save(vector, tmp_path / f"files/trait_vectors/{name}.pt")
+    done = personascope("import", tmp_path / "files", "--out", tmp_path / "release")
+    assert done.code == 0, done.err
+    shown = personascope("show", tmp_path / "release")
+    assert shown.code == 0, shown.err
+    rows = [line.split() for line in shown.out.splitlines()]
+    assert ["1", "grounded", "+1.00"] in rows and ["2", "still", "+0.00"] in rows
+    assert ["3", "dramatic", "-1.00"] in rows
+    assert "Traits of the release" not in personascope("show", place / "whole").out

@@ -22,8 +22,10 @@ from map_case import N_LAYERS, D, save_map
 from safetensors.numpy import save_file
 
 from fuzz.mutations import damage_bytes, damage_json, damage_lines
+from helpers.trait_files import write_ours
+from helpers.trait_files import write_released as write_released_jsons
 from interop import test_transcript_exports as exports
-from personascope.corpus import check_corpus, load_corpus
+from personascope.corpus import check_corpus, check_traits, load_corpus, load_traits
 from personascope.corpus._write import write_released
 from personascope.corpus.datasets import load_chats, load_jailbreak_set
 from personascope.corpus.dialogues import load_cases, load_domain
@@ -40,7 +42,7 @@ from personascope.interop import Transcript, TranscriptSource, export_released, 
 from personascope.interventions import Cap, Plan, PlanModel, Steer
 from personascope.mapping._adaptive import read_rounds
 from personascope.mapping._unit import UnitMeta
-from personascope.space import PersonaMap
+from personascope.space import MapTraits, PersonaMap, Population, TraitMeta, TraitSpace, save_traits
 from personascope.store import RunFolder, write_record
 
 Damage = Callable[[bytes, random.Random], bytes]
@@ -112,6 +114,10 @@ def _corpus(folder: Path) -> Any:
     return check_corpus(folder), load_corpus(folder).digest
 
 
+def _trait_texts(folder: Path) -> Any:
+    return check_traits(folder), load_traits(folder).digest
+
+
 def make_targets(at: Path) -> list[Target]:
     """Write a whole file of every kind below a folder."""
     unsealed = partial(damage_json, unseal=UNSEALED)
@@ -121,6 +127,7 @@ def make_targets(at: Path) -> list[Target]:
     made.append(Target("map.json, sealed", at / "map/map.json", lambda: _map(at / "map"), damage_json, True))
     tensors = at / "map/map.safetensors"
     made.append(Target("map.safetensors", tensors, lambda: _map(at / "map"), sealed=True))
+    made += _traits(at / "map", unsealed)
     fakes.run(at / "run", judge=fakes.FakeJudge(failing=20))
     read_run = partial(_run, at / "run")
     unit = sorted((at / "run/units").iterdir())[0]
@@ -183,6 +190,57 @@ def make_targets(at: Path) -> list[Target]:
     made += _vectors(at / "vectors", rows)
     made += _texts(at)
     return made
+
+
+def _traits(at: Path, unsealed: Damage) -> list[Target]:
+    """Add traits to a map."""
+    rng = np.random.default_rng(2)
+    names = ("calm", "dry", "edgy")
+    shapes = {
+        "vectors": (N_LAYERS, 3, D), "cosines": (N_LAYERS, 3), "cosine_interval": (N_LAYERS, 3, 2),
+        "null_q95": (N_LAYERS, 3), "mixed_q95": (N_LAYERS,), "reliability": (N_LAYERS, 3),
+        "mean": (N_LAYERS, D), "components": (N_LAYERS, 2, D), "variance_ratio": (N_LAYERS, 2),
+        "cos_axis_pc1": (N_LAYERS,),
+    }  # fmt: skip
+    arrays = {name: rng.normal(size=shape) for name, shape in shapes.items()}
+    space = TraitSpace(names, {"fey": 1}, 2, 0, 20, **arrays)
+    meta = TraitMeta(
+        map_digest=PersonaMap.open(at).digest,
+        groups=dict.fromkeys(names, "style"),
+        pairs={name: {"kept": 4} for name in names},
+        points={"calm": (80.0, 20.0), "dry": None, "edgy": (70.0, 10.0)},
+        min_difference=50,
+        judges={"judge": 48},
+        refused=1,
+        unscored=2,
+        profile={
+            "name": "quick", "seed": 0, "prompts": 2, "questions": 8, "max_new_tokens": 9,
+            "own_questions": False,
+        },
+        digest="d",
+        quantiles=np.sort(rng.normal(size=(N_LAYERS, 3)), axis=1),
+        percentiles=(5, 50, 95),
+        population=Population("roles and traits", {"role": 9, "trait": 48}, {"role": 3, "trait": 4}),
+    )  # fmt: skip
+    folder = save_traits(at, "own", space, meta)
+
+    def numbers(one: MapTraits) -> Any:
+        return [getattr(one.space, name).tobytes() for name in shapes]
+
+    def read() -> Any:
+        persona_map = PersonaMap.open(at)
+        found = [
+            (one.record, one.places(1), one.vector("calm").tobytes(), one.quantiles.tobytes(), numbers(one))
+            for one in persona_map.traits
+        ]
+        return repr((found, persona_map.stale_traits))
+
+    record, tensors = folder / "traits.json", folder / "traits.safetensors"
+    return [
+        Target("traits.json", record, read, unsealed),
+        Target("traits.json, sealed", record, read, damage_json, True),
+        Target("traits.safetensors", tensors, read, sealed=True),
+    ]
 
 
 def _manifests(at: Path) -> list[Target]:
@@ -258,6 +316,12 @@ def _texts(at: Path) -> list[Target]:
     made.append(Target("a role.json", role, read_jsons, damage_json))
     made.append(Target("role_list.json", at / "jsons/role_list.json", read_jsons, damage_json))
     made.append(Target("questions.jsonl", at / "jsons/questions.jsonl", read_jsons, damage_lines))
+    write_ours(at / "traits")
+    of_ours = partial(_trait_texts, at / "traits")
+    made.append(Target("traits.yaml", at / "traits/traits/style.yaml", of_ours))
+    write_released_jsons(at / "trait_jsons")
+    of_jsons = partial(_trait_texts, at / "trait_jsons")
+    made.append(Target("a trait.json", at / "trait_jsons/formal.json", of_jsons, damage_json))
     (at / "talks").mkdir()
     for number, (name, (value, *_)) in enumerate(exports.EXPORTS.items()):
         path = at / f"talks/{number:02d}.json"

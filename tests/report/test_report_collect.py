@@ -10,9 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from helpers import planted_traits
 from personascope.corpus import Corpus, Question, RoleEntry
 from personascope.errors import StoreError, UsageError
 from personascope.report import collect, write_report
+from personascope.report.map_page._traits import trait_rows
 from personascope.space import MapMeta, MapModel, PersonaMap, Quantiles, build_space
 
 ROLES = ("bard", "clerk", "ghost", "judge", "quiet", "scout")
@@ -200,3 +202,14 @@ def test_write_report_replaces_a_file_and_leaves_nothing_beside_it(made, run, tm
     assert [p.name for p in out.parent.iterdir()] == ["report.html"]
     with pytest.raises(StoreError, match="could not be written"):
         write_report(made, run, tmp_path / "nowhere" / "report.html")
+
+
+def test_traits_of_a_map_are_ranked_and_explained(tmp_path):
+    persona_map = planted_traits.save_map(tmp_path / "map")
+    assert trait_rows(persona_map) == {"traits": (), "traits_notes": ()}
+    planted_traits.run(tmp_path, judge=None)
+    rows = trait_rows(persona_map)
+    assert [row.name for row in (rows["traits"][0], rows["traits"][-1])] == ["grounded", "dramatic"]
+    assert rows["traits"][0].low < rows["traits"][0].cosine < rows["traits"][0].high
+    assert "6 of 6 pairs" in rows["traits"][0].note
+    assert "No judge scored the responses" in rows["traits_notes"][0]

@@ -14,7 +14,7 @@ import pytest
 from plotly.offline import get_plotlyjs
 from report_case import HOSTILE, report_data
 
-from personascope.report.map_page._data import Curves, Figure
+from personascope.report.map_page._data import Curves, Figure, Trait
 from personascope.report.map_page._page import payload, render
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -171,3 +171,20 @@ def test_chromium_draws_a_map_with_little_in_it(tmp_path):
     done = run_chromium(page, tmp_path / "profile", "--dump-dom")
     assert 'data-ready="1"' in done.stdout
     assert not re.findall(r"Uncaught|TypeError|ReferenceError", done.stderr)
+
+
+@needs_chromium
+def test_chromium_ranks_the_traits_of_a_map(tmp_path):
+    page = tmp_path / "report.html"
+    many = tuple(Trait(f"trait_{n:03}", 0.9 - n / 50, 0.8 - n / 50, 1 - n / 50) for n in range(89))
+    many += (Trait("last", -0.9),)
+    traits = (Trait(HOSTILE, 0.95, 0.9, 1.0, HOSTILE), *many)
+    page.write_text(render(replace(report_data(), traits=traits, traits_notes=(HOSTILE,))), encoding="utf-8")
+    done = run_chromium(page, tmp_path / "profile", "--dump-dom", "--window-size=1280,2000")
+    assert not re.findall(r"Uncaught|TypeError|ReferenceError", done.stderr)
+    assert done.stdout.count('class="entry still"') == 60 and "31 more between these" in done.stdout
+    assert not [a for t, a in Page(done.stdout).tags if t == "img" and "onerror" in a]
+    assert 'id="traits-card" hidden' not in done.stdout
+    page.write_text(render(report_data()), encoding="utf-8")
+    without = run_chromium(page, tmp_path / "profile", "--dump-dom").stdout
+    assert 'id="traits-card" hidden' in without

@@ -19,6 +19,17 @@ from ._pages import Pages, write_pages
 from ._project import project
 from ._serve import prepare_server
 from ._steer import Answer, make_cap_plan, make_random_control, make_steering_plan, measure_norms, steer
+from ._traits import (
+    PreparedTraits,
+    TraitEstimate,
+    choose_writer,
+    prepare_traits,
+    released_traits,
+    save_trait_file,
+    trait_judge,
+    traits_beside,
+    write_trait_file,
+)
 
 __all__ = [
     "Answer",
@@ -36,14 +47,17 @@ __all__ = [
     "MappedModel",
     "Pages",
     "PersonaMap",
+    "PreparedTraits",
     "RunLayout",
     "Sweep",
     "SweepSettings",
+    "TraitEstimate",
     "calibrate",
     "calibrate_drift_monitor",
     "capability",
     "check_installation",
     "check_model",
+    "choose_writer",
     "coherence",
     "compare",
     "compare_with_replay",
@@ -66,13 +80,19 @@ __all__ = [
     "open_plan",
     "prepare_map",
     "prepare_server",
+    "prepare_traits",
     "pretrained",
     "project",
     "read_chat_options",
     "read_headers",
+    "released_traits",
     "replay",
+    "save_trait_file",
     "simulate",
     "steer",
     "susceptibility",
+    "trait_judge",
+    "traits_beside",
     "write_pages",
+    "write_trait_file",
 ]

@@ -53,6 +53,7 @@ def calibrate(
     corpus: Corpus | Path | str | None = None,
     judge: Judge | JudgeChoice | str = "rules",
     out: Path | None = None,
+    population: str = "roles",
     seed: int = 0,
     restart: bool = False,
     anyway: bool = False,
@@ -68,6 +69,7 @@ def calibrate(
         corpus: Corpus with the roles; the built-in one if not given.
         judge: Judge that labels the responses: a judge, a `JudgeChoice`, or a specification (`parse_judge`).
         out: Folder of the sweep; the run layout's if not given.
+        population: Responses that floors are taken among: "roles", or "roles and traits" as in the paper.
         seed: Random seed.
         restart: Discard the sweep that is already in the folder.
         anyway: Continue even if the map found no axis.
@@ -88,7 +90,7 @@ def calibrate(
     texts, attacks = as_corpus(corpus), None
     if dataset or personas:
         attacks = load_jailbreak_set(dataset or None, personas=personas)
-    sample = Sample.open(mapped.layout.folder)
+    sample = Sample.open(mapped.layout.folder, population)
     bands = settings.windows or default_windows(mapped.persona_map.n_layers)
     caps, per_cap = len(bands) * len(settings.axis_percentiles), settings.n_random * len(settings.controls)
     mapped.tell(

@@ -57,6 +57,14 @@ class RunLayout:
         """Return the folder of an evaluation."""
         return self.folder / "evals" / name
 
+    def traits(self, name: str) -> Path:
+        """Return the folder of the run of a set of traits."""
+        return self.folder / "traits" / name
+
+    def own_trait(self, name: str) -> Path:
+        """Return the file of a trait that a model wrote."""
+        return self.folder / "own_traits" / f"{name}.yaml"
+
     @property
     def calibration(self) -> Path:
         """Folder of the sweep over caps."""

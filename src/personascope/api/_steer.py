@@ -169,6 +169,7 @@ def make_cap_plan(
     axis_percentile: float | None = None,
     released_percentile: float | None = None,
     mean_plus_sd: float | None = None,
+    population: str = "roles",
     anyway: bool = False,
 ) -> Plan:
     """Create a plan that keeps the projection on the axis at or above a floor; the model is not loaded.
@@ -179,6 +180,7 @@ def make_cap_plan(
         axis_percentile: Floor as a percentile of role responses on the axis.
         released_percentile: Floor as a percentile in the authors' orientation (role - default).
         mean_plus_sd: Floor as a distance from the mean of role responses on the axis, in standard deviations.
+        population: Responses that the floor is taken among: "roles", or "roles and traits" as in the paper.
         anyway: Continue even if the map found no axis.
 
     Raises:
@@ -196,7 +198,7 @@ def make_cap_plan(
     mapped.require_axis(anyway=anyway)
     n_layers = mapped.persona_map.n_layers
     window = default_windows(n_layers)[-1] if layers is None else parse_window(layers, n_layers)
-    sample = Sample.open(mapped.layout.folder)
+    sample = Sample.open(mapped.layout.folder, population)
     return cap_plan(sample, window, axis_percentile=axis_percentile, mean_plus_sd=mean_plus_sd)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from personascope.calibration._controls import along_caps
-from personascope.calibration._responses import Projections, Sample
+from personascope.calibration._responses import POPULATIONS, Projections, Sample
 from personascope.directions import (
     CONTROLS,
     N_CONTROLS,
@@ -106,6 +106,8 @@ def cap_plan(
         if axis_percentile is not None
         else f"mean {mean_plus_sd:+g} sd"
     )
+    if sample.population != POPULATIONS[0]:
+        where += f" of {sample.population}"
     return Plan(ops, model or plan_model(found), f"cap {window} at {where}")
 
 

@@ -19,9 +19,14 @@ from personascope.errors import EvaluationError, UsageError
 from personascope.interop import is_release
 from personascope.mapping import MAP
 from personascope.space import PersonaMap
+from personascope.stats import weighted_percentiles
 from personascope.store import RunFolder
+from personascope.traits import kept_responses, pooled_responses
 
 DEFAULT = "default"
+
+POPULATIONS = ("roles", "roles and traits")
+"""Responses among which a percentile is taken: those of roles, or of roles and traits as in the paper."""
 
 
 def axis_percentile_of_released(released_percentile: float) -> float:
@@ -36,11 +41,13 @@ class Projections:
 
     Attributes:
         values: [responses, L] projections on unit directions.
-        groups: Role of each response, or "default".
+        groups: Role of each response, "trait|NAME", or "default".
+        weights: Number of responses that each one stands for; None if each stands for as many.
     """
 
     values: Float64[np.ndarray, "n L"]
     groups: tuple[str, ...]
+    weights: Float64[np.ndarray, "n"] | None = None
 
     def floor_at_axis_percentile(self, percentile: float, layer: int) -> float:
         """Return the projection below which ``percentile`` percent of the responses lie.
@@ -52,6 +59,8 @@ class Projections:
             UsageError: If the percentile is not between 0 and 100.
         """
         _check_percentile(percentile, "axis_percentile")
+        if self.weights is not None:
+            return float(weighted_percentiles(self.values[:, [layer]], self.weights, (percentile,))[0, 0])
         return float(np.percentile(self.values[:, layer], percentile))
 
     def floor_at_released_percentile(self, percentile: float, layer: int) -> float:
@@ -68,7 +77,10 @@ class Projections:
     def floor_at_mean_plus_sd(self, k: float, layer: int) -> float:
         """Return the mean projection plus k standard deviations; k may be negative."""
         column = self.values[:, layer]
-        return float(column.mean() + k * column.std())
+        if self.weights is None:
+            return float(column.mean() + k * column.std())
+        mean = np.average(column, weights=self.weights)
+        return float(mean + k * np.sqrt(np.average(np.square(column - mean), weights=self.weights)))
 
 
 def _check_percentile(value: float, name: str) -> None:
@@ -83,31 +95,53 @@ class Sample:
     Attributes:
         folder: Run folder.
         persona_map: Map of the run.
+        population: "roles", or "roles and traits" to take in the responses of trait runs (section 5).
     """
 
     folder: Path
     persona_map: PersonaMap
+    population: str = "roles"
 
     @classmethod
-    def open(cls, folder: Path | str) -> Sample:
+    def open(cls, folder: Path | str, population: str = "roles") -> Sample:
         """Open the kept responses of a run.
 
+        Args:
+            folder: Run folder.
+            population: Responses among which percentiles are taken: "roles", or "roles and traits" as in the
+                paper. A kept response then stands for as many as its kind has for one that was kept.
+
         Raises:
+            UsageError: If there is no such population.
             StoreError: If the folder holds no run, or the run has no map.
-            EvaluationError: If the run kept no response.
+            EvaluationError: If the run kept no response, or traits are asked for and none were run.
         """
+        if population not in POPULATIONS:
+            raise UsageError(
+                f"there is no population {population!r}", hint=f"give one of {', '.join(POPULATIONS)}"
+            )
         path = Path(folder)
         if is_release(path):
             raise EvaluationError(
                 f"{path} is an imported release, which keeps no responses to set a floor by",
                 hint="map the model, or take the authors' caps: personascope import SOURCE --experiment ID",
             )
-        sample = cls(path, PersonaMap.open(path / MAP))
+        sample = cls(path, PersonaMap.open(path / MAP), population)
         if next(iter(sample._kept()), None) is None:
             raise EvaluationError(
                 f"{path} kept no response's activations", hint="map again with --keep 512 or more"
             )
+        if population != POPULATIONS[0] and not sample._trait_runs():
+            raise EvaluationError(
+                f"no traits were run in {path}", hint="run personascope traits first, or take the roles alone"
+            )
         return sample
+
+    def _trait_runs(self) -> list[Path]:
+        """Return the folders of the trait runs that are in the map."""
+        names = [one.name for one in self.persona_map.traits]
+        folders = [self.folder / "traits" / name for name in names]
+        return [folder for folder in folders if (folder / "manifest.json").exists()]
 
     def _kept(self) -> Iterator[tuple[str, Float[np.ndarray, "L d"]]]:
         run = RunFolder.read(self.folder)
@@ -144,4 +178,22 @@ class Sample:
             raise EvaluationError(
                 f"{self.folder} kept no response of a role", hint="map again with --keep 512 or more"
             )
-        return Projections(np.stack(values), tuple(groups))
+        if self.population == POPULATIONS[0]:
+            return Projections(np.stack(values), tuple(groups))
+        counts = self.persona_map.counts
+        responses = sum(
+            sum(row.values()) - row.get("empty", 0)
+            for name, row in counts.items()
+            if name != DEFAULT or not roles_only
+        )
+        weights = [np.full(len(values), responses / len(values))]
+        for folder in self._trait_runs():
+            run = RunFolder.read(folder)
+            before = len(values)
+            for name, pooled in kept_responses(run):
+                groups.append(name.split("/", 1)[0])
+                values.append(np.einsum("ld,ld->l", pooled.astype(np.float64), unit))
+            kept = len(values) - before
+            if kept:
+                weights.append(np.full(kept, pooled_responses(run) / kept))
+        return Projections(np.stack(values), tuple(groups), np.concatenate(weights))

@@ -44,6 +44,9 @@ COMMANDS = {
     "show": Entry("_show:show", _MAP, "Print a map: its verdict, its figures by layer, and its roles."),
     "report": Entry("_show:report", _MAP, "Write the map as one self-contained HTML page."),
     "compare": Entry("_compare:compare", _MAP, "Compare maps pair by pair, over the roles that they share."),
+    "traits": Entry(
+        "_traits:run_traits", _MAP, "Ask both poles of traits, and rank them by their cosine to the axis."
+    ),
     "project": Entry("_project:project", _MAP, "Project every turn of conversations on the Assistant Axis."),
     "steer": Entry(
         "_steer:steer", _ACT, "Answer one question at several strengths along the Assistant Axis."

@@ -17,9 +17,11 @@ from personascope.cli._options import (
     CORPUS,
     N_RANDOM,
     PERSONAS,
+    POPULATION,
     RESTART,
     RUN_KEPT,
     SEED,
+    PopulationName,
     finite,
     names,
     numbers,
@@ -52,6 +54,7 @@ def calibrate_model(
     max_capability_loss: float = typer.Option(
         0.02, callback=finite, min=0.0, help="Accuracy that a recommended cap may cost."
     ),
+    population: PopulationName = POPULATION,
     corpus: Path | None = CORPUS,
     judge: JudgeOptions = JudgeOptions(),
     engine: EngineOptions = EngineOptions(),
@@ -79,6 +82,7 @@ def calibrate_model(
         windows=None if windows is None else names(windows),
         dataset=dataset,
         personas=personas,
+        population=population,
         corpus=corpus,
         judge=chosen,
         out=out_folder,

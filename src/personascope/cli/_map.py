@@ -34,6 +34,7 @@ from personascope.cli._options import (
     names,
 )
 from personascope.cli._show import print_map
+from personascope.cli._traits import print_result
 from personascope.errors import UsageError
 
 if TYPE_CHECKING:
@@ -80,6 +81,9 @@ def map_model(
         None, min=1, help="Rollouts of the default for each prompt and question."
     ),
     keep: str | None = typer.Option(None, help="Pooled activations to keep on the disk: all, or a number."),
+    traits: bool = typer.Option(
+        False, "--traits", help="Ask the traits too, as personascope traits does, with the same profile."
+    ),
     seed: int = typer.Option(
         0, min=0, max=MAX_SEED, help="Random seed of roles, prompts, questions and tokens."
     ),
@@ -104,6 +108,8 @@ def map_model(
 ) -> None:
     """Role-play the corpus with a model and write its persona map; the same command resumes a run."""
     chosen = judge.choose(lambda: api.default_judge(model))
+    found = api.traits_beside(corpus) if traits else None
+    scored = traits and api.trait_judge(chosen) is not None
     prepared = api.prepare_map(
         model,
         profile,
@@ -173,6 +179,18 @@ def map_model(
     if got.partial:
         err.print(f"[yellow]partly done:[/] {got.problem}; run the same command again to go on")
         raise typer.Exit(PARTLY)
+    if found is not None:
+        mapped = api.MappedModel.open(layout.folder, engine=prepared.engine, tell=say, command=this_command())
+        after = api.prepare_traits(
+            mapped,
+            corpus=found,
+            bank=prepared.corpus,
+            profile=profile,
+            judge=prepared.judge if scored else None,
+            seed=seed,
+            anyway=True,
+        )
+        print_result(after, after.run(restart=restart), ends=10)
 
 
 def _keep(value: str) -> int | Literal["all"]:

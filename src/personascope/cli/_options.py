@@ -17,6 +17,7 @@ ThinkingName = Literal["on", "off"]
 PartName = Literal["answer", "thinking", "response"]
 PlanOnName = Literal["both", "second"]
 ControlName = Literal["isotropic", "shuffled", "role-span"]
+PopulationName = Literal["roles", "roles and traits"]
 """Choices and built-in names of other rooms, repeated here so that a command's help loads none of them."""
 
 DOMAINS = "coding,writing,therapy,philosophy"
@@ -48,6 +49,9 @@ MAX_SEED = 2**63 - 1
 SEED = typer.Option(0, min=0, max=MAX_SEED, help="Random seed.")
 RESTART = typer.Option(False, help="Forget the run that is in the folder.")
 CORPUS = typer.Option(None, help="Corpus folder; the built-in one if not given.")
+TRAIT_CORPUS = typer.Option(
+    None, "--corpus", help="File or folder of traits, in either format; the built-in ones if not given."
+)
 JUDGE = typer.Option("rules", help="rules (offline), openai:MODEL@BASE_URL, local:MODEL or none.")
 FALLBACK = typer.Option(
     None, "--fallback-judge", help="Asked for what the judge refuses or gives no label; the same forms."
@@ -70,6 +74,9 @@ CONTROLS = typer.Option(
     "isotropic,shuffled,role-span", help="Kinds of controls. What beats all three is called an effect."
 )
 LAYER = typer.Option(None, min=0, help="Layer that is acted on; the map's middle layer if not given.")
+POPULATION = typer.Option(
+    "roles", help="Responses that floors are percentiles of; the paper takes roles and traits."
+)
 PERSONAS = typer.Option(
     None, help="Personas that questions without system prompts are crossed with: builtin, or a YAML file."
 )

@@ -13,6 +13,7 @@ from personascope.cli._console import out, say
 from personascope.cli._curve import print_curve
 from personascope.cli._judging import judged_by
 from personascope.cli._tables import plain_table
+from personascope.cli._traits import print_traits
 from personascope.cli._verdict import print_verdict
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def show(
     persona_map = api.open_map(folder, say)
     if persona_map.lacking:
         print_release(persona_map, ends=ends)
+        _print_released_traits(persona_map, ends=ends)
+        print_traits(persona_map, ends=ends)
     else:
         print_map(persona_map, ends=ends, layers=layers, scores=scores)
 
@@ -66,6 +69,22 @@ def print_release(persona_map: PersonaMap, *, ends: int) -> None:
             continue
         value, cosine = (places if known else raw)[index], persona_map.stats.role_cosines[middle, index]
         table.add_row(str(rank), escape(persona_map.roles[index]), f"{value:+.2f}", f"{cosine:+.2f}")
+    out.print(table)
+
+
+def _print_released_traits(persona_map: PersonaMap, *, ends: int) -> None:
+    """Print the trait vectors that a release brings along, by their cosine to its axis."""
+    middle = persona_map.middle_layer
+    found = api.released_traits(persona_map, middle)
+    if not found:
+        return
+    table = plain_table(
+        f"Traits of the release at layer {middle}, from the Assistant's end", "rank", "trait", "cosine"
+    )
+    ranked = list(enumerate(found.items(), start=1))
+    shown = [*ranked[:ends], *ranked[-ends:]] if ends and 2 * ends < len(ranked) else ranked
+    for rank, (name, cosine) in shown:
+        table.add_row(str(rank), escape(name), f"{cosine:+.2f}")
     out.print(table)
 
 
@@ -104,6 +123,7 @@ def print_map(persona_map: PersonaMap, *, ends: int, layers: bool, scores: bool)
     if scores:
         out.print(_scores(persona_map))
     _print_left_out(persona_map)
+    print_traits(persona_map, ends=ends)
 
 
 def _print_left_out(persona_map: PersonaMap) -> None:

@@ -15,9 +15,11 @@ from personascope.cli._options import (
     LAYER,
     MODEL,
     N_RANDOM,
+    POPULATION,
     SEED,
     ControlName,
     DtypeName,
+    PopulationName,
     finite,
     names,
     numbers,
@@ -152,6 +154,7 @@ def plan_cap(
         callback=finite,
         help="Floor: so many standard deviations from the mean of role responses on the axis.",
     ),
+    population: PopulationName = POPULATION,
     anyway: bool = ANYWAY,
 ) -> None:
     """Make a plan that holds the projection on the axis at or above a floor."""
@@ -162,6 +165,7 @@ def plan_cap(
         axis_percentile=axis_percentile,
         released_percentile=released_percentile,
         mean_plus_sd=mean_plus_sd,
+        population=population,
         anyway=anyway,
     )
     _write(plan, out_folder)

@@ -21,7 +21,7 @@ def plain_table(title: str, *columns: str) -> Plain:
 
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
-        table.add_column(name, justify="left" if name == "role" else "right", no_wrap=True)
+        table.add_column(name, justify="left" if name in ("role", "trait") else "right", no_wrap=True)
     return table
 
 

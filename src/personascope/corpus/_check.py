@@ -16,11 +16,11 @@ from personascope.corpus._load import load_corpus
 from personascope.corpus._types import PERSONAL, PROMPTS_PER_ROLE, QUESTION_COUNT, Corpus
 from personascope.errors import CorpusError, UsageError
 
-_SLUG = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
-_PLACEHOLDER = re.compile(r"\{[^{}]*\}")
-_PROMPT_WORDS = (3, 120)
+SLUG = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
+PLACEHOLDER = re.compile(r"\{[^{}]*\}")
+PROMPT_WORDS = (3, 120)
 _QUESTION_WORDS = (3, 60)
-_DESCRIPTION_CHARS = 160
+DESCRIPTION_CHARS = 160
 # Number of classes in which characters are counted.
 _CLASSES = 32
 
@@ -68,11 +68,11 @@ def check_corpus(corpus_or_path: Corpus | str | Path | None = None, *, near: flo
             return [Finding("error", str(corpus_or_path or "builtin"), str(error))]
     found = [*_roles(corpus), *_default(corpus), *_questions(corpus)]
     prompts = [(f"{r.name}/p{i}", text) for r in corpus.roles for i, text in enumerate(r.prompts)]
-    found += _alike(prompts, near)
+    found += alike(prompts, near)
     asked = [(_at(i, q.id), q.text) for i, q in enumerate(corpus.questions)]
     # A repeated question only counts double, so it is no error.
-    found += _alike(asked, near, same="warning")
-    found += _alike([(f"default/p{i}", text) for i, text in enumerate(corpus.default_prompts)], 1.0)
+    found += alike(asked, near, same="warning")
+    found += alike([(f"default/p{i}", text) for i, text in enumerate(corpus.default_prompts)], 1.0)
     return sorted(found, key=lambda finding: finding.level != "error")
 
 
@@ -85,7 +85,7 @@ def _roles(corpus: Corpus) -> Iterator[Finding]:
         yield Finding("error", "roles", "the corpus has no roles")
     described = any(role.description for role in corpus.roles)
     for role in corpus.roles:
-        if not _SLUG.fullmatch(role.name):
+        if not SLUG.fullmatch(role.name):
             yield Finding(
                 "error", role.name, "the name is not in slug form (small letters, digits, single '_')"
             )
@@ -95,15 +95,15 @@ def _roles(corpus: Corpus) -> Iterator[Finding]:
             yield Finding("error", role.name, "the description is more than one line")
         if described and not role.description.strip():
             yield Finding("warning", role.name, "has no description, and other roles do")
-        if len(role.description) > _DESCRIPTION_CHARS:
+        if len(role.description) > DESCRIPTION_CHARS:
             yield Finding("warning", role.name, f"the description has {len(role.description)} characters")
         for index, text in enumerate(role.prompts):
             where = f"{role.name}/p{index}"
             if not text.strip():
                 yield Finding("error", where, "the prompt is empty; only the default may have an empty one")
                 continue
-            yield from _length(where, text, _PROMPT_WORDS)
-            for mark in _PLACEHOLDER.findall(text):
+            yield from length(where, text, PROMPT_WORDS)
+            for mark in PLACEHOLDER.findall(text):
                 yield Finding("error", where, f"the prompt holds the placeholder {mark}, which nothing fills")
 
 
@@ -112,7 +112,7 @@ def _default(corpus: Corpus) -> Iterator[Finding]:
         count = len(corpus.default_prompts)
         yield Finding("error", "default", f"has {count} prompts, not {PROMPTS_PER_ROLE}")
     for index, text in enumerate(corpus.default_prompts):
-        for mark in _PLACEHOLDER.findall(text):
+        for mark in PLACEHOLDER.findall(text):
             if mark != "{model_name}":
                 yield Finding("error", f"default/p{index}", f"holds {mark}; only {{model_name}} is filled")
 
@@ -140,12 +140,13 @@ def _questions(corpus: Corpus) -> Iterator[Finding]:
             yield Finding("warning", where, "has no area, and other questions do")
         if kinds > {""} and not question.kind:
             yield Finding("warning", where, "has no kind, and other questions do")
-        yield from _length(where, question.text, _QUESTION_WORDS)
-        for mark in _PLACEHOLDER.findall(question.text):
+        yield from length(where, question.text, _QUESTION_WORDS)
+        for mark in PLACEHOLDER.findall(question.text):
             yield Finding("error", where, f"the question holds the placeholder {mark}, which nothing fills")
 
 
-def _length(where: str, text: str, bounds: tuple[int, int]) -> Iterator[Finding]:
+def length(where: str, text: str, bounds: tuple[int, int]) -> Iterator[Finding]:
+    """Yield a warning for a text with fewer or more words than the bounds."""
     words = len(text.split())
     if not bounds[0] <= words <= bounds[1]:
         yield Finding("warning", where, f"has {words} words, outside {bounds[0]} to {bounds[1]}")
@@ -155,7 +156,7 @@ def _normal(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.casefold().replace("'", "").replace("\u2019", "")))
 
 
-def _alike(
+def alike(
     texts: list[tuple[str, str]], near: float, *, same: Literal["error", "warning"] = "error"
 ) -> Iterator[Finding]:
     """Yield duplicates (at the level ``same``) and near-duplicates (warnings) among labelled texts."""

@@ -6,15 +6,26 @@ from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
-from personascope.corpus._files import read_json, read_jsonl, read_yaml
+from personascope.corpus._entries import (
+    QUESTION_FILES,
+    TRAIT_LIST,
+    YAML,
+    as_list,
+    beside,
+    descriptions,
+    entry_label,
+    filled,
+    folder_name,
+    optional,
+    read_questions,
+    read_released_questions,
+)
+from personascope.corpus._files import read_json, read_yaml
 from personascope.corpus._schema import (
     CorpusData,
     DefaultData,
-    ListedRole,
     Name,
-    QuestionData,
     ReleasedDefault,
-    ReleasedQuestion,
     ReleasedRole,
     RoleData,
     validate,
@@ -24,12 +35,10 @@ from personascope.errors import CorpusError
 from personascope.store import short
 
 _BUILTIN = Path(__file__).parent / "data"
-_YAML = (".yaml", ".yml")
-_STEMS = ("corpus", "roles", "questions", DEFAULT_NAME)
+_STEMS = ("corpus", "roles", "traits", "questions", DEFAULT_NAME)
 ROLE_LIST = "role_list.json"
-_NO_ROLES = {f"{DEFAULT_NAME}.json", ROLE_LIST, "trait_list.json"}
+_NO_ROLES = {f"{DEFAULT_NAME}.json", ROLE_LIST, TRAIT_LIST}
 """JSON files beside the role files that hold no role."""
-_QUESTIONS = ("questions.jsonl", "extraction_questions.jsonl")
 
 
 def load_corpus(path: str | Path | None = None) -> Corpus:
@@ -60,7 +69,7 @@ def load_corpus(path: str | Path | None = None) -> Corpus:
         )
     if not (folder / "roles").exists() and (folder / "data" / "roles").is_dir():
         folder = folder / "data"
-    ours = _role_files(folder, _YAML)
+    ours = _role_files(folder, YAML)
     released = _released_files(folder)
     if ours and released:
         raise CorpusError(
@@ -79,7 +88,7 @@ def load_corpus(path: str | Path | None = None) -> Corpus:
 
 @lru_cache(maxsize=1)
 def _load_builtin() -> Corpus:
-    return _load_ours(_BUILTIN, _role_files(_BUILTIN, _YAML), source="builtin")
+    return _load_ours(_BUILTIN, _role_files(_BUILTIN, YAML), source="builtin")
 
 
 def _builtin_default() -> tuple[str, ...]:
@@ -117,73 +126,15 @@ def _released_files(folder: Path) -> list[Path]:
     return found[0] if found else []
 
 
-def _beside(folder: Path, files: list[Path], *names: str) -> list[Path]:
-    """Return files of these names beside the role files, in the folder, or in those between."""
-    places = [files[0].parent, *files[0].parent.parents]
-    near = places[: places.index(folder) + 1] if folder in places else [folder]
-    # In the authors' repository the questions lie above the folder of roles.
-    if folder.name in ("roles", "instructions"):
-        near += [folder.parent, *([folder.parent.parent] if folder.name == "instructions" else [])]
-    return [place / name for place in near for name in names if (place / name).is_file()]
-
-
-def _descriptions(folder: Path, files: list[Path]) -> dict[str, str]:
-    """Return the one-line descriptions of ``role_list.json``; none without such a file."""
-    found = _beside(folder, files, ROLE_LIST)
-    if not found:
-        return {}
-    path, value = found[0], read_json(found[0])
-    if isinstance(value, list):
-        entries = cast("list[object]", value)
-        if all(isinstance(entry, str) for entry in entries):
-            return {}
-        pairs = [
-            validate(ListedRole, entry, path=path, entry=f"entry {n}") for n, entry in enumerate(entries, 1)
-        ]
-        return {pair.name: pair.description for pair in pairs}
-    if isinstance(value, dict):
-        listed = cast("dict[str, object]", value)
-        wrong = next((name for name, text in listed.items() if not isinstance(text, str)), None)
-        if wrong is not None:
-            raise CorpusError(
-                f"{path}: the description of {wrong!r} is {short(listed[wrong])}",
-                hint='write {"role": "one line that says who it is", ...}',
-            )
-        return cast("dict[str, str]", listed)
-    raise CorpusError(f"{path}: holds {short(value)}", hint='write {"role": "one line", ...}')
-
-
 def _refuse_strays(folder: Path) -> None:
     """Refuse YAML files that nothing reads: a misspelt default.yaml would silently count as none."""
     known = ", ".join(f"{stem}.yaml" for stem in _STEMS)
     for path in sorted(folder.iterdir()):
-        if path.suffix in _YAML and path.stem not in _STEMS:
+        if path.suffix in YAML and path.stem not in _STEMS:
             raise CorpusError(
                 f"{path}: is no part of a corpus",
                 hint=f"rename it to one of {known}, or move it elsewhere",
             )
-
-
-def _optional(folder: Path, stem: str) -> Path | None:
-    found = [folder / f"{stem}{suffix}" for suffix in _YAML if (folder / f"{stem}{suffix}").is_file()]
-    if len(found) > 1:
-        raise CorpusError(f"{folder}: has both {found[0].name} and {found[1].name}", hint="keep one of them")
-    return found[0] if found else None
-
-
-def _as_list(value: object, path: Path, fields: str) -> list[object]:
-    entries = cast("list[object]", value) if isinstance(value, list) else []
-    if not entries:
-        raise CorpusError(
-            f"{path}: holds {short(cast('object', value))}, not a list of entries",
-            hint=f"write a list of entries with {fields}",
-        )
-    return entries
-
-
-def _entry_label(index: int, value: object, key: str) -> str:
-    name = cast("dict[object, object]", value).get(key) if isinstance(value, dict) else None
-    return f"entry {index + 1}" + (f" ({short(name)})" if name is not None else "")
 
 
 def _read_roles(path: Path) -> list[RoleEntry]:
@@ -205,8 +156,8 @@ def _read_roles(path: Path) -> list[RoleEntry]:
             )
         group, value = found, top.get("roles")
     roles: list[RoleEntry] = []
-    for index, item in enumerate(_as_list(value, path, "name, description, prompts")):
-        label = _entry_label(index, item, "name")
+    for index, item in enumerate(as_list(value, path, "name, description, prompts")):
+        label = entry_label(index, item, "name")
         data = validate(RoleData, item, path=path, entry=label)
         own = data.group or group
         if own is None:
@@ -215,14 +166,9 @@ def _read_roles(path: Path) -> list[RoleEntry]:
                 hint="add 'group' to the entry, or once at the top of the file beside 'roles'",
             )
         roles.append(
-            RoleEntry(data.name, own, data.description, tuple(data.prompts), _filled(data.eval_prompt))
+            RoleEntry(data.name, own, data.description, tuple(data.prompts), filled(data.eval_prompt))
         )
     return roles
-
-
-def _filled(text: str | None) -> str | None:
-    """Return None for an empty judge prompt, so that the general rubric applies."""
-    return text if text and text.strip() else None
 
 
 def _read_default(path: Path) -> tuple[str, ...]:
@@ -246,53 +192,30 @@ def _by_name(roles: list[tuple[RoleEntry, Path]]) -> tuple[RoleEntry, ...]:
     return tuple(sorted((role for role, _ in roles), key=lambda role: role.name))
 
 
-def _unique_ids(questions: list[Question], path: Path) -> tuple[Question, ...]:
-    seen: set[str] = set()
-    for index, question in enumerate(questions):
-        if question.id in seen:
-            raise CorpusError(
-                f"{path}: entry {index + 1}: the field 'id' repeats {question.id!r} of an earlier entry",
-                hint="give each question an id of its own",
-            )
-        seen.add(question.id)
-    return tuple(questions)
-
-
 def _load_ours(folder: Path, files: list[Path], *, source: str | None = None) -> Corpus:
     _refuse_strays(folder)
-    head_path = _optional(folder, "corpus")
+    head_path = optional(folder, "corpus")
     head = (
         validate(CorpusData, read_yaml(head_path), path=head_path)
         if head_path
-        else CorpusData(name=_folder_name(folder))
+        else CorpusData(name=folder_name(folder))
     )
     roles = _by_name([(role, path) for path in files for role in _read_roles(path)])
-    path = _optional(folder, "questions")
+    path = optional(folder, "questions")
     if path is None:
         raise CorpusError(
             f"{folder / 'questions.yaml'}: no such file", hint="add it: a list of entries with id, area, text"
         )
-    items = _as_list(read_yaml(path), path, "id, area, text")
-    data = [
-        validate(QuestionData, item, path=path, entry=_entry_label(index, item, "id"))
-        for index, item in enumerate(items)
-    ]
-    default_path = _optional(folder, DEFAULT_NAME)
+    default_path = optional(folder, DEFAULT_NAME)
     return Corpus(
         name=head.name,
         roles=roles,
-        questions=_unique_ids([Question(q.id, q.area, q.text, q.kind or "") for q in data], path),
+        questions=read_questions(path),
         default_prompts=_read_default(default_path) if default_path else _builtin_default(),
         source=source or str(folder),
         version=head.version,
         licence=head.licence,
     )
-
-
-def _folder_name(folder: Path) -> str:
-    """Return a corpus name made from the folder's name, with invalid characters replaced."""
-    kept = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "_" for c in folder.resolve().name)
-    return kept.lstrip("_.-") or "corpus"
 
 
 class _Named(ReleasedRole):
@@ -304,16 +227,16 @@ class _Named(ReleasedRole):
 def _load_released(folder: Path, files: list[Path]) -> Corpus:
     asked: list[tuple[Path, list[str]]] = []
     roles: list[tuple[RoleEntry, Path]] = []
-    described = _descriptions(folder, files)
+    described = descriptions(folder, files, ROLE_LIST)
     for path in files:
         data = validate(ReleasedRole, read_json(path), path=path)
         validate(_Named, data.model_dump() | {"name": path.stem}, path=path)
         prompts = tuple(item.pos for item in data.instruction)
         description = data.description or described.get(path.stem, "")
-        entry = RoleEntry(path.stem, data.group or "", description, prompts, _filled(data.eval_prompt))
+        entry = RoleEntry(path.stem, data.group or "", description, prompts, filled(data.eval_prompt))
         roles.append((entry, path))
         asked.append((path, data.questions))
-    defaults = _beside(folder, files, f"{DEFAULT_NAME}.json")
+    defaults = beside(folder, files, f"{DEFAULT_NAME}.json")
     if len(defaults) > 1:
         raise CorpusError(f"{folder}: has both {defaults[0]} and {defaults[1]}", hint="keep one default.json")
     if defaults:
@@ -323,7 +246,7 @@ def _load_released(folder: Path, files: list[Path]) -> Corpus:
     else:
         default_prompts = _builtin_default()
     return Corpus(
-        name=_folder_name(folder),
+        name=folder_name(folder),
         roles=_by_name(roles),
         questions=_released_questions(folder, files, asked),
         default_prompts=default_prompts,
@@ -335,19 +258,12 @@ def _released_questions(
     folder: Path, files: list[Path], asked: list[tuple[Path, list[str]]]
 ) -> tuple[Question, ...]:
     """Return the questions of the questions file, or else the list that all role files share."""
-    places = _beside(folder, files, *_QUESTIONS)
+    places = beside(folder, files, *QUESTION_FILES)
     if len(places) > 1:
         raise CorpusError(f"{folder}: has both {places[0]} and {places[1]}", hint="keep one of them")
-    path = places[0] if places else folder / _QUESTIONS[0]
+    path = places[0] if places else folder / QUESTION_FILES[0]
     if places:
-        found: list[Question] = []
-        for line, item in read_jsonl(path):
-            data = validate(ReleasedQuestion, item, path=path, entry=f"line {line}")
-            id = len(found) if data.id is None else data.id
-            found.append(Question(str(id), data.area or "", data.question, data.kind or ""))
-        if not found:
-            raise CorpusError(f"{path}: holds no questions", hint='add lines {"question": ..., "id": ...}')
-        return _unique_ids(found, path)
+        return read_released_questions(path)
     own = [(role_path, questions) for role_path, questions in asked if questions]
     if not own:
         raise CorpusError(

@@ -54,6 +54,24 @@ class RoleData(_Strict):
     eval_prompt: JudgePrompt | None = None
 
 
+class PairData(_Strict):
+    """A pair of system prompts of a trait in the project's format."""
+
+    positive: Filled
+    negative: Filled
+
+
+class TraitData(_Strict):
+    """A trait in the project's format; the group may stand at the top of the file instead."""
+
+    name: Name
+    group: Name | None = None
+    description: Filled
+    pairs: list[PairData] = Field(min_length=1)
+    questions: list[Filled] = []
+    eval_prompt: JudgePrompt | None = None
+
+
 class QuestionData(_Strict):
     """A question in the project's format."""
 
@@ -103,12 +121,29 @@ class ReleasedRole(_Strict):
     description: str = ""
 
 
+class ReleasedPair(_Strict):
+    """One instruction of a released trait file."""
+
+    pos: Filled
+    neg: Filled
+
+
+class ReleasedTrait(_Strict):
+    """A released trait file, named after its trait. Group and description are our additions."""
+
+    instruction: list[ReleasedPair] = Field(min_length=1)
+    questions: list[Filled] = []
+    eval_prompt: JudgePrompt | None = None
+    group: Name | None = None
+    description: str = ""
+
+
 class ListedRole(_Strict):
-    """An entry of a list of roles with their descriptions."""
+    """An entry of a list of roles, or of traits, with their descriptions."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
-    name: Filled = Field(validation_alias=AliasChoices("name", "role"))
+    name: Filled = Field(validation_alias=AliasChoices("name", "role", "trait"))
     description: str = ""
 
 

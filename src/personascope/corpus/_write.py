@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from personascope.corpus._types import DEFAULT_NAME, Corpus
+from personascope.corpus._types import DEFAULT_NAME, Corpus, Question
 from personascope.errors import CorpusError
 
 
@@ -28,6 +29,22 @@ def write_released(corpus: Corpus, folder: str | Path) -> Path:
     Raises:
         CorpusError: If the folder holds something already, or cannot be written.
     """
+    return write_whole(folder, lambda scratch: _write(corpus, scratch))
+
+
+def write_whole(folder: str | Path, write: Callable[[Path], None]) -> Path:
+    """Write a folder that appears whole or not at all.
+
+    Args:
+        folder: Folder that does not exist yet, or is empty.
+        write: Function that writes the content into the folder that it is given.
+
+    Returns:
+        Path of the folder.
+
+    Raises:
+        CorpusError: If the folder holds something already, or cannot be written.
+    """
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise CorpusError(
@@ -41,7 +58,7 @@ def write_released(corpus: Corpus, folder: str | Path) -> Path:
             f"{target}: cannot be written ({error.strerror})", hint="name another folder"
         ) from error
     try:
-        _write(corpus, scratch)
+        write(scratch)
         # mkdtemp admits this user alone, and others should be able to read a corpus.
         scratch.chmod(0o755)
         scratch.replace(target)
@@ -67,12 +84,17 @@ def _write(corpus: Corpus, folder: Path) -> None:
             data["group"] = group
         text = json.dumps(data, ensure_ascii=False, indent=2) + "\n"
         (roles / f"{name}.json").write_bytes(text.encode("utf-8"))
+    write_questions(corpus.questions, folder)
+
+
+def write_questions(questions: Sequence[Question], folder: Path) -> None:
+    """Write questions in the released format."""
     lines = (
         json.dumps(
             {"question": question.text, "id": index}
             | {name: value for name, value in (("kind", question.kind), ("area", question.area)) if value},
             ensure_ascii=False,
         )
-        for index, question in enumerate(corpus.questions)
+        for index, question in enumerate(questions)
     )
     (folder / "questions.jsonl").write_bytes(("\n".join(lines) + "\n").encode("utf-8"))

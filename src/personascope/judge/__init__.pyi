@@ -5,10 +5,12 @@ from ._pool import JudgePool
 from ._rubric import RUBRIC_DIGEST, Rubric
 from ._rubrics import ADMITS_ROLE_PLAY, HARMFUL, JAILBREAK, RUBRICS, SELF_DESCRIPTION, SUSCEPTIBILITY, TRAITS
 from ._spec import check_judge, parse_judge
+from ._trait_score import REFUSAL, TRAIT_SCORE, points
 from .classifier._embedder import Embedder
 from .classifier._error_rate import error_rate, harm_caveat, harm_warning
 from .classifier._judge import EmbeddingJudge
 from .classifier._weights import WEIGHTS, LabelWeights
+from .parsing._answer import body_of, objects_in
 from .parsing._reasoning import without_reasoning
 from .remote._client import CallError, Retries
 from .remote._endpoint import Endpoint, parse_header, split_address
@@ -21,11 +23,13 @@ __all__ = [
     "FIRST_PERSON",
     "HARMFUL",
     "JAILBREAK",
+    "REFUSAL",
     "RUBRICS",
     "RUBRIC_DIGEST",
     "SELF_DESCRIPTION",
     "SUSCEPTIBILITY",
     "TRAITS",
+    "TRAIT_SCORE",
     "WEIGHTS",
     "CallError",
     "ChatModel",
@@ -45,13 +49,16 @@ __all__ = [
     "RulesJudge",
     "Verdict",
     "ai_mentions",
+    "body_of",
     "check_judge",
     "continues",
     "error_rate",
     "harm_caveat",
     "harm_warning",
+    "objects_in",
     "parse_header",
     "parse_judge",
+    "points",
     "split_address",
     "without_reasoning",
 ]

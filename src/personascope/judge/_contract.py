@@ -17,13 +17,13 @@ class JudgeItem:
 
     Attributes:
         id: Id of the rollout, which the verdict carries back.
-        role: Name of the role, with spaces or underscores.
-        description: Description of the role in one line.
+        role: Name of the role or trait, with spaces or underscores.
+        description: Description of the role or trait in one line.
         system_prompt: System prompt that put the model in the role.
         question: Question that the model was asked.
         response: Response of the model.
-        eval_prompt: Judging prompt that replaces the text of the 0-3 score, with ``{question}`` and
-            ``{answer}`` in it, as in the released role files; None for the rubric's own text.
+        eval_prompt: Judging prompt that replaces the text of a score's rubric, with ``{question}`` and
+            ``{answer}`` in it, as in the released files; None for the rubric's own text.
         rubric: Rubric with the labels to choose from. An evaluation without roles leaves role and description
             empty. For a base model, the question is the opening and the response its completion.
 
@@ -44,14 +44,14 @@ class JudgeItem:
         """Refuse an evaluation prompt that leaves the response out or does not fit the rubric."""
         if self.eval_prompt is not None and "{answer}" not in self.eval_prompt:
             raise JudgeError(
-                f"the eval_prompt of the role {self.role!r} has no {{answer}} in it",
+                f"the eval_prompt of {self.role!r} has no {{answer}} in it",
                 hint="put {question} and {answer} where the text of the rollout belongs",
             )
         if self.eval_prompt is not None and self.rubric.key != "score":
             raise JudgeError(
                 f"item {self.id} has an eval_prompt, which would replace the labels of the rubric "
                 f"{self.rubric.name!r}",
-                hint="leave the eval_prompt out, or judge the item by the 0-3 score",
+                hint="leave the eval_prompt out, or judge the item by a score",
             )
 
 

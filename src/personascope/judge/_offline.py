@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
+from personascope.errors import JudgeError
 from personascope.judge._contract import JudgeItem, JudgeStats, Verdict
+from personascope.judge._rubric import ROLE_SCORE
 from personascope.judge.classifier._judge import EmbeddingJudge
 from personascope.judge.rules._features import decide, features
 
@@ -43,13 +45,18 @@ class RulesJudge:
         """Score one item; an empty response has no 0-3 score.
 
         Raises:
-            JudgeError: If the item has a rubric of labels without trained weights, or its embedding model
-                cannot be used.
+            JudgeError: If the item has a rubric of labels without trained weights, its embedding model
+                cannot be used, or it asks for another score than a role's.
         """
         if item.rubric.key != "score":
             if self._of_labels is None:
                 self._of_labels = EmbeddingJudge()
             return await self._of_labels.score(item)
+        if item.rubric.labels != ROLE_SCORE.labels:
+            raise JudgeError(
+                f"the judge {self.name} gives no score by the rubric {item.rubric.name!r}",
+                hint="take openai:MODEL@BASE_URL, local:MODEL, or none",
+            )
         if not item.response.strip():
             self._errors["empty"] += 1
             return Verdict(item.id, None, "the response is empty", self.name)

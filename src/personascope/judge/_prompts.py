@@ -39,6 +39,8 @@ def rubric_messages(
         marked = {"question": mark("question", item.question), "answer": mark("response", item.response)}
         # One pass, so that braces in the question or the response are not substituted.
         body = _PLACE.sub(lambda place: marked[place[1]], item.eval_prompt)
+        if letters:
+            body = f"{body}\n\n{rubric.scale(letters=True)}"
         return Message("system", rubric.grader), Message("user", f"{body}\n\n{form}")
     texts: dict[Material, str] = {
         "role instruction": item.system_prompt,
@@ -48,8 +50,11 @@ def rubric_messages(
         "response": item.response,
         "completion": item.response,
     }
-    role = f"The role is {item.role.replace('_', ' ')}: {item.description}"
-    parts = [role if name == "role" else mark(name, texts[name]) for name in rubric.shows]
+    named = f"{item.role.replace('_', ' ')}: {item.description}"
+    parts = [
+        f"The {name} is {named}" if name in ("role", "trait") else mark(name, texts[name])
+        for name in rubric.shows
+    ]
     return Message("system", rubric.grader), Message(
         "user", "\n\n".join([rubric.scale(letters=letters), *parts, form])
     )

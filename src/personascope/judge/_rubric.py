@@ -10,11 +10,11 @@ from typing import Literal
 from personascope.errors import JudgeError
 
 Material = Literal[
-    "role", "role instruction", "system prompt", "question", "response", "opening", "completion"
+    "role", "trait", "role instruction", "system prompt", "question", "response", "opening", "completion"
 ]
-"""Material that a rubric can show: a line on the role, or a marked block of that name. "role instruction" and
-"system prompt" are both the item's system prompt; "opening" and "completion" are its question and its
-response where a base model completed a sentence instead of answering."""
+"""Material that a rubric can show: a line on the role or the trait, or a marked block of that name.
+"role instruction" and "system prompt" are both the item's system prompt; "opening" and "completion" are its
+question and its response where a base model completed a sentence instead of answering."""
 
 ROLE_MATERIAL: tuple[Material, ...] = ("role", "role instruction", "question", "response")
 CHAT_MATERIAL: tuple[Material, ...] = ("system prompt", "question", "response")
@@ -96,6 +96,20 @@ class Rubric:
                 f"the rubric {self.name!r} has the name or label {wrong[0]!r}",
                 hint="use lower-case letters and digits, words joined by single underscores",
             )
+        self.check_labels()
+        if not {"response", "completion"} & set(self.shows):
+            raise JudgeError(
+                f"the rubric {self.name!r} shows {list(self.shows)}, which leaves the response out",
+                hint='put "response" or "completion" among what it shows',
+            )
+
+    def check_labels(self) -> None:
+        """Check that a judge can choose from the labels.
+
+        Raises:
+            JudgeError: If labels are repeated, fewer than two or more than 26, a definition is missing, or
+                scores are not 0 to 3.
+        """
         if not 2 <= len(set(self.labels)) == len(self.labels) <= MAX_LETTERS:
             raise JudgeError(
                 f"the rubric {self.name!r} has the labels {list(self.labels)}",
@@ -111,11 +125,6 @@ class Rubric:
             raise JudgeError(
                 f"the rubric {self.name!r} asks for a score and has the labels {list(self.labels)}",
                 hint='give the labels "0" to "3", or the key "label"',
-            )
-        if not {"response", "completion"} & set(self.shows):
-            raise JudgeError(
-                f"the rubric {self.name!r} shows {list(self.shows)}, which leaves the response out",
-                hint='put "response" or "completion" among what it shows',
             )
 
     @property
@@ -135,7 +144,7 @@ class Rubric:
     @property
     def schema(self) -> dict[str, object]:
         """JSON schema of the reply that `form` asks for."""
-        if self.key == "score":
+        if all(label.isdigit() for label in self.labels):
             answer: dict[str, object] = {"type": "integer", "enum": [int(label) for label in self.labels]}
         else:
             answer = {"type": "string", "enum": list(self.labels)}

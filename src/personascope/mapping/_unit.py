@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Float32
 
 from personascope.engines import Completion
 from personascope.errors import EngineError, StoreError
@@ -123,33 +124,11 @@ class Unit:
                 + ("a second time" if row else f"which is not a rollout of unit {self.index}"),
                 hint="report this; nothing of the unit was kept",
             )
-        if completion.plan_digest is not None:
-            raise EngineError(f"the engine intervened in {completion.id}, which asked for no plan")
-        row.update(
-            text=completion.text,
-            token_count=completion.token_count,
-            finish_reason=completion.finish_reason,
-            prompt_tokens=completion.prompt_tokens,
-        )
-        if completion.reasoning:
-            row["reasoning"] = completion.reasoning
-        left_out = not completion.left_thinking or (completion.token_ids and not completion.token_count)
-        if not completion.token_ids or left_out:
-            row["status"] = "unanswered" if completion.left_thinking else "thinking"
-            row["status"] = row["status"] if completion.token_ids else "empty"
-            row["token_count"] = 0
+        values, pooled = read_completion(completion, shape)
+        row.update(values)
+        if pooled is None:
             return False
-        pooled = completion.pooled
-        if pooled is None or pooled.shape != shape:
-            got = "none" if pooled is None else str(list(pooled.shape))
-            raise EngineError(f"the activations of {completion.id} are {got} instead of {list(shape)}")
-        if not np.isfinite(pooled).all():
-            raise EngineError(
-                f"the activations of {completion.id} are not finite",
-                hint="run the model in bfloat16 or float32 instead of float16",
-            )
-        # Copy: a view into an engine's batch would keep the whole batch alive.
-        self.pooled[completion.id] = np.array(pooled, dtype=np.float32)
+        self.pooled[completion.id] = pooled
         if completion.logprobs is not None:
             self.generated[completion.id] = Generated(
                 completion.token_ids, completion.logprobs, _counted(completion, self.tokens)
@@ -170,6 +149,50 @@ class Unit:
             judge=verdict.judge,
             status="scored" if scored else "unscored",
         )
+
+
+def read_completion(
+    completion: Completion, shape: tuple[int, int]
+) -> tuple[dict[str, Any], Float32[np.ndarray, "L d"] | None]:
+    """Return the row values of a completion, and its pooled activations.
+
+    Without tokens to pool the row's ``status`` says why, and there are no activations.
+
+    Args:
+        completion: Completion of a request without a plan, with all layers captured.
+        shape: Number of layers and width.
+
+    Raises:
+        EngineError: If a plan was applied to it, or its activations are missing, of another shape, or not
+            finite.
+    """
+    if completion.plan_digest is not None:
+        raise EngineError(f"the engine intervened in {completion.id}, which asked for no plan")
+    row: dict[str, Any] = {
+        "text": completion.text,
+        "token_count": completion.token_count,
+        "finish_reason": completion.finish_reason,
+        "prompt_tokens": completion.prompt_tokens,
+    }
+    if completion.reasoning:
+        row["reasoning"] = completion.reasoning
+    left_out = not completion.left_thinking or (completion.token_ids and not completion.token_count)
+    if not completion.token_ids or left_out:
+        row["status"] = "unanswered" if completion.left_thinking else "thinking"
+        row["status"] = row["status"] if completion.token_ids else "empty"
+        row["token_count"] = 0
+        return row, None
+    pooled = completion.pooled
+    if pooled is None or pooled.shape != shape:
+        got = "none" if pooled is None else str(list(pooled.shape))
+        raise EngineError(f"the activations of {completion.id} are {got} instead of {list(shape)}")
+    if not np.isfinite(pooled).all():
+        raise EngineError(
+            f"the activations of {completion.id} are not finite",
+            hint="run the model in bfloat16 or float32 instead of float16",
+        )
+    # Copy: a view into an engine's batch would keep the whole batch alive.
+    return row, np.array(pooled, dtype=np.float32)
 
 
 def new_unit(design: Design, index: int, rollouts: Sequence[Rollout]) -> Unit:

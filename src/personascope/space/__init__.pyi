@@ -2,19 +2,22 @@ from ._build import build_space
 from ._checks import NUISANCES, MapChecks, RolePlay, correlate
 from ._curve import CurvePoint, LearningCurve, curve_point
 from ._map import PersonaMap, position
-from ._meta import MapMeta, MapModel, Quantiles, projection_quantiles
+from ._map_traits import MapTraits, Population, TraitMeta, TraitPlace, save_traits
+from ._meta import PERCENTILES, MapMeta, MapModel, Quantiles, projection_quantiles
 from ._positions import Z95
 from ._precision import LayerSums, Precision, cosine_of, layer_sums, measure_precision, split_half_of
 from ._record import DIMENSIONS
 from ._save import MAP
 from ._space import Space, SpaceStats
 from ._sums import Bucket, FoldDesign, FoldSums
+from ._trait_space import TraitSpace, build_trait_space
 from ._verdict import Finding, Verdict
 
 __all__ = [
     "DIMENSIONS",
     "MAP",
     "NUISANCES",
+    "PERCENTILES",
     "Z95",
     "Bucket",
     "CurvePoint",
@@ -26,14 +29,20 @@ __all__ = [
     "MapChecks",
     "MapMeta",
     "MapModel",
+    "MapTraits",
     "PersonaMap",
+    "Population",
     "Precision",
     "Quantiles",
     "RolePlay",
     "Space",
     "SpaceStats",
+    "TraitMeta",
+    "TraitPlace",
+    "TraitSpace",
     "Verdict",
     "build_space",
+    "build_trait_space",
     "correlate",
     "cosine_of",
     "curve_point",
@@ -41,5 +50,6 @@ __all__ = [
     "measure_precision",
     "position",
     "projection_quantiles",
+    "save_traits",
     "split_half_of",
 ]

@@ -14,6 +14,7 @@ from personascope.errors import StoreError, UsageError
 from personascope.identity import ModelIdentity
 from personascope.space._checks import MapChecks
 from personascope.space._curve import LearningCurve
+from personascope.space._map_traits import MapTraits, traits_of_map
 from personascope.space._meta import MapMeta, MapModel, Quantiles
 from personascope.space._record import MapRecord
 from personascope.space._save import FORMAT, MAP, MAP_JSON, TENSORS, write_map
@@ -220,6 +221,24 @@ class PersonaMap:
     def curve(self) -> LearningCurve | None:
         """Learning curve of the run; None for a map of a version that did not record it."""
         return None if self._record.curve is None else self._record.curve.made()
+
+    @property
+    def traits(self) -> tuple[MapTraits, ...]:
+        """Sets of traits that were run on this map (``personascope traits``), sorted by name.
+
+        Raises:
+            StoreError: If a set is damaged.
+        """
+        return traits_of_map(self.folder, self.digest)[0]
+
+    @property
+    def stale_traits(self) -> tuple[str, ...]:
+        """Names of sets of traits in the folder whose cosines are with the axis of an earlier map.
+
+        Raises:
+            StoreError: If a set is damaged.
+        """
+        return traits_of_map(self.folder, self.digest)[1]
 
     @property
     def lacking(self) -> str:

@@ -37,10 +37,29 @@ def write_map(folder: Path, space: Space, meta: MapMeta) -> None:
         SpaceError: If the metadata does not fit the space.
     """
     tensors, record = _contents(space, meta)
+    write_folder(folder, tensors, record, names=(MAP_JSON, TENSORS), what="map")
+
+
+def write_folder(
+    folder: Path, tensors: dict[str, np.ndarray], record: dict[str, Any], *, names: tuple[str, str], what: str
+) -> None:
+    """Write a record and its tensors into a temporary sibling folder, sync it, and rename it into place.
+
+    Args:
+        folder: Folder to write; other files in an earlier one are carried over.
+        tensors: Tensors to write.
+        record: Record to write, with the tensors' digest as its field "pair"; it gets the file's SHA-256.
+        names: Names of the record's and the tensors' files.
+        what: What the folder holds, for messages.
+
+    Raises:
+        StoreError: If it cannot be written, or the folder holds something else; nothing is changed then.
+    """
+    json_name, tensors_name = names
     if folder.exists() and not folder.is_dir():
-        raise StoreError(f"{folder} is a file", hint="Choose another folder for the map.")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MAP_JSON).exists():
-        raise StoreError(f"{folder} holds files and is not a map", hint="Choose an empty or new folder.")
+        raise StoreError(f"{folder} is a file", hint=f"Choose another folder for the {what}.")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / json_name).exists():
+        raise StoreError(f"{folder} holds files and is not a {what}", hint="Choose an empty or new folder.")
     token = secrets.token_hex(4)
     # Run folders delete leftovers of an interrupted process by this name.
     new = tmp_path(folder)
@@ -48,17 +67,17 @@ def write_map(folder: Path, space: Space, meta: MapMeta) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         remove(new)
         new.mkdir()
-        save_file(tensors, new / TENSORS, metadata={"pair": record["pair"]})
-        with (new / TENSORS).open("rb") as file:
+        save_file(tensors, new / tensors_name, metadata={"pair": record["pair"]})
+        with (new / tensors_name).open("rb") as file:
             record["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
-        (new / MAP_JSON).write_text(json.dumps(sealed(record), indent=1) + "\n", encoding="utf-8")
-        for path in (new / TENSORS, new / MAP_JSON, new):
+        (new / json_name).write_text(json.dumps(sealed(record), indent=1) + "\n", encoding="utf-8")
+        for path in (new / tensors_name, new / json_name, new):
             sync(path)
-        _swap(new, folder, token)
+        _swap(new, folder, token, names)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(new, ignore_errors=True)
         raise StoreError(
-            f"the map {folder} could not be written: {error}",
+            f"the {what} {folder} could not be written: {error}",
             hint="Free some space or choose another folder, and run the same command again.",
         ) from error
     except BaseException:
@@ -66,7 +85,7 @@ def write_map(folder: Path, space: Space, meta: MapMeta) -> None:
         raise
 
 
-def _swap(new: Path, folder: Path, token: str) -> None:
+def _swap(new: Path, folder: Path, token: str, names: tuple[str, str]) -> None:
     """Replace the old folder by the new one, and carry over the old one's other files."""
     old = folder.with_name(f".{folder.name}.old-{token}")
     replaced = folder.is_dir()
@@ -80,7 +99,7 @@ def _swap(new: Path, folder: Path, token: str) -> None:
         raise
     if replaced:
         for path in old.iterdir():
-            if path.name not in (MAP_JSON, TENSORS):
+            if path.name not in names:
                 path.rename(folder / path.name)
         shutil.rmtree(old)
     sync(folder.parent)
@@ -124,7 +143,7 @@ def _contents(space: Space, meta: MapMeta) -> tuple[dict[str, np.ndarray], dict[
     arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
     record: dict[str, Any] = {
         "format": FORMAT,
-        "pair": _digest(arrays),
+        "pair": arrays_digest(arrays),
         "tensors": sorted(arrays),
         "digests": tensor_digests(arrays),
         "roles": list(space.roles),
@@ -163,7 +182,7 @@ def _checks_record(checks: MapChecks) -> dict[str, Any]:
     }
 
 
-def _digest(arrays: dict[str, np.ndarray]) -> str:
+def arrays_digest(arrays: dict[str, np.ndarray]) -> str:
     """Return a digest of the arrays' content, so that equal runs write equal files."""
     digest = hashlib.sha256()
     for name in sorted(arrays):

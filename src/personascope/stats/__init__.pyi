@@ -22,6 +22,7 @@ from ._ridge import (
     splits,
 )
 from ._slope import slope
+from ._weighted import weighted_percentiles
 
 __all__ = [
     "ALPHAS",
@@ -45,4 +46,5 @@ __all__ = [
     "share_interval",
     "slope",
     "splits",
+    "weighted_percentiles",
 ]

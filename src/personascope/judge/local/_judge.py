@@ -15,6 +15,7 @@ from personascope.judge._batching import Batcher
 from personascope.judge._contract import JudgeItem, JudgeStats, Verdict
 from personascope.judge._prompts import rubric_messages
 from personascope.judge._rubric import ROLE_SCORE, Rubric, letter
+from personascope.judge._trait_score import lettered
 
 if TYPE_CHECKING:
     from personascope.models import LoadedModel
@@ -51,9 +52,10 @@ class LocalJudge:
     """Score without generating: take the label with the highest probability after the rubric's prompt.
 
     The labels of the 0-3 score are its digits. Those of any other rubric are lettered from A, and the letters
-    are compared. Probabilities are over the labels alone. Where a label takes several tokens, whole label
-    sequences are compared. Calls from several threads take turns. Give the judge a model of its own, never
-    one that an engine generates with, because the engine's hooks would act on its passes.
+    are compared; of a scale from 0 to 100 these are steps of ten. Probabilities are over the labels alone.
+    Where a label takes several tokens, whole label sequences are compared. Calls from several threads take
+    turns. Give the judge a model of its own, never one that an engine generates with, because the engine's
+    hooks would act on its passes.
 
     Args:
         loaded: Model to judge with.
@@ -114,12 +116,11 @@ class LocalJudge:
         prompts: dict[int, list[int]] = {}
         with self._lock:
             for index, item in enumerate(items):
-                opening, labels = self._label_tokens(item.rubric)
+                rubric = lettered(item.rubric)
+                opening, labels = self._label_tokens(rubric)
                 longest = max(len(label) for label in labels) - 1
                 try:
-                    messages = rubric_messages(
-                        item, form=item.rubric.short_form, letters=item.rubric.key != "score"
-                    )
+                    messages = rubric_messages(item, form=rubric.short_form, letters=rubric.key != "score")
                     rendered = self._chat.render_with_spans(messages, add_generation_prompt=True)
                     # Skip the reasoning of a model that would think first.
                     prefix = () if rendered.reply is None else rendered.reply.answer_prefix()
@@ -136,7 +137,7 @@ class LocalJudge:
                     prompts[index] = ids
             by_rubric: dict[str, list[int]] = {}
             for index in prompts:
-                by_rubric.setdefault(items[index].rubric.digest, []).append(index)
+                by_rubric.setdefault(lettered(items[index].rubric).digest, []).append(index)
             for digest, indices in by_rubric.items():
                 _, labels = self._tokens_of[digest]
                 for start in range(0, len(indices), self._batch_size):
@@ -165,7 +166,9 @@ class LocalJudge:
         best = log_probs.index(top)
         together = f"the {len(shares)} labels together hold {held * math.exp(top):.2f}"
         reason = f"probability {shares[best]:.2f}; {together}"
-        return Verdict(item.id, best, reason, self.name, probabilities=shares, label=item.rubric.labels[best])
+        label = lettered(item.rubric).labels[best]
+        index = item.rubric.index(label)
+        return Verdict(item.id, index, reason, self.name, probabilities=shares, label=label)
 
     def _label_log_probs(
         self, prompts: Sequence[list[int]], labels: Sequence[tuple[int, ...]]

@@ -279,6 +279,51 @@
     });
   }
 
+  function drawTraits() {
+    byId("traits-card").hidden = !data.traits.length;
+    const list = byId("traits");
+    list.replaceChildren();
+    byId("traits-scale").replaceChildren();
+    byId("traits-notes").replaceChildren(...data.traits_notes.map((text) => make("p", "caption", text)));
+    if (!data.traits.length) return;
+    const at = (value) => `${(((value + 1) / 2) * 100).toFixed(3)}%`;
+    for (const tick of [-1, -0.5, 0, 0.5, 1]) {
+      const label = make("span", "", show(tick, 1));
+      label.style.left = at(tick);
+      byId("traits-scale").append(label);
+    }
+    const short = data.traits.length > 2 * END + 5;
+    byId("traits-lead").textContent =
+      `Cosine of each trait vector with the axis at layer ${data.middle_layer}, toward the Assistant first, with 95% intervals.` +
+      (short ? ` The ${END} at each end of ${data.traits.length}.` : "");
+    data.traits.forEach((trait, i) => {
+      if (short && i >= END && i < data.traits.length - END) {
+        if (i === END) list.append(make("li", "gap", `${data.traits.length - 2 * END} more between these`));
+        return;
+      }
+      const item = make("li"), row = make("div", "entry still"), who = make("span", "who");
+      who.append(make("span", "rank", String(i + 1)), make("span", "name", title(trait.name)));
+      const track = make("span", "track"), zero = make("u");
+      zero.style.left = at(0);
+      track.append(zero);
+      if (is(trait.low) && is(trait.high)) {
+        const bar = make("i");
+        bar.style.left = at(trait.low);
+        bar.style.right = `${100 - parseFloat(at(trait.high))}%`;
+        bar.style.background = (trait.cosine < 0 ? theme.role : theme.assistant);
+        track.append(bar);
+      }
+      const dot = make("b");
+      dot.style.left = at(trait.cosine);
+      dot.style.background = (trait.cosine < 0 ? theme.role : theme.assistant);
+      track.append(dot);
+      row.title = `${title(trait.name)}: ${show(trait.cosine)}` + (is(trait.low) && is(trait.high) ? ` (${show(trait.low)} to ${show(trait.high)})` : "") + (trait.note ? `; ${trait.note}` : "");
+      row.append(who, track);
+      item.append(row);
+      list.append(item);
+    });
+  }
+
   const meaning = { 3: "fully in the role", 2: "somewhat in the role", 1: "answers as an AI", 0: "refuses as an AI" };
   function open(name) {
     const role = known.get(name);
@@ -334,6 +379,7 @@
   function drawAll() {
     readTheme();
     drawRanking();
+    drawTraits();
     drawLayers();
     drawVariance();
     drawSpace();

@@ -111,6 +111,25 @@ class Role:
 
 
 @dataclass(frozen=True)
+class Trait:
+    """A trait's place on the axis at the middle layer.
+
+    Attributes:
+        name: Name of the trait.
+        cosine: Cosine of its vector with the axis; positive toward the Assistant.
+        low: Lower end of its 95% interval, or None without one.
+        high: Upper end of its interval.
+        note: Kept pairs and the null, for people.
+    """
+
+    name: str
+    cosine: float
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class ReportData:
     """All data of a report.
 
@@ -135,6 +154,8 @@ class ReportData:
         samples_note: Why there are no sample answers; "" if there are.
         verdict: Answers of the verdict, shown first on the page.
         design: Name of the design that the map was made with.
+        traits: Traits with a vector, from the Assistant's end of the axis to the other.
+        traits_notes: Sentences on what the traits rest on.
     """
 
     model: str
@@ -156,3 +177,5 @@ class ReportData:
     samples_note: str = ""
     verdict: tuple[Answer, ...] = ()
     design: str = ""
+    traits: tuple[Trait, ...] = ()
+    traits_notes: tuple[str, ...] = ()

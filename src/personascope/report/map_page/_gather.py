@@ -12,6 +12,7 @@ from personascope.corpus import Corpus, RoleEntry, load_corpus
 from personascope.errors import UsageError
 from personascope.report.map_page._data import Answer, Curves, Figure, Point, ReportData, Role
 from personascope.report.map_page._samples import Answers, read_answers, rollout_files
+from personascope.report.map_page._traits import trait_rows
 from personascope.space import PersonaMap, SpaceStats
 
 DEFAULT = "default"
@@ -96,6 +97,7 @@ def collect(
         samples_note="" if files else _no_samples(run_folder),
         verdict=_verdict(map),
         design=map.design,
+        **trait_rows(map),
     )
 
 
