@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from personascope.api._comparison import with_controls
+from personascope.api._inputs import as_folder
 from personascope.api._layout import RESULTS
 from personascope.api._mapped_model import MappedModel
+from personascope.api._tabular import Tabular
 from personascope.evals import PLAIN
 from personascope.interventions import Plan
 from personascope.stats import Difference, paired_difference
@@ -38,8 +40,8 @@ class CapabilityRow:
     firing_share: float | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class CapabilityEvaluation:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class CapabilityEvaluation(Tabular):
     """Results of all tasks under all conditions.
 
     Attributes:
@@ -60,6 +62,34 @@ class CapabilityEvaluation:
             for task in found.tasks
         )
 
+    def headline(self) -> str:
+        """Return the tasks and conditions, and what failed."""
+        tasks = dict.fromkeys(row.task.name for row in self.rows)
+        failed = f"; failed: {', '.join(self.failed)}" if self.failed else ""
+        return f"{', '.join(tasks)} under {', '.join(self.conditions)}{failed}"
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row for each condition and task: score, change from no plan, share of capped tokens."""
+        return [
+            {
+                "condition": row.condition,
+                "task": row.task.name,
+                "metric": row.task.headline.name,
+                "value": row.task.headline.value,
+                "documents": row.task.documents,
+                "less_plain": None if row.against_plain is None else row.against_plain.estimate,
+                "less_plain_low": None if row.against_plain is None else row.against_plain.low,
+                "less_plain_high": None if row.against_plain is None else row.against_plain.high,
+                "p": None if row.against_plain is None else row.against_plain.p_value,
+                "fired": row.firing_share,
+            }
+            for row in self.rows
+        ]
+
+    def notes(self) -> tuple[str, ...]:
+        """Return why tasks failed."""
+        return tuple(f"{task} failed: {why}" for task, why in self.failed.items())
+
     @property
     def failed(self) -> Mapping[str, str]:
         """Task name -> why it failed."""
@@ -73,7 +103,7 @@ def capability(
     tasks: Sequence[str] | None = None,
     n_random: int = 1,
     limit: int | None = None,
-    out: Path | None = None,
+    out: Path | str | None = None,
 ) -> CapabilityEvaluation:
     """Run tasks of lm-evaluation-harness without a plan, with plans, and with their controls.
 
@@ -93,7 +123,7 @@ def capability(
     chosen = [PLAIN, *with_controls(mapped, plans or {}, n_random)]
     todo = harness.DEFAULT_TASKS if tasks is None else tasks
     found = {c.name: harness.capability(mapped.engine, c.plan, todo, limit=limit) for c in chosen}
-    folder = out or mapped.layout.evaluation("capability")
+    folder = as_folder(out, mapped.layout.evaluation("capability"))
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / RESULTS, {name: one.record() for name, one in found.items()})
     return CapabilityEvaluation(found, folder / RESULTS)

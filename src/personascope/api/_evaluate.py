@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from personascope import report
+from personascope import __version__, report
 from personascope.api._comparison import Comparison
-from personascope.api._inputs import as_corpus
+from personascope.api._inputs import as_corpus, as_folder
 from personascope.api._judging import JudgeChoice, as_judge, choose_judge
 from personascope.api._layout import RESULTS
 from personascope.api._mapped_model import MappedModel
+from personascope.api._tabular import Tabular
 from personascope.corpus import Corpus
 from personascope.corpus.datasets import load_chats, load_jailbreak_set
 from personascope.directions import nearest_roles
 from personascope.evals import (
     EvalRun,
+    Result,
     Table,
     Trials,
     evaluation_table,
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
     from personascope.engines import LocalEngine
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Evaluation:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Evaluation(Tabular):
     """Result of an evaluation, with its files.
 
     Attributes:
@@ -54,6 +56,56 @@ class Evaluation:
     judge: Judge | None
     partial: bool
 
+    def headline(self) -> str:
+        """Return the evaluation, its conditions, and what is missing."""
+        names = list(dict.fromkeys(result.condition for result in self.table.results))
+        shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+        missing = f"; {self.run.unscored} have no label" if self.run.unscored else ""
+        return f"{self.table.name} under {shown}; {self.run.responses} responses{missing}"
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row for each condition and measure: share, and differences from no plan and controls."""
+        return [_record(result) for result in self.table.results]
+
+    def notes(self) -> tuple[str, ...]:
+        """Return the caveats of the table."""
+        return (*self.table.notes, *(f"{name}: {why}" for name, why in self.table.caveats.items()))
+
+    def plot(self, plan: str = "") -> report.Plot:
+        """Return the figure of the evaluation.
+
+        Args:
+            plan: Name of the plan to show beside no plan and its controls; the first one if not given.
+        """
+        return report.Plot(
+            self.table.name,
+            lambda path: report.save_evaluation_figure(path, self.table, plan=plan),
+            {"evaluation": str(self.run.path), "personascope": __version__},
+        )
+
+
+def _record(result: Result) -> dict[str, Any]:
+    plain, random = result.against_plain, result.against_random
+    return {
+        "condition": result.condition,
+        "kind": result.kind,
+        "strength": result.strength,
+        "measure": result.measure,
+        "share": result.share.estimate,
+        "low": result.share.low,
+        "high": result.share.high,
+        "n": result.share.n,
+        "unscored": result.unscored,
+        "less_plain": None if plain is None else plain.estimate,
+        "less_plain_low": None if plain is None else plain.low,
+        "less_plain_high": None if plain is None else plain.high,
+        "less_plain_p": None if plain is None else plain.p_value,
+        "less_random": None if random is None else random.difference.estimate,
+        "less_random_low": None if random is None else random.difference.low,
+        "less_random_high": None if random is None else random.difference.high,
+        "p_draw": None if random is None else random.p_draw,
+    }
+
 
 def susceptibility(
     mapped: MappedModel,
@@ -63,7 +115,7 @@ def susceptibility(
     prompts: int = 4,
     corpus: Corpus | Path | str | None = None,
     judge: Judge | JudgeChoice | str | None = "rules",
-    out: Path | None = None,
+    out: Path | str | None = None,
     seed: int = 0,
     restart: bool = False,
 ) -> Evaluation:
@@ -99,7 +151,7 @@ def jailbreak(
     personas: Path | str | None = None,
     limit: int | None = None,
     judge: Judge | JudgeChoice | str | None = "rules",
-    out: Path | None = None,
+    out: Path | str | None = None,
     seed: int = 0,
     restart: bool = False,
 ) -> Evaluation:
@@ -132,7 +184,7 @@ def pretrained(
     base: str | None = None,
     samples: int = 400,
     judge: Judge | JudgeChoice | str | None = "rules",
-    out: Path | None = None,
+    out: Path | str | None = None,
     seed: int = 0,
     restart: bool = False,
 ) -> Evaluation:
@@ -168,7 +220,7 @@ def coherence(
     *,
     chats: str | None = None,
     limit: int = 1000,
-    out: Path | None = None,
+    out: Path | str | None = None,
     seed: int = 0,
     restart: bool = False,
 ) -> Evaluation:
@@ -203,7 +255,7 @@ def _evaluate(
     compare: Comparison,
     trials: Trials,
     judge: Judge | JudgeChoice | None,
-    out: Path | None,
+    out: Path | str | None,
     seed: int,
     restart: bool,
     *,
@@ -219,7 +271,7 @@ def _evaluate(
     scorer = as_judge(judge, mapped.tell)
     for problem in trials.problems:
         mapped.tell(f"left out: {problem}")
-    folder = out or mapped.layout.evaluation(trials.name)
+    folder = as_folder(out, mapped.layout.evaluation(trials.name))
     done = run_evaluation(
         engine,
         trials,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from personascope import engines, mapping
 from personascope.api._chat_options import tell_thinking
-from personascope.api._inputs import Tell, as_corpus, quiet
+from personascope.api._inputs import Tell, as_corpus, as_folder, quiet
 from personascope.api._judging import JudgeChoice, as_judge, choose_judge, default_judge
 from personascope.api._layout import RunLayout
 from personascope.corpus import Corpus
@@ -51,7 +52,7 @@ class PreparedMap:
     def run(
         self,
         *,
-        out: Path | None = None,
+        out: Path | str | None = None,
         vectors: Vectors = "played",
         adjust_length: bool = False,
         progress: ProgressCallback | bool = True,
@@ -63,7 +64,7 @@ class PreparedMap:
             self.engine,
             self.corpus,
             self.profile,
-            out=out or self.layout.folder,
+            out=as_folder(out, self.layout.folder),
             judge=self.judge,
             seed=self.seed,
             vectors=vectors,
@@ -83,10 +84,11 @@ def prepare_map(
     judge: Judge | JudgeChoice | str | None = "",
     seed: int = 0,
     loading: dict[str, Any] | None = None,
+    engine: LocalEngine | Callable[[], LocalEngine] | None = None,
     tell: Tell = quiet,
     **changes: Unpack[ProfileChanges],
 ) -> PreparedMap:
-    """Check the arguments of a mapping run, and load the model.
+    """Check the arguments of a mapping run, and load the model if it is not loaded yet.
 
     Args:
         model: Hub id, local folder, GGUF file, or name of an embedded model.
@@ -96,6 +98,7 @@ def prepare_map(
             given, "rules" for an embedded model.
         seed: Random seed.
         loading: Options of `load_engine`.
+        engine: Engine of the model, or a function that loads it, instead of ``loading``.
         tell: Callback for status messages before slow steps.
         changes: Values that override the profile's.
 
@@ -109,7 +112,10 @@ def prepare_map(
     # Build the design once now, so that an unsuitable corpus is reported before the model is loaded.
     mapping.build_design(texts, mapping.resolve_profile(profile, **changes), seed, Path(model).name)
     scorer = as_judge(chosen, tell)
-    tell(f"loading {model} ...")
-    engine = engines.load_engine(model, **(loading or {}))
-    tell_thinking(engine, tell)
-    return PreparedMap(RunLayout.for_model(model), engine, texts, profile, changes, scorer, seed)
+    if engine is None:
+        tell(f"loading {model} ...")
+        made = engines.load_engine(model, **(loading or {}))
+    else:
+        made = engine() if callable(engine) else engine
+    tell_thinking(made, tell)
+    return PreparedMap(RunLayout.for_model(model), made, texts, profile, changes, scorer, seed)

@@ -1,17 +1,25 @@
 from .conversation_page._page import Brief, write_cases_page
+from .figures._chats import ChatLine, ChatsData, chats_figure
 from .figures._drift import cluster_figure, prediction_figure, replay_figure, trajectory_figure
 from .figures._drift_data import ClusterData, PredictionData, ReplayData, TrajectoryData
 from .figures._from_tables import save_calibration_figure, save_evaluation_figure
 from .figures._harm import save_harm_figure
+from .figures._plot import Plot
+from .figures._space import SpaceData, space_figure
 from .map_page._gather import collect
 from .map_page._write import write_report
 
 __all__ = [
     "Brief",
+    "ChatLine",
+    "ChatsData",
     "ClusterData",
+    "Plot",
     "PredictionData",
     "ReplayData",
+    "SpaceData",
     "TrajectoryData",
+    "chats_figure",
     "cluster_figure",
     "collect",
     "prediction_figure",
@@ -19,6 +27,7 @@ __all__ = [
     "save_calibration_figure",
     "save_evaluation_figure",
     "save_harm_figure",
+    "space_figure",
     "trajectory_figure",
     "write_cases_page",
     "write_report",
