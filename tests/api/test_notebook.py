@@ -112,7 +112,12 @@ def test_the_listing(place: Path, model: Model, pmap: ps.PersonaMap) -> None:
     )
     frame = evaluation.to_pandas()
     assert set(frame.condition) == {"plain", cap.name, f"random 0 of {cap.name}"}
-    for number, plot in enumerate([pmap.plot(), found.plot(), sweep.plot(), evaluation.plot()]):
+    capable = ps.evaluate(
+        model, pmap, "capability", plans={"cap": cap}, tasks=["personascope_basics"], limit=2
+    )
+    assert capable.to_pandas().condition.tolist() == ["plain", "cap", "random 0 of cap"]
+    plots = [pmap.plot(), found.plot(), sweep.plot(), evaluation.plot(), capable.plot("cap")]
+    for number, plot in enumerate(plots):
         assert plot.save(place / f"figure{number}.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -243,7 +248,10 @@ def test_a_cap_has_one_floor_in_units_that_are_named(pmap: ps.PersonaMap) -> Non
     same = api.make_cap_plan(pmap.mapped(), layers="1:3", axis_percentile=75, anyway=True)
     assert pmap.cap(percentile=75, layers="1:3").digest == same.digest
     along = pmap.cap(percentile=75, layers=(1, 3), direction=pmap.axis())
-    assert along.digest == same.digest
+    for one, other in zip(along.ops, same.ops, strict=True):
+        assert isinstance(one, ps.Cap) and isinstance(other, ps.Cap)
+        assert one.floor == pytest.approx(other.floor, rel=1e-5)
+        np.testing.assert_allclose(one.direction, other.direction, atol=1e-6)
     assert all(op.tokens == "response" for op in pmap.cap(mean_plus_sd=1, tokens="response").ops)
     for wrong in ({}, {"percentile": 75, "position": 0.0}):
         with pytest.raises(UsageError, match="a cap needs one floor"):
@@ -316,7 +324,7 @@ def test_a_map_opens_from_its_run_its_folder_and_a_release(place: Path, pmap: ps
         assert (opened.arrays.digest, opened.folder) == (pmap.arrays.digest, place / "run")
     pmap.export("released", place / "files")
     api.import_release(str(place / "files"), str(place / "release"))
-    release = ps.open(place / "release", model_name=str(place / "model"), dtype="float32")
+    release = ps.open(place / "release", model=place / "model", dtype="float32")
     assert "imported release" in repr(release) and release.roles.low.isna().all()
     with pytest.raises(UsageError, match="no principal components"):
         release.plot()
@@ -324,6 +332,10 @@ def test_a_map_opens_from_its_run_its_folder_and_a_release(place: Path, pmap: ps
 
 
 def test_the_wrong_model_is_refused(place: Path, pmap: ps.PersonaMap) -> None:
+    with pytest.raises(UsageError, match="'model' is no loaded model"):
+        pmap.mapped("model")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UsageError, match="'Model' is no map"):
+        ps.calibrate(pmap, ps.load(place / "model"))  # pyright: ignore[reportArgumentType]
     save_model(place / "other", "qwen3")
     other = ps.load(place / "other", dtype="float32")
     with pytest.raises(StoreError, match="of the model"):

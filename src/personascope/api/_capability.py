@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from personascope import __version__, report
 from personascope.api._comparison import with_controls
 from personascope.api._inputs import as_folder
 from personascope.api._layout import RESULTS
 from personascope.api._mapped_model import MappedModel
 from personascope.api._tabular import Tabular
+from personascope.errors import EvaluationError
 from personascope.evals import PLAIN
 from personascope.interventions import Plan
-from personascope.stats import Difference, paired_difference
+from personascope.stats import Difference, mean_interval, paired_difference
 from personascope.store import write_json
 
 if TYPE_CHECKING:
     from personascope.evals.harness import Capability, CapabilityTask
+
+
+_CONTROL = re.compile(r"random \d+ of ")
+"""Beginning of the name of a control (`with_controls`)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,6 +94,42 @@ class CapabilityEvaluation(Tabular):
             for row in self.rows
         ]
 
+    def plot(self, plan: str = "") -> report.Plot:
+        """Return the figure of every task's score under no plan, a plan and its controls.
+
+        Args:
+            plan: Name of the plan; the first one if not given.
+
+        Raises:
+            EvaluationError: If there is no such plan.
+        """
+        plans = [name for name in self.conditions if name != PLAIN.name and not _CONTROL.match(name)]
+        if not plans or plan not in (*plans, ""):
+            what = f"no plan {plan!r}" if plan else "no plan to compare"
+            raise EvaluationError(
+                f"the evaluation has {what}",
+                hint=f"name one of {', '.join(plans)}" if plans else "give plans",
+            )
+        chosen = plan or plans[0]
+        scores = {(row.condition, row.task.name): _estimate(row.task) for row in self.rows}
+        controls = [name for name in self.conditions if name.endswith(f" of {chosen}")]
+        rows = [
+            report.ConditionRow(
+                task.name,
+                scores[PLAIN.name, task.name],
+                scores[chosen, task.name],
+                [scores[name, task.name] for name in controls if (name, task.name) in scores],
+                task.documents,
+                share=0 <= task.headline.value <= 1,
+                unit=task.headline.name,
+            )
+            for task in self.conditions[PLAIN.name].tasks
+            if (chosen, task.name) in scores
+        ]
+        data = report.ConditionsData(rows, chosen, "Capability")
+        about = {"evaluation": str(self.results), "personascope": __version__}
+        return report.Plot("Capability", lambda path: report.conditions_figure(path, data), about)
+
     def notes(self) -> tuple[str, ...]:
         """Return why tasks failed."""
         return tuple(f"{task} failed: {why}" for task, why in self.failed.items())
@@ -127,6 +171,14 @@ def capability(
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / RESULTS, {name: one.record() for name, one in found.items()})
     return CapabilityEvaluation(found, folder / RESULTS)
+
+
+def _estimate(task: CapabilityTask) -> report.Estimate:
+    """Return a task's score with its interval over documents, which it has where each has a score."""
+    values = list(task.headline.per_document.values())
+    if not values:
+        return report.Estimate(task.headline.value, math.nan, math.nan)
+    return report.Estimate.of(mean_interval(values))
 
 
 def _against(task: CapabilityTask, plain: CapabilityTask | None) -> Difference | None:

@@ -1,7 +1,9 @@
 from .conversation_page._page import Brief, write_cases_page
 from .figures._chats import ChatLine, ChatsData, chats_figure
+from .figures._data import ConditionRow, ConditionsData, Estimate
 from .figures._drift import cluster_figure, prediction_figure, replay_figure, trajectory_figure
 from .figures._drift_data import ClusterData, PredictionData, ReplayData, TrajectoryData
+from .figures._evaluation import conditions_figure
 from .figures._from_tables import save_calibration_figure, save_evaluation_figure
 from .figures._harm import save_harm_figure
 from .figures._plot import Plot
@@ -14,6 +16,9 @@ __all__ = [
     "ChatLine",
     "ChatsData",
     "ClusterData",
+    "ConditionRow",
+    "ConditionsData",
+    "Estimate",
     "Plot",
     "PredictionData",
     "ReplayData",
@@ -22,6 +27,7 @@ __all__ = [
     "chats_figure",
     "cluster_figure",
     "collect",
+    "conditions_figure",
     "prediction_figure",
     "replay_figure",
     "save_calibration_figure",

@@ -26,7 +26,7 @@ MapLike = PersonaMap | Path | str
 def open(
     source: Path | str,
     *,
-    model: Model | None = None,
+    model: Model | Path | str | None = None,
     anyway: bool = False,
     progress: ProgressCallback | bool = True,
     **loading: Any,
@@ -35,11 +35,12 @@ def open(
 
     Args:
         source: Folder.
-        model: Loaded model of the map; if not given, the map's own is loaded when something is asked of it.
+        model: Loaded model of the map. If not given, the map's own is loaded when something is asked of it;
+            a name or folder says where it is now, or which one a release is of.
         anyway: Whether to steer and cap even if the map found no axis.
         progress: Whether to show progress bars, or a callback to call instead.
         loading: How the map's own model is loaded: ``engine``, ``dtype``, ``max_batch``, ``workers``,
-            ``address``; and ``model_name`` if its location has changed or the folder is a release.
+            ``address``.
 
     Raises:
         StoreError: If the folder holds no map, it is damaged, or the model is not the map's.
@@ -56,9 +57,9 @@ def open(
         )
     folder = Path(source).expanduser()
     _check(folder)
-    name = loading.pop("model_name", None)
+    name = str(model) if isinstance(model, str | Path) else None
     mapped = api.MappedModel.open(folder, model=name, tell=say, progress=progress, **loading)
-    return PersonaMap(mapped, model=model, anyway=anyway)
+    return PersonaMap(mapped, model=None if isinstance(model, str | Path) else model, anyway=anyway)
 
 
 def _check(folder: Path) -> None:

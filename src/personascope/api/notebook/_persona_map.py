@@ -23,6 +23,7 @@ from personascope.directions import AXIS, parse_probes
 from personascope.errors import UsageError
 from personascope.interventions import Plan
 from personascope.runs import Progress, shown
+from personascope.text import shorten
 
 if TYPE_CHECKING:
     import pandas
@@ -47,6 +48,7 @@ class PersonaMap:
         """Wrap an opened run; use `open` instead."""
         self._mapped = mapped
         self._model = model
+        self._bound: tuple[Model, MappedModel] | None = None
         self.anyway = anyway
         if model is not None:
             self.mapped(model)
@@ -98,18 +100,23 @@ class PersonaMap:
 
         Raises:
             StoreError: If the model is not the map's.
+            UsageError: If it is not loaded.
         """
         chosen = model or self._model
         if chosen is None:
             return self._mapped
-        bound = api.MappedModel.open(
-            self.folder,
-            engine=fitted(chosen.engine, self.arrays),
-            tell=say,
-            progress=self._mapped.progress,
-        )
+        if self._bound is None or self._bound[0] is not chosen:
+            if not hasattr(chosen, "engine"):
+                raise UsageError(f"{shorten(str(chosen))} is no loaded model", hint="give ps.load(...)")
+            bound = api.MappedModel.open(
+                self.folder,
+                engine=fitted(chosen.engine, self.arrays),
+                tell=say,
+                progress=self._mapped.progress,
+            )
+            self._bound = (chosen, bound)
         chosen.pmap = self
-        return bound
+        return self._bound[1]
 
     @cached_property
     def roles(self) -> pandas.DataFrame:
