@@ -115,8 +115,8 @@ def test_notebook(here: dict[str, Any]) -> None:
     names = dict(here)
     run("docs/notebook.md", names)
     assert len(names["session"].messages) == 5
-    assert list(names["table"].role) == ["user", "assistant"]
-    assert names["answers"].to_pandas().position.notna().all()
+    assert list(names["found"].to_pandas().role) == ["user", "assistant"]
+    assert names["table"].position.notna().all() and len(names["table"]) == 4
     assert Path("space.svg").stat().st_size > 1000 and Path("chat.png").stat().st_size > 1000
     assert names["state"].cap_stats[0].tokens > 0
 

@@ -18,7 +18,7 @@ from personascope.api._tabular import Tabular
 from personascope.errors import EvaluationError
 from personascope.evals import PLAIN
 from personascope.interventions import Plan
-from personascope.stats import Difference, mean_interval, paired_difference
+from personascope.stats import Difference, mean_interval, paired_difference, share_interval
 from personascope.store import write_json
 
 if TYPE_CHECKING:
@@ -178,7 +178,9 @@ def _estimate(task: CapabilityTask) -> report.Estimate:
     values = list(task.headline.per_document.values())
     if not values:
         return report.Estimate(task.headline.value, math.nan, math.nan)
-    return report.Estimate.of(mean_interval(values))
+    share = all(value in (0, 1) for value in values)
+    found = share_interval([value == 1 for value in values]) if share else mean_interval(values)
+    return report.Estimate.of(found)
 
 
 def _against(task: CapabilityTask, plain: CapabilityTask | None) -> Difference | None:

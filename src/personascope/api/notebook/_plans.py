@@ -145,10 +145,8 @@ def cap_plan(
         )
         if tokens == "all":
             return plan
-        ops: list[Any] = [
-            Cap(op.layer, op.direction, floor=getattr(op, "floor", None), tokens=tokens) for op in plan.ops
-        ]
-        return Plan(tuple(ops), plan.model, f"{plan.name}, {tokens}")
+        ops = tuple(replace(op, tokens=tokens) for op in plan.ops)
+        return Plan(ops, plan.model, f"{plan.name}, {tokens}")
     if direction is None:
         mapped.require_axis(anyway=anyway)
         units = [persona_map.units(layer) for layer in at]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +74,10 @@ class SideBySide(Tabular):
     def __len__(self) -> int:
         """Return the number of answers."""
         return len(self.answers)
+
+    def __iter__(self) -> Iterator[PlanAnswer]:
+        """Yield the answers."""
+        return iter(self.answers)
 
     def __getitem__(self, index: int) -> PlanAnswer:
         """Return the answer under a plan, by its place."""
@@ -150,10 +154,10 @@ def answer_under(
         UsageError: If the map has no such layer.
         EngineError: If the engine fails, or a plan is of another model.
     """
-    probes: tuple[Probe, ...] = ()
+    axis: Probe | None = None
     if persona_map is not None:
-        probe = axis_probe(persona_map, persona_map.middle_layer if layer is None else layer)
-        probes = (probe.probe,)
+        axis = axis_probe(persona_map, persona_map.middle_layer if layer is None else layer).probe
+    probes = () if axis is None else (axis,)
     wanted = named(plans)
     requests = [
         Request(name, conversation, sampling, plan=plan, probes=probes, seed=seed) for name, plan in wanted
@@ -162,19 +166,18 @@ def answer_under(
     answers: list[PlanAnswer] = []
     for name, plan in wanted:
         completion = done[name]
-        if persona_map is None:
+        if persona_map is None or axis is None:
             answers.append(PlanAnswer(name, plan, completion))
             continue
-        at = probes[0].layer
-        as_generated = _mean(completion.projections.get(probes[0].name))
-        as_read = as_generated if plan is None else _read_plain(engine, conversation, completion, probes)
+        as_generated = _mean(completion.projections.get(axis.name))
+        as_read = as_generated if plan is None else _read_plain(engine, conversation, completion, axis)
         answers.append(
             PlanAnswer(
                 name,
                 plan,
                 completion,
-                float(persona_map.to_units(as_generated, at)),
-                float(persona_map.to_units(as_read, at)),
+                float(persona_map.to_units(as_generated, axis.layer)),
+                float(persona_map.to_units(as_read, axis.layer)),
                 as_generated,
                 as_read,
             )
@@ -183,18 +186,18 @@ def answer_under(
 
 
 def _read_plain(
-    engine: LocalEngine, conversation: Conversation, completion: Completion, probes: tuple[Probe, ...]
+    engine: LocalEngine, conversation: Conversation, completion: Completion, axis: Probe
 ) -> float:
     """Return the mean projection of an answer when the model reads it without a plan."""
     if not completion.text:
         return math.nan
     reply = Message("assistant", completion.text, completion.reasoning)
     try:
-        turns = engine.observe((*conversation, reply), probes=probes)
+        turns = engine.observe((*conversation, reply), probes=(axis,))
     except ChatError:
         # The template refuses the answer, such as one of white space alone.
         return math.nan
-    return _mean(turns[-1].projections.get(probes[0].name))
+    return _mean(turns[-1].projections.get(axis.name))
 
 
 def _mean(values: Any) -> float:
