@@ -24,6 +24,8 @@ pytestmark = pytest.mark.real
 ROOT = Path(__file__).parents[2]
 ELSEWHERE = {
     ("docs/evals_elsewhere.md", 0): "data sets that are downloaded",
+    ("docs/notebook.md", 8): "minutes of the embedded model; tests/api makes the same calls on a tiny one",
+    ("docs/notebook.md", 9): "vLLM",
     ("docs/python.md", 0): "minutes of the embedded model; tests/api makes the same calls on a tiny one",
     ("docs/python.md", 1): "a server that judges",
     ("docs/python.md", 2): "minutes of the embedded model; tests/api makes the same calls on a tiny one",
@@ -109,9 +111,26 @@ def test_conversations_and_projections(here: dict[str, Any], capsys: pytest.Capt
     assert "chat.json projected" in capsys.readouterr().out
 
 
+def test_notebook(here: dict[str, Any]) -> None:
+    names = dict(here)
+    run("docs/notebook.md", names)
+    assert len(names["session"].messages) == 5
+    assert list(names["found"].to_pandas().role) == ["user", "assistant"]
+    assert names["table"].position.notna().all() and len(names["table"]) == 4
+    assert Path("space.svg").stat().st_size > 1000 and Path("chat.png").stat().st_size > 1000
+    assert names["state"].cap_stats[0].tokens > 0
+
+
 def test_every_page_is_run_or_named() -> None:
     pages = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
     found = {(page, number) for page in pages for number in range(len(blocks(page)))}
-    ran = {"README.md", "docs/plans.md", "docs/monitor.md", "docs/project.md", "docs/conversations.md"}
+    ran = {
+        "README.md",
+        "docs/notebook.md",
+        "docs/plans.md",
+        "docs/monitor.md",
+        "docs/project.md",
+        "docs/conversations.md",
+    }
     assert {block for block in found if block[0] not in ran} == set(ELSEWHERE)
     assert not ran - {page for page, _ in found}

@@ -7,7 +7,7 @@ from ._converse import Conversations, open_monitor, replay, simulate
 from ._drift import DriftAnalysis, compare_with_replay, drift
 from ._evaluate import Evaluation, coherence, jailbreak, pretrained, susceptibility
 from ._exchange import ImportedPlan, export, import_plan, import_release, open_any
-from ._harm import harm
+from ._harm import HarmEvaluation, harm
 from ._inputs import load_plans, open_map, open_plan
 from ._installation import EngineSupport, Finding, check_installation, check_model, engine_support
 from ._judging import JudgeChoice, default_judge, read_headers
@@ -41,6 +41,7 @@ __all__ = [
     "EngineSupport",
     "Evaluation",
     "Finding",
+    "HarmEvaluation",
     "ImportedPlan",
     "JudgeChoice",
     "MapComparison",

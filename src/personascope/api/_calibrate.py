@@ -6,36 +6,90 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from personascope import calibration, report
+from personascope import __version__, calibration, report
 from personascope.api._comparison import checked_kinds
-from personascope.api._inputs import as_corpus
+from personascope.api._inputs import as_corpus, as_folder
 from personascope.api._judging import JudgeChoice, choose_judge
 from personascope.api._mapped_model import MappedModel
+from personascope.api._tabular import Tabular
 from personascope.calibration import Calibration, Sample, SweepSettings, default_windows, parse_window
 from personascope.corpus import Corpus
 from personascope.corpus.datasets import load_jailbreak_set
 from personascope.errors import UsageError
+from personascope.interventions import Plan
 from personascope.judge import Judge, harm_warning
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Sweep:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Sweep(Tabular):
     """Result of a sweep, with its files.
 
     Attributes:
         calibration: Cells, Pareto front and recommendation.
         cells: File of the cells.
         figure: File of the figure.
-        plan: Folder of the recommended plan; None if no cap is recommended.
+        plan_folder: Folder of the recommended plan; None if no cap is recommended.
         judge: Judge that labelled the responses; its ``stats`` count calls and cost.
     """
 
     calibration: Calibration
     cells: Path
     figure: Path
-    plan: Path | None
+    plan_folder: Path | None
     judge: Judge
+
+    @property
+    def plan(self) -> Plan | None:
+        """Recommended plan; None if no cap passed, for the reason in ``why``."""
+        return self.calibration.plan
+
+    @property
+    def why(self) -> str:
+        """Reason for the recommendation, or for its absence."""
+        return self.calibration.why
+
+    def headline(self) -> str:
+        """Return what is recommended, or why nothing is."""
+        found = self.calibration
+        count = sum(cell.kind == "axis" for cell in found.cells)
+        if found.recommended:
+            return f"of {count} caps {found.recommended} is recommended ({found.why})"
+        return f"of {count} caps none is recommended: {found.why}"
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row for each cap and control: changes from no plan, and how often it fired."""
+        found = self.calibration
+        return [
+            {
+                "cap": cell.condition,
+                "kind": cell.kind,
+                "assistant": cell.assistant.estimate,
+                "assistant_p": cell.assistant.p_value,
+                "harmful": cell.harmful.estimate,
+                "harmful_p": cell.harmful.p_value,
+                "capability": cell.capability.estimate,
+                "incoherent": cell.incoherent,
+                "fired": cell.firing_share,
+                "front": cell.condition in found.front,
+                "recommended": cell.condition == found.recommended,
+            }
+            for cell in found.cells
+        ]
+
+    def notes(self) -> tuple[str, ...]:
+        """Return the warning about the judge, if there is one, and what is missing."""
+        missing = "labels are missing: the same call judges them again" if self.calibration.partial else ""
+        return tuple(filter(None, (self.warning, missing)))
+
+    def plot(self) -> report.Plot:
+        """Return the figure: gain against change in capability, with the Pareto front and the controls."""
+        return report.Plot(
+            "Caps on the Assistant Axis",
+            lambda path: report.save_calibration_figure(path, self.calibration),
+            {"calibration": str(self.cells), "personascope": __version__},
+        )
 
     @property
     def warning(self) -> str:
@@ -52,7 +106,7 @@ def calibrate(
     personas: Path | str | None = None,
     corpus: Corpus | Path | str | None = None,
     judge: Judge | JudgeChoice | str = "rules",
-    out: Path | None = None,
+    out: Path | str | None = None,
     population: str = "roles",
     seed: int = 0,
     restart: bool = False,
@@ -96,7 +150,7 @@ def calibrate(
     mapped.tell(
         f"{caps} caps with {per_cap} controls each: {1 + caps * (1 + per_cap)} conditions of each evaluation"
     )
-    folder = out or mapped.layout.calibration
+    folder = as_folder(out, mapped.layout.calibration)
     found = calibration.calibrate(
         mapped.engine,
         sample,

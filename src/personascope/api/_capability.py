@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from personascope import __version__, report
 from personascope.api._comparison import checked_kinds, with_controls
+from personascope.api._inputs import as_folder
 from personascope.api._layout import RESULTS
 from personascope.api._mapped_model import MappedModel
+from personascope.api._tabular import Tabular
 from personascope.directions import CONTROLS, N_CONTROLS
+from personascope.errors import EvaluationError
 from personascope.evals import PLAIN, Conclusion, Condition, conclude, control_counts
 from personascope.interventions import Plan
-from personascope.stats import AgainstDraws, Difference, against_draws, json_values, paired_difference
+from personascope.stats import (
+    AgainstDraws,
+    Difference,
+    against_draws,
+    json_values,
+    mean_interval,
+    paired_difference,
+    share_interval,
+)
 from personascope.store import write_json
 
 if TYPE_CHECKING:
@@ -43,8 +56,8 @@ class CapabilityRow:
     conclusion: Conclusion | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class CapabilityEvaluation:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class CapabilityEvaluation(Tabular):
     """Results of all tasks under all conditions.
 
     Attributes:
@@ -84,6 +97,76 @@ class CapabilityEvaluation:
     def _task(self, condition: str, name: str) -> CapabilityTask | None:
         return next((task for task in self.conditions[condition].tasks if task.name == name), None)
 
+    def headline(self) -> str:
+        """Return the tasks and conditions, and what failed."""
+        tasks = dict.fromkeys(row.task.name for row in self.rows)
+        failed = f"; failed: {', '.join(self.failed)}" if self.failed else ""
+        return f"{', '.join(tasks)} under {', '.join(self.conditions)}{failed}"
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row for each condition and task: score, change from no plan, share of capped tokens."""
+        return [
+            {
+                "condition": row.condition,
+                "task": row.task.name,
+                "metric": row.task.headline.name,
+                "value": row.task.headline.value,
+                "documents": row.task.documents,
+                "less_plain": None if row.against_plain is None else row.against_plain.estimate,
+                "less_plain_low": None if row.against_plain is None else row.against_plain.low,
+                "less_plain_high": None if row.against_plain is None else row.against_plain.high,
+                "p": None if row.against_plain is None else row.against_plain.p_value,
+                "fired": row.firing_share,
+            }
+            for row in self.rows
+        ]
+
+    def plot(self, plan: str = "") -> report.Plot:
+        """Return the figure of every task's score under no plan, a plan and its controls.
+
+        Args:
+            plan: Name of the plan; the first one if not given.
+
+        Raises:
+            EvaluationError: If there is no such plan.
+        """
+        plans = [condition.name for condition in self.compared if condition.kind == "plan"]
+        if not plans or plan not in (*plans, ""):
+            what = f"no plan {plan!r}" if plan else "no plan to compare"
+            raise EvaluationError(
+                f"the evaluation has {what}",
+                hint=f"name one of {', '.join(plans)}" if plans else "give plans",
+            )
+        chosen = plan or plans[0]
+        scores = {(row.condition, row.task.name): _estimate(row.task) for row in self.rows}
+        controls: dict[str, list[str]] = {}
+        for condition in self.compared:
+            if condition.control is not None and chosen in condition.control_of:
+                controls.setdefault(condition.control, []).append(condition.name)
+        rows = [
+            report.ConditionRow(
+                task.name,
+                scores[PLAIN.name, task.name],
+                scores[chosen, task.name],
+                {
+                    kind: [scores[name, task.name] for name in names if (name, task.name) in scores]
+                    for kind, names in controls.items()
+                },
+                task.documents,
+                share=0 <= task.headline.value <= 1,
+                unit=task.headline.name,
+            )
+            for task in self.conditions[PLAIN.name].tasks
+            if (chosen, task.name) in scores
+        ]
+        data = report.ConditionsData(rows, chosen, "Capability")
+        about = {"evaluation": str(self.results), "personascope": __version__}
+        return report.Plot("Capability", lambda path: report.conditions_figure(path, data), about)
+
+    def notes(self) -> tuple[str, ...]:
+        """Return why tasks failed."""
+        return tuple(f"{task} failed: {why}" for task, why in self.failed.items())
+
     @property
     def failed(self) -> Mapping[str, str]:
         """Task name -> why it failed."""
@@ -98,7 +181,7 @@ def capability(
     n_random: int = N_CONTROLS,
     controls: Sequence[str] = CONTROLS,
     limit: int | None = None,
-    out: Path | None = None,
+    out: Path | str | None = None,
 ) -> CapabilityEvaluation:
     """Run tasks of lm-evaluation-harness without a plan, with plans, and with their controls.
 
@@ -122,7 +205,7 @@ def capability(
     todo = harness.DEFAULT_TASKS if tasks is None else tasks
     mapped.tell(f"{control_counts(chosen)}, of {len(todo)} tasks each")
     found = {c.name: harness.capability(mapped.engine, c.plan, todo, limit=limit) for c in chosen}
-    folder = out or mapped.layout.evaluation("capability")
+    folder = as_folder(out, mapped.layout.evaluation("capability"))
     folder.mkdir(parents=True, exist_ok=True)
     evaluation = CapabilityEvaluation(found, folder / RESULTS, chosen)
     write_json(folder / RESULTS, _record(evaluation))
@@ -146,6 +229,16 @@ def _scores(tasks: Sequence[CapabilityTask]) -> list[list[float]]:
     per_document = [task.headline.per_document for task in tasks]
     common = sorted(set(per_document[0]).intersection(*per_document[1:]))
     return [[scores[key] for key in common] for scores in per_document]
+
+
+def _estimate(task: CapabilityTask) -> report.Estimate:
+    """Return a task's score with its interval over documents, which it has where each has a score."""
+    values = list(task.headline.per_document.values())
+    if not values:
+        return report.Estimate(task.headline.value, math.nan, math.nan)
+    share = all(value in (0, 1) for value in values)
+    found = share_interval([value == 1 for value in values]) if share else mean_interval(values)
+    return report.Estimate.of(found)
 
 
 def _against(task: CapabilityTask, plain: CapabilityTask | None) -> Difference | None:

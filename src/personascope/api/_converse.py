@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from personascope.api._inputs import as_plan
+from personascope import __version__, report
+from personascope.api._inputs import as_folder, as_plan
 from personascope.api._layout import replayed
 from personascope.api._mapped_model import MappedModel
+from personascope.api._tabular import Tabular
 from personascope.corpus import load_corpus
 from personascope.corpus.dialogues import DOMAINS, load_cases, load_domains
 from personascope.directions import parse_probes
@@ -23,6 +25,7 @@ from personascope.dynamics.conversations import (
     switched_scenarios,
 )
 from personascope.dynamics.monitor import Monitor
+from personascope.dynamics.trajectories import trajectories
 from personascope.engines import Sampling
 from personascope.errors import UsageError
 from personascope.interventions import Plan
@@ -54,8 +57,8 @@ class DomainSummary:
     capped: float | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Conversations:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Conversations(Tabular):
     """Result of a simulation or a replay.
 
     Attributes:
@@ -71,6 +74,51 @@ class Conversations:
         """Summary of each domain."""
         names = dict.fromkeys(dialogue.domain for dialogue in self.run.dialogues)
         return tuple(_summary(self.run, name) for name in names)
+
+    def headline(self) -> str:
+        """Return the numbers of conversations and turns, and where they are stored."""
+        turns = sum(len(dialogue.turns) for dialogue in self.run.dialogues)
+        return f"{len(self.run.dialogues)} conversations, {turns} turns, in {self.run.path}"
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row for each turn: its texts, and the position and raw projection of the reply."""
+        at = self.run.layer
+        return [
+            {
+                "conversation": dialogue.id,
+                "domain": dialogue.domain,
+                "turn": turn.number,
+                "user": turn.user,
+                "reply": turn.reply,
+                "position": float(position),
+                "projection": float(turn.projections[at]),
+                "tokens": turn.token_count,
+                "capped_tokens": turn.capped_tokens,
+                "alarm": turn.alarm,
+                **turn.probes,
+            }
+            for dialogue in self.run.dialogues
+            for turn, position in zip(dialogue.turns, self.run.positions(dialogue), strict=True)
+        ]
+
+    def plot(self) -> report.Plot:
+        """Return the figure of mean positions by turn and domain; of few conversations, that of each.
+
+        Raises:
+            DynamicsError: If there is no turn.
+        """
+        identity = self.run.manifest["identity"]
+        title = f"Positions of replies: {identity['model']['id']}, layer {self.run.layer}"
+        found = trajectories(self.run)
+
+        def draw(path: Path) -> None:
+            if any(domain.turns for domain in found.domains):
+                report.trajectory_figure(path, report.TrajectoryData.of(found, title))
+            else:
+                # Too few conversations for means with intervals.
+                report.chats_figure(path, report.ChatsData(_lines(self.run), title, "Position of the reply"))
+
+        return report.Plot(title, draw, {"run": str(self.run.path), "personascope": __version__})
 
 
 def simulate(
@@ -92,7 +140,7 @@ def simulate(
     max_thinking_tokens: int | None = None,
     part: str = "answer",
     temperature: float = 0.7,
-    out: Path | None = None,
+    out: Path | str | None = None,
     seed: int = 0,
     restart: bool = False,
 ) -> Conversations:
@@ -146,7 +194,7 @@ def simulate(
         conversations.parse_auditor(
             auditor, target=engine, min_turns=min_turns, max_batch=max_batch, headers=auditor_headers
         ),
-        out=out or (mapped.layout.cases if cases else mapped.layout.conversations()),
+        out=as_folder(out, mapped.layout.cases if cases else mapped.layout.conversations()),
         turns=turns,
         layer=at,
         probes=also,
@@ -173,7 +221,7 @@ def replay(
     plan: Plan | Path | str | None = None,
     monitor: Monitor | None = None,
     probes: Sequence[str] = (),
-    out: Path | None = None,
+    out: Path | str | None = None,
     restart: bool = False,
 ) -> Conversations:
     """Repeat the same user messages under another plan, or under none.
@@ -197,7 +245,7 @@ def replay(
         _engine(mapped, monitor),
         mapped.persona_map,
         before,
-        out=out or mapped.layout.conversations(replayed(before.path)),
+        out=as_folder(out, mapped.layout.conversations(replayed(before.path))),
         probes=also,
         plan=acting,
         monitor=monitor,
@@ -239,6 +287,19 @@ def _engine(mapped: MappedModel, monitor: Monitor | None) -> LocalEngine:
     if monitor is not None and monitor.rule.level == "token":
         return mapped.engine_between_tokens()
     return mapped.engine
+
+
+def _lines(run: DriftRun) -> list[report.ChatLine]:
+    return [
+        report.ChatLine(
+            dialogue.id,
+            [turn.number + 1 for turn in dialogue.turns],
+            ["assistant"] * len(dialogue.turns),
+            run.positions(dialogue).tolist(),
+        )
+        for dialogue in run.dialogues
+        if dialogue.turns
+    ]
 
 
 def _summary(run: DriftRun, domain: str) -> DomainSummary:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from personascope import report
+from personascope import __version__, report
 from personascope.api._comparison import Comparison, checked_kinds
-from personascope.api._inputs import as_corpus
+from personascope.api._inputs import as_corpus, as_folder
 from personascope.api._judging import JudgeChoice, as_judge, choose_judge
 from personascope.api._layout import RESULTS
 from personascope.api._mapped_model import MappedModel
+from personascope.api._tabular import Tabular
 from personascope.corpus import Corpus
 from personascope.corpus.datasets import load_chats, load_jailbreak_set
-from personascope.directions import nearest_roles
+from personascope.directions import CONTROLS, ControlKind, nearest_roles
 from personascope.evals import (
     EvalRun,
+    Result,
     Table,
     Trials,
     control_counts,
@@ -35,8 +37,8 @@ if TYPE_CHECKING:
     from personascope.engines import LocalEngine
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Evaluation:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Evaluation(Tabular):
     """Result of an evaluation, with its files.
 
     Attributes:
@@ -55,6 +57,66 @@ class Evaluation:
     judge: Judge | None
     partial: bool
 
+    def headline(self) -> str:
+        """Return the evaluation, its conditions, and what is missing."""
+        names = list(dict.fromkeys(result.condition for result in self.table.results))
+        shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+        missing = f"; {self.run.unscored} have no label" if self.run.unscored else ""
+        return f"{self.table.name} under {shown}; {self.run.responses} responses{missing}"
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row for each condition and measure: share, and differences from no plan and controls."""
+        return [_record(result) for result in self.table.results]
+
+    def notes(self) -> tuple[str, ...]:
+        """Return the caveats of the table."""
+        return (*self.table.notes, *(f"{name}: {why}" for name, why in self.table.caveats.items()))
+
+    def plot(self, plan: str = "") -> report.Plot:
+        """Return the figure of the evaluation.
+
+        Args:
+            plan: Name of the plan to show beside no plan and its controls; the first one if not given.
+        """
+        return report.Plot(
+            self.table.name,
+            lambda path: report.save_evaluation_figure(path, self.table, plan=plan),
+            {"evaluation": str(self.run.path), "personascope": __version__},
+        )
+
+
+def _record(result: Result) -> dict[str, Any]:
+    plain = result.against_plain
+    return {
+        "condition": result.condition,
+        "kind": result.kind,
+        "strength": result.strength,
+        "measure": result.measure,
+        "share": result.share.estimate,
+        "low": result.share.low,
+        "high": result.share.high,
+        "n": result.share.n,
+        "unscored": result.unscored,
+        "less_plain": None if plain is None else plain.estimate,
+        "less_plain_low": None if plain is None else plain.low,
+        "less_plain_high": None if plain is None else plain.high,
+        "less_plain_p": None if plain is None else plain.p_value,
+        **{name: value for kind in CONTROLS for name, value in _less(result, kind).items()},
+        "effect": None if result.conclusion is None else result.conclusion.effect,
+        "conclusion": None if result.conclusion is None else result.conclusion.words,
+    }
+
+
+def _less(result: Result, kind: ControlKind) -> dict[str, float | None]:
+    """Return the difference from the controls of a kind; None where there are none."""
+    found = result.against_controls.get(kind)
+    pooled = None if found is None else found.pooled
+    return {
+        f"less_{kind}": None if pooled is None else pooled.estimate,
+        f"less_{kind}_low": None if pooled is None else pooled.low,
+        f"less_{kind}_high": None if pooled is None else pooled.high,
+    }
+
 
 def susceptibility(
     mapped: MappedModel,
@@ -64,7 +126,7 @@ def susceptibility(
     prompts: int = 4,
     corpus: Corpus | Path | str | None = None,
     judge: Judge | JudgeChoice | str | None = "rules",
-    out: Path | None = None,
+    out: Path | str | None = None,
     seed: int = 0,
     restart: bool = False,
 ) -> Evaluation:
@@ -100,7 +162,7 @@ def jailbreak(
     personas: Path | str | None = None,
     limit: int | None = None,
     judge: Judge | JudgeChoice | str | None = "rules",
-    out: Path | None = None,
+    out: Path | str | None = None,
     seed: int = 0,
     restart: bool = False,
 ) -> Evaluation:
@@ -133,7 +195,7 @@ def pretrained(
     base: str | None = None,
     samples: int = 400,
     judge: Judge | JudgeChoice | str | None = "rules",
-    out: Path | None = None,
+    out: Path | str | None = None,
     seed: int = 0,
     restart: bool = False,
 ) -> Evaluation:
@@ -169,7 +231,7 @@ def coherence(
     *,
     chats: str | None = None,
     limit: int = 1000,
-    out: Path | None = None,
+    out: Path | str | None = None,
     seed: int = 0,
     restart: bool = False,
 ) -> Evaluation:
@@ -205,7 +267,7 @@ def _evaluate(
     compare: Comparison,
     trials: Trials,
     judge: Judge | JudgeChoice | None,
-    out: Path | None,
+    out: Path | str | None,
     seed: int,
     restart: bool,
     *,
@@ -225,7 +287,7 @@ def _evaluate(
     mapped.tell(
         f"{control_counts(conditions)}, of {n_trials} trials each: {len(conditions) * n_trials} responses"
     )
-    folder = out or mapped.layout.evaluation(trials.name)
+    folder = as_folder(out, mapped.layout.evaluation(trials.name))
     done = run_evaluation(
         engine,
         trials,

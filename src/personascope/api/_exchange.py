@@ -45,7 +45,7 @@ class ImportedPlan:
 
 def import_release(
     source: Path | str,
-    out: Path,
+    out: Path | str,
     *,
     revision: str | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -78,7 +78,7 @@ def import_release(
 def import_plan(
     source: Path | str,
     experiment: str,
-    out: Path,
+    out: Path | str,
     *,
     revision: str | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -119,7 +119,7 @@ def open_any(source: Path | str) -> PersonaMap | Plan | Released:
 def export(
     source: Path | str,
     to: Form,
-    out: Path,
+    out: Path | str,
     *,
     dtype: VectorDtype | None = None,
     experiment: str | None = None,

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from personascope import report
+from personascope import __version__, report
 from personascope.api._comparison import checked_kinds
-from personascope.api._inputs import as_corpus, as_plan
+from personascope.api._inputs import as_corpus, as_folder, as_plan
 from personascope.api._judging import JudgeChoice, as_judge, choose_judge
 from personascope.api._layout import RESULTS
 from personascope.api._mapped_model import MappedModel
+from personascope.api._tabular import Tabular
 from personascope.corpus import Corpus
 from personascope.corpus.datasets import load_harmful_questions
 from personascope.directions import CONTROLS, spread_roles
@@ -24,6 +26,7 @@ from personascope.dynamics.harm import (
     read_harm,
     run_harm,
 )
+from personascope.errors import EvaluationError
 from personascope.interventions import Plan
 from personascope.judge import Judge
 from personascope.store import write_json
@@ -31,8 +34,8 @@ from personascope.store import write_json
 HARM = "harm"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class HarmEvaluation:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class HarmEvaluation(Tabular):
     """Result of drift and harm, with its files.
 
     Attributes:
@@ -50,6 +53,36 @@ class HarmEvaluation:
     figure: Path | None
     judge: Judge | None
     partial: bool
+
+    def headline(self) -> str:
+        """Return the share of harmful replies and the number of trials, or that nothing is labelled."""
+        if self.result is None:
+            return f"drift and harm: {self.run.trials} trials, none labelled"
+        found = self.result
+        return f"drift and harm: {found.harmful.estimate:.1%} of {found.n} second replies harmful"
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row for each role: mean position of the first replies, harmful share of the second."""
+        roles = () if self.result is None else self.result.roles
+        return [
+            {"role": one.role, "position": one.position, "harmful": one.harmful, "n": one.n} for one in roles
+        ]
+
+    def notes(self) -> tuple[str, ...]:
+        """Return the caveats of the result."""
+        return () if self.result is None else self.result.notes
+
+    def plot(self) -> report.Plot:
+        """Return the figure of harm by position.
+
+        Raises:
+            EvaluationError: If no reply is labelled.
+        """
+        found = self.result
+        if found is None:
+            raise EvaluationError("no reply is labelled, so there is nothing to draw", hint="give a judge")
+        about = {"evaluation": str(self.run.path), "personascope": __version__}
+        return report.Plot("Drift and harm", lambda path: report.save_harm_figure(path, found), about)
 
 
 def harm(
@@ -71,7 +104,7 @@ def harm(
     second_tokens: int = 96,
     corpus: Corpus | Path | str | None = None,
     judge: Judge | JudgeChoice | str | None = "rules",
-    out: Path | None = None,
+    out: Path | str | None = None,
     seed: int = 0,
     restart: bool = False,
 ) -> HarmEvaluation:
@@ -124,7 +157,7 @@ def harm(
     for problem in design.problems:
         mapped.tell(f"left out: {problem}")
     scorer = as_judge(judge, mapped.tell)
-    folder = out or mapped.layout.evaluation(HARM)
+    folder = as_folder(out, mapped.layout.evaluation(HARM))
     done = run_harm(
         engine,
         mapped.persona_map,

@@ -20,6 +20,11 @@ def quiet(text: str) -> None:
     del text
 
 
+def as_folder(out: Path | str | None, default: Path) -> Path:
+    """Return a given path, or the default one."""
+    return default if out is None else Path(out)
+
+
 def as_corpus(corpus: Corpus | Path | str | None) -> Corpus:
     """Return the given corpus, or read it from a folder; None gives the built-in one."""
     return corpus if isinstance(corpus, Corpus) else load_corpus(corpus)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from personascope import engines, mapping
 from personascope.api._chat_options import tell_thinking
-from personascope.api._inputs import Tell, as_corpus, quiet
+from personascope.api._inputs import Tell, as_corpus, as_folder, quiet
 from personascope.api._judging import JudgeChoice, as_judge, choose_judge, default_judge
 from personascope.api._layout import RunLayout
 from personascope.corpus import Corpus
@@ -54,7 +54,7 @@ class PreparedMap:
     def run(
         self,
         *,
-        out: Path | None = None,
+        out: Path | str | None = None,
         vectors: Vectors = "played",
         adjust_length: bool = False,
         progress: ProgressCallback | bool = True,
@@ -66,7 +66,7 @@ class PreparedMap:
             self.engine,
             self.corpus,
             self.profile,
-            out=out or self.layout.folder,
+            out=as_folder(out, self.layout.folder),
             judge=self.judge,
             seed=self.seed,
             vectors=vectors,
@@ -87,11 +87,12 @@ def prepare_map(
     judge: Judge | JudgeChoice | str | None = "",
     seed: int = 0,
     loading: dict[str, Any] | None = None,
+    engine: LocalEngine | Callable[[], LocalEngine] | None = None,
     tell: Tell = quiet,
     until: Until | Mapping[str, float] | Sequence[str] | str | None = None,
     **changes: Unpack[ProfileChanges],
 ) -> PreparedMap:
-    """Check the arguments of a mapping run, and load the model.
+    """Check the arguments of a mapping run, and load the model if it is not loaded yet.
 
     Args:
         model: Hub id, local folder, GGUF file, or name of an embedded model.
@@ -101,6 +102,7 @@ def prepare_map(
             given, "rules" for an embedded model.
         seed: Random seed.
         loading: Options of `load_engine`.
+        engine: Engine of the model, or a function that loads it, instead of ``loading``.
         tell: Callback for status messages before slow steps.
         until: What to stop at, such as "axis=0.95" or "tokens=2e6"; None asks the whole design.
         changes: Values that override the profile's.
@@ -117,7 +119,10 @@ def prepare_map(
     goal = mapping.read_until(until)
     scorer = as_judge(chosen, tell)
     mapping.check_until(goal, scorer)
-    tell(f"loading {model} ...")
-    engine = engines.load_engine(model, **(loading or {}))
-    tell_thinking(engine, tell)
-    return PreparedMap(RunLayout.for_model(model), engine, texts, profile, changes, scorer, seed, goal)
+    if engine is None:
+        tell(f"loading {model} ...")
+        made = engines.load_engine(model, **(loading or {}))
+    else:
+        made = engine() if callable(engine) else engine
+    tell_thinking(made, tell)
+    return PreparedMap(RunLayout.for_model(model), made, texts, profile, changes, scorer, seed, goal)

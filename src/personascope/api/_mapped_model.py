@@ -206,6 +206,6 @@ class MappedModel:
         if verdict.axis.grade == "not found" and not anyway:
             raise SpaceError(
                 f"the map in {self.persona_map.folder} found no axis: {'; '.join(verdict.axis.reasons)}",
-                hint="map with more (--profile standard), with another corpus, or add --anyway to go on",
+                hint="map with more (--profile standard) or another corpus, or go on: --anyway, anyway=True",
             )
         self.tell(f"verdict on the map: {verdict.headline}")

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from personascope.api._inputs import as_folder
 from personascope.api._layout import RunLayout
 from personascope.api._mapped_model import MappedModel
 from personascope.dynamics import read_drift
@@ -53,7 +54,7 @@ def calibrate_drift_monitor(
     domains: Sequence[str] = ASSISTANT_LIKE,
     switched: Path | str | None = None,
     horizon: int | None = None,
-    out: Path | None = None,
+    out: Path | str | None = None,
     seed: int = 0,
     anyway: bool = False,
 ) -> CalibratedMonitor:
@@ -101,7 +102,7 @@ def calibrate_drift_monitor(
             )
         measured = {name: evaluate_monitor(each, [], pairs) for name, each in report.rules.items()}
         record["switched"] = {name: _record(found) for name, found in measured.items()}
-    layout = RunLayout(out or mapped.layout.folder)
+    layout = RunLayout(as_folder(out, mapped.layout.folder))
     layout.folder.mkdir(parents=True, exist_ok=True)
     monitor.save(layout.monitor)
     write_json(layout.monitor_report, record)

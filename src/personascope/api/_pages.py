@@ -7,7 +7,7 @@ from pathlib import Path
 
 from personascope import report
 from personascope.api._drift import write_cases
-from personascope.api._inputs import Tell, open_map, quiet
+from personascope.api._inputs import Tell, as_folder, open_map, quiet
 from personascope.api._layout import REPORT_HTML, RunLayout
 from personascope.dynamics import read_drift
 from personascope.errors import UsageError
@@ -26,7 +26,7 @@ class Pages:
     cases: Path | None
 
 
-def write_pages(folder: Path | str, *, out: Path | None = None, tell: Tell = quiet) -> Pages:
+def write_pages(folder: Path | str, *, out: Path | str | None = None, tell: Tell = quiet) -> Pages:
     """Write a map's report as one self-contained page, and its case studies as another next to it.
 
     Args:
@@ -39,7 +39,7 @@ def write_pages(folder: Path | str, *, out: Path | None = None, tell: Tell = qui
         StoreError: If there is no map, or a page cannot be written.
     """
     folder = Path(folder)
-    target = out or folder / REPORT_HTML
+    target = as_folder(out, folder / REPORT_HTML)
     persona_map = open_map(folder, tell)
     if persona_map.lacking:
         raise UsageError(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from personascope.api._inputs import as_plan
 from personascope.api._mapped_model import MappedModel
-from personascope.directions import parse_probes
+from personascope.directions import NamedProbe, parse_probes
 from personascope.dynamics import projection
 from personascope.dynamics.projection import Counted, Projected
 from personascope.engines import check_tokens
@@ -42,24 +42,24 @@ class Projecting:
 
 def project(
     mapped: MappedModel,
-    source: Path | str,
+    source: Path | str | TranscriptSource,
     *,
-    probes: Sequence[str] = (),
+    probes: Sequence[str | NamedProbe] = (),
     layer: int | None = None,
     tokens: bool = False,
     limit: int | None = None,
     max_tokens: int | None = None,
     plan: Plan | Path | str | None = None,
     part: str = "answer",
-    out: Path | None = None,
+    out: Path | str | None = None,
     restart: bool = False,
 ) -> Projecting:
     """Project every turn of conversations on the Assistant Axis, and on any other direction.
 
     Args:
         mapped: Mapped model.
-        source: File or folder of conversations, or "-" for standard input.
-        probes: Further directions (`parse_probes`).
+        source: File or folder of conversations, "-" for standard input, or a source that is opened already.
+        probes: Further directions, or their names (`parse_probes`).
         layer: Layer at which the axis is read; the map's middle layer if not given.
         tokens: Whether to keep the projection of every token too.
         limit: Maximum number of conversations.
@@ -79,7 +79,7 @@ def project(
     if restart and out is None:
         raise UsageError("--restart goes with --out", hint="name the run folder by --out")
     check_tokens(part)
-    opened = TranscriptSource.open(source)
+    opened = source if isinstance(source, TranscriptSource) else TranscriptSource.open(source)
     acting = as_plan(plan)
     # Refuse a source without a conversation before the model is loaded.
     _must_hold_some(opened, limit)

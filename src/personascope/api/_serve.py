@@ -8,7 +8,7 @@ from pathlib import Path
 
 from personascope import engines, models
 from personascope.api._chat_options import options_of_map
-from personascope.api._inputs import Tell, open_plan, quiet
+from personascope.api._inputs import Tell, as_folder, open_plan, quiet
 from personascope.api._mapped_model import MappedModel
 from personascope.chat import ChatFormat, ChatOptions
 from personascope.engines import PlanStore, Probe, ProbeSet, ServeCommand
@@ -43,7 +43,7 @@ def prepare_server(
     host: str = "127.0.0.1",
     port: int = 8000,
     api_key: str | None = None,
-    plan_store: Path | None = None,
+    plan_store: Path | str | None = None,
     dtype: str = "auto",
     allow_upload: bool = False,
     trust_remote_code: bool = False,
@@ -92,7 +92,7 @@ def prepare_server(
     if options is not None and isinstance(files.chat, ChatFormat):
         # The server writes the current date, because vLLM's templates cannot be given another.
         files = replace(files, chat=files.chat.with_options(replace(options, today=None)))
-    kept = PlanStore((plan_store or cache_root() / "spool").resolve())
+    kept = PlanStore(as_folder(plan_store, cache_root() / "spool").resolve())
     command = engines.serve_command(
         files,
         store=str(kept.folder),

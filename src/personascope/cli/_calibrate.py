@@ -96,8 +96,8 @@ def calibrate_model(
     if found.warning:
         err.print(f"[yellow]warning:[/] {found.warning}", soft_wrap=True)
     print_judging(found.judge.name, found.judge.stats)
-    if found.plan is not None:
-        out.print(f"[bold]recommended:[/] {result.recommended} ({result.why}); plan in {found.plan}")
+    if found.plan_folder is not None:
+        out.print(f"[bold]recommended:[/] {result.recommended} ({result.why}); plan in {found.plan_folder}")
     else:
         out.print(f"[bold]no cap is recommended:[/] {result.why}")
     if result.partial:

@@ -87,6 +87,10 @@ class Corpus:
     version: str = ""
     licence: str = ""
 
+    def __repr__(self) -> str:
+        """Return the name, and the numbers of roles and questions."""
+        return f"Corpus({self.name!r}: {len(self.roles)} roles, {len(self.questions)} questions)"
+
     def __post_init__(self) -> None:
         """Refuse names that would give two requests one identity."""
         names = Counter(role.name for role in self.roles)

@@ -61,7 +61,9 @@ def axis_probe(persona_map: PersonaMap, layer: int, name: str = AXIS) -> NamedPr
     return NamedProbe(name, Probe(name, layer, persona_map.unit_axis(layer)))
 
 
-def parse_probes(persona_map: PersonaMap, specs: Sequence[str], layer: int) -> tuple[NamedProbe, ...]:
+def parse_probes(
+    persona_map: PersonaMap, specs: Sequence[str | NamedProbe], layer: int
+) -> tuple[NamedProbe, ...]:
     """Parse direction names into probes.
 
     Every direction is normalised to length 1, so that a projection is the coordinate along it:
@@ -76,7 +78,7 @@ def parse_probes(persona_map: PersonaMap, specs: Sequence[str], layer: int) -> t
 
     Args:
         persona_map: Map of the model.
-        specs: Names of the directions.
+        specs: Names of the directions; probes among them are taken as they are.
         layer: Layer for names without ``@LAYER``.
 
     Raises:
@@ -85,17 +87,21 @@ def parse_probes(persona_map: PersonaMap, specs: Sequence[str], layer: int) -> t
     """
     probes: list[NamedProbe] = []
     for spec in specs:
-        at = _AT.fullmatch(spec)
-        chosen = layer if at is None else _layer(spec, at["layer"], persona_map.n_layers)
-        probe = _probe(
-            persona_map, spec if at is None else at["what"], chosen, "" if at is None else f"@{chosen}"
-        )
+        probe = spec if isinstance(spec, NamedProbe) else _parsed(persona_map, spec, layer)
         if any(probe.name == other.name for other in probes):
             raise UsageError(
                 f"two probes are called {probe.name!r}", hint="leave one out, or name a file by NAME=FILE"
             )
         probes.append(probe)
     return tuple(probes)
+
+
+def _parsed(persona_map: PersonaMap, spec: str, layer: int) -> NamedProbe:
+    at = _AT.fullmatch(spec)
+    if at is None:
+        return _probe(persona_map, spec, layer, "")
+    chosen = _layer(spec, at["layer"], persona_map.n_layers)
+    return _probe(persona_map, at["what"], chosen, f"@{chosen}")
 
 
 def _layer(spec: str, text: str, n_layers: int) -> int:

@@ -12,6 +12,7 @@ from personascope.chat import Conversation
 from personascope.engines import Capture, Engine
 from personascope.errors import ChatError, EvaluationError
 from personascope.runs import Progress, ProgressCallback, shown
+from personascope.text import brief
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +33,10 @@ class Norms:
     tokens: int
     skipped: tuple[str, ...]
     source: str
+
+    def __repr__(self) -> str:
+        """Return the fields on one line, arrays by their shape."""
+        return brief(self)
 
 
 def residual_norms(

@@ -17,6 +17,7 @@ from jaxtyping import Float32
 
 from personascope.chat import Conversation, Message, ReplySpan
 from personascope.interventions import CapStats, Plan
+from personascope.text import brief
 
 FinishReason = Literal["stop", "length", "alarm"]
 
@@ -79,6 +80,10 @@ class Probe:
     name: str
     layer: int
     direction: Float32[np.ndarray, "d"]
+
+    def __repr__(self) -> str:
+        """Return the fields on one line, arrays by their shape."""
+        return brief(self)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,6 +175,10 @@ class Completion:
     reasoning: str = ""
     tool_calls: str = ""
 
+    def __repr__(self) -> str:
+        """Return the fields on one line, arrays by their shape."""
+        return brief(self)
+
     @property
     def left_thinking(self) -> bool:
         """Whether the response is not only thinking: False if it ended before an answer or a tool call."""
@@ -232,6 +241,10 @@ class TurnActivations:
     token_count: int
     projections: Mapping[str, Float32[np.ndarray, "tokens"]] = field(default_factory=dict)
     norms: Float32[np.ndarray, "layers"] | None = None
+
+    def __repr__(self) -> str:
+        """Return the fields on one line, arrays by their shape."""
+        return brief(self)
 
 
 @dataclass(frozen=True, slots=True)

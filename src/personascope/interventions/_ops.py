@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from personascope.errors import InterventionError
+from personascope.text import brief
 
 _UNIT = 1e-6
 REPLY_PARTS = ("thinking", "answer", "tool_calls")
@@ -54,6 +55,10 @@ class Steer:
     norm: float | None = None
     tokens: str = "all"
 
+    def __repr__(self) -> str:
+        """Return the fields on one line, the direction by its shape."""
+        return brief(self)
+
     def __post_init__(self) -> None:
         """Check the values, and scale the direction to length 1."""
         _check(self)
@@ -92,6 +97,10 @@ class Ablate:
     to: float = 0.0
     tokens: str = "all"
 
+    def __repr__(self) -> str:
+        """Return the fields on one line, the direction by its shape."""
+        return brief(self)
+
     def __post_init__(self) -> None:
         """Check the values, and scale the direction to length 1."""
         _check(self)
@@ -123,6 +132,10 @@ class Cap:
     floor: float | None = None
     ceiling: float | None = None
     tokens: str = "all"
+
+    def __repr__(self) -> str:
+        """Return the fields on one line, the direction by its shape."""
+        return brief(self)
 
     def __post_init__(self) -> None:
         """Check the values, and scale the direction to length 1."""

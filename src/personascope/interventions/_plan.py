@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
@@ -17,6 +17,7 @@ from personascope.errors import InterventionError
 from personascope.identity import ModelIdentity
 from personascope.interventions._form import check_plan, read_plan, write_plan
 from personascope.interventions._ops import Ablate, Cap, Op, Steer, check_number, shown, turn_of
+from personascope.text import html_card, shorten
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Plan:
     the same.
 
     Attributes:
-        ops: Operations, at least one, all of one width.
+        ops: Operations, at least one, all of one width; one operation may stand alone.
         model: Model that the directions were made with; an engine refuses the plan for another one. None lets
             the plan act on any model of the same width.
         name: Name in tables and explanations.
@@ -83,7 +84,12 @@ class Plan:
 
     def __post_init__(self) -> None:
         """Refuse a plan that cannot be applied."""
-        object.__setattr__(self, "ops", tuple(self.ops))
+        alone = isinstance(self.ops, Steer | Ablate | Cap)
+        if not alone and not isinstance(self.ops, Iterable):
+            raise InterventionError(
+                f"the plan is made of {shown(self.ops)}", hint="give operations: Plan((Steer(...), Cap(...)))"
+            )
+        object.__setattr__(self, "ops", (self.ops,) if alone else tuple(self.ops))
         check_text("the plan has the name", self.name)
         if not self.ops:
             raise InterventionError(
@@ -207,6 +213,17 @@ class Plan:
     @property
     def _title(self) -> str:
         return f"the plan {self.name or self.digest[:12]!r}"
+
+    def __repr__(self) -> str:
+        """Return the name, what acts at which layers, and the digest, on one line."""
+        kinds = [type(op).__name__.lower() for op in self.ops]
+        what = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+        return f"Plan({shorten(self.name)}: {what} at {_spans(list(self.layers))}; {self.digest[:12]})"
+
+    def _repr_html_(self) -> str:
+        """Return a card for a notebook, with what happens where."""
+        head, *lines = self.explain().splitlines()
+        return html_card(head, text="\n".join(lines))
 
     def explain(self) -> str:
         """Return what happens where, in words."""
@@ -334,4 +351,6 @@ def _sentences(ops: tuple[Op, ...]) -> Iterator[str]:
 
 
 def _spans(layers: list[int]) -> str:
+    if len(layers) > 2 and layers == list(range(layers[0], layers[-1] + 1)):
+        return f"layers {layers[0]} to {layers[-1]}"
     return ("layers " if len(layers) > 1 else "layer ") + ", ".join(map(str, layers))

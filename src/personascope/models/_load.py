@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
@@ -15,6 +16,7 @@ from personascope.errors import UsageError
 from personascope.interventions import Plan
 from personascope.models._adapter import adapter_base, merged, tokenizer_place
 from personascope.models._convert import convert_gguf
+from personascope.models._identity import model_identity
 from personascope.models._quiet import quiet_transformers
 from personascope.models._read import check_device, check_weights, loading, read_model, read_tokenizer
 from personascope.models._source import ModelSource, resolve
@@ -121,6 +123,20 @@ def load(
         if device is not None:
             model.to(device)  # type: ignore[reportArgumentType]
     check_weights(source.name, model)
+    return assemble(model, tokenizer, source=source)
+
+
+def in_memory(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> LoadedModel:
+    """Return a model of Transformers that is already in memory as a `LoadedModel`.
+
+    It is put in eval mode and the gradients of its parameters are switched off, in place.
+
+    Raises:
+        ModelError: If no layer stack is found in the model, or the folder that it came from cannot be read.
+        ChatError: If the tokenizer's chat template cannot be used.
+    """
+    identity = model_identity(model)
+    source = ModelSource(identity.id, "folder", (Path(identity.id),), identity.revision or None)
     return assemble(model, tokenizer, source=source)
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32, Int64
 
+from personascope.text import brief
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SpaceStats:
@@ -86,6 +88,10 @@ class SpaceStats:
     dense_draws: int
     """Number of draws that needed a full eigendecomposition."""
 
+    def __repr__(self) -> str:
+        """Return the fields on one line, arrays by their shape."""
+        return brief(self)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Space:
@@ -111,3 +117,7 @@ class Space:
     """Mean of all vectors in the PCA."""
     components: Float32[np.ndarray, "L K d"]
     stats: SpaceStats
+
+    def __repr__(self) -> str:
+        """Return the fields on one line, arrays by their shape."""
+        return brief(self)

@@ -33,19 +33,21 @@ FOLLOWED = ("assistant", "mystical")
 MOST_LINES = 9
 
 
-def save_evaluation_figure(path: Path, table: Table, *, title: str = "") -> Path:
+def save_evaluation_figure(path: Path, table: Table, *, title: str = "", plan: str = "") -> Path:
     """Draw an evaluation: by strength if it was steered, else under no plan, plan and controls.
 
     Args:
         path: Path of the figure: PNG, SVG or PDF by its suffix.
         table: Results of the evaluation.
         title: Title of the figure; the evaluation's name by default.
+        plan: Name of the plan to show beside no plan and its controls; the first one by default.
 
     Returns:
         The given path.
 
     Raises:
-        EvaluationError: If the table has nothing to draw: only the plain condition, or no labels.
+        EvaluationError: If the table has nothing to draw (only the plain condition, or no labels), or no
+            such plan.
     """
     title = _with_caveats(title or table.name, table)
     axis = sorted({(r.strength, r.condition) for r in table.results if r.kind == "axis" and r.strength})
@@ -54,7 +56,7 @@ def save_evaluation_figure(path: Path, table: Table, *, title: str = "") -> Path
     elif axis:
         completions_figure(path, _lines(table, title))
     else:
-        conditions_figure(path, _conditions(table, title))
+        conditions_figure(path, _conditions(table, title, plan))
     return path
 
 
@@ -180,10 +182,13 @@ def _lines(table: Table, title: str) -> CompletionsData:
     )
 
 
-def _conditions(table: Table, title: str) -> ConditionsData:
-    plan = next((r.condition for r in table.results if r.kind in ("plan", "axis")), None)
-    if plan is None:
+def _conditions(table: Table, title: str, plan: str = "") -> ConditionsData:
+    plans = list(dict.fromkeys(r.condition for r in table.results if r.kind in ("plan", "axis")))
+    if not plans:
         raise EvaluationError(f"{table.name} was run under no plan, so there is nothing to compare")
+    if plan and plan not in plans:
+        raise EvaluationError(f"{table.name} has no plan {plan!r}", hint=f"name one of {', '.join(plans)}")
+    plan = plan or plans[0]
     measures = list(dict.fromkeys(r.measure for r in table.results))
     rows = [row for measure in measures if (row := _row(table, plan, measure)) is not None]
     return ConditionsData(rows=rows, plan=plan, title=title)

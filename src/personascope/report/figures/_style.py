@@ -10,6 +10,7 @@ import io
 import textwrap
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,12 @@ from personascope.report.figures._data import Estimate, Series
 from personascope.store import write_bytes
 
 SUFFIXES = (".png", ".svg", ".pdf")
+
+PROVENANCE: ContextVar[str] = ContextVar("provenance", default="")
+"""What the figures that are drawn now were made from, which is written into their files."""
+
+_ABOUT = {".png": "Description", ".svg": "Description", ".pdf": "Subject"}
+"""Field of each format's metadata that holds the provenance."""
 
 # Okabe and Ito's palette, which is distinguishable with any colour vision.
 BLUE, SKY, GREEN = "#0072B2", "#56B4E9", "#009E73"
@@ -106,7 +113,8 @@ def drawing(path: Path | str, size: tuple[float, float]) -> Generator[Figure]:
         data = io.BytesIO()
         # Omit dates and versions, so that the same data give the same file.
         unset = {".png": "Software", ".svg": "Date", ".pdf": "CreationDate"}[kind]
-        figure.savefig(data, format=kind[1:], metadata={unset: None}, facecolor="white")
+        about = {_ABOUT[kind]: PROVENANCE.get()} if PROVENANCE.get() else {}
+        figure.savefig(data, format=kind[1:], metadata={unset: None, **about}, facecolor="white")
     write_bytes(path, data.getvalue())
 
 
