@@ -22,8 +22,8 @@ COMPONENTS = 5
 DRAWS = 2000
 MAX_COMPONENTS = 10
 """Number of components that a map keeps."""
-MAX_DRAWS = 20_000
-"""Maximum number of draws; all are in memory at once."""
+MIN_DRAWS, MAX_DRAWS = 100, 20_000
+"""Fewer draws have no 95% interval to speak of; all are in memory at once."""
 _ROLES_PER_COMPONENT = 3
 
 
@@ -45,7 +45,8 @@ def compare(
         layer: Layer of the maps that have none of their own; by default each map's middle layer.
         components: Number of components k, at most 10. It is lowered, with a note, to the number that both
             maps have, and to a third of the shared roles less one.
-        draws: Number of bootstrap draws and of permutations; at most 400 where each needs a PCA.
+        draws: Number of bootstrap draws and of permutations, 100 to 20,000; at most 400 where each needs a
+            PCA.
         seed: Random seed.
 
     Returns:
@@ -62,9 +63,10 @@ def compare(
             f"{len(maps)} map{'' if len(maps) == 1 else 's'} cannot be compared",
             hint=f"give 2 to {len(ascii_uppercase)}; one map at two layers is two: MAP:10 MAP:20",
         )
-    for name, value, most in (("components", components, MAX_COMPONENTS), ("draws", draws, MAX_DRAWS)):
-        if not 1 <= value <= most:
-            raise UsageError(f"{name} is {value}", hint=f"give 1 to {most}")
+    ranges = (("components", components, 1, MAX_COMPONENTS), ("draws", draws, MIN_DRAWS, MAX_DRAWS))
+    for name, value, least, most in ranges:
+        if not least <= value <= most:
+            raise UsageError(f"{name} is {value}", hint=f"give {least} to {most}")
     given = [one if isinstance(one, tuple) else (one, None) for one in maps]
     labels = ascii_uppercase[: len(given)]
     # A map without roles, such as an axis alone, has no view.
