@@ -32,7 +32,7 @@ def compare(
     ),
     components: int = typer.Option(5, min=1, max=10, help="Components that are compared."),
     draws: int = typer.Option(
-        2000, min=1, max=20_000, help="Bootstrap draws, and permutations of role names."
+        2000, min=100, max=20_000, help="Bootstrap draws, and permutations of role names."
     ),
     seed: int = typer.Option(0, min=0, max=MAX_SEED, help="Random seed of draws and permutations."),
     as_json: bool = typer.Option(False, "--json", help="Print the figures as JSON."),
