@@ -201,7 +201,8 @@ def test_layers(whole):
     [
         ({"components": 0}, "components is 0"),
         ({"components": 11}, "components is 11"),
-        ({"draws": 0}, "draws"),
+        ({"draws": 99}, "draws is 99"),
+        ({"draws": 20_001}, "draws is 20001"),
     ],
 )
 def test_numbers_out_of_range(whole, options, words):

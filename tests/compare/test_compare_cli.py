@@ -16,7 +16,7 @@ from helpers.cli import personascope, personascope_process
 from personascope import api
 from personascope.errors import UsageError
 
-FEW = ("--draws", "50")
+FEW = ("--draws", "100")
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +56,10 @@ def test_json_has_every_figure(place):
     done = personascope("compare", place / "one", place / "two", "--json", *FEW)
     assert done.code == 0, done.err
     data = json.loads(done.out)
-    found = api.compare([place / "one", place / "two"], draws=50)
+    found = api.compare([place / "one", place / "two"], draws=100)
     assert data == json.loads(json.dumps(found.to_dict()))
     assert data["pairs"][0]["geometry"]["axis_cosine"]["value"] > 0.9
-    assert data["pairs"][0]["components"]["order"][0]["p_value"] == pytest.approx(1 / 51)
+    assert data["pairs"][0]["components"]["order"][0]["p_value"] == pytest.approx(1 / 101)
 
 
 def test_layers_of_one_map(place):
@@ -70,14 +70,14 @@ def test_layers_of_one_map(place):
     # From Python, as a pair or as the same text; an opened map needs no folder.
     opened = api.PersonaMap.open(place / "one")
     for given in ((place / "one", 0), (opened, 0), f"{place / 'one'}:0"):
-        assert [one.layer for one in api.compare([given, opened], draws=50).maps] == [0, 1]
+        assert [one.layer for one in api.compare([given, opened], draws=100).maps] == [0, 1]
 
 
 def test_a_folder_whose_name_ends_in_a_number_is_that_folder(tmp_path, monkeypatch):
     save(tmp_path / "run:1/map", vectors(scores()))
     save(tmp_path / "run/map", vectors(scores()))
     monkeypatch.chdir(tmp_path)
-    found = api.compare(["run:1", "run:0"], draws=50)
+    found = api.compare(["run:1", "run:0"], draws=100)
     assert [(one.name, one.layer) for one in found.maps] == [("run:1", 1), ("run", 0)]
 
 
@@ -109,7 +109,7 @@ def test_files(place, tmp_path):
         (["one", "two", "--layer", "9"], 2, "layer 9 is not in the map"),
         (["one", "two", "--layer", "-1"], 2, "--layer"),
         (["one", "two", "--components", "11"], 2, "--components"),
-        (["one", "two", "--draws", "0"], 2, "--draws"),
+        (["one", "two", "--draws", "99"], 2, "--draws"),
         (["one", "few"], 2, "share 0 roles (of 40 and 20)"),
         (["one", "two", "--out", "x.pdf"], 2, "end its name in .html or .json"),
         (["one", "two", "--out", "nowhere/x.json", *FEW], 1, "nowhere"),
@@ -131,7 +131,7 @@ def test_what_cannot_be_written_is_known_before_a_map_is_read(tmp_path):
 def test_a_comparison_needs_no_torch(place):
     code = (
         "import sys\nfrom personascope.cli import run\n"
-        f"assert run(['compare', {str(place / 'one')!r}, {str(place / 'two')!r}, '--draws', '20']) == 0\n"
+        f"assert run(['compare', {str(place / 'one')!r}, {str(place / 'two')!r}, '--draws', '100']) == 0\n"
         "assert not {'torch', 'transformers', 'plotly'} & set(sys.modules)\n"
     )
     done = subprocess.run(

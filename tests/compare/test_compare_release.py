@@ -28,5 +28,5 @@ def test_an_axis_alone_has_no_roles_to_compare(tmp_path):
     persona_map = save(tmp_path / "map", vectors(scores()))
     export_released(persona_map, tmp_path / "files")
     import_source(tmp_path / "files/assistant_axis.pt").save(tmp_path / "alone")
-    with pytest.raises(UsageError, match="no default vector"):
+    with pytest.raises(UsageError, match=r"share 0 roles \(of 40 and 0\)"):
         compare([persona_map, open_map(tmp_path / "alone")])

@@ -32,7 +32,7 @@ def compare(
     ),
     components: int = typer.Option(5, min=1, max=10, help="Components that are compared."),
     draws: int = typer.Option(
-        2000, min=1, max=10**6, help="Bootstrap draws, and permutations of role names."
+        2000, min=100, max=20_000, help="Bootstrap draws, and permutations of role names."
     ),
     seed: int = typer.Option(0, min=0, max=MAX_SEED, help="Random seed of draws and permutations."),
     as_json: bool = typer.Option(False, "--json", help="Print the figures as JSON."),
@@ -42,8 +42,8 @@ def compare(
 ) -> None:
     """Compare maps pair by pair, over the roles that they share.
 
-    Loadings on components, roles along the axes, places of the default, dimensionality, and, between maps of
-    one width, cosines and angles. Every correlation has a 95% interval and the null of permuted role names.
+    Loadings, roles along the axes, places of the default, dimensionality; cosines and angles for one width.
+    Every correlation has a 95% interval and the null of permuted role names.
     """
     found = api.compare(
         maps, layer=layer, components=components, draws=draws, seed=seed, out=out_file, tell=say

@@ -22,6 +22,8 @@ COMPONENTS = 5
 DRAWS = 2000
 MAX_COMPONENTS = 10
 """Number of components that a map keeps."""
+MIN_DRAWS, MAX_DRAWS = 100, 20_000
+"""Fewer draws have no 95% interval to speak of; all are in memory at once."""
 _ROLES_PER_COMPONENT = 3
 
 
@@ -43,14 +45,15 @@ def compare(
         layer: Layer of the maps that have none of their own; by default each map's middle layer.
         components: Number of components k, at most 10. It is lowered, with a note, to the number that both
             maps have, and to a third of the shared roles less one.
-        draws: Number of bootstrap draws and of permutations; at most 400 where each needs a PCA.
+        draws: Number of bootstrap draws and of permutations, 100 to 20,000; at most 400 where each needs a
+            PCA.
         seed: Random seed.
 
     Returns:
         The comparison; a pair of other widths has no ``geometry`` and says why.
 
     Raises:
-        UsageError: If there are fewer than two maps or more than 26, a pair shares fewer than 10 roles, a
+        UsageError: If there are fewer than 2 maps or more than 26, a pair shares fewer than 10 roles, a
             number is out of its range, or a layer is not in its map.
         SpaceError: If a vector is not finite, or the shared roles do not differ in a map.
         StoreError: If a map is damaged.
@@ -60,17 +63,22 @@ def compare(
             f"{len(maps)} map{'' if len(maps) == 1 else 's'} cannot be compared",
             hint=f"give 2 to {len(ascii_uppercase)}; one map at two layers is two: MAP:10 MAP:20",
         )
-    for name, value, most in (("components", components, MAX_COMPONENTS), ("draws", draws, 10**6)):
-        if not 1 <= value <= most:
-            raise UsageError(f"{name} is {value}", hint=f"give 1 to {most}")
+    ranges = (("components", components, 1, MAX_COMPONENTS), ("draws", draws, MIN_DRAWS, MAX_DRAWS))
+    for name, value, least, most in ranges:
+        if not least <= value <= most:
+            raise UsageError(f"{name} is {value}", hint=f"give {least} to {most}")
     given = [one if isinstance(one, tuple) else (one, None) for one in maps]
+    labels = ascii_uppercase[: len(given)]
+    # A map without roles, such as an axis alone, has no view.
+    for (a, (first, _)), (b, (second, _)) in combinations(zip(labels, given, strict=True), 2):
+        _check_shared(f"{a} ({_name(first)})", first, f"{b} ({_name(second)})", second)
     views: list[MapView] = []
-    for label, (persona_map, own) in zip(ascii_uppercase, given, strict=False):
+    for label, (persona_map, own) in zip(labels, given, strict=True):
         at = own if own is not None else layer if layer is not None else persona_map.middle_layer
         views.append(view(persona_map, at, label, _name(persona_map)))
     pairs = list(combinations(views, 2))
     for first, second in pairs:
-        _check(first, second)
+        _check_varied(first, second)
     return MapComparison(
         maps=tuple(_summary(one) for one in views),
         pairs=tuple(_pair(first, second, components, draws, seed) for first, second in pairs),
@@ -86,21 +94,24 @@ def _name(persona_map: PersonaMap) -> str:
     return folder.parent.name if folder.name == "map" and folder.parent.name else folder.name
 
 
-def shared_roles(first: MapView, second: MapView) -> tuple[str, ...]:
+def _shared(first: PersonaMap, second: PersonaMap) -> tuple[str, ...]:
     """Return the roles with a vector in both maps, sorted by name."""
-    return tuple(sorted(set(first.persona_map.roles) & set(second.persona_map.roles)))
+    return tuple(sorted(set(first.roles) & set(second.roles)))
 
 
-def _check(first: MapView, second: MapView) -> None:
-    """Check what every figure of a pair needs, before the first is computed."""
-    roles = shared_roles(first, second)
-    if len(roles) < MIN_SHARED:
+def _check_shared(a: str, first: PersonaMap, b: str, second: PersonaMap) -> None:
+    shared = len(_shared(first, second))
+    if shared < MIN_SHARED:
         raise UsageError(
-            f"{first.where} and {second.where} share {len(roles)} roles "
-            f"(of {len(first.persona_map.roles)} and {len(second.persona_map.roles)}); "
+            f"{a} and {b} share {shared} roles (of {len(first.roles)} and {len(second.roles)}); "
             f"a comparison needs {MIN_SHARED}",
-            hint="map both models with the same corpus and profile, and with more roles or responses",
+            hint="map both models with the same corpus, profile and seed, so that they play the same roles",
         )
+
+
+def _check_varied(first: MapView, second: MapView) -> None:
+    """Check that the shared roles differ in both maps, before the first figure is computed."""
+    roles = _shared(first.persona_map, second.persona_map)
     for one in (first, second):
         rows = one.rows(roles)
         constant = {
@@ -118,7 +129,7 @@ def _check(first: MapView, second: MapView) -> None:
 
 
 def _pair(first: MapView, second: MapView, components: int, draws: int, seed: int) -> PairComparison:
-    roles = shared_roles(first, second)
+    roles = _shared(first.persona_map, second.persona_map)
     n = len(roles)
     rows = (first.rows(roles), second.rows(roles))
     usable = [usable_components(one.loadings[at]) for one, at in zip((first, second), rows, strict=True)]
