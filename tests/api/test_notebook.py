@@ -143,7 +143,7 @@ def test_what_is_no_chat_is_refused(pmap: ps.PersonaMap, chat: Any, word: str) -
         pmap.project(chat)
 
 
-def test_a_chat_keeps_nothing_and_a_session_all(model: Model) -> None:
+def test_a_chat_keeps_nothing_and_a_session_all(place: Path, model: Model) -> None:
     first = model.chat("Hi", max_new_tokens=3, temperature=0.0)
     again = model.chat("Hi", max_new_tokens=3, temperature=0.0)
     assert first.completion.token_ids == again.completion.token_ids
@@ -156,6 +156,11 @@ def test_a_chat_keeps_nothing_and_a_session_all(model: Model) -> None:
     session.say("And?")
     assert [part["role"] for part in session.messages] == ["system", *("user", "assistant") * 2]
     assert len(model.generate(["The sea", "A pirate"], max_new_tokens=2)) == 2
+    (place / "one.json").write_text(json.dumps(CHAT))
+    (place / "two.json").write_text(json.dumps([CHAT, CHAT]))
+    assert len(model.observe(place / "one.json")) == 2
+    with pytest.raises(UsageError, match="holds several"):
+        model.observe(place / "two.json")
     (turn,) = model.observe("Hi", layers=(1, 3))
     assert turn.pooled is not None and turn.pooled.shape == (2, 48)
 

@@ -187,7 +187,7 @@ def test_every_value_has_a_line_and_a_card_that_escapes(model: Model, pmap: ps.P
     hostile = "<script>alert(1)</script>\x1b[31m"
     chat = [{"role": "user", "content": hostile}, {"role": "assistant", "content": hostile}]
     plan = ps.Plan((ps.Steer(0, np.ones(48), 1.0),), name="<img src=x onerror=alert(1)>")
-    renamed = Model("<b>model</b>", model.engine)
+    renamed = Model("<b>model</b>\x1b[31m", model.engine)
     session = model.conversation(system="<i>system</i>")
     values = [
         pmap, model, renamed, plan, session, pmap.project(chat, model),

@@ -10,7 +10,7 @@ from typing import Any, cast, get_args
 
 from personascope.chat import Conversation, Message, Role
 from personascope.errors import UsageError
-from personascope.interop import TranscriptSource
+from personascope.interop import Transcript, TranscriptSource, Unreadable
 from personascope.text import shorten
 
 Chat = str | Path | Mapping[str, Any] | Sequence[Any] | Message
@@ -34,15 +34,18 @@ def as_conversation(chat: Any, *, system: str = "") -> Conversation:
     """Return one conversation: a text is the user's message.
 
     Args:
-        chat: Text, list of messages, reply or chat session.
+        chat: Text, list of messages, reply or chat session, or the path of a file with one conversation.
         system: System prompt to put before it.
 
     Raises:
         UsageError: If it is none of these, or a message is malformed.
     """
     held = getattr(chat, "messages", chat)
+    messages: list[Message]
     if isinstance(held, str):
-        messages: list[Message] = [Message("user", held)]
+        messages = [Message("user", held)]
+    elif isinstance(held, Path):
+        messages = list(_only_one(held))
     elif isinstance(held, Message | Mapping):
         messages = [_message(held, 0)]
     elif isinstance(held, Sequence) and held:
@@ -54,6 +57,15 @@ def as_conversation(chat: Any, *, system: str = "") -> Conversation:
     if messages[0].role == "system":
         raise UsageError("the conversation has a system message, and system= gives another", hint="give one")
     return (Message("system", system), *messages)
+
+
+def _only_one(path: Path) -> Conversation:
+    entries = list(TranscriptSource.open(path).read(limit=2))
+    found = [one.conversation for one in entries if isinstance(one, Transcript)]
+    if len(found) == len(entries) == 1:
+        return found[0]
+    wrong = next((one.reason for one in entries if isinstance(one, Unreadable)), "it holds several")
+    raise UsageError(f"{path} is not one conversation: {wrong}", hint="project takes files of many")
 
 
 def _message(given: Any, index: int) -> Message:

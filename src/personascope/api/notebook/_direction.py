@@ -12,6 +12,7 @@ from jaxtyping import Float, Float32
 from personascope.directions import NamedProbe
 from personascope.engines import Probe
 from personascope.errors import UsageError
+from personascope.text import escape_controls
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -125,4 +126,4 @@ class Direction:
 
     def __repr__(self) -> str:
         """Return the name and the shape."""
-        return f"Direction({self.name}: {self.n_layers} layers of {self.d_model})"
+        return escape_controls(f"Direction({self.name}: {self.n_layers} layers of {self.d_model})")

@@ -20,7 +20,7 @@ from personascope.directions import axis_probe
 from personascope.engines import Capture, Completion, EngineInfo, Request, Sampling, TurnActivations
 from personascope.errors import EngineError, UsageError
 from personascope.interventions import Plan
-from personascope.text import html_card
+from personascope.text import escape_controls, html_card
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -287,7 +287,8 @@ class Model:
     def __repr__(self) -> str:
         """Return the name, engine, shape and dtype on one line."""
         info = self.info
-        return f"Model({self.name} on {info.engine}: {info.n_layers} layers of {info.d_model}, {info.dtype})"
+        shape = f"{info.n_layers} layers of {info.d_model}, {info.dtype}"
+        return escape_controls(f"Model({self.name} on {info.engine}: {shape})")
 
     def _repr_html_(self) -> str:
         """Return a card for a notebook."""

@@ -23,7 +23,7 @@ from personascope.directions import AXIS, parse_probes
 from personascope.errors import UsageError
 from personascope.interventions import Plan
 from personascope.runs import Progress, shown
-from personascope.text import shorten
+from personascope.text import escape_controls, shorten
 
 if TYPE_CHECKING:
     import pandas
@@ -317,7 +317,7 @@ class PersonaMap:
     def __repr__(self) -> str:
         """Return model, verdict, size and folder on one line."""
         found = self.arrays
-        return (
+        return escape_controls(
             f"PersonaMap({self.model_id or 'imported release'}: {found.verdict().headline}; "
             f"{len(found.roles)} roles, layer {self.middle_layer} of {self.n_layers}; {self.folder})"
         )

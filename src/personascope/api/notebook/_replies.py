@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from personascope.api.notebook._chats import message_dicts
 from personascope.chat import Conversation, Message
 from personascope.engines import Completion
-from personascope.text import html_card, shorten
+from personascope.text import escape_controls, html_card, shorten
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -63,7 +63,7 @@ class Reply:
 
     def __repr__(self) -> str:
         """Return the text, cut, and how it ended."""
-        return f"Reply({shorten(self.text, 80)}; {self._facts()})"
+        return escape_controls(f"Reply({shorten(self.text, 80)}; {self._facts()})")
 
     def _repr_html_(self) -> str:
         """Return a card for a notebook."""
@@ -108,7 +108,7 @@ class ChatSession:
 
     def __repr__(self) -> str:
         """Return the model and the number of messages."""
-        return f"ChatSession(with {self.model_id}: {len(self.conversation)} messages)"
+        return escape_controls(f"ChatSession(with {self.model_id}: {len(self.conversation)} messages)")
 
     def _repr_html_(self) -> str:
         """Return a card for a notebook."""
