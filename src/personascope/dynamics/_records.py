@@ -132,7 +132,7 @@ def row_of(turn: Turn) -> dict[str, Any]:
 
 def turn_of(row: dict[str, Any]) -> Turn:
     """Return the turn that a row of ``SCHEMA`` holds."""
-    stored = {"reasoning": "", **row}
+    stored: dict[str, Any] = {"reasoning": "", **row}
     values = {one.name: stored["turn" if one.name == "number" else one.name] for one in fields(Turn)}
     values["reasoning"] = values["reasoning"] or ""
     values |= {name: np.array(row[name], np.float32) for name in ("projections", "tokens")}
