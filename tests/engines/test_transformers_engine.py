@@ -235,7 +235,7 @@ def test_a_response_of_one_token_is_the_first_of_a_longer_one(name: str) -> None
         if id.endswith("/2"):
             assert one.cap_stats is not None and one.cap_stats.tokens == 0
             assert read[id].cap_stats is not None and read[id].cap_stats.tokens == 1
-    id, one = next((id, one) for id, one in longer.items() if one.text[:1].strip() and id.endswith("/0"))
+    id, one = next((id, one) for id, one in longer.items() if one.text and id.endswith("/0"))
     stop = Sampling(temperature=0.0, max_new_tokens=8, stop=(one.text[:1],))
     (cut,) = engine.run([Request("cut", (Message("user", QUESTIONS[int(id[0])]),), stop)])
     assert (cut.text, cut.finish_reason) == ("", "stop")
