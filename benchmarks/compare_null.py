@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import ortho_group
 
-from personascope.compare._geometry import SharedSpaces, geometry
-from personascope.compare._loadings import match_components
-from personascope.compare._resample import Draws, agreement
+from personascope.comparison._geometry import SharedSpaces, geometry
+from personascope.comparison._loadings import match_components
+from personascope.comparison._resample import Draws, agreement
 
 PAGE = Path(__file__).with_suffix(".md")
 FIRST, SECOND = np.array([4.0, 2.0, 1.5, 1.2, 1.0]), np.array([3.5, 2.2, 1.6, 1.1, 0.9])

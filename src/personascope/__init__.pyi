@@ -1,6 +1,7 @@
 from .api.notebook import (
     PersonaMap,
     calibrate,
+    compare,
     evaluate,
     load,
     map,
@@ -8,6 +9,7 @@ from .api.notebook import (
     serve,
     simulate,
     steered,
+    traits,
 )
 from .dynamics.monitor import Monitor
 from .interventions import Cap, Plan, Steer
@@ -21,6 +23,7 @@ __all__ = [
     "Plan",
     "Steer",
     "calibrate",
+    "compare",
     "evaluate",
     "load",
     "map",
@@ -28,4 +31,5 @@ __all__ = [
     "serve",
     "simulate",
     "steered",
+    "traits",
 ]

@@ -18,6 +18,7 @@ NAMES = [
     "Plan",
     "Steer",
     "calibrate",
+    "compare",
     "evaluate",
     "load",
     "map",
@@ -25,6 +26,7 @@ NAMES = [
     "serve",
     "simulate",
     "steered",
+    "traits",
 ]
 
 TYPED = """

@@ -15,7 +15,7 @@ from personascope.engines import Completion, EngineInfo, Request
 from personascope.errors import JudgeError
 from personascope.judge import JudgeItem, JudgeStats, Verdict
 from personascope.space import MapMeta, MapModel, PersonaMap, Quantiles, build_space, projection_quantiles
-from personascope.traits import TraitProfile, TraitsResult, run_traits
+from personascope.trait_vectors import TraitProfile, TraitsResult, run_traits
 
 N_LAYERS, D = 3, 24
 BANK = tuple(Question(f"q{n}", f"area{n % 3}", f"What of {n}?", ("view", "advice")[n % 2]) for n in range(40))

@@ -10,7 +10,7 @@ import pytest
 from report_case import HOSTILE
 from test_report_page import Page, needs_chromium, run_chromium
 
-from personascope.compare import (
+from personascope.comparison import (
     ComponentMatch,
     ComponentMatching,
     DefaultPlaces,

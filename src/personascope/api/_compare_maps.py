@@ -6,10 +6,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from personascope import compare as compare_room
-from personascope import report
+from personascope import comparison, report
 from personascope.api._inputs import Tell, open_map, quiet
-from personascope.compare import MapComparison
+from personascope.comparison import MapComparison
 from personascope.errors import UsageError
 from personascope.space import PersonaMap
 from personascope.store import write_json
@@ -52,7 +51,7 @@ def compare(
     if target is not None and target.suffix not in (".html", ".json"):
         raise UsageError(f"{target} is neither a page nor JSON", hint="end its name in .html or .json")
     opened = [_open(one, tell) for one in maps]
-    found = compare_room.compare(opened, layer=layer, components=components, draws=draws, seed=seed)
+    found = comparison.compare(opened, layer=layer, components=components, draws=draws, seed=seed)
     if target is not None and target.suffix == ".json":
         write_json(target, found.to_dict())
     elif target is not None:

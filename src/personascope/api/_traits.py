@@ -10,7 +10,7 @@ from typing import Unpack
 
 import numpy as np
 
-from personascope import engines, traits
+from personascope import engines, trait_vectors
 from personascope.api._inputs import as_corpus
 from personascope.api._judging import JudgeChoice, as_judge, choose_judge
 from personascope.api._mapped_model import MappedModel
@@ -18,7 +18,7 @@ from personascope.corpus import Corpus, Question, TraitEntry, TraitSet, holds, l
 from personascope.errors import UsageError
 from personascope.judge import Estimate, Judge, JudgeChain, OpenAIJudge
 from personascope.space import PersonaMap
-from personascope.traits import TraitChanges, TraitProfile, TraitsResult
+from personascope.trait_vectors import TraitChanges, TraitProfile, TraitsResult
 
 OFFLINE = ("none", "rules")
 """Judges that give no score from 0 to 100."""
@@ -77,7 +77,7 @@ class PreparedTraits:
     def estimate(self, probe: int = 16) -> TraitEstimate:
         """Estimate the cost of the run from a probe of a few of its requests."""
         engine = self.mapped.engine
-        design = traits.design_traits(
+        design = trait_vectors.design_traits(
             self.mapped.persona_map, self.traits, self.bank, self.profile, seed=self.seed, engine=engine
         )
         sample = design.spread(probe)
@@ -103,9 +103,9 @@ class PreparedTraits:
         )
 
     def run(self, *, restart: bool = False) -> TraitsResult:
-        """Run the traits; the same call resumes an interrupted run (`personascope.traits.run_traits`)."""
+        """Run the traits; the same call resumes an interrupted run (`trait_vectors.run_traits`)."""
         mapped = self.mapped
-        return traits.run_traits(
+        return trait_vectors.run_traits(
             mapped.engine,
             mapped.persona_map,
             self.traits,
@@ -162,14 +162,14 @@ def prepare_traits(
     found = corpus if isinstance(corpus, TraitSet) else load_traits(corpus)
     if names:
         found = found.select(names)
-    called = traits.check_set_name(name or found.name)
-    sizes = traits.resolve_trait_profile(profile, **changes)
+    called = trait_vectors.check_set_name(name or found.name)
+    sizes = trait_vectors.resolve_trait_profile(profile, **changes)
     if names and changes.get("traits") is None:
         # Whoever names traits wants them all.
-        sizes = traits.resolve_trait_profile(sizes, traits=len(found.traits))
+        sizes = trait_vectors.resolve_trait_profile(sizes, traits=len(found.traits))
     questions = () if found.questions else as_corpus(bank).questions
     # Build the design once now, so that unsuitable traits are reported before the model is loaded.
-    traits.design_traits(mapped.persona_map, found, questions, sizes, seed=seed)
+    trait_vectors.design_traits(mapped.persona_map, found, questions, sizes, seed=seed)
     mapped.require_axis(anyway=anyway)
     if chosen is None:
         mapped.tell(WITHOUT_SCORE)
@@ -224,14 +224,14 @@ def choose_writer(new: str | None, writer: str | None, judge: str) -> str:
         if writer is not None:
             raise UsageError("--writer is given, and no trait to write", hint="name it by --new")
         return ""
-    traits.check_trait_name(new)
+    trait_vectors.check_trait_name(new)
     spec = writer if writer is not None else judge.split(" then ")[0].strip()
     if writer is None and not spec.startswith(("openai:", "local:")):
         raise UsageError(
             f"nobody is named to write the prompts of {new!r}",
             hint="add --writer openai:MODEL@BASE_URL, --writer local:MODEL or --writer self",
         )
-    traits.check_writer(spec)
+    trait_vectors.check_writer(spec)
     return spec
 
 
@@ -260,19 +260,19 @@ def write_trait_file(
         JudgeError: If the server gives no reply.
         ModelError: If a local model cannot be loaded.
     """
-    slug = traits.check_trait_name(name)
+    slug = trait_vectors.check_trait_name(name)
     path = mapped.layout.own_trait(slug)
     if path.exists():
         return load_traits(path).trait(slug), path
-    traits.check_writer(writer, headers)
+    trait_vectors.check_writer(writer, headers)
     kind, _, rest = writer.strip().partition(":")
     mapped.tell(f"{writer} writes the prompts of {slug} ...")
     if kind == "openai":
-        ask = traits.ask_server(writer, headers)
+        ask = trait_vectors.ask_server(writer, headers)
     else:
         engine = mapped.engine if kind == "self" else engines.load_engine(rest, engine="transformers")
-        ask = traits.ask_engine(engine, slug, seed=seed)
-    return traits.write_new_trait(slug, ask), path
+        ask = trait_vectors.ask_engine(engine, slug, seed=seed)
+    return trait_vectors.write_new_trait(slug, ask), path
 
 
 def released_traits(persona_map: PersonaMap, layer: int) -> dict[str, float]:

@@ -21,7 +21,7 @@ from personascope.mapping import MAP
 from personascope.space import PersonaMap
 from personascope.stats import weighted_percentiles
 from personascope.store import RunFolder
-from personascope.traits import kept_responses, pooled_responses
+from personascope.trait_vectors import kept_responses, pooled_responses
 
 DEFAULT = "default"
 

@@ -20,7 +20,7 @@ from personascope.text import escape_controls_in_json
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from personascope.compare import MapComparison, PairComparison, Statistic
+    from personascope.comparison import MapComparison, PairComparison, Statistic
 
 
 def compare(

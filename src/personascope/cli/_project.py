@@ -45,7 +45,7 @@ def project(
         "'Assistant:' turns), folder of such files, or - for standard input.",
     ),
     probe: list[str] | None = typer.Option(
-        None, help="Beside the axis: pc1, role:NAME, [NAME=]FILE of a vector, axis@LAYER; may be given again."
+        None, help="Beside the axis: pc1, role:NAME, trait:NAME, [NAME=]FILE, axis@LAYER; may be given again."
     ),
     model: str | None = MODEL,
     layer: int | None = LAYER,

@@ -34,7 +34,9 @@ STOP = typer.Option(False, "--stop-at-alarm", help="End a conversation at the mo
 LAYER = typer.Option(
     None, min=0, help="Layer at which positions are read; the map's middle layer if not given."
 )
-PROBES = typer.Option(None, "--probe", help="Further direction: pc1, role:NAME, NAME=FILE; may be repeated.")
+PROBES = typer.Option(
+    None, "--probe", help="Further direction: pc1, role:NAME, trait:NAME, NAME=FILE; may be repeated."
+)
 LOADING = EngineOptions(
     engine=typer.Option(
         "auto",

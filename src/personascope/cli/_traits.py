@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from personascope.api import PreparedTraits, TraitEstimate
     from personascope.corpus import TraitEntry
     from personascope.space import MapTraits, PersonaMap, TraitPlace
-    from personascope.traits import TraitsResult
+    from personascope.trait_vectors import TraitsResult
 
 JUDGE_OF_TRAITS = JudgeOptions(
     judge=typer.Option(

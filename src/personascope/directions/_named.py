@@ -21,7 +21,11 @@ AXIS = "axis"
 _COMPONENT = re.compile(r"pc(\d+)")
 _AT = re.compile(r"(?P<what>.+)@(?P<layer>[^@/\\.=#]*)")
 _ROLE = "role:"
-_KNOWN = "axis, pc1, pc2, ..., role:NAME, or [NAME=]FILE of a vector, each with @LAYER behind it if wanted"
+_TRAIT = "trait:"
+_KNOWN = (
+    "axis, pc1, pc2, ..., role:NAME, trait:NAME, or [NAME=]FILE of a vector, each with @LAYER behind it if "
+    "wanted"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,6 +75,8 @@ def parse_probes(
     - ``axis``: toward the Assistant (section 2).
     - ``pc1`` ...: a principal component of the map, with the map's sign.
     - ``role:NAME``: from the default Assistant's vector to the role's.
+    - ``trait:NAME``: a trait vector of the map (``personascope traits``); ``trait:SET/NAME`` for one of
+      several sets.
     - ``FILE`` or ``NAME=FILE``: a trait or control vector that `read_direction` accepts;
       ``FILE.safetensors#TENSOR`` for one of several tensors.
 
@@ -134,7 +140,36 @@ def _probe(persona_map: PersonaMap, what: str, layer: int, suffix: str) -> Named
         return _made(
             what + suffix, layer, persona_map.role_vector(name)[layer] - persona_map.default_vector[layer]
         )
+    if what.startswith(_TRAIT):
+        return _made(what + suffix, layer, _trait(persona_map, what.removeprefix(_TRAIT))[layer])
     return _of_file(persona_map, what, layer, suffix)
+
+
+def _trait(persona_map: PersonaMap, name: str) -> Float[np.ndarray, "L d"]:
+    """Return a trait vector of the map, given the trait's name, or SET/NAME.
+
+    Raises:
+        UsageError: If no set has such a vector, or several have.
+    """
+    wanted, slash, trait = name.rpartition("/")
+    sets = [one for one in persona_map.traits if not slash or one.name == wanted]
+    holders = [one for one in sets if trait in one.traits]
+    if len(holders) == 1:
+        return holders[0].vector(trait)
+    if holders:
+        raise UsageError(
+            f"{len(holders)} sets of traits have a vector of {trait!r}",
+            hint=f"say which: {', '.join(f'{_TRAIT}{one.name}/{trait}' for one in holders)}",
+        )
+    for one in sets:
+        if trait in one.excluded:
+            # Its own error says how many pairs were kept.
+            one.vector(trait)
+    known = [one_trait for one in sets for one_trait in one.traits]
+    raise UsageError(
+        f"the map has no vector of a trait {name!r}",
+        hint=_close(trait, known) if known else "run personascope traits on it first",
+    )
 
 
 def _of_file(persona_map: PersonaMap, what: str, layer: int, suffix: str) -> NamedProbe:
@@ -147,7 +182,8 @@ def _of_file(persona_map: PersonaMap, what: str, layer: int, suffix: str) -> Nam
         name = key or path.stem
     if not path.suffix and not path.exists():
         raise UsageError(f"there is no probe {what!r}", hint=_close(what, (AXIS, *_roles(persona_map))))
-    if not name or name == AXIS or _COMPONENT.fullmatch(name) or name.startswith(_ROLE) or "@" in name:
+    taken = name == AXIS or _COMPONENT.fullmatch(name) or name.startswith((_ROLE, _TRAIT))
+    if not name or taken or "@" in name:
         raise UsageError(
             f"the vector in {path} cannot be called {name!r}", hint="choose another name by NAME=FILE"
         )

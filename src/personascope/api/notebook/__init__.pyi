@@ -1,4 +1,5 @@
 from ._chats import Chat
+from ._compare import ComparedMaps, compare
 from ._direction import Direction
 from ._evaluate import evaluate
 from ._make import map
@@ -9,19 +10,23 @@ from ._projected import ProjectedChats
 from ._replies import ChatSession, Reply
 from ._serve import Server, serve
 from ._side_by_side import SideBySide
+from ._traits import RankedTraits, traits
 from ._verbs import calibrate, simulate
 
 __all__ = [
     "Chat",
     "ChatSession",
+    "ComparedMaps",
     "Direction",
     "Model",
     "PersonaMap",
     "ProjectedChats",
+    "RankedTraits",
     "Reply",
     "Server",
     "SideBySide",
     "calibrate",
+    "compare",
     "evaluate",
     "load",
     "map",
@@ -29,4 +34,5 @@ __all__ = [
     "serve",
     "simulate",
     "steered",
+    "traits",
 ]

@@ -19,7 +19,7 @@ Plans = Sequence[Plan | Path | str] | Mapping[str, Plan | Path | str] | Plan
 
 _COMPARED = ("susceptibility", "jailbreak", "pretrained", "coherence")
 _NAMES = (*_COMPARED, "harm", "capability")
-_OWN = ("mapped", "compare", "plan", "plans", "n_random")
+_OWN = ("mapped", "compare", "plan", "plans", "n_random", "controls")
 """Arguments of the functions of `api` that `evaluate` fills in itself."""
 
 
@@ -32,6 +32,7 @@ def evaluate(
     plans: Plans | None = ...,
     strengths: Sequence[float] | None = ...,
     n_random: int | None = ...,
+    controls: Sequence[str] | None = ...,
     layer: int | None = ...,
     **options: Any,
 ) -> api.Evaluation: ...
@@ -46,6 +47,7 @@ def evaluate(
     plans: Plans | None = ...,
     strengths: Sequence[float] | None = ...,
     n_random: int | None = ...,
+    controls: Sequence[str] | None = ...,
     layer: int | None = ...,
     **options: Any,
 ) -> api.HarmEvaluation: ...
@@ -60,6 +62,7 @@ def evaluate(
     plans: Plans | None = ...,
     strengths: Sequence[float] | None = ...,
     n_random: int | None = ...,
+    controls: Sequence[str] | None = ...,
     layer: int | None = ...,
     **options: Any,
 ) -> api.CapabilityEvaluation: ...
@@ -73,10 +76,11 @@ def evaluate(
     plans: Plans | None = None,
     strengths: Sequence[float] | None = None,
     n_random: int | None = None,
+    controls: Sequence[str] | None = None,
     layer: int | None = None,
     **options: Any,
 ) -> api.Evaluation | api.HarmEvaluation | api.CapabilityEvaluation:
-    """Evaluate plans, or steering along the axis, beside no plan and the same on random directions.
+    """Evaluate plans, or steering along the axis, beside no plan and the same on control directions.
 
     The same call goes on with an interrupted evaluation.
 
@@ -89,7 +93,8 @@ def evaluate(
         plans: Plan, plans, or name -> plan, to compare; paths of saved plans too.
         strengths: Strengths along the axis instead, as fractions of the layer's norm; a default range if
             neither is given.
-        n_random: Number of random-direction controls of each; for "harm" the number of random directions.
+        n_random: Number of controls of each kind; for "harm" the number of directions of each kind.
+        controls: Kinds of controls: "isotropic", "shuffled", "role-span"; all of them if not given.
         layer: Layer to steer at, or at which "harm" reads positions; the map's middle layer if not given.
         options: Options of the evaluation of that name in `personascope.api`, such as ``roles``, ``limit``,
             ``judge``, ``dataset``, ``out``, ``seed`` and ``restart``.
@@ -110,6 +115,7 @@ def evaluate(
         raise UsageError("plans and strengths were both given", hint="give one of them")
     mapped = as_map(pmap).mapped(model)
     more: dict[str, Any] = {} if n_random is None else {"n_random": n_random}
+    more |= {} if controls is None else {"controls": controls}
     if what in _COMPARED:
         if strengths is not None:
             more["strengths"] = tuple(strengths)

@@ -139,7 +139,7 @@ class PersonaMap:
         return self._direction(AXIS, self.arrays.unit_axis)
 
     def direction(self, name: str | Direction) -> Direction:
-        """Return a named direction: "axis", "pc1", "role:poet", or [NAME=]FILE of a vector.
+        """Return a named direction: "axis", "pc1", "role:poet", "trait:blunt", or [NAME=]FILE of a vector.
 
         Raises:
             UsageError: If there is no such direction.
@@ -156,6 +156,14 @@ class PersonaMap:
 
         (first,) = parse_probes(self.arrays, (name,), self.middle_layer)
         return self._direction(first.name, vector)
+
+    def trait(self, name: str) -> Direction:
+        """Return a trait's direction, toward its positive pole; it needs `personascope.traits` on this map.
+
+        Raises:
+            UsageError: If the map has no vector of the trait.
+        """
+        return self.direction(f"trait:{name}")
 
     def _direction(self, name: str, vector: Any) -> Direction:
         return Direction(name, self.n_layers, self.arrays.d_model, vector, self.middle_layer)

@@ -11,6 +11,7 @@ from personascope.api.notebook._open import MapLike, as_map
 from personascope.calibration import Window
 from personascope.corpus import Corpus
 from personascope.corpus.dialogues import DOMAINS
+from personascope.directions import CONTROLS, N_CONTROLS
 from personascope.dynamics.monitor import Monitor
 from personascope.interventions import Plan
 from personascope.judge import Judge
@@ -22,7 +23,8 @@ def calibrate(
     *,
     windows: Sequence[tuple[int, int] | str] | None = None,
     axis_percentiles: Sequence[float] = (25.0, 50.0, 75.0, 90.0),
-    n_random: int = 1,
+    n_random: int = N_CONTROLS,
+    controls: Sequence[str] = CONTROLS,
     roles: int = 50,
     prompts: int = 1,
     jailbreaks: int | None = None,
@@ -46,7 +48,8 @@ def calibrate(
         pmap: Map, or its run folder. Its run must have kept responses, as it does by default.
         windows: Bands of layers, end-exclusive, such as (14, 22); default bands if not given.
         axis_percentiles: Floors, as percentiles of responses in a role on the axis; higher is stronger.
-        n_random: Number of random-direction controls of each cap.
+        n_random: Number of controls of each kind for each cap.
+        controls: Kinds of controls: "isotropic", "shuffled", "role-span".
         roles: Number of roles asked who they are, those nearest the Assistant; at most as many as there are.
         prompts: Number of system prompts of each.
         jailbreaks: Maximum number of persona jailbreaks; the whole set if not given.
@@ -76,6 +79,7 @@ def calibrate(
     settings = api.SweepSettings(
         axis_percentiles=tuple(axis_percentiles),
         n_random=n_random,
+        controls=controls,
         roles=roles,
         prompts=prompts,
         jailbreaks=jailbreaks,

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from personascope.compare import MapComparison, PairComparison
+from personascope.comparison import MapComparison, PairComparison
 from personascope.report._document import plotly_document
 from personascope.store import write_bytes
 

@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import wishart
 
-from personascope.compare._resample import Draws, fisher, positive, share, t_value, tested
-from personascope.compare._types import DefaultPlaces, Dimensions, Geometry, PairFigure, Statistic
-from personascope.compare._views import MapView
+from personascope.comparison._resample import Draws, fisher, positive, share, t_value, tested
+from personascope.comparison._types import DefaultPlaces, Dimensions, Geometry, PairFigure, Statistic
+from personascope.comparison._views import MapView
 from personascope.stats import paired_difference, share_interval
 
 Array = np.ndarray

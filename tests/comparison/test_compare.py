@@ -12,9 +12,9 @@ from compare_case import SPREADS, D, names, save, scores, vectors
 from safetensors.numpy import load_file, save_file
 from scipy.stats import ortho_group, pearsonr, spearmanr
 
-from personascope.compare import MapComparison, PairComparison, Statistic, compare
-from personascope.compare._loadings import match_components
-from personascope.compare._resample import Draws
+from personascope.comparison import MapComparison, PairComparison, Statistic, compare
+from personascope.comparison._loadings import match_components
+from personascope.comparison._resample import Draws
 from personascope.errors import SpaceError, UsageError
 from personascope.space import PersonaMap
 

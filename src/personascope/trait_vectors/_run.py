@@ -15,8 +15,8 @@ from personascope.judge import TRAIT_SCORE, Judge, JudgeChain, JudgeItem, JudgeS
 from personascope.mapping import PENDING_BYTES, PENDING_ROLLOUTS
 from personascope.runs import Job, ProgressCallback, chat_notes, collect
 from personascope.store import RunFolder
-from personascope.traits._design import TraitDesign
-from personascope.traits._unit import TraitUnit, TraitUnitMeta, commit_unit, new_unit, pending_unit
+from personascope.trait_vectors._design import TraitDesign
+from personascope.trait_vectors._unit import TraitUnit, TraitUnitMeta, commit_unit, new_unit, pending_unit
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from jaxtyping import Float32, Int64
 from personascope.errors import StoreError
 from personascope.space import FoldDesign
 from personascope.store import RunFolder, TensorFile
-from personascope.traits._design import TraitDesign
-from personascope.traits._unit import SUMS, fold_counts
+from personascope.trait_vectors._design import TraitDesign
+from personascope.trait_vectors._unit import SUMS, fold_counts
 
 
 class TraitSums:

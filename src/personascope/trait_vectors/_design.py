@@ -24,7 +24,7 @@ from personascope.engines import Capture, EngineInfo, Request, request_seed
 from personascope.errors import CorpusError, UsageError
 from personascope.mapping import draw_entries, draw_from_bank
 from personascope.space import FoldDesign
-from personascope.traits._profile import TraitProfile
+from personascope.trait_vectors._profile import TraitProfile
 
 DESIGN = "pairs of opposite prompts (1)"
 """Name of this design in the records of traits."""

@@ -19,7 +19,7 @@ from personascope.errors import EvaluationError, StoreError, UsageError
 from personascope.space import PersonaMap
 from personascope.space._meta import PERCENTILES
 from personascope.store import RunFolder
-from personascope.traits import kept_responses, resolve_trait_profile
+from personascope.trait_vectors import kept_responses, resolve_trait_profile
 
 
 def test_planted_traits_lie_where_they_were_put(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ class CountingEngine(fakes.PlantedEngine):
 
 def test_240_traits_of_the_paper_stay_in_fixed_memory(tmp_path: Path, monkeypatch) -> None:
     """40 questions under 5 pairs: 400 responses a trait, none of which may stay."""
-    from personascope.traits import _design
+    from personascope.trait_vectors import _design
 
     monkeypatch.setattr(fakes, "save_map", wide_map)
     # 8 layers of 256 are 8 KB a response; 40 traits are 16,000 responses, 131 MB, and units hold 1 MB.

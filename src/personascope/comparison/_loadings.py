@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 
-from personascope.compare._resample import Draws, chosen, correlation, fitted
-from personascope.compare._types import ComponentMatch, ComponentMatching, Statistic
+from personascope.comparison._resample import Draws, chosen, correlation, fitted
+from personascope.comparison._types import ComponentMatch, ComponentMatching, Statistic
 
 Array = np.ndarray
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from compare_case import save, scores, vectors
 
-from personascope.compare import compare
+from personascope.comparison import compare
 from personascope.errors import UsageError
 from personascope.interop import export_released, import_source, open_map
 

@@ -16,7 +16,7 @@ from personascope.errors import EngineError, StoreError
 from personascope.judge import Verdict, points
 from personascope.mapping import REASONING, read_completion
 from personascope.store import Record, RunFolder, TensorFile, TensorPart, TensorSpec
-from personascope.traits._design import TraitDesign, TraitRollout
+from personascope.trait_vectors._design import TraitDesign, TraitRollout
 
 Status = Literal["scored", "refused", "unscored", "unjudged", "empty", "thinking", "unanswered"]
 """Status of a rollout. An "unscored" one waits for a judge, a "refused" one declined to answer, and an

@@ -14,7 +14,7 @@ from personascope.corpus import load_traits
 from personascope.errors import SpaceError, StoreError, UsageError
 from personascope.space import PersonaMap
 from personascope.store import RunFolder
-from personascope.traits import build_trait_design, resolve_trait_profile
+from personascope.trait_vectors import build_trait_design, resolve_trait_profile
 
 
 def rows(folder: Path) -> list[dict]:
@@ -134,7 +134,7 @@ class KilledError(Exception):
 
 @pytest.mark.parametrize("after", [1, 17, 33])
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path, after: int, monkeypatch) -> None:
-    from personascope.traits import _design
+    from personascope.trait_vectors import _design
 
     monkeypatch.setattr(_design, "UNIT_ROLLOUTS", 8)
     fakes.run(tmp_path / "calm", judge=fakes.PoleJudge())

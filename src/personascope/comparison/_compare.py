@@ -8,11 +8,11 @@ from string import ascii_uppercase
 
 import numpy as np
 
-from personascope.compare._geometry import SPACE_DRAWS, SharedSpaces, default_places, geometry
-from personascope.compare._loadings import match_components
-from personascope.compare._resample import Draws, agreement
-from personascope.compare._types import MapComparison, MapSummary, PairComparison, RoleAgreement
-from personascope.compare._views import MapView, all_equal, usable_components, view
+from personascope.comparison._geometry import SPACE_DRAWS, SharedSpaces, default_places, geometry
+from personascope.comparison._loadings import match_components
+from personascope.comparison._resample import Draws, agreement
+from personascope.comparison._types import MapComparison, MapSummary, PairComparison, RoleAgreement
+from personascope.comparison._views import MapView, all_equal, usable_components, view
 from personascope.errors import SpaceError, UsageError
 from personascope.space import PersonaMap
 

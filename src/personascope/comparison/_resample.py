@@ -21,7 +21,7 @@ import numpy as np
 import scipy
 from jaxtyping import Float, Int
 
-from personascope.compare._types import Statistic
+from personascope.comparison._types import Statistic
 from personascope.stats import limits
 
 Array = np.ndarray

@@ -28,11 +28,11 @@ from personascope.space import (
 )
 from personascope.stats import weighted_percentiles
 from personascope.store import RunFolder
-from personascope.traits._design import TraitDesign, build_trait_design
-from personascope.traits._profile import TraitProfile
-from personascope.traits._run import TraitsCollected, collect_traits, open_trait_run, totals
-from personascope.traits._sums import TraitSums
-from personascope.traits._unit import LEFT_OUT
+from personascope.trait_vectors._design import TraitDesign, build_trait_design
+from personascope.trait_vectors._profile import TraitProfile
+from personascope.trait_vectors._run import TraitsCollected, collect_traits, open_trait_run, totals
+from personascope.trait_vectors._sums import TraitSums
+from personascope.trait_vectors._unit import LEFT_OUT
 
 RESPONSE_TOKENS = 64
 """Maximum length of a response if neither the profile nor the map says one."""
