@@ -100,7 +100,7 @@ def test_the_import_is_light() -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("mpa", "did you mean map?"),
+        ("mpa", "did you mean map or compare?"),
         ("Stear", "did you mean Steer?"),
         ("run_map", "it is in personascope.mapping (from personascope.mapping import run_map)"),
         ("MappedModel", "it is in personascope.api (from personascope.api import MappedModel)"),

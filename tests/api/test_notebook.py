@@ -63,14 +63,26 @@ def test_the_listing(place: Path, model: Model, pmap: ps.PersonaMap) -> None:
     assert set(sweep.to_pandas().kind) == {"axis", "random"}
 
     evaluation = ps.evaluate(
-        model, pmap, "susceptibility", plans=[cap], roles=2, prompts=1, n_random=1, corpus=place / "corpus"
+        model,
+        pmap,
+        "susceptibility",
+        plans=[cap],
+        roles=2,
+        prompts=1,
+        n_random=1,
+        controls=["isotropic"],
+        corpus=place / "corpus",
     )
     frame = evaluation.to_pandas()
     assert set(frame.condition) == {"plain", cap.name, f"random 0 of {cap.name}"}
     capable = ps.evaluate(
-        model, pmap, "capability", plans={"cap": cap}, tasks=["personascope_basics"], limit=2
+        model, pmap, "capability", plans={"cap": cap}, tasks=["personascope_basics"], limit=2, n_random=1
     )
-    assert capable.to_pandas().condition.tolist() == ["plain", "cap", "random 0 of cap"]
+    assert capable.to_pandas().condition.tolist() == [
+        "plain",
+        "cap",
+        *(f"{control} 0 of cap" for control in ("random", "shuffled", "role-span")),
+    ]
     plots = [pmap.plot(), found.plot(), sweep.plot(), evaluation.plot(), capable.plot("cap")]
     for number, plot in enumerate(plots):
         assert plot.save(place / f"figure{number}.png").read_bytes().startswith(b"\x89PNG")

@@ -14,7 +14,7 @@ from personascope.api._inputs import as_folder
 from personascope.api._layout import RESULTS
 from personascope.api._mapped_model import MappedModel
 from personascope.api._tabular import Tabular
-from personascope.directions import CONTROLS, N_CONTROLS
+from personascope.directions import CONTROLS, N_CONTROLS, kind_label
 from personascope.errors import EvaluationError
 from personascope.evals import PLAIN, Conclusion, Condition, conclude, control_counts
 from personascope.interventions import Plan
@@ -149,7 +149,9 @@ class CapabilityEvaluation(Tabular):
                 scores[PLAIN.name, task.name],
                 scores[chosen, task.name],
                 {
-                    kind: [scores[name, task.name] for name in names if (name, task.name) in scores]
+                    kind_label(kind): [
+                        scores[name, task.name] for name in names if (name, task.name) in scores
+                    ]
                     for kind, names in controls.items()
                 },
                 task.documents,
