@@ -167,7 +167,7 @@ def corpus() -> Corpus:
     return Corpus(
         "simulated",
         tuple(
-            RoleEntry(f"r{r:02}", "g", "", tuple("x" * (p + 1) for p in range(PROMPTS))) for r in range(ROLES)
+            RoleEntry(f"r{r:03}", "g", "", tuple("x" * (p + 1) for p in range(PROMPTS))) for r in range(ROLES)
         ),
         tuple(Question(f"q{q}", f"a{q}", f"{q}?") for q in range(QUESTIONS)),
         ("", "a", "b", "c", "d"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import fakes
@@ -306,5 +307,7 @@ def test_a_fixed_map_has_the_curve_of_its_blocks(tmp_path: Path) -> None:
     assert last.split_half is not None and math.isclose(
         last.split_half, PersonaMap.open(tmp_path / "run").stats.split_half[2], abs_tol=0.05
     )
-    widths = [point.half_width for point in curve.points if point.half_width is not None]
-    assert widths[-1] < widths[0]
+    assert (curve.points[0].split_half, curve.points[0].vectors) == (None, 0)
+    known = [point.vectors for point in curve.points if point.split_half is not None]
+    assert known == sorted(known) and known[0] >= known[-1] / 2
+    assert all(one.tokens < two.tokens for one, two in pairwise(curve.points))
