@@ -262,7 +262,7 @@ def test_one_good_look_does_not_stop() -> None:
 def test_the_widest_roles_or_the_default_come_next_where_they_help_more() -> None:
     from personascope.space import Precision
 
-    design = build_design(CORPUS, PROFILE, 1, "m")
+    design = build_design(CORPUS, replace(PROFILE, role_information=False), 1, "m")
     rounds = Rounds(design)
     rounds.take(Round("opening"))
     names = tuple(sorted(role.name for role in design.roles))
