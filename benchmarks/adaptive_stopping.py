@@ -16,6 +16,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import Pool
 from pathlib import Path
 
 import numpy as np
@@ -167,7 +169,7 @@ def corpus() -> Corpus:
     return Corpus(
         "simulated",
         tuple(
-            RoleEntry(f"r{r:02}", "g", "", tuple("x" * (p + 1) for p in range(PROMPTS))) for r in range(ROLES)
+            RoleEntry(f"r{r:03}", "g", "", tuple("x" * (p + 1) for p in range(PROMPTS))) for r in range(ROLES)
         ),
         tuple(Question(f"q{q}", f"a{q}", f"{q}?") for q in range(QUESTIONS)),
         ("", "a", "b", "c", "d"),
@@ -182,13 +184,13 @@ PROFILE = replace(
 
 @dataclass
 class Outcome:
-    """How a run ended: whether it stopped by the rule, with how many responses, and what was true then."""
+    """How a run ended: whether by the rule, after how many responses and looks, and what was true then."""
 
     stopped: bool
     rollouts: int
     there: bool
     share: float
-    sine: float
+    looks: int
 
 
 def outcome(world: World, until: Until, seed: int) -> Outcome:
@@ -228,8 +230,9 @@ within the half-width.
 |---|---|---|---|---|---|---|"""
 
 
-def row(world: World, until: Until, n: int) -> str:
+def row(case: tuple[Until, World], n: int) -> str:
     """Return one line of the table."""
+    until, world = case
     found = [outcome(world, until, seed) for seed in range(n)]
     stopped = [one for one in found if one.stopped]
     if not stopped:
@@ -239,7 +242,7 @@ def row(world: World, until: Until, n: int) -> str:
     return (
         f"| {until.texts[0]} | {world.name} | {len(stopped)} of {n} "
         f"| {sizes[1]:.0f} ({sizes[0]:.0f} to {sizes[2]:.0f}) "
-        f"| {np.median([one.sine for one in stopped]):.0f} "
+        f"| {np.median([one.looks for one in stopped]):.0f} "
         f"| {np.mean([one.there for one in stopped]):.3f} | {value:.3f} |"
     )
 
@@ -248,8 +251,8 @@ if __name__ == "__main__":
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     lines = [HEAD.format(count, LOOKS, ROLE_MARGIN)]
     print(lines[0])
-    for goal in GOALS:
-        for one in WORLDS:
-            lines.append(row(one, goal, count))
-            print(lines[-1], flush=True)
+    with Pool() as pool:
+        for line in pool.imap(partial(row, n=count), [(goal, one) for goal in GOALS for one in WORLDS]):
+            lines.append(line)
+            print(line, flush=True)
     PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 
 from personascope.engines import request_seed
-from personascope.mapping._design import MIN_BASELINE, Design, Rollout
+from personascope.mapping._design import Design, Rollout
 
 Kind = Literal["opening", "balanced", "default", "widest"]
 
@@ -28,8 +28,8 @@ ORDER = "balanced rounds (1)"
 """Name of this order in a run's identity."""
 ROLES_PER_QUESTION = 20
 """Number of roles that answer a question in the round that first asks it."""
-FIRST_SAMPLES = 2
-"""Number of responses of the default to a question under each of its prompts, at first."""
+BASELINE = 100
+"""Number of the default's responses in the opening that role information is held against, if it can be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +55,20 @@ class Rounds:
         self.design = design
         self.asked = np.zeros(len(design.roles), np.int64)
         """Number of rollouts taken of each role."""
-        self.level = min(FIRST_SAMPLES, design.profile.default_samples)
+        self.level = 1
         """Number of responses of the default to a question under one prompt."""
         self._active: dict[int, int] = {}
         """Question number -> responses of the default under one prompt so far."""
         neutral = sum(bool(prompt) for prompt in design.corpus.default_prompts)
         reached = {cell[0] for cells in self._cells for cell in cells[: self.opening]}
-        if design.profile.role_information and neutral * len(reached) * self.level < MIN_BASELINE:
-            self.level = design.profile.default_samples
+        if design.profile.role_information:
+            wanted = -(-BASELINE // max(neutral * len(reached), 1))
+            self.level = min(wanted, design.profile.default_samples)
 
     @property
     def opening(self) -> int:
-        """Number of rollouts of each role in the opening: enough for a vector, and one for each prompt."""
-        return max(self.design.profile.min_fully, self.design.n_places)
+        """Number of rollouts of each role in the opening: enough for a vector."""
+        return self.design.profile.min_fully
 
     @property
     def questions(self) -> int:

@@ -124,7 +124,8 @@ def reliability(sums: Array, counts: Array, clusters: Array, n: int, rng: np.ran
     """
     squares = _squares(sums, counts, clusters)
     role_means = sums.sum(axis=1) / np.maximum(counts.sum(axis=1), 1)
-    names = np.unique(clusters)
+    # A run that was stopped early may have asked nothing yet under the prompts of a slot.
+    names = np.unique(clusters[counts.any(axis=0)])
     sizes = np.stack([counts[:, clusters == name].sum(axis=1) for name in names], axis=1)
     totals = np.stack([sums[:, clusters == name].sum(axis=1) for name in names], axis=1)
     prompt_means = np.where(sizes > 0, totals / np.maximum(sizes, 1), np.nan)
