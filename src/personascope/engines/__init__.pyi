@@ -17,7 +17,15 @@ from ._contract import (
 from ._load import LocalEngine, load_engine
 from ._local import native_dtype
 from ._parts import THINKING_TOKENS, check_tokens, longest_reply, sampling_record, turn_spans
-from ._transformers import OperationCheck, TransformersEngine, verify_model
+from ._transformers import (
+    LiveBatch,
+    LiveEnd,
+    LiveRequest,
+    LiveTokens,
+    OperationCheck,
+    TransformersEngine,
+    verify_model,
+)
 from ._vllm import PlanStore, ProbeSet, ServeCommand, serve_command
 
 __all__ = [
@@ -28,6 +36,10 @@ __all__ = [
     "Completion",
     "Engine",
     "EngineInfo",
+    "LiveBatch",
+    "LiveEnd",
+    "LiveRequest",
+    "LiveTokens",
     "LocalEngine",
     "OperationCheck",
     "PlanStore",
