@@ -166,6 +166,7 @@ def test_an_error_of_the_whole_pass_ends_what_runs_and_not_the_batch(
     engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = engine.open_batch()
+
     def broken(*_, **__):
         raise RuntimeError("a kernel failed")
 

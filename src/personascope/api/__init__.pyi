@@ -17,6 +17,7 @@ from ._monitor import CalibratedMonitor, calibrate_drift_monitor
 from ._pages import Pages, write_pages
 from ._project import project
 from ._serve import prepare_server
+from ._serve_live import LiveServer, open_live_server, own_map, server_engine
 from ._steer import Answer, make_cap_plan, make_random_control, make_steering_plan, measure_norms, steer
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Finding",
     "ImportedPlan",
     "JudgeChoice",
+    "LiveServer",
     "MappedModel",
     "Pages",
     "PersonaMap",
@@ -58,9 +60,11 @@ __all__ = [
     "make_steering_plan",
     "measure_norms",
     "open_any",
+    "open_live_server",
     "open_map",
     "open_monitor",
     "open_plan",
+    "own_map",
     "prepare_map",
     "prepare_server",
     "pretrained",
@@ -68,6 +72,7 @@ __all__ = [
     "read_chat_options",
     "read_headers",
     "replay",
+    "server_engine",
     "simulate",
     "steer",
     "susceptibility",
