@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import uvicorn
 
 from eval_case import engine, tiny_run
 from personascope.api import MappedModel
@@ -22,10 +23,13 @@ from personascope.dynamics.monitor import Monitor
 from personascope.engines import PlanStore
 from personascope.interventions import Cap, Plan
 from personascope.serve import Admission, MapPlans, PlanBook, Positions, Service, open_socket
+from personascope.serve._app import make_app
 from personascope.serve._server import DrainingServer
 
 KEY = "serve-test"
 CHAT = "/v1/chat/completions"
+FLOOR = 10.0
+"""Projection on the axis that every token of the tiny model is below."""
 
 
 @dataclass
@@ -64,9 +68,8 @@ class Served:
             timeout=60,
         ) as answer:
             assert answer.status_code == 200, answer.read()
-            for line in answer.iter_lines():
-                if line.startswith("data: "):
-                    found.append(line[6:] if line == "data: [DONE]" else json.loads(line[6:]))
+            lines = (line[6:] for line in answer.iter_lines() if line.startswith("data: "))
+            found += [line if line == "[DONE]" else json.loads(line) for line in lines]
         return found
 
     def refused(self, status: int, **options: Any) -> str:
@@ -96,7 +99,7 @@ def body(question: str, field: Any = None, **options: Any) -> dict[str, Any]:
 def floor_plan(mapped: MappedModel) -> Plan:
     """Return a cap at the map's middle layer with a floor that every token is below."""
     at = mapped.persona_map.middle_layer
-    return Plan((Cap(at, mapped.persona_map.unit_axis(at), floor=20.0),), None, "high floor")
+    return Plan((Cap(at, mapped.persona_map.unit_axis(at), floor=FLOOR),), None, "high floor")
 
 
 @contextmanager
@@ -109,9 +112,10 @@ def serving(
     monitor: Monitor | None = None,
     drain: float = 20.0,
     model: Any = None,
+    slow: float = 0.0,
     **options: Any,
 ) -> Iterator[Served]:
-    """Serve the tiny Llama from a thread."""
+    """Serve the tiny Llama from a thread; ``slow`` is the number of seconds that every step waits."""
     model = model or engine()
     mapped = MappedModel.open(tiny_run(), engine=model, progress=False)
     store = PlanStore(folder / "plans")
@@ -123,11 +127,14 @@ def serving(
     book.use_default()
     admission = Admission(model.info, model.info.model_id, book, store, positions)
     service = Service(model, admission, monitor=monitor, api_key=key, **options)
+    inner = service._worker._batch.step
+
+    def step() -> Any:
+        time.sleep(slow)
+        return inner()
+
+    service._worker._batch.step = step
     listening = open_socket("127.0.0.1", 0)
-    import uvicorn
-
-    from personascope.serve._app import make_app
-
     config = uvicorn.Config(make_app(service), log_level="warning", timeout_graceful_shutdown=5)
     server = DrainingServer(config, service, drain)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])))

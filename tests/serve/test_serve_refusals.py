@@ -169,7 +169,7 @@ def test_the_page_runs_nothing_but_its_own_files(served: Served) -> None:
 
 
 def test_a_shutdown_lets_what_is_under_way_end(tmp_path: Path) -> None:
-    with serving(tmp_path, drain=30) as served:
+    with serving(tmp_path, drain=30, slow=0.02) as served:
         done: list[Any] = []
         asking = threading.Thread(
             target=lambda: done.append(served.stream(field={"positions": True}, max_tokens=150))
@@ -186,7 +186,7 @@ def test_a_shutdown_lets_what_is_under_way_end(tmp_path: Path) -> None:
 
 
 def test_what_is_not_done_at_the_deadline_gets_an_error(tmp_path: Path) -> None:
-    with serving(tmp_path, drain=0.2) as served:
+    with serving(tmp_path, drain=0.2, slow=0.05) as served:
         headers = {"Authorization": f"Bearer {KEY}"}
         found: dict[str, Any] = {}
 
@@ -195,13 +195,6 @@ def test_what_is_not_done_at_the_deadline_gets_an_error(tmp_path: Path) -> None:
                 f"{served.url}{CHAT}", json=ASK | {"max_tokens": 2000}, headers=headers, timeout=60
             )
 
-        slow = served.service._worker._batch.step
-
-        def step() -> Any:
-            time.sleep(0.05)
-            return slow()
-
-        served.service._worker._batch.step = step
         asking = [
             threading.Thread(target=whole),
             threading.Thread(target=lambda: found.update(stream=served.stream(max_tokens=2000))),

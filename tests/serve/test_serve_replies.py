@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from serve_case import CHAT, KEY, Served, body, serving, text_of, tokens_of, unit
+from serve_case import CHAT, FLOOR, KEY, Served, body, serving, text_of, tokens_of, unit
 
 from eval_case import engine
 from personascope.chat import Message
@@ -76,7 +76,7 @@ def test_a_plan_by_digest_short_digest_name_and_folder(served: Served, reference
 def test_tokens_carry_positions_before_and_after_the_cap(served: Served) -> None:
     capped = served.chat(field={"plan": "high floor"})
     tokens = capped["personascope"]["tokens"]
-    floor = served.mapped.persona_map.to_units(20.0, served.mapped.persona_map.middle_layer)
+    floor = served.mapped.persona_map.to_units(FLOOR, served.mapped.persona_map.middle_layer)
     assert len(tokens) == capped["usage"]["completion_tokens"]
     assert "".join(token["text"] for token in tokens) == capped["choices"][0]["message"]["content"]
     for token in tokens:
@@ -101,7 +101,7 @@ def test_a_stream_is_the_reply_in_pieces(served: Served) -> None:
         assert totals[name] == whole["personascope"][name]
 
 
-def test_probes_and_the_mean(served: Served, reference, tmp_path: Path) -> None:
+def test_probes_and_the_mean(served: Served, reference) -> None:
     width = served.mapped.persona_map.d_model
     sent = [
         {"name": name, "layer": n + 1, "direction": unit(width, n).tolist()} for n, name in enumerate("ab")

@@ -153,7 +153,9 @@ def open_live_server(
     book.use_default()
     admission = serve.Admission(engine.info, engine.info.model_id, book, store, positions)
     key = api_key or os.environ.get(KEY)
-    service = serve.Service(engine, admission, monitor=watching, api_key=key, allow_upload=allow_upload)
+    service = serve.Service(
+        engine, admission, monitor=watching, api_key=key, allow_upload=allow_upload
+    )
     bound = listening.getsockname()
     name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
     return LiveServer(

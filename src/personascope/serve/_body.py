@@ -17,7 +17,16 @@ MAX_STOPS = 16
 MAX_SEED = 2**63 - 1
 
 HARMLESS = frozenset(
-    "user metadata store service_tier safety_identifier prompt_cache_key request_id priority".split()
+    (
+        "user",
+        "metadata",
+        "store",
+        "service_tier",
+        "safety_identifier",
+        "prompt_cache_key",
+        "request_id",
+        "priority",
+    )
 )
 """Fields that say who asks or where it is kept, and change no reply."""
 

@@ -77,7 +77,10 @@ class ReplyText:
             # A token in which a stop text begins keeps only the characters before it.
             one.text, rest[one.part] = left[: len(one.text)], left[len(one.text) :]
         for part, left in rest.items():
-            if left:
+            if left and self._held and self._held[-1].part == part and self._read < len(tokens):
+                # The reply ends inside a character.
+                self._held[-1].text += left
+            elif left:
                 self._held.append(TokenText(len(tokens), left, part))
         return self._release(len(self._held))
 
