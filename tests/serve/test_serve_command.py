@@ -101,7 +101,9 @@ def test_arguments_are_checked_before_the_model_is_loaded(tmp_path: Path) -> Non
     refused(2, "need", "--layer", "1")
     refused(2, "need", "--monitor", tmp_path / "monitor.json")
     refused(2, "is not in the map", "--map", run, "--layer", "99", "--anyway")
-    refused(2, "reads layer 1", "--map", run, "--anyway", "--layer", "2", "--monitor", tmp_path / "monitor.json")
+    refused(
+        2, "reads layer 1", "--map", run, "--anyway", "--layer", "2", "--monitor", tmp_path / "monitor.json"
+    )
     refused(2, "is for vLLM", "--", "--max-model-len", "8192")
     refused(2, "--thinking", "--thinking", "maybe")
     with socket.socket() as taken:

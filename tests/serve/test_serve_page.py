@@ -67,7 +67,9 @@ def test_both_columns_stream_with_the_engines_text(served: Served, page: Page) -
         options = {"temperature": 0.7, "max_tokens": 160, "seed": 0}
         alone = served.chat(field={"plan": plan}, **options)
         assert text == alone["choices"][0]["message"]["content"]
-    tints = page.run("[...new Set([...document.querySelectorAll('.col1 > .said span')].map((n) => n.className))]")
+    tints = page.run(
+        "[...new Set([...document.querySelectorAll('.col1 > .said span')].map((n) => n.className))]"
+    )
     assert tints == ["t10"]
     assert "moved +" in page.run("document.querySelector('.reply.col1 .meta').textContent")
     assert page.run("document.querySelectorAll('#chart .p0, #chart .p1').length") == 2
@@ -83,12 +85,17 @@ def test_a_token_tells_its_position_to_mouse_and_keyboard(page: Page) -> None:
         "return [b.x + b.width / 2, b.y + b.height / 2]; })()"
     )
     page.call("Input.dispatchMouseEvent", type="mouseMoved", x=box[0], y=box[1])
-    told = page.wait("document.querySelector('#tip').hidden ? '' : document.querySelector('#tip').textContent")
+    told = page.wait(
+        "document.querySelector('#tip').hidden ? '' : document.querySelector('#tip').textContent"
+    )
     assert "position +" in told and "before the plan" in told and "percentile" in told
     page.run("document.querySelector('.col0 > .said').focus()")
     page.key("ArrowRight", 39)
     page.key("ArrowRight", 39)
-    assert page.run("[...document.querySelector('.col0 > .said').children].findIndex((n) => n.matches('.on'))") == 1
+    assert (
+        page.run("[...document.querySelector('.col0 > .said').children].findIndex((n) => n.matches('.on'))")
+        == 1
+    )
     assert "position" in page.run("document.querySelector('#status').textContent")
     page.key("Escape", 27)
     assert page.run("document.querySelector('#tip').hidden")
@@ -123,7 +130,7 @@ def test_branch_edit_undo_and_stop(page: Page) -> None:
 
 
 @needs_chromium
-def test_hostile_texts_are_texts(served: Served, page: Page, tmp_path: Path) -> None:
+def test_hostile_texts_are_texts(served: Served, page: Page) -> None:
     ask(page, HOSTILE, tokens=2)
     assert page.run("document.querySelector('.user .text').textContent") == HOSTILE.strip()
     token = {"text": HOSTILE, "part": "answer", "position": 0.5, "before": 0.1, "percentile": 50}
@@ -147,7 +154,8 @@ def test_hostile_texts_are_texts(served: Served, page: Page, tmp_path: Path) -> 
     assert page.run("document.querySelectorAll('.talk img, .talk script, iframe').length") == 0
     assert page.run("({}).polluted === undefined")
     # The policy refuses what a fault of the page would let in.
-    page.run("document.body.insertAdjacentHTML('beforeend', \"<img src=x onerror=\\\"document.title='owned'\\\">\")")
+    let_in = json.dumps("<img src=x onerror=\"document.title='owned'\">")
+    page.run(f"document.body.insertAdjacentHTML('beforeend', {let_in})")
     page.run("new Promise((done) => setTimeout(done, 300))")
     assert "owned" not in page.run("document.title")
 
@@ -167,8 +175,11 @@ def test_a_link_and_a_file_bring_the_page_back(served: Served, page: Page) -> No
     page.open(f"{served.url}/?file")
     page.wait("document.querySelectorAll('.picker').length === 2")
     page.run(
-        "(() => { const t = new DataTransfer(); t.items.add(new File([" + json.dumps(state) + "], 'page.json'));"
-        " const f = document.querySelector('#file'); f.files = t.files; f.dispatchEvent(new Event('change')); })()"
+        "(() => { const t = new DataTransfer(); t.items.add(new File(["
+        + json.dumps(state)
+        + "], 'page.json'));"
+        " const f = document.querySelector('#file'); f.files = t.files;"
+        " f.dispatchEvent(new Event('change')); })()"
     )
     page.wait("document.querySelector('.col0 > .said') !== null")
     assert page.run("document.querySelector('.col0 > .said').textContent") == before

@@ -117,7 +117,7 @@ def open_live_server(
 
     Raises:
         UsageError: If an argument does not fit the others, or the address is taken.
-        PersonascopeError: If a plan, the map, the monitor or the model cannot be read, or is of another model.
+        PersonascopeError: If a plan, map, monitor or model cannot be read, or is of another model.
     """
     if not (find_spec("starlette") and find_spec("uvicorn")):
         raise EngineError(
@@ -153,9 +153,7 @@ def open_live_server(
     book.use_default()
     admission = serve.Admission(engine.info, engine.info.model_id, book, store, positions)
     key = api_key or os.environ.get(KEY)
-    service = serve.Service(
-        engine, admission, monitor=watching, api_key=key, allow_upload=allow_upload
-    )
+    service = serve.Service(engine, admission, monitor=watching, api_key=key, allow_upload=allow_upload)
     bound = listening.getsockname()
     name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
     return LiveServer(

@@ -68,7 +68,7 @@ def serve(
     print_command: bool = typer.Option(False, help="Print the command of vLLM and stop."),
     anyway: bool = ANYWAY,
 ) -> None:
-    """Serve a model; every request may name a plan (docs/live.md, and with vLLM docs/serving.md)."""
+    """Serve a model, with its page; every request may name a plan (docs/live.md; by vLLM docs/serving.md)."""
     shared: dict[str, Any] = {
         "anyway": anyway,
         "host": host,

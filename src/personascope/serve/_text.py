@@ -100,6 +100,9 @@ class ReplyText:
 
     def _kept_back(self) -> int:
         """Return the number of the newest tokens to hold back."""
+        return max(len(self._ids) - self._read, self._kept_for_marks())
+
+    def _kept_for_marks(self) -> int:
         if not self._watched:
             return 0
         # Special tokens may be marks, and are text to a reader of marks.

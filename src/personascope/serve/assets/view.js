@@ -12,6 +12,8 @@ export class ReplyView {
   constructor(reply, column, name) {
     this.reply = reply;
     this.node = make("article", `reply col${column}`);
+    // What a finished reply ran under stays its name, whatever the column is set to now.
+    name = reply.seed === null ? name : reply.name || "No plan";
     this.node.setAttribute("aria-label", name);
     this.node.tabIndex = -1;
     this.thoughts = make("details", "thoughts");
@@ -77,7 +79,7 @@ export class ReplyView {
       if (Number.isFinite(reply.answer.before) && Math.abs(moved) >= 0.005) parts.push(`moved ${signed(moved)}`);
     }
     if (reply.share > 0) parts.push(`cap fired on ${(reply.share * 100).toFixed(0)}% of tokens`);
-    if (reply.name) parts.push(reply.name);
+    if (reply.seed !== null) parts.push(reply.name || "no plan");
     if (reply.finish === "length") parts.push("cut at the limit");
     else if (reply.finish && reply.finish !== "stop") parts.push(reply.finish);
     if (reply.seed !== null) parts.push(`seed ${reply.seed}`);
