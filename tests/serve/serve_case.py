@@ -125,7 +125,7 @@ def serving(
     book = PlanBook(store, model.info, maker, default)
     book.add(plan, "floor-folder")
     book.use_default()
-    admission = Admission(model.info, model.info.model_id, book, store, positions)
+    admission = Admission(model.info, model.info.model_id, book, store, positions, 408)
     service = Service(model, admission, monitor=monitor, api_key=key, **options)
     inner = service._worker._batch.step
 

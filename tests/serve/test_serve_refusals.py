@@ -92,6 +92,11 @@ def test_bodies_that_are_no_request(served: Served, content: bytes) -> None:
     assert served.refused(415, content=content, headers={"Content-Type": "text/plain"})
 
 
+@pytest.mark.parametrize("prompt", [[408], [-1], [2**70], [True], [], ["a", "b"], [[1, 2]], {"a": 1}])
+def test_prompts_that_the_model_cannot_read(served: Served, prompt: Any) -> None:
+    assert served.refused(400, path="/v1/completions", json={"prompt": prompt, "max_tokens": 2})
+
+
 def test_other_statuses(served: Served) -> None:
     assert "there is no model 'gpt'" in served.refused(404, json=ASK | {"model": "gpt"})
     assert served.refused(404, path="/v1/responses", json=ASK)

@@ -151,7 +151,9 @@ def open_live_server(
     book = serve.PlanBook(store, engine.info, maker, chosen)
     kept = {book.add(plan, name): plan for plan, name in given}
     book.use_default()
-    admission = serve.Admission(engine.info, engine.info.model_id, book, store, positions)
+    admission = serve.Admission(
+        engine.info, engine.info.model_id, book, store, positions, _vocabulary(engine)
+    )
     key = api_key or os.environ.get(KEY)
     service = serve.Service(engine, admission, monitor=watching, api_key=key, allow_upload=allow_upload)
     bound = listening.getsockname()
@@ -165,6 +167,10 @@ def open_live_server(
         listening,
         drain,
     )
+
+
+def _vocabulary(engine: TransformersEngine) -> int:
+    return int(engine.loaded.model.config.get_text_config(decoder=True).vocab_size)
 
 
 def _default(given: Sequence[tuple[Plan, str]], wanted: str | None) -> str | None:

@@ -65,6 +65,7 @@ class Admission:
         plans: Plans that requests may name.
         store: Store of probes.
         positions: Reader of positions; None without a map.
+        vocabulary: Number of token ids that the model has.
     """
 
     info: EngineInfo
@@ -72,6 +73,7 @@ class Admission:
     plans: PlanBook
     store: PlanStore
     positions: Positions | None
+    vocabulary: int
 
     def ask(self, body: ChatBody | TextBody, encode: Any) -> Asked:
         """Check a request, and return it for the engine.
@@ -112,7 +114,7 @@ class Admission:
         return Asked(
             Request(
                 REQUEST_ID,
-                _prompt(body, encode),
+                self._prompt(body, encode),
                 body.sampling(self.info.context or LONGEST),
                 plan=plan,
                 capture=Capture() if pool else None,
@@ -148,6 +150,27 @@ class Admission:
                 f"layer {outside[0]} is not in the model", hint=f"layers are 0 to {info.n_layers - 1}"
             )
 
+    def _prompt(self, body: ChatBody | TextBody, encode: Any) -> Any:
+        if isinstance(body, ChatBody):
+            return body.conversation()
+        prompt = body.prompt
+        if isinstance(prompt, str):
+            return tuple(encode(prompt))
+        if prompt and isinstance(prompt[0], str):
+            if len(prompt) > 1:
+                raise EngineError(
+                    f"the request has {len(prompt)} prompts",
+                    hint="send one request for each; they run together",
+                )
+            return tuple(encode(prompt[0]))
+        outside = [token for token in prompt if not 0 <= int(token) < self.vocabulary]
+        if outside:
+            # It would end the pass, and with it all that run beside.
+            raise EngineError(
+                f"the prompt has the token id {outside[0]}", hint=f"give 0 to {self.vocabulary - 1}"
+            )
+        return tuple(prompt)
+
     def _probes(self, digest: Any) -> ProbeSet | None:
         if digest is None:
             return None
@@ -158,21 +181,6 @@ class Admission:
         if PROBE in found.names:
             raise EngineError(f"a probe is called {PROBE!r}", hint="rename it: positions are read under it")
         return found
-
-
-def _prompt(body: ChatBody | TextBody, encode: Any) -> Any:
-    if isinstance(body, ChatBody):
-        return body.conversation()
-    prompt = body.prompt
-    if isinstance(prompt, str):
-        return tuple(encode(prompt))
-    if prompt and isinstance(prompt[0], str):
-        if len(prompt) > 1:
-            raise EngineError(
-                f"the request has {len(prompt)} prompts", hint="send one request for each; they run together"
-            )
-        return tuple(encode(prompt[0]))
-    return tuple(prompt)
 
 
 def _flag(value: Mapping[str, Any], name: str, *, default: bool) -> bool:

@@ -150,6 +150,9 @@ class Service:
             with suppress(RuntimeError):  # The loop has ended, and with it everybody who listens.
                 loop.call_soon_threadsafe(steps.put_nowait, step)
 
+        if not self.ready:
+            yield Failed(503, ShuttingDownError())
+            return
         self.under_way += 1
         ticket = self._worker.submit(asked.request, listen)
         try:

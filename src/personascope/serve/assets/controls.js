@@ -23,12 +23,15 @@ export function firstColumns(about) {
   } else if (about.inline.cap) state.columns[1].kind = "cap";
 }
 
-/** Draw both pickers; `changed` is called after a choice, `copied` with a text for the clipboard. */
-export function drawPickers(into, about, { changed, copied }) {
-  into.replaceChildren(...state.columns.map((column, number) => picker(column, number, about, changed, copied)));
+/**
+ * Draw both pickers. `changed` is called after a choice that shows other fields, `tuned` after one that does not,
+ * `copied` with a text for the clipboard.
+ */
+export function drawPickers(into, about, acts) {
+  into.replaceChildren(...state.columns.map((column, number) => picker(column, number, about, acts)));
 }
 
-function picker(column, number, about, changed, copied) {
+function picker(column, number, about, { changed, tuned, copied }) {
   const set = make("fieldset", `picker col${number}`);
   const legend = make("legend", "", number === 0 ? "Left" : "Right");
   const opts = make("div", "opts");
@@ -51,9 +54,9 @@ function picker(column, number, about, changed, copied) {
     changed();
   });
   opts.append(choice);
-  if (column.kind === "cap") opts.append(...capFields(column, about, changed));
+  if (column.kind === "cap") opts.append(...capFields(column, about, changed, tuned));
   if (column.kind === "steer")
-    opts.append(slider("Strength, as a fraction of the norm", column, "strength", -0.6, 0.6, 0.02, changed));
+    opts.append(slider("Strength, as a fraction of the norm", column, "strength", -0.6, 0.6, 0.02, tuned));
   const known = about.plans.find((plan) => column.kind === "plan" && plan.digest === column.plan);
   if (known) opts.append(make("p", "fine", `layers ${known.layers.join(", ")} · ${known.digest.slice(0, 12)}`));
   const copy = make("button", "copy", "Copy as request");
@@ -71,7 +74,7 @@ function requestOf(number, about) {
   return JSON.stringify(requestBody(number, about.model, asked.length - 1, asked), null, 2);
 }
 
-function capFields(column, about, changed) {
+function capFields(column, about, changed, tuned) {
   const pair = make("div", "pair");
   const ends = [["from", "First layer", 0, about.n_layers - 1], ["to", "Up to, without", 1, about.n_layers]];
   for (const [name, label, low, high] of ends) {
@@ -89,10 +92,10 @@ function capFields(column, about, changed) {
     field.append(input);
     pair.append(field);
   }
-  return [slider("Floor, as a percentile of the roles", column, "percentile", 1, 99, 1, changed), pair];
+  return [slider("Floor, as a percentile of the roles", column, "percentile", 1, 99, 1, tuned), pair];
 }
 
-function slider(label, column, name, low, high, step, changed) {
+function slider(label, column, name, low, high, step, tuned) {
   const field = make("label", "", `${label} `);
   const value = make("output", "", String(column[name]));
   const input = make("input");
@@ -101,7 +104,7 @@ function slider(label, column, name, low, high, step, changed) {
     column[name] = Number(input.value);
     value.textContent = input.value;
   });
-  input.addEventListener("change", changed);
+  input.addEventListener("change", tuned);
   field.append(value, input);
   return field;
 }

@@ -27,9 +27,8 @@ function warn(text) {
 /** Draw everything anew from the state. */
 function draw() {
   hideTip();
-  drawPickers($("pickers"), about, { changed: draw, copied: copy });
+  drawColumns();
   drawSettings();
-  $("heads").replaceChildren(...names().map((name, column) => make("div", `head col${column}`, name)));
   $("tabs").replaceChildren(...state.conversations.map(tab));
   views = conversation().turns.map((turn, number) => drawTurn(turn, number));
   $("turns").replaceChildren(...views.map((view) => view.node));
@@ -37,6 +36,18 @@ function draw() {
   $("heads").hidden = !$("empty").hidden;
   buttons();
   chart();
+}
+
+/** Draw what the columns are set to; replies that are being written stay as they are. */
+function drawColumns() {
+  const label = document.activeElement?.getAttribute("aria-label");
+  drawPickers($("pickers"), about, { changed: drawColumns, tuned: drawHeads, copied: copy });
+  if (label) [...$("pickers").querySelectorAll("select")].find((one) => one.ariaLabel === label)?.focus();
+  drawHeads();
+}
+
+function drawHeads() {
+  $("heads").replaceChildren(...names().map((name, column) => make("div", `head col${column}`, name)));
 }
 
 function buttons() {
