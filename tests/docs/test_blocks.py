@@ -31,6 +31,7 @@ ELSEWHERE = {
     ("docs/python.md", 0): "minutes of the embedded model; tests/api makes the same calls on a tiny one",
     ("docs/python.md", 1): "a server that judges",
     ("docs/python.md", 2): "minutes of the embedded model; tests/api makes the same calls on a tiny one",
+    ("docs/live.md", 0): "a server",
     ("docs/scale_out.md", 0): "vLLM, and GPUs",
     ("docs/serving.md", 0): "a server",
     ("docs/serving.md", 1): "a server",

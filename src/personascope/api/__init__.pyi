@@ -18,6 +18,7 @@ from ._monitor import CalibratedMonitor, calibrate_drift_monitor
 from ._pages import Pages, write_pages
 from ._project import project
 from ._serve import prepare_server
+from ._serve_live import LiveServer, open_live_server, own_map, server_engine
 from ._steer import Answer, make_cap_plan, make_random_control, make_steering_plan, measure_norms, steer
 from ._traits import (
     PreparedTraits,
@@ -45,6 +46,7 @@ __all__ = [
     "ImportedPlan",
     "JudgeChoice",
     "MapComparison",
+    "LiveServer",
     "MappedModel",
     "Pages",
     "PersonaMap",
@@ -76,9 +78,11 @@ __all__ = [
     "make_steering_plan",
     "measure_norms",
     "open_any",
+    "open_live_server",
     "open_map",
     "open_monitor",
     "open_plan",
+    "own_map",
     "prepare_map",
     "prepare_server",
     "prepare_traits",
@@ -89,6 +93,7 @@ __all__ = [
     "released_traits",
     "replay",
     "save_trait_file",
+    "server_engine",
     "simulate",
     "steer",
     "susceptibility",

@@ -58,7 +58,7 @@ COMMANDS = {
     "calibrate": Entry(
         "_calibrate:calibrate_model", _ACT, "Sweep caps over layers and floors; recommend one."
     ),
-    "serve": Entry("_serve:serve", _ACT, "Serve a model by vLLM; every request may name a plan and probes."),
+    "serve": Entry("_serve:serve", _ACT, "Serve a model, with its page; every request may name a plan."),
     "evaluate": Entry("_evaluate:app", _MEASURE, "Measure what a plan does, with its controls."),
     "simulate": Entry("_simulate:simulate_talks", _WATCH, "Let an auditor talk with the model."),
     "replay": Entry("_simulate:replay_talks", _WATCH, "Say the same messages again under another plan."),

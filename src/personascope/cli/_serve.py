@@ -1,8 +1,9 @@
-"""``personascope serve``: vLLM's API server, with plans and projections per request."""
+"""``personascope serve``: an OpenAI-compatible server with plans and positions per request."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -11,23 +12,39 @@ from personascope.cli._console import err, say
 from personascope.cli._options import (
     ANYWAY,
     DTYPE,
+    ENGINE,
     TEMPLATE_ARG,
     THINKING,
     TRUST,
     DtypeName,
+    EngineName,
     ThinkingName,
+    finite,
 )
 from personascope.cli._run import open_run
+from personascope.errors import UsageError
 from personascope.text import escape_controls
+
+_ALONE = "(not with vLLM)"
 
 
 def serve(
     model: str = typer.Argument(..., help="Hub id, local folder, GGUF file, or an embedded name."),
     extra: list[str] | None = typer.Argument(None, help="After --: more flags of vLLM."),
+    engine: EngineName = ENGINE,
     plan: list[Path] | None = typer.Option(None, help="Folder of a plan that requests may name, repeatable."),
-    map_folder: Path | None = typer.Option(
-        None, "--map", help="Run of a map: its axis is registered as a probe."
+    default_plan: str | None = typer.Option(
+        None, help=f"Plan of requests that name none, or none; the plan, if there is one. {_ALONE}"
     ),
+    map_folder: Path | None = typer.Option(
+        None,
+        "--map",
+        help="Run of a map: positions are told in its units, its axis is registered as a probe.",
+    ),
+    layer: int | None = typer.Option(
+        None, min=0, help=f"Layer of the positions; the map's middle layer if not given. {_ALONE}"
+    ),
+    monitor: Path | None = typer.Option(None, help=f"File of a drift monitor for the page. {_ALONE}"),
     host: str = typer.Option("127.0.0.1", help="Address to listen at; 0.0.0.0 is every one."),
     port: int = typer.Option(8000, min=0, max=65535, help="Port to listen at."),
     api_key: str | None = typer.Option(None, help="Key that clients must send; VLLM_API_KEY does the same."),
@@ -38,31 +55,73 @@ def serve(
         help="Folder that keeps plans and probes by digest; one in the cache if not given.",
     ),
     dtype: DtypeName = DTYPE,
+    max_batch: int = typer.Option(
+        64, min=1, max=2**16, help=f"Replies that are generated side by side. {_ALONE}"
+    ),
+    drain: float = typer.Option(
+        30.0, min=0.0, callback=finite, help=f"Seconds that requests have to end at a shutdown. {_ALONE}"
+    ),
     allow_upload: bool = typer.Option(False, help="Take uploads of plans without an API key."),
     trust_remote_code: bool = TRUST,
     thinking: ThinkingName | None = THINKING,
     template_arg: list[str] | None = TEMPLATE_ARG,
-    print_command: bool = typer.Option(False, help="Print the command and stop."),
+    print_command: bool = typer.Option(False, help="Print the command of vLLM and stop."),
     anyway: bool = ANYWAY,
 ) -> None:
-    """Serve a model by vLLM; every request may name a plan and probes by digest (docs/serving.md)."""
-    plans = [api.open_plan(folder) for folder in plan or ()]
-    serving = api.prepare_server(
+    """Serve a model, with its page; every request may name a plan (docs/live.md; by vLLM docs/serving.md)."""
+    shared: dict[str, Any] = {
+        "anyway": anyway,
+        "host": host,
+        "port": port,
+        "api_key": api_key,
+        "plan_store": plan_store,
+        "dtype": dtype,
+        "allow_upload": allow_upload,
+        "trust_remote_code": trust_remote_code,
+        "chat_options": api.read_chat_options(thinking, template_arg or ()),
+        "tell": say,
+    }
+    if print_command or api.server_engine(engine) == "vllm":
+        if default_plan is not None or layer is not None or monitor is not None:
+            raise UsageError(
+                "--default-plan, --layer and --monitor are not for vLLM", hint="add --engine transformers"
+            )
+        plans = [api.open_plan(folder) for folder in plan or ()]
+        mapped = None if map_folder is None else open_run(map_folder)
+        _by_vllm(model, plans, mapped, extra or [], print_command, shared)
+        return
+    if extra:
+        raise UsageError(f"{extra[0]} is for vLLM", hint="leave out what follows --")
+    found = map_folder or api.own_map(model)
+    if found is None:
+        say("no map: replies carry no positions. `personascope map` makes one, --map names it")
+    elif map_folder is None:
+        say(f"the map is {found}")
+    server = api.open_live_server(
         model,
-        plans=plans,
-        mapped=None if map_folder is None else open_run(map_folder),
-        anyway=anyway,
-        host=host,
-        port=port,
-        api_key=api_key,
-        plan_store=plan_store,
-        dtype=dtype,
-        allow_upload=allow_upload,
-        trust_remote_code=trust_remote_code,
-        chat_options=api.read_chat_options(thinking, template_arg or ()),
-        extra=extra or (),
-        tell=say,
+        plans=plan or (),
+        default_plan=default_plan,
+        mapped=None if found is None else open_run(found),
+        layer=layer,
+        monitor=monitor,
+        max_batch=max_batch,
+        drain=drain,
+        **shared,
     )
+    for digest, value in server.plans.items():
+        err.print(f"plan {digest} {value.name}", soft_wrap=True, markup=False)
+    if server.default_plan is not None:
+        say(f"requests that name no plan run under {server.default_plan.name or server.default_plan.digest}")
+    if server.layer is not None:
+        say(f"positions are of layer {server.layer}")
+    typer.echo(f"{server.url} (the page is there; the API is {server.url}/v1)")
+    server.run()
+
+
+def _by_vllm(
+    model: str, plans: list[Any], mapped: Any, extra: list[str], print_command: bool, shared: dict[str, Any]
+) -> None:
+    serving = api.prepare_server(model, plans=plans, mapped=mapped, extra=extra, **shared)
     for digest, value in serving.plans.items():
         err.print(f"plan {digest} {value.name}", soft_wrap=True, markup=False)
     for digest, probes in serving.probes.items():

@@ -16,9 +16,28 @@ from ._contract import (
 )
 from ._load import LocalEngine, load_engine
 from ._local import native_dtype
+from ._names import bulk_engine
 from ._parts import THINKING_TOKENS, check_tokens, longest_reply, sampling_record, turn_spans
-from ._transformers import OperationCheck, TransformersEngine, verify_model
-from ._vllm import PlanStore, ProbeSet, ServeCommand, serve_command
+from ._transformers import (
+    LiveBatch,
+    LiveEnd,
+    LiveRequest,
+    LiveTokens,
+    OperationCheck,
+    TransformersEngine,
+    verify_model,
+)
+from ._vllm import (
+    FieldGuard,
+    PlanStore,
+    ProbeSet,
+    ServeCommand,
+    StatusError,
+    depth,
+    problem,
+    read_field,
+    serve_command,
+)
 
 __all__ = [
     "CAPABILITIES",
@@ -28,6 +47,11 @@ __all__ = [
     "Completion",
     "Engine",
     "EngineInfo",
+    "FieldGuard",
+    "LiveBatch",
+    "LiveEnd",
+    "LiveRequest",
+    "LiveTokens",
     "LocalEngine",
     "OperationCheck",
     "PlanStore",
@@ -38,14 +62,19 @@ __all__ = [
     "ScoreRequest",
     "Scored",
     "ServeCommand",
+    "StatusError",
     "TransformersEngine",
     "TriggeredPlan",
     "TurnActivations",
     "Watch",
+    "bulk_engine",
     "check_tokens",
+    "depth",
     "load_engine",
     "longest_reply",
     "native_dtype",
+    "problem",
+    "read_field",
     "request_seed",
     "sampling_record",
     "serve_command",

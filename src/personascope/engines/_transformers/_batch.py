@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,6 +23,14 @@ from personascope.engines._transformers._watch import ask_watches
 from personascope.errors import EngineError
 from personascope.interventions import BatchedPlans, CapCounters, PlanTable, plan_for_part
 from personascope.models import LoadedModel
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ended:
+    """A row that ended, with its completion; None if its values were not finite."""
+
+    row: Row
+    completion: Completion | None
 
 
 class Batch:
@@ -73,36 +82,58 @@ class Batch:
     def run(self, waiting: deque[Queued], refill: Callable[[], None]) -> Iterator[Completion]:
         """Run the requests in the queue, to which ``refill`` adds more from the source."""
         while self.rows or waiting:
-            free = self.limit - len(self.rows)
             # Prompts are admitted in quarter batches, because a pass with few rows costs nearly as much.
-            if waiting and (not self.rows or free >= max(1, self.limit // 4)):
-                self.entering = self.memory.choose(waiting, free, len(self.rows))
-                if self.entering:
-                    with torch.inference_mode():
-                        done = self._admit()
-                    yield from done
-                    refill()
-            if not self.rows:
-                continue
-            with torch.inference_mode():
-                self._parts_changed()
-            taps = self.taps
-            taps.reader, taps.editor, taps.last = self.reader, self.editor, self._last_layer()
-            with torch.inference_mode():
-                done = self._step()
-            taps.reader = taps.editor = taps.last = None
-            yield from done
+            done = self.enter(waiting, room=max(1, self.limit // 4))
+            if done is not None:
+                yield from _completions(done)
+                refill()
+            yield from _completions(self.advance())
 
-    def _admit(self) -> list[Completion]:
+    def enter(self, waiting: deque[Queued], *, room: int = 1) -> list[Ended] | None:
+        """Start rows for requests in the queue; return those that ended at once, or None if none started.
+
+        Args:
+            waiting: Queue, from which the requests are taken.
+            room: Number of free places that there must be while rows run.
+        """
+        free = self.limit - len(self.rows)
+        if not waiting or (self.rows and free < room):
+            return None
+        self.entering = self.memory.choose(waiting, free, len(self.rows))
+        if not self.entering:
+            return None
+        with torch.inference_mode():
+            return self._admit()
+
+    def advance(self) -> list[Ended]:
+        """Pass the newest token of every row through the model; return the rows that ended."""
+        if not self.rows:
+            return []
+        taps = self.taps
+        with torch.inference_mode():
+            self._parts_changed()
+            taps.reader, taps.editor, taps.last = self.reader, self.editor, self._last_layer()
+            taps.before = self.reader.before if self.reader.reads_before else None
+            done = self._step()
+        taps.reader = taps.editor = taps.last = taps.before = None
+        return done
+
+    def drop(self, row: Row) -> None:
+        """End a running row without a completion."""
+        with torch.inference_mode():
+            self._remove([self.rows.index(row)])
+            self._rows_changed()
+
+    def _admit(self) -> list[Ended]:
         """Pass the entering prompts through the model, draw their first tokens, and start their rows."""
-        self.taps.reader = None
+        self.taps.reader = self.taps.before = None
         by_entry: dict[Entry, list[Queued]] = {}
         for queued in self.entering:
             plan = queued.request.plan
             of_prompt = None if plan is None else plan_for_part(plan, "prompt")
             entry = entry_of(queued.prompt, of_prompt, queued.extent)
             by_entry.setdefault(entry, []).append(queued)
-        done: list[Completion] = []
+        done: list[Ended] = []
         for part in self.memory.prefill(list(by_entry)):
             rows = [
                 (new_row(queued, part.cap_counts[number]), number)
@@ -115,22 +146,22 @@ class Batch:
         self._rows_changed()
         return done
 
-    def _start(self, part: Prefilled, rows: list[tuple[Row, int]]) -> list[Completion]:
+    def _start(self, part: Prefilled, rows: list[tuple[Row, int]]) -> list[Ended]:
         """Draw the first tokens of rows (row, index of its prompt), and start the rows that continue."""
         logits = self.stack.logits(part.hidden[:, None])[:, 0]
         logits = logits[torch.tensor([number for _, number in rows], device=logits.device)]
         tokens, finite = self._draw([row for row, _ in rows], logits)
         alive: list[tuple[Row, int]] = []
-        done: list[Completion] = []
+        done: list[Ended] = []
         for (row, number), token, is_finite in zip(rows, tokens, finite, strict=True):
             if not is_finite:
-                self.failures.add(row.queued.request)
+                done.append(self._failed(row))
             elif token in self.loaded.eos_token_ids:
-                done += self._completion(row, "stop", None)
+                done.append(self._completed(row, "stop", None))
             else:
                 row.take(token)
                 if reason := self._ended(row):
-                    done += self._completion(row, reason, None)
+                    done.append(self._completed(row, reason, None))
                 else:
                     alive.append((row, number))
         if alive:
@@ -142,7 +173,7 @@ class Batch:
                 self.rows.append(row)
         return done
 
-    def _step(self) -> list[Completion]:
+    def _step(self) -> list[Ended]:
         """Feed every row's newest token, and draw its next token or end the row."""
         state: torch.Tensor | None = None
         self.reader.begin_step()
@@ -175,7 +206,6 @@ class Batch:
             for index, token, is_finite in zip(going, drawn, finite, strict=True):
                 row = self.rows[index]
                 if not is_finite:
-                    self.failures.add(row.queued.request)
                     ended.append((index, None))
                     continue
                 if token in self.loaded.eos_token_ids:
@@ -185,20 +215,24 @@ class Batch:
                 if reason := self._ended(row):
                     ended.append((index, reason))
         done = [
-            completion
+            self._failed(self.rows[index])
+            if reason is None
+            else self._completed(self.rows[index], reason, index)
             for index, reason in ended
-            if reason is not None
-            for completion in self._completion(self.rows[index], reason, index)
         ]
-        for index, _ in sorted(ended, key=lambda end: -end[0]):
+        self._remove([index for index, _ in ended])
+        if ended or gated:
+            self._rows_changed()
+        return done
+
+    def _remove(self, places: list[int]) -> None:
+        """Free the places of rows; the last rows take them."""
+        for index in sorted(places, reverse=True):
             last = self.memory.remove(index)
             self.reader.move(last, index)
             self.counters.move(last, index)
             self.rows[index] = self.rows[last]
             self.rows.pop()
-        if ended or gated:
-            self._rows_changed()
-        return done
 
     def _parts_changed(self) -> None:
         """Switch the operations of rows whose next token is in another part of the response."""
@@ -271,12 +305,20 @@ class Batch:
             return "stop"
         return "length" if row.full and not row.watched else None
 
-    def _completion(self, row: Row, reason: FinishReason, place: int | None) -> list[Completion]:
-        """Return the completion of a row; if its values are not finite, record a failure and return none."""
+    def _completed(self, row: Row, reason: FinishReason, place: int | None) -> Ended:
+        """Return the end of a row with its completion, unless its values are not finite."""
         request = row.queued.request
         completion = self.finish(row, reason, place, self.stops(request))
         read = [*completion.projections.values(), completion.pooled]
         if not all(values is None or np.isfinite(values).all() for values in read):
-            self.failures.add(request)
-            return []
-        return [completion]
+            return self._failed(row)
+        return Ended(row, completion)
+
+    def _failed(self, row: Row) -> Ended:
+        """Record that a row's values are not finite, and return its end."""
+        self.failures.add(row.queued.request)
+        return Ended(row, None)
+
+
+def _completions(ended: list[Ended]) -> Iterator[Completion]:
+    return (end.completion for end in ended if end.completion is not None)

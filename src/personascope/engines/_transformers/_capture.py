@@ -24,6 +24,9 @@ class StepReader:
     """Reader that adds each step's residual stream to sums, which take [layers, slots, d].
 
     The sums are on the device of their block, so that a model spread over devices needs no copies.
+
+    Attributes:
+        reads_before: Whether tokens are also projected before the plans change them.
     """
 
     def __init__(self, slots: int, d_model: int) -> None:
@@ -34,6 +37,8 @@ class StepReader:
         self.rows: list[Row] = []
         self._probes: dict[int, tuple[tuple[Probe, ...], Tensor]] = {}
         self._step: dict[int, Tensor] = {}
+        self._before: dict[int, Tensor] = {}
+        self.reads_before = False
         self._counted: Tensor | None = None
 
     def set_rows(self, rows: list[Row]) -> None:
@@ -50,6 +55,8 @@ class StepReader:
 
     def begin_step(self) -> None:
         """Determine which rows' newest tokens are selected by their requests."""
+        # A completion that was read again has passed through the same hooks.
+        self._before = {}
         counted = [row.counted for row in self.rows]
         self._counted = None if all(counted) else torch.tensor(counted)
 
@@ -65,23 +72,33 @@ class StepReader:
         else:
             sums[: stream.shape[0]] += torch.where(self._counted.to(stream.device)[:, None], stream, 0.0)
         if layer in self._probes:
-            directions = self._probes[layer][1].to(stream.device)
-            self._step[layer] = stream @ directions.T
+            self._step[layer] = self._project(layer, stream)
+
+    def before(self, layer: int, hidden: Tensor) -> None:
+        """Project the residual stream of one layer, [rows, 1, d], which the plans are about to change."""
+        if layer in self._probes:
+            self._before[layer] = self._project(layer, hidden[:, -1].float())
+
+    def _project(self, layer: int, stream: Tensor) -> Tensor:
+        return stream @ self._probes[layer][1].to(stream.device).T
 
     def finish_step(self) -> None:
         """Append the step's projections to the rows."""
         if not self._probes:
             return
         values = {layer: tensor.tolist() for layer, tensor in self._step.items()}
+        earlier = values | {layer: tensor.tolist() for layer, tensor in self._before.items()}
         index = {
             probe: (layer, place)
             for layer, (probes, _) in self._probes.items()
             for place, probe in enumerate(probes)
         }
         for number, row in enumerate(self.rows):
-            found = (index[probe] for probe in row.queued.request.probes)
+            found = [index[probe] for probe in row.queued.request.probes]
             row.projections.append([values[layer][number][place] for layer, place in found])
-        self._step = {}
+            if self.reads_before:
+                row.before.append([earlier[layer][number][place] for layer, place in found])
+        self._step, self._before = {}, {}
 
     def clear(self, place: int) -> None:
         """Set a row's sums to zero."""

@@ -39,6 +39,7 @@ from personascope.engines._transformers._batch import Batch
 from personascope.engines._transformers._choice import ModelMemory
 from personascope.engines._transformers._finite import Failures, check_turns
 from personascope.engines._transformers._follow import Follower
+from personascope.engines._transformers._live import LiveBatch, out_of_memory
 from personascope.engines._transformers._observe import observe_turns
 from personascope.engines._transformers._rows import Queued
 from personascope.engines._transformers._score import score_batches
@@ -163,7 +164,7 @@ class TransformersEngine(Texts[LoadedModel]):
                 try:
                     yield from batch.run(waiting, refill)
                 except (torch.OutOfMemoryError, RuntimeError) as error:
-                    if not _out_of_memory(error):
+                    if not out_of_memory(error):
                         raise
                     if limit == 1:
                         raise EngineError(
@@ -178,6 +179,10 @@ class TransformersEngine(Texts[LoadedModel]):
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
         failures.check()
+
+    def open_batch(self) -> LiveBatch:
+        """Return a batch that requests join and leave while it runs."""
+        return LiveBatch(self)
 
     def observe(
         self,
@@ -301,7 +306,3 @@ def _context(loaded: LoadedModel) -> int | None:
     config = loaded.model.config.get_text_config(decoder=True)
     names = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")
     return next((int(size) for name in names if (size := getattr(config, name, None)) and size > 0), None)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

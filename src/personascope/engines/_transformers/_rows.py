@@ -68,6 +68,7 @@ class Row:
         parts: Part of each of them, as known when the token was drawn; empty without a reader.
         fed: Number of them that have passed through the model.
         projections: Projections on the request's probes, for each token fed.
+        before: The same before the plan's operations at the probes' layers; empty if they are not read.
         counts: Cap counts on the prompt, and on the response before ``since``.
         gate: Plan that the request's watch switched on, or None.
         gate_from: Index of the first response token on which the gate acts.
@@ -85,6 +86,7 @@ class Row:
     parts: list[str] = field(default_factory=list)
     fed: int = 0
     projections: list[list[float]] = field(default_factory=list)
+    before: list[list[float]] = field(default_factory=list)
     counts: CapCounts = field(default_factory=CapCounts)
     gate: Plan | None = None
     gate_from: int = 0

@@ -28,6 +28,8 @@ class ForwardHooks:
         blocks: Decoder blocks.
         editor: Plans of the pass; None for no change.
         reader: Function called with (layer, residual stream); None to read nothing.
+        before: Function called in the same way with the stream that the editor is about to change; None to
+            read it only afterwards.
         layers: Layers to read.
         last: Layer after which `StopForward` ends a forward pass; None to run it to the end.
     """
@@ -37,6 +39,7 @@ class ForwardHooks:
         self.blocks = blocks
         self.editor: BatchedPlans | None = None
         self.reader: Reader | None = None
+        self.before: Reader | None = None
         self.layers: frozenset[int] = frozenset()
         self.last: int | None = None
         self._depth = 0
@@ -55,13 +58,15 @@ class ForwardHooks:
         finally:
             self._depth -= 1
             if self._depth == 0:
-                self.reader = self.editor = self.last = None
+                self.reader = self.before = self.editor = self.last = None
                 for handle in self._handles:
                     handle.remove()
 
     def _hook(self, layer: int) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
             if self.editor is not None and layer in self.editor.layers:
+                if self.before is not None and layer in self.layers:
+                    self.before(layer, block_output(output))
                 output = replace_block_output(output, self.editor(layer, block_output(output)))
             if self.reader is not None and layer in self.layers:
                 self.reader(layer, block_output(output))

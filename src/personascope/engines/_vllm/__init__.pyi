@@ -3,13 +3,20 @@ from ._load import load_vllm_engine
 from ._version import vllm_version
 from .request._plan_store import PlanStore, ProbeSet
 from .server._command import ServeCommand, serve_command
+from .server._errors import StatusError, problem
+from .server._field import FieldGuard, depth, read_field
 
 __all__ = [
+    "FieldGuard",
     "PlanStore",
     "ProbeSet",
     "ServeCommand",
+    "StatusError",
     "VLLMEngine",
+    "depth",
     "load_vllm_engine",
+    "problem",
+    "read_field",
     "serve_command",
     "vllm_version",
 ]

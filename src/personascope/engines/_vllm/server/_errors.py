@@ -8,6 +8,7 @@ from personascope.engines._vllm.request._spec import FIELD
 
 _KINDS = {
     400: "BadRequestError",
+    401: "AuthenticationError",
     403: "PermissionDeniedError",
     404: "NotFoundError",
     503: "ServiceUnavailableError",

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-from fastapi.responses import JSONResponse
+from starlette.responses import JSONResponse
 
 from personascope.engines._vllm.request._spec import FIELD
 from personascope.engines._vllm.server._errors import problem

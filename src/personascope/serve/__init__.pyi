@@ -1,0 +1,16 @@
+from ._ask import Admission
+from ._plans import MapPlans, PlanBook, named_plans
+from ._positions import Positions
+from ._server import open_socket, serve
+from ._service import Service
+
+__all__ = [
+    "Admission",
+    "MapPlans",
+    "PlanBook",
+    "Positions",
+    "Service",
+    "named_plans",
+    "open_socket",
+    "serve",
+]

@@ -1,0 +1,169 @@
+"""Routes of completions, models and health."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from personascope.engines import StatusError, problem
+from personascope.errors import PersonascopeError
+from personascope.serve import _openai as openai
+from personascope.serve._body import ChatBody, TextBody, read_body
+from personascope.serve._reply import Piece, Reply
+from personascope.serve._service import Failed, Finished, Service, ShuttingDownError, Step, collect
+from personascope.serve._uploads import read_json
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+GONE = 499
+"""Status of a request whose client has gone, in the log alone."""
+
+
+def completion_routes() -> list[Route]:
+    """Return the routes outside /v1/personascope."""
+    return [
+        Route("/v1/chat/completions", answered(_completions(ChatBody)), methods=["POST"]),
+        Route("/v1/completions", answered(_completions(TextBody)), methods=["POST"]),
+        Route("/v1/models", answered(_models), methods=["GET"]),
+        Route("/v1/models/{model:path}", answered(_model), methods=["GET"]),
+        Route("/health", _health, methods=["GET"]),
+        Route("/ready", _ready, methods=["GET"]),
+    ]
+
+
+def service_of(raw: Request) -> Service:
+    """Return the state of the server."""
+    return raw.app.state.service
+
+
+def answered(handler: Handler) -> Handler:
+    """Return a handler whose errors are answered in the form of the API."""
+
+    async def handle(raw: Request) -> Response:
+        try:
+            return await handler(raw)
+        except StatusError as error:
+            return failure(error.status, str(error))
+        except ShuttingDownError as error:
+            return failure(503, str(error))
+        except PersonascopeError as error:
+            return failure(400, str(error))
+
+    return handle
+
+
+def failure(status: int, text: str, **headers: str) -> JSONResponse:
+    """Return an error in the form of the API."""
+    return JSONResponse(problem(status, text), status, headers=headers)
+
+
+def _completions(kind: type[ChatBody] | type[TextBody]) -> Handler:
+    async def complete(raw: Request) -> Response:
+        service = service_of(raw)
+        body = read_body(kind, read_json(await raw.body()))
+        if body.model is not None and body.model != service.admission.model:
+            raise _unknown(body.model, service)
+        asked = await service.ask(body)
+        steps = service.run(asked)
+        if not asked.stream:
+            async with aclosing(steps):
+                return await _whole(raw, steps)
+        first = await anext(steps)
+        if isinstance(first, Failed):
+            await steps.aclose()
+            return failure(first.status, str(first.error))
+        assert isinstance(first, Reply)
+        return StreamingResponse(
+            _events(first, steps), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
+        )
+
+    return complete
+
+
+async def _whole(raw: Request, steps: AsyncGenerator[Step]) -> Response:
+    """Return the reply to a request that is not streamed; stop when its client goes."""
+    first = await anext(steps)
+    if isinstance(first, Failed):
+        return failure(first.status, str(first.error))
+    assert isinstance(first, Reply)
+    done = asyncio.ensure_future(collect(steps))
+    gone = asyncio.ensure_future(_until_gone(raw))
+    try:
+        await asyncio.wait({done, gone}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (done, gone):
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+    if done.cancelled():
+        return Response(status_code=GONE)
+    pieces, end = done.result()
+    if isinstance(end, Failed):
+        return failure(end.status, str(end.error))
+    body = openai.encode(openai.whole(first, end.completion, pieces, end.totals))
+    return Response(body, media_type="application/json")
+
+
+async def _events(reply: Reply, steps: AsyncGenerator[Step]) -> AsyncGenerator[bytes]:
+    async with aclosing(steps):
+        if reply.asked.chat:
+            yield openai.event(openai.first_chunk(reply))
+        async for step in steps:
+            if isinstance(step, Failed):
+                yield openai.event(problem(step.status, str(step.error)))
+            piece = step.piece if isinstance(step, Finished) else step
+            if isinstance(piece, Piece) and (piece.content or piece.reasoning or piece.told):
+                yield openai.event(openai.text_chunk(reply, piece))
+            if isinstance(step, Finished):
+                for chunk in openai.end_chunks(reply, step.completion, step.totals):
+                    yield openai.event(chunk)
+        yield openai.DONE
+
+
+async def _until_gone(raw: Request) -> None:
+    while (await raw.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _models(raw: Request) -> Response:
+    return JSONResponse({"object": "list", "data": [_described(service_of(raw))]})
+
+
+async def _model(raw: Request) -> Response:
+    service = service_of(raw)
+    name = raw.path_params["model"]
+    if name != service.admission.model:
+        raise _unknown(name, service)
+    return JSONResponse(_described(service))
+
+
+def _described(service: Service) -> dict[str, Any]:
+    admission = service.admission
+    return {
+        "id": admission.model,
+        "object": "model",
+        "created": 0,
+        "owned_by": "personascope",
+        "root": admission.info.model_id,
+        "max_model_len": admission.info.context,
+    }
+
+
+def _unknown(name: str, service: Service) -> StatusError:
+    return StatusError(404, f"there is no model {name[:100]!r}\n  -> this is {service.admission.model}")
+
+
+async def _health(raw: Request) -> Response:
+    del raw
+    return Response(status_code=200)
+
+
+async def _ready(raw: Request) -> Response:
+    ready = service_of(raw).ready
+    return JSONResponse({"ready": ready}, 200 if ready else 503)
