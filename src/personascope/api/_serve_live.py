@@ -23,7 +23,7 @@ from personascope.models import cache_root
 if TYPE_CHECKING:
     import socket
 
-    from personascope.serve import Service
+    from personascope.live import Service
 
 KEY = "VLLM_API_KEY"
 """Environment variable with the key that clients must send, as for a server of vLLM."""
@@ -52,7 +52,7 @@ class LiveServer:
     _drain: float = field(default=DRAIN)
 
     def run(self) -> None:
-        """Answer requests until a signal ends the server (`personascope.serve.serve`)."""
+        """Answer requests until a signal ends the server (`personascope.live.serve`)."""
         serve.serve(self._service, self._socket, drain=self._drain)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 from personascope.engines import Capture, EngineInfo, PlanStore, Probe, ProbeSet, Request, read_field
 from personascope.errors import EngineError
 from personascope.interventions import Plan
-from personascope.serve._body import ChatBody, TextBody
-from personascope.serve._plans import PlanBook
-from personascope.serve._positions import PROBE, Positions
+from personascope.live._body import ChatBody, TextBody
+from personascope.live._plans import PlanBook
+from personascope.live._positions import PROBE, Positions
 
 FIELDS = ("plan", "probes", "pool", "positions")
 """Fields of the ``personascope`` value of a request."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serve_case import KEY, Served, serving
+from live_case import KEY, Served, serving
 
 from helpers.chromium import Page, chromium, needs_chromium
 from personascope.dynamics.monitor import Monitor, Threshold

@@ -13,11 +13,11 @@ from starlette.routing import Route
 
 from personascope.engines import StatusError, problem
 from personascope.errors import PersonascopeError
-from personascope.serve import _openai as openai
-from personascope.serve._body import ChatBody, TextBody, read_body
-from personascope.serve._reply import Piece, Reply
-from personascope.serve._service import Failed, Finished, Service, ShuttingDownError, Step, collect
-from personascope.serve._uploads import read_json
+from personascope.live import _openai as openai
+from personascope.live._body import ChatBody, TextBody, read_body
+from personascope.live._reply import Piece, Reply
+from personascope.live._service import Failed, Finished, Service, ShuttingDownError, Step, collect
+from personascope.live._uploads import read_json
 
 Handler = Callable[[Request], Awaitable[Response]]
 

@@ -22,9 +22,9 @@ from personascope.api import MappedModel
 from personascope.dynamics.monitor import Monitor
 from personascope.engines import PlanStore
 from personascope.interventions import Cap, Plan
-from personascope.serve import Admission, MapPlans, PlanBook, Positions, Service, open_socket
-from personascope.serve._app import make_app
-from personascope.serve._server import DrainingServer
+from personascope.live import Admission, MapPlans, PlanBook, Positions, Service, open_socket
+from personascope.live._app import make_app
+from personascope.live._server import DrainingServer
 
 KEY = "serve-test"
 CHAT = "/v1/chat/completions"

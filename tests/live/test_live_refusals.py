@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from serve_case import CHAT, KEY, Served, body, serving, unit, upload_of
+from live_case import CHAT, KEY, Served, body, serving, unit, upload_of
 
 from personascope.dynamics.monitor import Monitor, Threshold
 from personascope.interventions import Plan, Steer

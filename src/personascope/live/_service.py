@@ -12,9 +12,9 @@ from typing import Any
 from personascope.dynamics.monitor import Monitor
 from personascope.engines import Completion, LiveEnd, LiveRequest, LiveTokens, TransformersEngine
 from personascope.errors import EngineError, PersonascopeError
-from personascope.serve._ask import Admission, Asked
-from personascope.serve._reply import Piece, Reply
-from personascope.serve._worker import BatchWorker, Heard, Refused
+from personascope.live._ask import Admission, Asked
+from personascope.live._reply import Piece, Reply
+from personascope.live._worker import BatchWorker, Heard, Refused
 
 
 class ShuttingDownError(EngineError):

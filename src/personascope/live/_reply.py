@@ -17,9 +17,9 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from personascope.engines import Completion, LiveRequest, LiveTokens
-from personascope.serve._ask import Asked
-from personascope.serve._positions import PROBE
-from personascope.serve._text import ReplyText, TokenText
+from personascope.live._ask import Asked
+from personascope.live._positions import PROBE
+from personascope.live._text import ReplyText, TokenText
 
 FIELD = "personascope"
 

@@ -8,7 +8,7 @@ import pytest
 
 from personascope.chat import ChatFormat, ChatOptions, Message
 from personascope.engines._stop import before_stop_string
-from personascope.serve._text import ReplyText, TokenText
+from personascope.live._text import ReplyText, TokenText
 from tiny import tiny_tokenizer
 
 WORDS = ("the sea", " lighthouse 灯台", "\n\n", "😀", " it's", "é", " <b>", "stop", "sto", "ppp", " ")

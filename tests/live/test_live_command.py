@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from serve_case import CHAT, body
+from live_case import CHAT, body
 
 from eval_case import tiny_run
 from helpers.cli import personascope
@@ -23,7 +23,7 @@ from personascope import engines
 from personascope.dynamics.monitor import Monitor, Threshold
 from personascope.engines._vllm.request._spec import FIELD as VLLM_FIELD
 from personascope.interventions import Plan, Steer
-from personascope.serve._reply import FIELD
+from personascope.live._reply import FIELD
 from tiny import save_tiny
 
 

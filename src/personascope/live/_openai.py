@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from personascope.engines import Completion
-from personascope.serve._reply import FIELD, Piece, Reply
+from personascope.live._reply import FIELD, Piece, Reply
 
 
 def head(reply: Reply, *, chunk: bool) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from personascope.dynamics.monitor import Monitor, Threshold
 from personascope.engines import PlanStore, ProbeSet, StatusError
 from personascope.errors import DynamicsError, EngineError, UsageError
 from personascope.interventions import Plan
-from personascope.serve._routes import answered, failure, service_of
-from personascope.serve._service import Service
-from personascope.serve._uploads import read_json, read_plan, read_probes
+from personascope.live._routes import answered, failure, service_of
+from personascope.live._service import Service
+from personascope.live._uploads import read_json, read_plan, read_probes
 from personascope.stats import json_values
 
 OURS = "/v1/personascope"

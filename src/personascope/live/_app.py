@@ -13,9 +13,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from personascope.engines import FieldGuard
-from personascope.serve._routes import completion_routes, failure
-from personascope.serve._service import Service
-from personascope.serve._store_routes import OURS, store_routes
+from personascope.live._routes import completion_routes, failure
+from personascope.live._service import Service
+from personascope.live._store_routes import OURS, store_routes
 
 BODY_LIMIT = 16 << 20
 """Maximum size of a request, in bytes."""
@@ -109,7 +109,7 @@ async def _read(receive: Receive, limit: int) -> list[Any] | None:
 
 
 def _page_routes() -> list[Route]:
-    folder = resources.files("personascope.serve").joinpath("assets")
+    folder = resources.files("personascope.live").joinpath("assets")
     files = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
     routes = [Route("/", _file("page.html", files["page.html"]))]
     return routes + [Route(f"/page/{name}", _file(name, body)) for name, body in sorted(files.items())]

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from serve_case import CHAT, FLOOR, KEY, Served, body, serving, text_of, tokens_of, unit
+from live_case import CHAT, FLOOR, KEY, Served, body, serving, text_of, tokens_of, unit
 
 from eval_case import engine
 from personascope.chat import Message

@@ -11,8 +11,8 @@ from types import FrameType
 import uvicorn
 
 from personascope.errors import UsageError
-from personascope.serve._app import make_app
-from personascope.serve._service import Service
+from personascope.live._app import make_app
+from personascope.live._service import Service
 
 CUT_AFTER = 5
 """Seconds after which open connections are closed, once everything under way has ended."""
