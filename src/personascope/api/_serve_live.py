@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from personascope import engines, serve
+from personascope import engines, live
 from personascope.api._inputs import Tell, quiet
 from personascope.api._layout import RunLayout
 from personascope.api._mapped_model import MappedModel
@@ -52,8 +52,8 @@ class LiveServer:
     _drain: float = field(default=DRAIN)
 
     def run(self) -> None:
-        """Answer requests until a signal ends the server (`personascope.live.serve`)."""
-        serve.serve(self._service, self._socket, drain=self._drain)
+        """Answer requests until a signal ends the server (`live.serve`)."""
+        live.serve(self._service, self._socket, drain=self._drain)
 
 
 def server_engine(engine: str = "auto") -> str:
@@ -124,14 +124,14 @@ def open_live_server(
             "starlette and uvicorn, which answer HTTP, are not installed",
             hint="pip install 'personascope[serve]'",
         )
-    given = serve.named_plans(plans)
+    given = live.named_plans(plans)
     chosen = _default(given, default_plan)
     watching = None if monitor is None else Monitor.load(monitor)
     positions = None
     if mapped is not None:
         mapped.require_axis(anyway=anyway)
         at = layer if layer is not None or watching is None else watching.layer
-        positions = serve.Positions.of(mapped.persona_map, at)
+        positions = live.Positions.of(mapped.persona_map, at)
     elif layer is not None or watching is not None:
         raise UsageError("a layer or a monitor needs positions", hint="give the map of the model by --map")
     if watching is not None and mapped is not None and positions is not None:
@@ -141,21 +141,19 @@ def open_live_server(
                 f"the monitor reads layer {watching.layer}, and positions are of layer {positions.layer}",
                 hint="leave --layer out",
             )
-    listening = serve.open_socket(host, port)
+    listening = live.open_socket(host, port)
     engine = _engine(model, mapped, dtype, max_batch, trust_remote_code, chat_options, tell)
     store = PlanStore((plan_store or cache_root() / "spool").resolve())
     maker = None
     if mapped is not None:
         tell("reading the map's norms and kept responses ...")
-        maker = serve.MapPlans(mapped.persona_map, mapped.layout.folder, mapped.norms())
-    book = serve.PlanBook(store, engine.info, maker, chosen)
+        maker = live.MapPlans(mapped.persona_map, mapped.layout.folder, mapped.norms())
+    book = live.PlanBook(store, engine.info, maker, chosen)
     kept = {book.add(plan, name): plan for plan, name in given}
     book.use_default()
-    admission = serve.Admission(
-        engine.info, engine.info.model_id, book, store, positions, _vocabulary(engine)
-    )
+    admission = live.Admission(engine.info, engine.info.model_id, book, store, positions, _vocabulary(engine))
     key = api_key or os.environ.get(KEY)
-    service = serve.Service(engine, admission, monitor=watching, api_key=key, allow_upload=allow_upload)
+    service = live.Service(engine, admission, monitor=watching, api_key=key, allow_upload=allow_upload)
     bound = listening.getsockname()
     name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
     return LiveServer(
