@@ -80,6 +80,10 @@ class Conversations(Tabular):
         turns = sum(len(dialogue.turns) for dialogue in self.run.dialogues)
         return f"{len(self.run.dialogues)} conversations, {turns} turns, in {self.run.path}"
 
+    def shown(self) -> tuple[str, ...]:
+        """Return the columns of the card."""
+        return ("conversation", "turn", "user", "reply", "position", "tokens")
+
     def records(self) -> list[dict[str, Any]]:
         """Return a row for each turn: its texts, and the position and raw projection of the reply."""
         at = self.run.layer

@@ -64,6 +64,10 @@ class Evaluation(Tabular):
         missing = f"; {self.run.unscored} have no label" if self.run.unscored else ""
         return f"{self.table.name} under {shown}; {self.run.responses} responses{missing}"
 
+    def shown(self) -> tuple[str, ...]:
+        """Return the columns of the card."""
+        return ("condition", "measure", "share", "low", "high", "n", "less_plain", "less_random")
+
     def records(self) -> list[dict[str, Any]]:
         """Return a row for each condition and measure: share, and differences from no plan and controls."""
         return [_record(result) for result in self.table.results]

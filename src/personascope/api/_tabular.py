@@ -49,6 +49,10 @@ class Tabular:
         """Return remarks for the reader, one line each."""
         return ()
 
+    def shown(self) -> Sequence[str]:
+        """Return the columns that the card of a notebook shows; all if empty."""
+        return ()
+
     def to_pandas(self) -> pandas.DataFrame:
         """Return the table as a DataFrame.
 
@@ -63,4 +67,7 @@ class Tabular:
 
     def _repr_html_(self) -> str:
         """Return a card for a notebook."""
-        return html_card(f"{type(self).__name__}: {self.headline()}", rows=self.records(), notes=self.notes())
+        rows = self.records()
+        if self.shown():
+            rows = [{name: row[name] for name in self.shown()} for row in rows]
+        return html_card(f"{type(self).__name__}: {self.headline()}", rows=rows, notes=self.notes())

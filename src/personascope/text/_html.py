@@ -11,7 +11,9 @@ from personascope.text._characters import escape_controls, replace_surrogates
 
 _BOX = "border:1px solid #8888;border-radius:6px;padding:.6em .9em;max-width:64em;overflow-x:auto"
 _CELL = "padding:.15em .7em;vertical-align:top"
-_PRE = "white-space:pre-wrap;word-break:break-word"
+_PRE = "white-space:pre-wrap;overflow-wrap:anywhere"
+_LONG = 24
+"""Number of characters from which a table's cell is wide and wraps; shorter ones stay on one line."""
 
 
 def html_card(
@@ -53,12 +55,14 @@ def html_card(
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     head = "".join(f"<th style='{_CELL};text-align:left'>{_safe(name)}</th>" for name in rows[0])
-    body = "".join(
-        "<tr>" + "".join(f"<td style='{_CELL};text-align:left;{_PRE}'>{_safe(v)}</td>" for v in row.values())
-        + "</tr>"
-        for row in rows
-    )  # fmt: skip
+    body = "".join(f"<tr>{''.join(_cell(value) for value in row.values())}</tr>" for row in rows)
     return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _cell(value: Any) -> str:
+    text = _safe(value)
+    wide = f"min-width:13em;{_PRE}" if len(text) >= _LONG else "white-space:nowrap"
+    return f"<td style='{_CELL};text-align:left;{wide}'>{text}</td>"
 
 
 def _safe(value: Any) -> str:

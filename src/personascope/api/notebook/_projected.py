@@ -89,6 +89,10 @@ class ProjectedChats(Tabular):
         found += [f"{one.where}: {one.repairs}" for one in self.entries if one.repairs]
         return tuple(found)
 
+    def shown(self) -> tuple[str, ...]:
+        """Return the columns of the card."""
+        return ("conversation", "turn", "role", "tokens", "position", *self.probes[1:], "text")
+
     def records(self) -> list[dict[str, Any]]:
         """Return a row for each turn, and one for each entry that was not projected."""
         rows: list[dict[str, Any]] = []

@@ -96,6 +96,10 @@ class SideBySide(Tabular):
             "Assistant): as generated under the plan, and of the same text read without it",
         )
 
+    def shown(self) -> tuple[str, ...]:
+        """Return the columns of the card."""
+        return ("plan", "text", "position", "text_position", "capped_share")
+
     def records(self) -> list[dict[str, Any]]:
         """Return a row for each plan: text, positions, and how often and how far its caps moved tokens."""
         return [_record(answer) for answer in self.answers]
