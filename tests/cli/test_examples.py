@@ -23,17 +23,3 @@ def test_map_and_project(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["user", "assistant"] * 2
     assert all(re.fullmatch(r"\w+ +[+-]\d+\.\d\d +[+-]\d+\.\d\d", line) for line in lines), lines
-
-
-def test_the_example_is_what_the_readme_shows() -> None:
-    readme = (TESTS.parent / "README.md").read_text(encoding="utf-8")
-    shown = readme.split("```python\n")[1].split("```")[0]
-    calls = (
-        "load_engine(",
-        "run_map(engine, load_corpus()",
-        "PersonaMap.open(",
-        "engine.observe(chat",
-        "to_units(",
-    )
-    example = (EXAMPLES / "map_and_project.py").read_text(encoding="utf-8")
-    assert all(call in shown and call in example for call in calls)
