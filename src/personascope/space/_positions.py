@@ -143,8 +143,8 @@ def reliability(sums: Array, counts: Array, clusters: Array, n: int, rng: np.ran
             return role, role_own, float("nan"), float("nan"), noise
         # Centre on the mean of each prompt slot, since the effect of the slot is common to all roles.
         means, size = prompt_means[drawn], sizes[drawn]
-        about = means - np.nanmean(means, axis=0)
         there = size > 0
+        about = means - np.nansum(means, axis=0) / np.maximum(there.sum(axis=0), 1)
         freedom = max(int(there.sum()) - there.shape[1], 1)
         observed = float(np.nansum(np.square(about)) / freedom)
         prompt, prompt_own = own(observed, float(found.response * np.mean(1.0 / size[there])))
