@@ -94,9 +94,11 @@ class BatchWorker:
         while not self._ending:
             self._take_jobs(wait=not len(self._batch))
             for event in self._batch.step():
-                ended = isinstance(event, LiveEnd)
-                ticket = self._tickets.pop(event.live) if ended else self._tickets[event.live]
-                if not ticket.left:
+                ticket = self._tickets.get(event.live)
+                if isinstance(event, LiveEnd):
+                    self._tickets.pop(event.live, None)
+                # A reply that could not be written has left within this step.
+                if ticket is not None and not ticket.left:
                     self._tell(ticket, event)
 
     def _take_jobs(self, *, wait: bool) -> None:
