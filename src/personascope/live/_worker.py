@@ -136,5 +136,7 @@ class BatchWorker:
         except Exception as error:
             # One reply that cannot be written must not end the others.
             log.exception("a reply cannot be written")
-            ticket.listener(Refused(EngineError(f"the reply cannot be written: {error}"[:300])))
+            assert ticket.live is not None
+            told = EngineError(f"the reply cannot be written: {error}"[:300])
+            ticket.listener(LiveEnd(ticket.live, None, told))
             self._drop(ticket)
