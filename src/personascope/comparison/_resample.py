@@ -1,7 +1,7 @@
 """Bootstrap draws of roles, permutations of their names, and the statistics made of them.
 
 Both maps' values of a role are resampled together, and the names of the second map's roles are permuted.
-Three kinds of figures need three kinds of intervals (benchmarks/compare_null.md):
+Three kinds of figures need three kinds of intervals (benchmarks/compare_null.py):
 
 - A correlation: bootstrap deviations on Fisher's scale, widened as in `stats.limits`.
 - A figure that is fitted to the roles (a rotation): the fit follows noise, so the figure is too high. Two
