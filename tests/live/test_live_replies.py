@@ -142,15 +142,17 @@ def test_eight_clients_at_once_get_what_each_gets_alone(
 
     def watch() -> None:
         nonlocal most
-        while not watching.is_set():
+        while not watching.wait(0.005):
             most = max(most, served.service.running)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(one, range(8)))
-    watching.set()
-    watcher.join()
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(one, range(8)))
+    finally:
+        watching.set()
+        watcher.join()
     assert most > 1, "the requests ran one after another"
     for number, reply in enumerate(found):
         done = alone(

@@ -86,7 +86,7 @@ export function drawChart(into, { conversations, current, mode, before, about, n
   if (limit !== null) {
     svg.append(draw("line", { class: "limit", x1: EDGE.left, x2: WIDTH - EDGE.right, y1: y(limit), y2: y(limit) }));
     svg.append(draw("text", {
-      class: "limit-text", x: WIDTH - EDGE.right, y: y(limit) - 4, "text-anchor": "end",
+      class: "limit-text", x: WIDTH - EDGE.right, y: y(limit) + 12, "text-anchor": "end",
     }, "alarm below"));
   }
   svg.append(draw("text", { x: (WIDTH + EDGE.left) / 2, y: HEIGHT - 5, "text-anchor": "middle" }, mode));

@@ -182,7 +182,9 @@ async function watch(talk) {
       reply.tokens.filter((one) => one.part === "answer").map((one) => one.position).filter(Number.isFinite));
     try {
       const found = await api.watch(positions);
-      found.replies.forEach((one, turn) => { replies[turn].alarm = one.alarm; });
+      // A monitor of turns reads whole replies, and names no token.
+      const at = (alarm) => (alarm !== null && found.level === "turn" ? -1 : alarm);
+      found.replies.forEach((one, turn) => { replies[turn].alarm = at(one.alarm); });
     } catch (error) {
       warn(`The monitor did not answer: ${error.message}`);
     }

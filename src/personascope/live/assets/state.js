@@ -128,7 +128,7 @@ function readReply(value) {
     share: number(value?.share, 0, 1, null),
     finish: text(value?.finish, 20),
     error: text(value?.error, 2000),
-    alarm: number(value?.alarm, 0, 1e9, null),
+    alarm: number(value?.alarm, -1, 1e9, null),
   };
 }
 

@@ -84,7 +84,10 @@ export class ReplyView {
     else if (reply.finish && reply.finish !== "stop") parts.push(reply.finish);
     if (reply.seed !== null) parts.push(`seed ${reply.seed}`);
     meta.append(` ${parts.filter(Boolean).join(" · ")}`);
-    if (reply.alarm !== null) meta.append(make("span", "alarm", ` · alarm at token ${reply.alarm + 1}`));
+    if (reply.alarm !== null) {
+      const at = reply.alarm < 0 ? "" : ` at token ${reply.alarm + 1}`;
+      meta.append(make("span", "alarm", ` · alarm${at}`));
+    }
     if (reply.error) meta.append(make("span", "bad", ` ${reply.error}`));
   }
 
