@@ -105,6 +105,18 @@ class RunLayout:
         return self.folder / MONITOR_REPORT
 
     @property
+    def results(self) -> tuple[tuple[Path, ...], Path, tuple[tuple[str, Path], ...], Path]:
+        """Files of results: of evaluations, the sweep, analysed conversations by name, the monitor."""
+        from personascope.calibration import RESULT
+
+        return (
+            tuple(sorted(self.folder.glob(f"evals/*/{RESULTS}"))),
+            self.calibration / RESULT,
+            tuple((path.parent.name, path) for path in sorted(self.folder.glob(f"drift/*/{RESULTS}"))),
+            self.monitor_report,
+        )
+
+    @property
     def has_responses(self) -> bool:
         """Whether the folder holds the responses of the mapping run, not only the map."""
         return (self.folder / "units").is_dir()
