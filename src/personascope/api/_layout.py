@@ -125,3 +125,9 @@ class RunLayout:
 def replayed(source: Path) -> str:
     """Return the name of a replay's folder."""
     return f"{source.name}_replayed"
+
+
+def run_of(conversations: Path | str) -> Path | None:
+    """Return the run folder whose conversations are in a folder, or None if it lies in no run folder."""
+    run = Path(conversations).parent.parent
+    return run if (run / MAP).is_dir() else None
