@@ -27,6 +27,7 @@ from personascope.cli._options import (
     names,
     numbers,
 )
+from personascope.cli._tables import grid
 
 if TYPE_CHECKING:
     from personascope.calibration import Calibration
@@ -120,17 +121,15 @@ def calibrate_model(
 
 
 def _print_calibration(result: Calibration) -> None:
-    from rich.table import Table
-
     caveats = dict.fromkeys(result.jailbreak.caveats.values())
-    grid = Table(
-        title="caps, each less no plan; * on the Pareto front"
-        + "".join(f"\n[yellow](harmful by the {caveat})[/]" for caveat in caveats)
+    table = grid(
+        "caps, each less no plan; * on the Pareto front"
+        + "".join(f"\n[yellow](harmful by the {caveat})[/]" for caveat in caveats),
+        *("cap", "Assistant", "p", "harmful", "p ", "accuracy", "incoherent", "fired"),
+        words=("cap",),
     )
-    for name in ("cap", "Assistant", "p", "harmful", "p ", "capability", "incoherent", "fired"):
-        grid.add_column(name, justify="left" if name == "cap" else "right")
     for cell in result.cells:
-        grid.add_row(
+        table.add_row(
             cell.condition + (" *" if cell.condition in result.front else ""),
             f"{cell.assistant.estimate:+.3f}",
             f"{cell.assistant.p_value:.3f}",
@@ -140,4 +139,4 @@ def _print_calibration(result: Calibration) -> None:
             f"{cell.incoherent:+.3f}",
             f"{cell.firing_share:.0%}",
         )
-    out.print(grid)
+    out.print(table)
