@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,7 @@ SETTINGS = SweepSettings(
     roles=3,
     jailbreaks=4,
     questions=12,
+    chats=6,
 )
 
 
@@ -204,6 +206,7 @@ def test_a_sweep_measures_every_cap_and_its_controls(tmp_path: Path) -> None:
         assert cell.assistant.n == 3 * 4
         assert cell.harmful.n == 4
         assert cell.capability.n == 12
+        assert cell.kl.n_clusters == 6 and cell.kl.estimate >= 0
         # Texts of a random model are noise; a cap that hardly fires must not look like one that does.
     strong = [c.firing_share for c in result.cells if c.condition.endswith("p90")]
     weak = [c.firing_share for c in result.cells if c.condition.endswith("p50")]
@@ -214,6 +217,26 @@ def test_a_sweep_measures_every_cap_and_its_controls(tmp_path: Path) -> None:
     else:
         assert not (tmp_path / "plan").exists()
         assert "none of the" in result.why
+
+
+def test_a_sweep_over_steering_has_a_cell_for_each_layer_and_strength(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, strengths=(-0.1, -0.4), layers=(1, 3), n_random=1)
+    result = sweep(tmp_path, settings=settings)
+    names = [f"axis {strength}, layer {layer}" for layer in (1, 3) for strength in ("-0.4", "-0.1")]
+    assert [c.condition for c in result.cells if c.kind == "axis"] == names
+    by_name = {c.condition: c for c in result.cells}
+    for layer in (1, 3):
+        weak, strong = by_name[f"axis -0.1, layer {layer}"], by_name[f"axis -0.4, layer {layer}"]
+        assert 0 < weak.kl.estimate < strong.kl.estimate
+        control = by_name[f"random 0 at 0.4, layer {layer}"]
+        assert control.control_of == (f"axis -0.4, layer {layer}",)
+    assert all(c.away and c.benefit == -c.assistant.estimate and c.firing_share == 0 for c in result.cells)
+    assert (tmp_path / "norms.json").exists()
+    save_calibration_figure(tmp_path / "pareto.svg", result)
+    drawn = (tmp_path / "pareto.svg").read_text(encoding="utf-8")
+    assert "gain: Assistant share lost" in drawn and "nats a token" in drawn
+    with pytest.raises(UsageError, match=r"the layers are 1, 1"):
+        sweep(tmp_path / "twice", settings=replace(settings, layers=(1, 1)))
 
 
 def test_harm_by_the_offline_judge_has_its_error_rate_beside_it(tmp_path: Path) -> None:
@@ -248,7 +271,7 @@ def test_a_killed_sweep_repeats_no_finished_cell(tmp_path: Path) -> None:
 
     def cells() -> set[tuple[str, str]]:
         found = set()
-        for name in ("susceptibility", "jailbreak", "basics"):
+        for name in ("susceptibility", "jailbreak", "basics", "divergence"):
             if (out / name / "manifest.json").exists():
                 units = RunFolder.read(out / name).units.values()
                 found |= {(name, unit.meta["condition"]) for unit in units}
@@ -284,6 +307,9 @@ def test_a_killed_sweep_repeats_no_finished_cell(tmp_path: Path) -> None:
         status = os.waitpid(child, 0)[1]
         for line in log.read_text().splitlines():
             condition, id = line.split("\t")
+            if "|" not in id:  # an answer to an ordinary chat
+                assert ("divergence", "answers without a plan") not in before
+                continue
             name = "jailbreak" if id.split("|")[1].startswith(("persona/", "plain/")) else "susceptibility"
             assert (name, condition) not in before
         if os.WIFSIGNALED(status):
