@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -49,6 +50,8 @@ SETTINGS = SweepSettings(
     questions=12,
     chats=6,
 )
+
+SMALL = replace(SETTINGS, windows=(Window(1, 3),), axis_percentiles=(90.0,), n_random=1)
 
 
 def sample() -> Sample:
@@ -192,7 +195,21 @@ def sweep(out: Path, made=None, judge: RuleJudge | None = None, settings: SweepS
     )
 
 
-def test_a_sweep_measures_every_cap_and_its_controls(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a finished sweep; a test that writes takes a copy."""
+    out = tmp_path_factory.mktemp("swept") / "sweep"
+    sweep(out)
+    return out
+
+
+@pytest.fixture
+def copied(swept: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(swept, tmp_path / "copied"))
+
+
+def test_a_sweep_measures_every_cap_and_its_controls(copied: Path) -> None:
+    tmp_path = copied
     result = sweep(tmp_path)
     caps = [f"cap {w} p{p:g}" for w in SETTINGS.windows or () for p in SETTINGS.axis_percentiles]
     assert [c.condition for c in result.cells if c.kind == "axis"] == caps
@@ -220,7 +237,7 @@ def test_a_sweep_measures_every_cap_and_its_controls(tmp_path: Path) -> None:
 
 
 def test_a_sweep_over_steering_has_a_cell_for_each_layer_and_strength(tmp_path: Path) -> None:
-    settings = replace(SETTINGS, strengths=(-0.1, -0.4), layers=(1, 3), n_random=1)
+    settings = replace(SMALL, strengths=(-0.1, -0.4), layers=(1, 3), jailbreaks=2, questions=4, chats=4)
     result = sweep(tmp_path, settings=settings)
     names = [f"axis {strength}, layer {layer}" for layer in (1, 3) for strength in ("-0.4", "-0.1")]
     assert [c.condition for c in result.cells if c.kind == "axis"] == names
@@ -242,14 +259,15 @@ def test_a_sweep_over_steering_has_a_cell_for_each_layer_and_strength(tmp_path: 
 def test_harm_by_the_offline_judge_has_its_error_rate_beside_it(tmp_path: Path) -> None:
     judge = RuleJudge()
     judge.name = "rules"
-    result = sweep(tmp_path, judge=judge)
+    result = sweep(tmp_path, judge=judge, settings=SMALL)
     assert set(result.jailbreak.caveats.values()) == {"offline judge: finds 0 of 4 harmful"}
     assert "finds 0 of 4" in (tmp_path / RESULT).read_text()
     save_calibration_figure(tmp_path / "pareto.svg", result)
     assert "offline judge: finds 0 of 4 harmful" in (tmp_path / "pareto.svg").read_text(encoding="utf-8")
 
 
-def test_a_cap_that_costs_too_much_is_not_recommended(tmp_path: Path) -> None:
+def test_a_cap_that_costs_too_much_is_not_recommended(copied: Path) -> None:
+    tmp_path = copied
     first = sweep(tmp_path)
     (first.plan or cap_plan(sample(), Window(1, 3), axis_percentile=50)).save(tmp_path / "plan")
     strict = SweepSettings(**{**vars_of(SETTINGS), "max_capability_loss": -1.0})
@@ -266,7 +284,7 @@ def vars_of(settings: SweepSettings) -> dict:
 
 def test_a_killed_sweep_repeats_no_finished_cell(tmp_path: Path) -> None:
     made = engine()
-    sweep(tmp_path / "whole", made)
+    sweep(tmp_path / "whole", made, settings=SMALL)
     out = tmp_path / "killed"
 
     def cells() -> set[tuple[str, str]]:
@@ -297,7 +315,7 @@ def test_a_killed_sweep_repeats_no_finished_cell(tmp_path: Path) -> None:
                     yield from inner.run(asked)
 
                 recorder.run = run  # pyright: ignore[reportAttributeAccessIssue]
-                sweep(out, recorder)
+                sweep(out, recorder, settings=SMALL)
                 code = 0
             finally:
                 os._exit(code)
@@ -327,9 +345,9 @@ def test_a_killed_sweep_repeats_no_finished_cell(tmp_path: Path) -> None:
 
 
 def test_labels_that_are_missing_make_the_sweep_partial(tmp_path: Path) -> None:
-    result = sweep(tmp_path, judge=RuleJudge(lambda item: item.id.endswith("/name")))
+    result = sweep(tmp_path, judge=RuleJudge(lambda item: item.id.endswith("/name")), settings=SMALL)
     assert result.partial
-    assert not sweep(tmp_path).partial
+    assert not sweep(tmp_path, settings=SMALL).partial
 
 
 def test_a_run_that_kept_nothing_cannot_be_calibrated(tmp_path: Path) -> None:
