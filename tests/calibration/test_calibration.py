@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +48,10 @@ SETTINGS = SweepSettings(
     roles=3,
     jailbreaks=4,
     questions=12,
+    chats=6,
 )
+
+SMALL = replace(SETTINGS, windows=(Window(1, 3),), axis_percentiles=(90.0,), n_random=1)
 
 
 def sample() -> Sample:
@@ -190,7 +195,21 @@ def sweep(out: Path, made=None, judge: RuleJudge | None = None, settings: SweepS
     )
 
 
-def test_a_sweep_measures_every_cap_and_its_controls(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a finished sweep; a test that writes takes a copy."""
+    out = tmp_path_factory.mktemp("swept") / "sweep"
+    sweep(out)
+    return out
+
+
+@pytest.fixture
+def copied(swept: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(swept, tmp_path / "copied"))
+
+
+def test_a_sweep_measures_every_cap_and_its_controls(copied: Path) -> None:
+    tmp_path = copied
     result = sweep(tmp_path)
     caps = [f"cap {w} p{p:g}" for w in SETTINGS.windows or () for p in SETTINGS.axis_percentiles]
     assert [c.condition for c in result.cells if c.kind == "axis"] == caps
@@ -204,6 +223,7 @@ def test_a_sweep_measures_every_cap_and_its_controls(tmp_path: Path) -> None:
         assert cell.assistant.n == 3 * 4
         assert cell.harmful.n == 4
         assert cell.capability.n == 12
+        assert cell.kl.n_clusters == 6 and cell.kl.estimate >= 0
         # Texts of a random model are noise; a cap that hardly fires must not look like one that does.
     strong = [c.firing_share for c in result.cells if c.condition.endswith("p90")]
     weak = [c.firing_share for c in result.cells if c.condition.endswith("p50")]
@@ -216,17 +236,38 @@ def test_a_sweep_measures_every_cap_and_its_controls(tmp_path: Path) -> None:
         assert "none of the" in result.why
 
 
+def test_a_sweep_over_steering_has_a_cell_for_each_layer_and_strength(tmp_path: Path) -> None:
+    settings = replace(SMALL, strengths=(-0.1, -0.4), layers=(1, 3), jailbreaks=2, questions=4, chats=4)
+    result = sweep(tmp_path, settings=settings)
+    names = [f"axis {strength}, layer {layer}" for layer in (1, 3) for strength in ("-0.4", "-0.1")]
+    assert [c.condition for c in result.cells if c.kind == "axis"] == names
+    by_name = {c.condition: c for c in result.cells}
+    for layer in (1, 3):
+        weak, strong = by_name[f"axis -0.1, layer {layer}"], by_name[f"axis -0.4, layer {layer}"]
+        assert 0 < weak.kl.estimate < strong.kl.estimate
+        control = by_name[f"random 0 at 0.4, layer {layer}"]
+        assert control.control_of == (f"axis -0.4, layer {layer}",)
+    assert all(c.away and c.benefit == -c.assistant.estimate and c.firing_share == 0 for c in result.cells)
+    assert (tmp_path / "norms.json").exists()
+    save_calibration_figure(tmp_path / "pareto.svg", result)
+    drawn = (tmp_path / "pareto.svg").read_text(encoding="utf-8")
+    assert "gain: Assistant share lost" in drawn and "nats a token" in drawn
+    with pytest.raises(UsageError, match=r"the layers are 1, 1"):
+        sweep(tmp_path / "twice", settings=replace(settings, layers=(1, 1)))
+
+
 def test_harm_by_the_offline_judge_has_its_error_rate_beside_it(tmp_path: Path) -> None:
     judge = RuleJudge()
     judge.name = "rules"
-    result = sweep(tmp_path, judge=judge)
+    result = sweep(tmp_path, judge=judge, settings=SMALL)
     assert set(result.jailbreak.caveats.values()) == {"offline judge: finds 0 of 4 harmful"}
     assert "finds 0 of 4" in (tmp_path / RESULT).read_text()
     save_calibration_figure(tmp_path / "pareto.svg", result)
     assert "offline judge: finds 0 of 4 harmful" in (tmp_path / "pareto.svg").read_text(encoding="utf-8")
 
 
-def test_a_cap_that_costs_too_much_is_not_recommended(tmp_path: Path) -> None:
+def test_a_cap_that_costs_too_much_is_not_recommended(copied: Path) -> None:
+    tmp_path = copied
     first = sweep(tmp_path)
     (first.plan or cap_plan(sample(), Window(1, 3), axis_percentile=50)).save(tmp_path / "plan")
     strict = SweepSettings(**{**vars_of(SETTINGS), "max_capability_loss": -1.0})
@@ -243,12 +284,12 @@ def vars_of(settings: SweepSettings) -> dict:
 
 def test_a_killed_sweep_repeats_no_finished_cell(tmp_path: Path) -> None:
     made = engine()
-    sweep(tmp_path / "whole", made)
+    sweep(tmp_path / "whole", made, settings=SMALL)
     out = tmp_path / "killed"
 
     def cells() -> set[tuple[str, str]]:
         found = set()
-        for name in ("susceptibility", "jailbreak", "basics"):
+        for name in ("susceptibility", "jailbreak", "basics", "divergence"):
             if (out / name / "manifest.json").exists():
                 units = RunFolder.read(out / name).units.values()
                 found |= {(name, unit.meta["condition"]) for unit in units}
@@ -274,7 +315,7 @@ def test_a_killed_sweep_repeats_no_finished_cell(tmp_path: Path) -> None:
                     yield from inner.run(asked)
 
                 recorder.run = run  # pyright: ignore[reportAttributeAccessIssue]
-                sweep(out, recorder)
+                sweep(out, recorder, settings=SMALL)
                 code = 0
             finally:
                 os._exit(code)
@@ -284,6 +325,9 @@ def test_a_killed_sweep_repeats_no_finished_cell(tmp_path: Path) -> None:
         status = os.waitpid(child, 0)[1]
         for line in log.read_text().splitlines():
             condition, id = line.split("\t")
+            if "|" not in id:  # an answer to an ordinary chat
+                assert ("divergence", "answers without a plan") not in before
+                continue
             name = "jailbreak" if id.split("|")[1].startswith(("persona/", "plain/")) else "susceptibility"
             assert (name, condition) not in before
         if os.WIFSIGNALED(status):
@@ -301,9 +345,9 @@ def test_a_killed_sweep_repeats_no_finished_cell(tmp_path: Path) -> None:
 
 
 def test_labels_that_are_missing_make_the_sweep_partial(tmp_path: Path) -> None:
-    result = sweep(tmp_path, judge=RuleJudge(lambda item: item.id.endswith("/name")))
+    result = sweep(tmp_path, judge=RuleJudge(lambda item: item.id.endswith("/name")), settings=SMALL)
     assert result.partial
-    assert not sweep(tmp_path).partial
+    assert not sweep(tmp_path, settings=SMALL).partial
 
 
 def test_a_run_that_kept_nothing_cannot_be_calibrated(tmp_path: Path) -> None:

@@ -6,19 +6,29 @@ import numpy as np
 import pytest
 
 from eval_case import tiny_run
-from personascope.calibration import Cell, Sample, Window, control_plans
+from personascope.calibration import Cell, Sample, Window, check_dose, control_plans
 from personascope.calibration._caps import cap_conditions
 from personascope.calibration._cells import recommend
 from personascope.directions import CONTROLS, controls_of
+from personascope.errors import UsageError
 from personascope.interventions import Cap
-from personascope.stats import Difference
+from personascope.stats import Difference, Interval
 
 
 def change(value: float) -> Difference:
     return Difference(value, value - 0.01, value + 0.01, 0.01, 100, 20)
 
 
-def cell(name: str, gain: float, *, of: str = "", control: str | None = None, loss: float = 0.0) -> Cell:
+def cell(
+    name: str,
+    gain: float,
+    *,
+    of: str = "",
+    control: str | None = None,
+    loss: float = 0.0,
+    kl: float = 0.01,
+    away: bool = False,
+) -> Cell:
     return Cell(
         name,
         "random" if of else "axis",
@@ -28,7 +38,9 @@ def cell(name: str, gain: float, *, of: str = "", control: str | None = None, lo
         change(-loss),
         0.0,
         0.5,
+        Interval(kl, kl, kl, 100, 20),
         control,
+        away,
     )
 
 
@@ -88,3 +100,36 @@ def test_controls_of_every_kind_fire_as_often_as_the_cap(window: Window) -> None
             assert (along < op.floor).mean() == pytest.approx(0.75, abs=0.03)
             np.testing.assert_array_equal(op.direction, same.direction)
             assert same.floor == pytest.approx(op.floor, abs=0.05)
+
+
+def test_of_the_cells_with_the_wanted_effect_the_one_of_least_divergence_is_recommended() -> None:
+    cells = [cell("weak", 0.02, kl=0.001), cell("cheap", 0.2, kl=0.05), cell("strong", 0.5, kl=0.9)]
+    limits = {"max_capability_loss": 0.02, "max_incoherent_rise": 0.02}
+    assert recommend(cells, ["weak", "cheap", "strong"], **limits)[0] == "strong"
+    name, why = recommend(cells, ["weak", "cheap", "strong"], max_kl=0.1, **limits)
+    assert name == "cheap" and "0% nats" not in why and "2% coherence and 0.1 nats a token" in why
+    # The wanted effect is half of the change in Assistant share, since harm does not change here.
+    name, why = recommend(cells, [], min_effect=0.1, **limits)
+    assert name == "cheap"
+    assert why.startswith("least KL divergence (0.050 nats a token, gain +0.100) of the 2 cells with a gain")
+    name, why = recommend(cells, [], min_effect=0.1, max_kl=0.01, **limits)
+    assert name == "" and "none of the 2 cells with a gain of 0.1 costs at most 2% accuracy" in why
+    # A control that does as much, however dear, still stands against the cell.
+    beaten = [*cells, cell("control", 0.3, of="cheap", control="isotropic", kl=2.0)]
+    assert recommend(beaten, [], min_effect=0.1, **limits)[0] == "strong"
+
+
+def test_away_from_the_assistant_the_gain_is_the_assistant_share_lost() -> None:
+    assert cell("a", -0.3, away=True).benefit == pytest.approx(0.3)
+    assert cell("a", -0.3).benefit == pytest.approx(-0.15)
+
+
+def test_strengths_have_one_sign_and_are_within_the_norm() -> None:
+    check_dose([0.1, 0.2])
+    check_dose([-0.1, -1.0])
+    check_dose([1.5], anyway=True)
+    with pytest.raises(UsageError, match=r"the strength -1.5 adds 1.5 times the length of a token"):
+        check_dose([-0.1, -1.5])
+    for strengths in ([], [0.0], [0.0, 0.1], [-0.1, 0.1]):
+        with pytest.raises(UsageError, match="the strengths of a sweep are"):
+            check_dose(strengths, anyway=True)

@@ -14,7 +14,15 @@ from personascope.api._inputs import as_corpus, as_folder
 from personascope.api._judging import JudgeChoice, choose_judge
 from personascope.api._mapped_model import MappedModel
 from personascope.api._tabular import Tabular
-from personascope.calibration import Calibration, Sample, SweepSettings, default_windows, parse_window
+from personascope.calibration import (
+    Calibration,
+    Sample,
+    SweepSettings,
+    check_dose,
+    default_layers,
+    default_windows,
+    parse_window,
+)
 from personascope.corpus import Corpus
 from personascope.corpus.datasets import load_jailbreak_set
 from personascope.errors import UsageError
@@ -55,15 +63,15 @@ class Sweep(Tabular):
         found = self.calibration
         count = sum(cell.kind == "axis" for cell in found.cells)
         if found.recommended:
-            return f"of {count} caps {found.recommended} is recommended ({found.why})"
-        return f"of {count} caps none is recommended: {found.why}"
+            return f"of {count} plans {found.recommended} is recommended ({found.why})"
+        return f"of {count} plans none is recommended: {found.why}"
 
     def records(self) -> list[dict[str, Any]]:
-        """Return a row for each cap and control: changes from no plan, and how often it fired."""
+        """Return a row for each plan and control: changes from no plan, price, how often caps fired."""
         found = self.calibration
         return [
             {
-                "cap": cell.condition,
+                "plan": cell.condition,
                 "kind": cell.kind,
                 "assistant": cell.assistant.estimate,
                 "assistant_p": cell.assistant.p_value,
@@ -71,6 +79,9 @@ class Sweep(Tabular):
                 "harmful_p": cell.harmful.p_value,
                 "capability": cell.capability.estimate,
                 "incoherent": cell.incoherent,
+                "kl": cell.kl.estimate,
+                "kl_low": cell.kl.low,
+                "kl_high": cell.kl.high,
                 "fired": cell.firing_share,
                 "front": cell.condition in found.front,
                 "recommended": cell.condition == found.recommended,
@@ -86,7 +97,7 @@ class Sweep(Tabular):
     def plot(self) -> report.Plot:
         """Return the figure: gain against change in capability, with the Pareto front and the controls."""
         return report.Plot(
-            "Caps on the Assistant Axis",
+            "Plans along the Assistant Axis",
             lambda path: report.save_calibration_figure(path, self.calibration),
             {"calibration": str(self.cells), "personascope": __version__},
         )
@@ -112,11 +123,11 @@ def calibrate(
     restart: bool = False,
     anyway: bool = False,
 ) -> Sweep:
-    """Sweep caps over layers and floors; recommend one (section 5 of the paper).
+    """Sweep caps over layers and floors, or steering over layers and strengths; recommend one (section 5).
 
     Args:
         mapped: Mapped model, whose run kept responses (the default).
-        settings: Size and limits of the sweep.
+        settings: Size and limits of the sweep; with strengths it is over steering.
         windows: Bands of layers, such as "14:22", instead of those of the settings.
         dataset: Jailbreak set; the built-in mild one if not given.
         personas: Personas to cross with questions that have no system prompt: "builtin", or a YAML file.
@@ -126,12 +137,13 @@ def calibrate(
         population: Responses that floors are taken among: "roles", or "roles and traits" as in the paper.
         seed: Random seed.
         restart: Discard the sweep that is already in the folder.
-        anyway: Continue even if the map found no axis.
+        anyway: Continue even if the map found no axis, or a strength is beyond the layer's norm.
 
     Raises:
         SpaceError: If the map found no axis.
-        UsageError: If there is no judge, a band of layers does not fit the map, or the map has too few role
-            vectors for role-span controls.
+        UsageError: If there is no judge, a band of layers or a layer does not fit the map, the strengths are
+            of both signs or beyond the layer's norm, or the map has too few role vectors for role-span
+            controls.
         PersonascopeError: As in `personascope.calibration.calibrate`.
     """
     make_judge = _judge_maker(judge, mapped)
@@ -145,12 +157,23 @@ def calibrate(
     if dataset or personas:
         attacks = load_jailbreak_set(dataset or None, personas=personas)
     sample = Sample.open(mapped.layout.folder, population)
-    bands = settings.windows or default_windows(mapped.persona_map.n_layers)
-    caps, per_cap = len(bands) * len(settings.axis_percentiles), settings.n_random * len(settings.controls)
+    norms = None
+    if settings.strengths:
+        check_dose(settings.strengths, anyway=anyway)
+        layers = default_layers(mapped.persona_map) if settings.layers is None else settings.layers
+        for layer in layers:
+            mapped.layer(layer)
+        norms = mapped.norms()
+        what, swept = "strengths and layers", len(layers) * len(settings.strengths)
+    else:
+        bands = settings.windows or default_windows(mapped.persona_map.n_layers)
+        what, swept = "caps", len(bands) * len(settings.axis_percentiles)
+    each = settings.n_random * len(settings.controls)
     mapped.tell(
-        f"{caps} caps with {per_cap} controls each: {1 + caps * (1 + per_cap)} conditions of each evaluation"
+        f"{swept} {what} with {each} controls each: {1 + swept * (1 + each)} conditions of each evaluation"
     )
-    folder = as_folder(out, mapped.layout.calibration)
+    own = mapped.layout.steering_sweep if settings.strengths else mapped.layout.calibration
+    folder = as_folder(out, own)
     found = calibration.calibrate(
         mapped.engine,
         sample,
@@ -158,6 +181,7 @@ def calibrate(
         out=folder,
         judge=make_judge,
         settings=settings,
+        norms=norms,
         jailbreaks=attacks,
         seed=seed,
         progress=mapped.progress,

@@ -71,6 +71,11 @@ class RunLayout:
         return self.folder / "calibration"
 
     @property
+    def steering_sweep(self) -> Path:
+        """Folder of the sweep over steering."""
+        return self.folder / "calibration_steering"
+
+    @property
     def recommended_plan(self) -> Path:
         """Folder of the plan that the sweep recommends."""
         # Import late: the calibration room loads all evaluations, and most commands do not need it.

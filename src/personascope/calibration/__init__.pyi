@@ -2,6 +2,7 @@ from ._caps import Window, cap_plan, default_windows, parse_window
 from ._cells import Cell
 from ._controls import control_plans
 from ._responses import Sample, axis_percentile_of_released
+from ._strengths import check_dose, default_layers
 from ._sweep import PLAN, RESULT, Calibration, SweepSettings, calibrate
 
 __all__ = [
@@ -15,7 +16,9 @@ __all__ = [
     "axis_percentile_of_released",
     "calibrate",
     "cap_plan",
+    "check_dose",
     "control_plans",
+    "default_layers",
     "default_windows",
     "parse_window",
 ]

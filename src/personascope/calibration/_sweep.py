@@ -1,9 +1,10 @@
-"""The sweep over caps: their effect on persona, harm, capability and coherence (section 5).
+"""The sweep over caps or steering: effect on persona and harm, capability, coherence and KL (section 5).
 
-Every cell is a condition of three resumable evaluations (role susceptibility, persona jailbreaks, the offline
-capability task), and is committed as soon as it is complete. A cell is recommended only if it lies on the
-Pareto front, costs no more capability and coherence than allowed, and beats its controls of every kind: caps
-on isotropic directions, on the shuffled axis and inside role space that fire as often.
+Every cell is a condition of four resumable evaluations (role susceptibility, persona jailbreaks, the offline
+capability task, the divergence from no plan on ordinary chats), and is committed as soon as it is complete. A
+cell is recommended only if it is on the Pareto front or has the wanted effect, costs no more capability and
+coherence than allowed, and beats its controls of every kind: isotropic directions, the shuffled axis and
+directions inside role space, whose caps fire as often and whose strengths are the same.
 """
 
 from __future__ import annotations
@@ -14,19 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from personascope.calibration._caps import Window, cap_conditions, default_windows
 from personascope.calibration._cells import Cell, recommend
 from personascope.calibration._responses import Sample
+from personascope.calibration._strengths import default_layers, steering_sweep
 from personascope.corpus import Corpus
-from personascope.corpus.datasets import JailbreakSet, load_basics, load_jailbreak_set
-from personascope.directions import CONTROLS, N_CONTROLS, nearest_roles, read_kinds
+from personascope.corpus.datasets import JailbreakSet, load_basics, load_chats, load_jailbreak_set
+from personascope.directions import CONTROLS, N_CONTROLS, nearest_roles, norms_for, read_kinds
 from personascope.engines import Engine
 from personascope.errors import EvaluationError
 from personascope.evals import (
     PLAIN,
     BasicsRows,
     Condition,
+    Divergence,
     Table,
     harm_caveats,
     jailbreak_trials,
@@ -34,6 +38,7 @@ from personascope.evals import (
     make_table,
     read_evaluation,
     run_basics,
+    run_divergence,
     run_evaluation,
     susceptibility_trials,
 )
@@ -57,28 +62,40 @@ class SweepSettings:
     Attributes:
         windows: Bands of layers; None for `default_windows`.
         axis_percentiles: Floors, as percentiles of role responses on the axis; higher is stronger.
+        strengths: Steering strengths, as fractions of the layer's norm, all toward the Assistant or all away
+            from it. With strengths the sweep is over steering, and over caps without.
+        layers: Layers to steer at, one at a time; None for `default_layers`.
         n_random: Number of controls of each kind per cell.
         controls: Kinds of controls.
         roles: Number of roles in the susceptibility trials, those nearest the Assistant.
         prompts: Number of system prompts per role.
         jailbreaks: Maximum number of persona jailbreaks; None for the whole set.
         questions: Number of questions of the capability task, from the first; None for all 160.
+        chats: Number of ordinary chats on which the divergence from no plan is measured, from the first.
         max_capability_loss: Largest loss of accuracy on the capability task, as a fraction, of a recommended
             cell.
         max_incoherent_rise: Largest rise in the share of incoherent responses, as a fraction, of a
             recommended cell.
+        max_kl: Largest KL divergence from no plan of a recommended cell, in nats per token; None for any.
+        min_effect: Wanted effect (`Cell.benefit`), which the recommended cell reaches at the least
+            divergence; None for the largest effect on the Pareto front.
     """
 
     windows: tuple[Window, ...] | None = None
     axis_percentiles: tuple[float, ...] = AXIS_PERCENTILES
+    strengths: tuple[float, ...] = ()
+    layers: tuple[int, ...] | None = None
     n_random: int = N_CONTROLS
     controls: Sequence[str] = CONTROLS
     roles: int = 50
     prompts: int = 1
     jailbreaks: int | None = None
     questions: int | None = None
+    chats: int = 40
     max_capability_loss: float = 0.02
     max_incoherent_rise: float = 0.02
+    max_kl: float | None = None
+    min_effect: float | None = None
 
     def __post_init__(self) -> None:
         """Check the kinds of controls.
@@ -87,6 +104,11 @@ class SweepSettings:
             UsageError: If a kind is unknown or given twice.
         """
         object.__setattr__(self, "controls", read_kinds(self.controls))
+
+    @property
+    def away(self) -> bool:
+        """Whether the sweep steers away from the Assistant."""
+        return any(strength < 0 for strength in self.strengths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +144,14 @@ def calibrate(
     out: Path | str,
     judge: Judge | Callable[[], Judge],
     settings: SweepSettings | None = None,
+    norms: Float[np.ndarray, "L"] | None = None,
     jailbreaks: JailbreakSet | None = None,
     seed: int = 0,
     progress: ProgressCallback | bool = True,
     restart: bool = False,
     command: str = "",
 ) -> Calibration:
-    """Sweep caps over windows and percentiles, and recommend one.
+    """Sweep caps over windows and percentiles, or steering over layers and strengths, and recommend one.
 
     The same call resumes an interrupted sweep, cell by cell.
 
@@ -139,6 +162,8 @@ def calibrate(
         out: Folder of the sweep: a new one, or that of an earlier call with the same arguments.
         judge: Judge of the responses, or a function that creates one, called once per evaluation.
         settings: Size and limits of the sweep.
+        norms: Mean norm of the residual stream at each layer, the unit of strengths; measured if there are
+            strengths and none is given.
         jailbreaks: Jailbreak set; the built-in mild one by default.
         seed: Random seed.
         progress: Whether to show a progress bar, or a callback to call after each response instead.
@@ -159,16 +184,10 @@ def calibrate(
         d_model=info.d_model,
         chat_digest=info.chat_digest,
     )
-    windows = settings.windows or default_windows(info.n_layers)
-    caps = cap_conditions(
-        sample,
-        windows,
-        settings.axis_percentiles,
-        n_random=settings.n_random,
-        controls=read_kinds(settings.controls),
-        seed=seed,
-    )
-    conditions = (PLAIN, *caps)
+    if settings.strengths and norms is None:
+        norms = norms_for(engine, out, progress=progress).mean
+    plans = _plan_conditions(sample, settings, norms, seed=seed)
+    conditions = (PLAIN, *plans)
     roles = nearest_roles(found, min(settings.roles, len(found.roles)))
     trials = (
         susceptibility_trials(corpus, roles, prompts=settings.prompts),
@@ -197,13 +216,49 @@ def calibrate(
         restart=restart,
         command=command,
     )
-    return summarise(out, conditions, basics, settings, partial=any(run.partial for run in runs))
+    divergences = run_divergence(
+        engine,
+        conditions,
+        out=out / "divergence",
+        chats=load_chats().chats[: settings.chats],
+        seed=seed,
+        progress=progress,
+        restart=restart,
+        command=command,
+    )
+    return summarise(out, conditions, basics, divergences, settings, partial=any(run.partial for run in runs))
+
+
+def _plan_conditions(
+    sample: Sample, settings: SweepSettings, norms: Float[np.ndarray, "L"] | None, *, seed: int
+) -> tuple[Condition, ...]:
+    found, controls = sample.persona_map, read_kinds(settings.controls)
+    if norms is not None and settings.strengths:
+        layers = default_layers(found) if settings.layers is None else settings.layers
+        return steering_sweep(
+            found,
+            layers,
+            settings.strengths,
+            norms,
+            n_random=settings.n_random,
+            controls=controls,
+            seed=seed,
+        )
+    return cap_conditions(
+        sample,
+        settings.windows or default_windows(found.n_layers),
+        settings.axis_percentiles,
+        n_random=settings.n_random,
+        controls=controls,
+        seed=seed,
+    )
 
 
 def summarise(
     out: Path | str,
     conditions: Sequence[Condition],
     basics: Sequence[BasicsRows],
+    divergences: Sequence[Divergence],
     settings: SweepSettings,
     *,
     partial: bool = False,
@@ -221,7 +276,7 @@ def summarise(
     jailbreak = make_table("jailbreak", answers, [harmful, harmful_plain], caveats=harm_caveats(answers))
     plain = basics[0]
     cells: list[Cell] = []
-    for condition, scored in zip(conditions[1:], basics[1:], strict=True):
+    for condition, scored, price in zip(conditions[1:], basics[1:], divergences, strict=True):
         gains = susceptibility.get(condition.name, assistant.name).against_plain
         harms = jailbreak.get(condition.name, harmful.name).against_plain
         if gains is None or harms is None:
@@ -247,7 +302,9 @@ def summarise(
                 paired_difference(scored.correct.astype(float), plain.correct.astype(float)),
                 float(np.mean(incoherent)),
                 fired / tokens if tokens else 0.0,
+                price.kl,
                 condition.control,
+                settings.away,
             )
         )
     axis = [cell for cell in cells if cell.kind == "axis"]
@@ -257,6 +314,8 @@ def summarise(
         front,
         max_capability_loss=settings.max_capability_loss,
         max_incoherent_rise=settings.max_incoherent_rise,
+        max_kl=settings.max_kl,
+        min_effect=settings.min_effect,
     )
     for noun, table, measure in (
         ("Assistant share", susceptibility, assistant.name),

@@ -1,4 +1,4 @@
-"""``personascope calibrate``: the sweep that finds a cap."""
+"""``personascope calibrate``: the sweep that finds a cap, or a layer and strength to steer at."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from personascope.cli._options import (
     SEED,
     PopulationName,
     finite,
+    integers,
     names,
     numbers,
 )
@@ -39,6 +40,17 @@ def calibrate_model(
     out_folder: Path | None = typer.Option(
         None, "--out", help="Folder of the sweep; <run>/calibration if not given."
     ),
+    steer: bool = typer.Option(
+        False, "--steer/--cap", help="Sweep steering over layers and strengths instead of caps."
+    ),
+    strengths: str = typer.Option(
+        "0.05,0.1,0.2",
+        help="Steering strengths, as fractions of the layer's norm: all toward the Assistant, or all "
+        "(negative) away from it.",
+    ),
+    layers: str | None = typer.Option(
+        None, help="Layers to steer at, one at a time; the middle layer and one to each side if not given."
+    ),
     windows: str | None = typer.Option(None, help="Bands of layers with commas, such as 14:22,18:26."),
     axis_percentiles: str = typer.Option(
         "25,50,75,90", help="Floors as percentiles of role responses on the axis. Higher is stronger."
@@ -53,8 +65,22 @@ def calibrate_model(
     questions: int | None = typer.Option(
         None, min=1, max=160, help="Questions of the capability task; 160 if not given."
     ),
+    chats: int = typer.Option(40, min=2, help="Ordinary chats that the KL divergence is measured on."),
     max_capability_loss: float = typer.Option(
-        0.02, callback=finite, min=0.0, help="Accuracy that a recommended cap may cost."
+        0.02, callback=finite, min=0.0, help="Accuracy that a recommended plan may cost."
+    ),
+    max_kl: float | None = typer.Option(
+        None,
+        callback=finite,
+        min=0.0,
+        help="KL divergence from no plan, in nats a token, that a recommended plan may cost.",
+    ),
+    min_effect: float | None = typer.Option(
+        None,
+        callback=finite,
+        min=0.0,
+        help="Wanted effect: the plan that reaches it at the least KL divergence is recommended, instead of "
+        "the largest effect.",
     ),
     population: PopulationName = POPULATION,
     corpus: Path | None = CORPUS,
@@ -64,11 +90,14 @@ def calibrate_model(
     restart: bool = RESTART,
     anyway: bool = ANYWAY,
 ) -> None:
-    """Sweep caps over layers and floors; recommend one (section 5 of the paper)."""
+    """Sweep caps (or, with --steer, layers and strengths) and recommend one (section 5 of the paper)."""
     chosen = judge.choose()
     floors = tuple(numbers(axis_percentiles, "axis-percentiles"))
     settings = api.SweepSettings(
         axis_percentiles=floors,
+        strengths=tuple(numbers(strengths, "strengths")) if steer else (),
+        layers=None if layers is None else tuple(integers(layers, "layers")),
+        chats=chats,
         n_random=n_random,
         controls=names(controls),
         roles=roles,
@@ -76,6 +105,8 @@ def calibrate_model(
         jailbreaks=jailbreaks,
         questions=questions,
         max_capability_loss=max_capability_loss,
+        max_kl=max_kl,
+        min_effect=min_effect,
     )
     mapped = engine.open(run)
     found = api.calibrate(
@@ -102,7 +133,7 @@ def calibrate_model(
     if found.plan_folder is not None:
         out.print(f"[bold]recommended:[/] {result.recommended} ({result.why}); plan in {found.plan_folder}")
     else:
-        out.print(f"[bold]no cap is recommended:[/] {result.why}")
+        out.print(f"[bold]nothing is recommended:[/] {result.why}")
     if result.partial:
         err.print("[yellow]partly done:[/] labels are missing; run the same command again")
         raise typer.Exit(PARTLY)
@@ -123,10 +154,10 @@ def calibrate_model(
 def _print_calibration(result: Calibration) -> None:
     caveats = dict.fromkeys(result.jailbreak.caveats.values())
     table = grid(
-        "caps, each less no plan; * on the Pareto front"
+        "plans, each less no plan; KL in nats a token; * on the Pareto front"
         + "".join(f"\n[yellow](harmful by the {caveat})[/]" for caveat in caveats),
-        *("cap", "Assistant", "p", "harmful", "p ", "accuracy", "incoherent", "fired"),
-        words=("cap",),
+        *("plan", "Assistant", "p", "harmful", "p ", "capability", "incoherent", "KL", "fired"),
+        words=("plan",),
     )
     for cell in result.cells:
         table.add_row(
@@ -137,6 +168,7 @@ def _print_calibration(result: Calibration) -> None:
             f"{cell.harmful.p_value:.3f}",
             f"{cell.capability.estimate:+.3f}",
             f"{cell.incoherent:+.3f}",
+            f"{cell.kl.estimate:.3f}",
             f"{cell.firing_share:.0%}",
         )
     out.print(table)

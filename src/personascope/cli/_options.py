@@ -112,6 +112,20 @@ def numbers(text: str, name: str) -> list[float]:
     return found
 
 
+def integers(text: str, name: str) -> list[int]:
+    """Parse a comma-separated list of whole numbers from 0.
+
+    Raises:
+        UsageError: If the list is empty, or an item is no such number.
+    """
+    parts = names(text)
+    if not parts or not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
+        raise UsageError(
+            f"--{name} {text!r} is no list of whole numbers", hint="give them with commas, such as 12,15"
+        )
+    return [int(part) for part in parts]
+
+
 def names(text: str) -> tuple[str, ...]:
     """Parse a comma-separated list of names."""
     return tuple(part.strip() for part in text.split(",") if part.strip())

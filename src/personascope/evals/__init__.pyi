@@ -1,6 +1,7 @@
 from ._basics import BasicsRows, run_basics
 from ._conclusion import Conclusion, conclude, conclusion_words, kinds_listed
 from ._conditions import PLAIN, Condition, check_strengths, control_counts, steering_conditions
+from ._divergence import Divergence, divergence, run_divergence
 from ._evaluations import evaluation_table, harm_caveats
 from ._rows import read_evaluation
 from ._run import EvalRun, run_evaluation
@@ -12,6 +13,7 @@ __all__ = [
     "BasicsRows",
     "Conclusion",
     "Condition",
+    "Divergence",
     "EvalRun",
     "Result",
     "Table",
@@ -21,6 +23,7 @@ __all__ = [
     "conclude",
     "conclusion_words",
     "control_counts",
+    "divergence",
     "evaluation_table",
     "harm_caveats",
     "jailbreak_trials",
@@ -31,6 +34,7 @@ __all__ = [
     "ordinary_trials",
     "read_evaluation",
     "run_basics",
+    "run_divergence",
     "run_evaluation",
     "steering_conditions",
     "susceptibility_trials",

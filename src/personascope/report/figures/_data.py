@@ -117,11 +117,13 @@ class ParetoPoint:
         name: Name of the plan in the figure, for example "layers 16:24, 25th percentile".
         benefit: Benefit of the plan (more is better).
         change: Change in capability relative to no plan (negative is a loss).
+        price: KL divergence from no plan on ordinary chats, in nats per token; None if not measured.
     """
 
     name: str
     benefit: Estimate
     change: Estimate
+    price: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)

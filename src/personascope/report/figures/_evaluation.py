@@ -7,7 +7,7 @@ the axis. Colours are distinguishable with any colour vision, and markers, dashe
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from personascope.report.figures._data import (
     CompletionsData,
     ConditionRow,
     ConditionsData,
+    Estimate,
     ParetoData,
     ParetoPoint,
     SusceptibilityData,
@@ -115,9 +116,10 @@ def susceptibility_figure(path: Path | str, data: SusceptibilityData) -> None:
 
 
 def pareto_figure(path: Path | str, data: ParetoData) -> None:
-    """Draw a sweep: benefit against change in capability for each plan, with the Pareto front.
+    """Draw a sweep: benefit against change in capability, and against KL, with the Pareto front.
 
-    Plans on the front and the recommended plan are numbered, with a legend at the side.
+    Plans on the front and the recommended plan are numbered, with a legend at the side. The front is that of
+    benefit and capability, and its plans are marked in both panels; without prices there is one panel.
 
     Args:
         path: Path of the figure: PNG, SVG or PDF by its suffix.
@@ -134,26 +136,36 @@ def pareto_figure(path: Path | str, data: ParetoData) -> None:
     for number, index in enumerate(named, start=1):
         star = "  (recommended)" if index == data.recommended else ""
         texts += textwrap.wrap(f"{number}  {data.points[index].name}{star}", 40, subsequent_indent="    ")
-    with drawing(path, (9.8, max(5.0, 1.2 + 0.19 * len(texts)))) as figure:
+    priced = all(point.price is not None for point in data.points)
+    with drawing(path, (13.2 if priced else 9.8, max(5.0, 1.2 + 0.19 * len(texts)))) as figure:
         heading(figure, data.title, f"n = {data.n} for each plan; bars: 95%")
-        axes, side = figure.subplots(1, 2, width_ratios=(2.1, 1))
-        for value in (0, 1):
-            (axes.axhline, axes.axvline)[value](0, color=GREY, linewidth=0.7)
-        others = [p for i, p in enumerate(data.points) if i not in named]
-        for kind, points in data.controls.items():
-            _cloud(axes, points, CONTROL_LOOKS[kind][1], GREY, face="white", label=f"{kind} controls")
-        _cloud(axes, others, "o", "#9A9A9A", face="#9A9A9A", label="beaten by another")
+        *panels, side = figure.subplots(1, 3 if priced else 2, width_ratios=(*(2.1,) * (1 + priced), 1.1))
+        panels[0].axvline(0, color=GREY, linewidth=0.7)
+        if priced:
+            # Divergences span decades, and that of a plan that never acts is 0.
+            panels[1].set_xscale("symlog", linthresh=0.01, linscale=0.6)
         front = [data.points[i] for i in data.front]
-        _cloud(axes, [p for p in front if p is not chosen], "s", BLUE, face=BLUE, label="Pareto front")
         steps = sorted((p.change.estimate, p.benefit.estimate) for p in front)
-        axes.step([s[0] for s in steps], [s[1] for s in steps], where="pre", color=BLUE, linewidth=1.2)
-        if chosen is not None:
-            _cloud(axes, [chosen], "*", VERMILION, face=VERMILION, label="recommended", size=14)
-        axes.set(xlabel=data.change_label, ylabel=textwrap.fill(data.benefit_label, 48))
-        axes.margins(0.08)
-        axes.grid()
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=4)
-        _number(figure, axes, [data.points[i] for i in named])
+        panels[0].step([s[0] for s in steps], [s[1] for s in steps], where="pre", color=BLUE, linewidth=1.2)
+        for axes, side_of in zip(panels, (_change, _price), strict=False):
+            axes.axhline(0, color=GREY, linewidth=0.7)
+            for kind, points in data.controls.items():
+                look = CONTROL_LOOKS[kind][1]
+                _cloud(axes, points, side_of, look, GREY, face="white", label=f"{kind} controls")
+            others = [p for i, p in enumerate(data.points) if i not in named]
+            _cloud(axes, others, side_of, "o", "#9A9A9A", face="#9A9A9A", label="beaten by another")
+            unchosen = [p for p in front if p is not chosen]
+            _cloud(axes, unchosen, side_of, "s", BLUE, face=BLUE, label="Pareto front")
+            if chosen is not None:
+                _cloud(axes, [chosen], side_of, "*", VERMILION, face=VERMILION, label="recommended", size=14)
+            axes.set(ylabel=textwrap.fill(data.benefit_label, 48))
+            axes.margins(0.08)
+            axes.grid()
+            _number(figure, axes, [data.points[i] for i in named], side_of)
+        panels[0].set(xlabel=data.change_label)
+        if priced:
+            panels[1].set(xlabel="KL from no plan on ordinary chats (nats a token)", ylabel="")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=4)
         side.set_axis_off()
         # The list lies over an empty panel, so the layout must not reserve space for it.
         side.text(
@@ -228,9 +240,19 @@ def _signed(strength: float) -> str:
     return f"{strength:+g}".replace("-", "\u2212") if strength else "0"
 
 
+def _change(point: ParetoPoint) -> Estimate:
+    return point.change
+
+
+def _price(point: ParetoPoint) -> Estimate:
+    assert point.price is not None
+    return point.price
+
+
 def _cloud(
     axes: Axes,
     points: Sequence[ParetoPoint],
+    across: Callable[[ParetoPoint], Estimate],
     marker: str,
     colour: str,
     *,
@@ -241,9 +263,9 @@ def _cloud(
     if not points:
         return
     axes.errorbar(
-        [p.change.estimate for p in points],
+        [across(p).estimate for p in points],
         [p.benefit.estimate for p in points],
-        xerr=bars([p.change for p in points]),
+        xerr=bars([across(p) for p in points]),
         yerr=bars([p.benefit for p in points]),
         fmt=marker,
         color=colour,
@@ -255,10 +277,15 @@ def _cloud(
     )
 
 
-def _number(figure: Figure, axes: Axes, points: Sequence[ParetoPoint]) -> None:
+def _number(
+    figure: Figure,
+    axes: Axes,
+    points: Sequence[ParetoPoint],
+    across: Callable[[ParetoPoint], Estimate],
+) -> None:
     """Write 1, 2, ... beside the points, each where it overlaps other marks and numbers the least."""
     figure.draw_without_rendering()
-    spots = np.array([axes.transData.transform((p.change.estimate, p.benefit.estimate)) for p in points])
+    spots = np.array([axes.transData.transform((across(p).estimate, p.benefit.estimate)) for p in points])
     scale = figure.dpi / 72
     taken = [*spots]
     for number, spot in enumerate(spots, start=1):
@@ -269,7 +296,7 @@ def _number(figure: Figure, axes: Axes, points: Sequence[ParetoPoint]) -> None:
         taken.append(spot + steps[best])
         axes.annotate(
             str(number),
-            (points[number - 1].change.estimate, points[number - 1].benefit.estimate),
+            (across(points[number - 1]).estimate, points[number - 1].benefit.estimate),
             xytext=tuple(steps[best] / scale),
             textcoords="offset points",
             ha="center",

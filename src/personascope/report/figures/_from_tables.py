@@ -61,7 +61,7 @@ def save_evaluation_figure(path: Path, table: Table, *, title: str = "", plan: s
 
 
 def save_calibration_figure(path: Path, found: Calibration, *, title: str = "") -> Path:
-    """Draw a calibration sweep: gain against change in capability, with the Pareto front and the controls.
+    """Draw a calibration sweep: gain against change in capability and against KL, with front and controls.
 
     The gain is the mean of two changes of shares, and its error bars combine theirs as independent.
 
@@ -80,10 +80,12 @@ def save_calibration_figure(path: Path, found: Calibration, *, title: str = "") 
             points=[_point(cell) for cell in axis],
             front=[names.index(name) for name in found.front],
             recommended=names.index(found.recommended) if found.recommended else None,
-            benefit_label="gain: mean of Assistant share gained and harmful share lost",
+            benefit_label="gain: Assistant share lost"
+            if first.away
+            else "gain: mean of Assistant share gained and harmful share lost",
             change_label="change of accuracy",
             n=n,
-            title=_with_caveats(title or "Caps on the Assistant Axis", found.jailbreak),
+            title=_with_caveats(title or "Plans along the Assistant Axis", found.jailbreak),
             controls=_ordered(
                 {kind: [_point(cell) for cell in found.cells if cell.control == kind] for kind in CONTROLS}
             ),
@@ -101,7 +103,7 @@ def _point(cell: Cell) -> ParetoPoint:
     up, down = cell.assistant, cell.harmful
     half = (((up.high - up.low) / 2) ** 2 + ((down.high - down.low) / 2) ** 2) ** 0.5 / 2
     benefit = Estimate(cell.benefit, cell.benefit - half, cell.benefit + half)
-    return ParetoPoint(cell.condition, benefit, Estimate.of(cell.capability))
+    return ParetoPoint(cell.condition, benefit, Estimate.of(cell.capability), Estimate.of(cell.kl))
 
 
 def _by_strength(table: Table) -> list[tuple[float, str]]:
