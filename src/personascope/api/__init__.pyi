@@ -21,6 +21,7 @@ from ._project import project
 from ._serve import prepare_server
 from ._serve_live import LiveServer, open_live_server, own_map, server_engine
 from ._steer import Answer, make_cap_plan, make_random_control, make_steering_plan, measure_norms, steer
+from ._talk import Spoken, Talk
 from ._traits import (
     PreparedTraits,
     TraitEstimate,
@@ -53,8 +54,10 @@ __all__ = [
     "PersonaMap",
     "PreparedTraits",
     "RunLayout",
+    "Spoken",
     "Sweep",
     "SweepSettings",
+    "Talk",
     "TraitEstimate",
     "calibrate",
     "calibrate_drift_monitor",

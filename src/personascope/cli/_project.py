@@ -15,9 +15,9 @@ import typer
 
 from personascope import api
 from personascope.cli._console import PARTLY, err, out
+from personascope.cli._grid import grid
 from personascope.cli._options import DTYPE, LAYER, MODEL, RESTART, DtypeName
 from personascope.cli._run import open_run
-from personascope.cli._tables import grid
 from personascope.errors import UsageError
 from personascope.text import escape_controls, escape_controls_in_json
 

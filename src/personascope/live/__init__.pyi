@@ -3,12 +3,14 @@ from ._plans import MapPlans, PlanBook, named_plans
 from ._positions import Positions
 from ._server import open_socket, serve
 from ._service import Service
+from ._text import ReplyText
 
 __all__ = [
     "Admission",
     "MapPlans",
     "PlanBook",
     "Positions",
+    "ReplyText",
     "Service",
     "named_plans",
     "open_socket",
