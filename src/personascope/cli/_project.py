@@ -181,7 +181,7 @@ def _print_turns(entry: Projected, names: list[str], layer: int) -> None:
     few = [str(turn.turn) for turn in entry.turns if 0 < turn.token_count < FEW_TOKENS]
     if few:
         say(
-            f"turns of fewer than {FEW_TOKENS} tokens ({', '.join(few)}) are means over few tokens: their places "
+            f"turns of fewer than {FEW_TOKENS} tokens ({', '.join(few)}) are means over few: their places "
             "are noisy, and those of a user are not comparable with replies"
         )
     if entry.repairs:
