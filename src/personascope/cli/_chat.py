@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
@@ -94,7 +94,7 @@ def _style(position: float | None) -> str:
     return f"rgb({red},{green},{blue})"
 
 
-def _obey(talk: Talk, line: str) -> Path | bool | None:
+def _obey(talk: Talk, line: str) -> Path | Literal[False] | None:
     """Carry out a command; return False to end, and the file of a conversation that was saved."""
     try:
         name, *words = shlex.split(line)
