@@ -60,7 +60,9 @@ COMMANDS = {
         "_steer:norms", _ACT, "Measure the unit of strengths: the mean norm of the residual stream."
     ),
     "calibrate": Entry(
-        "_calibrate:calibrate_model", _ACT, "Sweep caps over layers and floors; recommend one."
+        "_calibrate:calibrate_model",
+        _ACT,
+        "Sweep caps (or, with --steer, layers and strengths) and recommend one.",
     ),
     "serve": Entry("_serve:serve", _ACT, "Serve a model, with its page; every request may name a plan."),
     "evaluate": Entry("_evaluate:app", _MEASURE, "Measure what a plan does, with its controls."),
