@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from personascope import interop
+from personascope.api._inputs import as_local
 from personascope.directions import plan_model
 from personascope.errors import UsageError
 from personascope.interop import (
@@ -104,7 +105,7 @@ def open_any(source: Path | str) -> PersonaMap | Plan | Released:
     Raises:
         UsageError: If the folder holds none of these.
     """
-    folder = Path(source)
+    folder = as_local(source, ("run", "release", "plan"))
     if (folder / "plan.json").is_file():
         return Plan.load(folder)
     if interop.is_release(folder):
