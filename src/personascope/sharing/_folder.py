@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, cast
 
 from personascope.errors import SharingError, UsageError
 from personascope.sharing._address import is_archive
@@ -124,7 +124,7 @@ def _tar_file(target: Path, new: Path) -> Generator[IO[bytes]]:
             return
         # Without a name and a time in the header.
         with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
-            yield packed
+            yield cast("IO[bytes]", packed)
 
 
 @contextmanager
