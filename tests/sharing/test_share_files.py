@@ -279,7 +279,7 @@ def test_only_what_the_manifest_names_is_unpacked(plan: Path, tmp_path: Path) ->
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("how", ["cut", "a bit", "a bomb", "twice", "no manifest", "missing"])
+@pytest.mark.parametrize("how", ["cut", "a bit", "a packed bit", "a bomb", "twice", "no manifest", "missing"])
 @pytest.mark.parametrize("form", ["zip", "tar.gz"])
 def test_a_damaged_archive(how: str, form: str, plan: Path, tmp_path: Path) -> None:
     api.push(plan, tmp_path / "good.tar")
@@ -307,6 +307,11 @@ def test_a_damaged_archive(how: str, form: str, plan: Path, tmp_path: Path) -> N
                 entry = tarfile.TarInfo(name)
                 entry.size = len(files[name])
                 archive.addfile(entry, io.BytesIO(files[name]))
+    if how == "a packed bit":
+        # In the middle of packed data, which the unpacker itself stumbles over.
+        data = bytearray(held.read_bytes())
+        data[200:260] = bytes(60)
+        held.write_bytes(bytes(data))
     if how == "cut":
         held.write_bytes(held.read_bytes()[:-200])
     with pytest.raises(SharingError):

@@ -2,8 +2,8 @@
 
 GLP (its specification is ``spec/GLP.md`` of github.com/msuiche/weightless, version 1) takes the container
 of llama.cpp's control vectors, ``direction.N`` for block N, and says in ``glp.mode`` what is done with them.
-With "project" a reader subtracts alpha * <h, d> * d from the residual stream after block N, d of length 1: that is
-`Ablate` to 0 at every token. It has no floor and no ceiling, so a `Cap` cannot be written.
+With "project" a reader subtracts alpha * <h, d> * d from the residual stream after block N, d of length 1:
+that is `Ablate` to 0 at every token. It has no floor and no ceiling, so a `Cap` cannot be written.
 
 llama.cpp itself reads none of these fields: it would add the directions, without an error. Its loader refuses
 a file with a tensor of any other name, and readers of GLP leave such a tensor alone, so one is put first.

@@ -7,6 +7,7 @@ import io
 import shutil
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,14 @@ from typing import IO, BinaryIO, cast
 
 from personascope.errors import SharingError, UsageError
 from personascope.sharing._address import is_archive
-from personascope.sharing._manifest import MANIFEST, MAX_BYTES, Manifest, check_files, read_manifest
+from personascope.sharing._manifest import (
+    MANIFEST,
+    MAX_BYTES,
+    MAX_FILES,
+    Manifest,
+    check_files,
+    read_manifest,
+)
 from personascope.store import remove, short, sync, tmp_path
 
 Given = Mapping[str, Path | bytes]
@@ -22,6 +30,9 @@ Given = Mapping[str, Path | bytes]
 
 MAX_MANIFEST = 2**24
 """Largest manifest that is read, in bytes."""
+_HEADERS = 2**26
+"""Bytes of headers and card that a tar archive may hold beside what its manifest names."""
+_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 @contextmanager
@@ -196,25 +207,42 @@ def _unpack(source: Path, new: Path, max_bytes: int) -> None:
     try:
         if source.name.lower().endswith(".zip"):
             with zipfile.ZipFile(source) as archive:
-                infos = archive.infolist()
-                names = [info.filename for info in infos if not info.is_dir()]
-                _extract(source, names, new, max_bytes, lambda at: archive.open(names[at]))
+                infos = [info for info in archive.infolist() if not info.is_dir()]
+                if any(info.compress_type not in _PACKED for info in infos):
+                    raise SharingError(f"{source} is packed in a way that is not read", hint="pack it as zip")
+                names = [info.filename for info in infos]
+                _extract(source, names, new, max_bytes, lambda at: archive.open(infos[at]))
         else:
-            with tarfile.open(source) as archive:
-                members = [member for member in archive.getmembers() if not member.isdir()]
-                for member in members:
-                    if not member.isreg():
-                        raise SharingError(
-                            f"{source} holds {short(member.name)}, which is a link or a device",
-                            hint="do not use it: nothing of personascope writes such an archive",
-                        )
+            mode = "r:" if source.name.lower().endswith(".tar") else "r:gz"
+            with tarfile.open(source, mode) as archive:
+                members = _members(source, archive, max_bytes)
                 names = [member.name for member in members]
                 _extract(source, names, new, max_bytes, lambda at: archive.extractfile(members[at]))
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, RuntimeError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, RuntimeError) as error:
         raise SharingError(f"{source} is no whole archive: {error}", hint="copy it again") from error
     except (OSError, ValueError, OverflowError) as error:
-        # zlib, gzip and a damaged header fail in these ways.
+        # gzip and a damaged header fail in these ways.
         raise SharingError(f"{source} cannot be read: {error}", hint="copy it again") from error
+
+
+def _members(source: Path, archive: tarfile.TarFile, max_bytes: int) -> list[tarfile.TarInfo]:
+    """Return the files of a tar archive; refuse anything else in it, and more than is fetched."""
+    found: list[tarfile.TarInfo] = []
+    for member in archive:
+        if archive.offset > max_bytes + _HEADERS or len(found) > MAX_FILES:
+            raise SharingError(
+                f"{source} holds more than the {max_bytes:,} bytes or {MAX_FILES:,} files that are taken",
+                hint="raise the limit by --max-gb if you expect that much",
+            )
+        if member.isdir():
+            continue
+        if not member.isreg():
+            raise SharingError(
+                f"{source} holds {short(member.name)}, which is a link or a device",
+                hint="do not use it: nothing of personascope writes such an archive",
+            )
+        found.append(member)
+    return found
 
 
 def _extract(
