@@ -36,6 +36,7 @@ ELSEWHERE = {
     ("docs/serving.md", 0): "a server",
     ("docs/serving.md", 1): "a server",
     ("docs/serving.md", 2): "a server",
+    ("docs/sharing.md", 0): "the hub; tests/sharing opens the same from a stand-in",
     ("docs/traits.md", 0): "minutes of the embedded model; tests/api ranks traits of a tiny one",
     ("docs/vllm.md", 0): "vLLM",
     ("docs/vllm.md", 1): "vLLM",
@@ -138,6 +139,13 @@ def test_notebook(here: dict[str, Any]) -> None:
     assert names["state"].cap_stats[0].tokens > 0
 
 
+def test_sharing(here: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    names = dict(here)
+    run("docs/sharing.md", names)
+    assert PersonaMap.open("runs/copy").digest == names["persona_map"].digest
+    assert capsys.readouterr().out.startswith("run smollm2-135m ")
+
+
 def test_every_page_is_run_or_named() -> None:
     pages = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
     found = {(page, number) for page in pages for number in range(len(blocks(page)))}
@@ -148,6 +156,7 @@ def test_every_page_is_run_or_named() -> None:
         "docs/monitor.md",
         "docs/project.md",
         "docs/conversations.md",
+        "docs/sharing.md",
     }
     assert {block for block in found if block[0] not in ran or block in ELSEWHERE} == set(ELSEWHERE)
     assert not ran - {page for page, _ in found}

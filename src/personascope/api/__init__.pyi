@@ -19,6 +19,7 @@ from ._pages import Pages, write_pages
 from ._project import project
 from ._serve import prepare_server
 from ._serve_live import LiveServer, open_live_server, own_map, server_engine
+from ._share import Pulled, Pushed, contents_of, pull, push
 from ._steer import Answer, make_cap_plan, make_random_control, make_steering_plan, measure_norms, steer
 from ._traits import (
     PreparedTraits,
@@ -51,6 +52,8 @@ __all__ = [
     "Pages",
     "PersonaMap",
     "PreparedTraits",
+    "Pulled",
+    "Pushed",
     "RunLayout",
     "Sweep",
     "SweepSettings",
@@ -64,6 +67,7 @@ __all__ = [
     "coherence",
     "compare",
     "compare_with_replay",
+    "contents_of",
     "default_judge",
     "drift",
     "engine_support",
@@ -88,6 +92,8 @@ __all__ = [
     "prepare_traits",
     "pretrained",
     "project",
+    "pull",
+    "push",
     "read_chat_options",
     "read_headers",
     "released_traits",

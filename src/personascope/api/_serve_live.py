@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from personascope import engines, live
-from personascope.api._inputs import Tell, quiet
+from personascope.api._inputs import Tell, as_local, quiet
 from personascope.api._layout import RunLayout
 from personascope.api._mapped_model import MappedModel
 from personascope.chat import ChatOptions
@@ -124,9 +124,9 @@ def open_live_server(
             "starlette and uvicorn, which answer HTTP, are not installed",
             hint="pip install 'personascope[serve]'",
         )
-    given = live.named_plans(plans)
+    given = live.named_plans([p if isinstance(p, Plan) else as_local(p, ("plan",), tell) for p in plans])
     chosen = _default(given, default_plan)
-    watching = None if monitor is None else Monitor.load(monitor)
+    watching = None if monitor is None else Monitor.load(as_local(monitor, ("monitor", "run"), tell))
     positions = None
     if mapped is not None:
         mapped.require_axis(anyway=anyway)

@@ -188,9 +188,7 @@ def plan_random(
 @plan_app.command("explain")
 def plan_explain(folder: Path = typer.Argument(..., help="Folder of a plan.")) -> None:
     """Say in words what a plan does where."""
-    from personascope.interventions import Plan
-
-    out.print(Plan.load(folder).explain(), markup=False)
+    out.print(api.open_plan(folder).explain(), markup=False)
 
 
 def _write(plan: Plan, folder: Path) -> None:
