@@ -219,7 +219,7 @@ def test_a_damaged_folder_is_named_and_mended(
         manifest.unlink()
     with pytest.raises(ModelError, match=r"model\.safetensors|personascope\.json") as caught:
         convert_gguf([fake], cache_dir=tmp_path / "cache")
-    assert "--reconvert" in caught.value.hint
+    assert "delete" in caught.value.hint and "anew" in caught.value.hint
     convert_gguf([fake], cache_dir=tmp_path / "cache", reconvert=True)
     assert len(stand_in) == 2
 

@@ -108,6 +108,23 @@ def run(tmp_path) -> Path:
     return tmp_path
 
 
+def test_every_layer_has_the_places_of_the_map(made):
+    data = collect(made, None, corpus=CORPUS)
+    assert [view.layer for view in data.layers] == list(range(LAYERS))
+    middle = data.layers[made.middle_layer]
+    for role, point, raw in zip(data.roles, middle.points, middle.projections, strict=False):
+        assert point == pytest.approx(role.point, rel=1e-3, abs=1e-3)
+        assert raw == pytest.approx(role.projection, rel=1e-3)
+    assert middle.default_point == pytest.approx(data.default.point, rel=1e-3, abs=1e-3)
+    assert middle.axis == pytest.approx(data.axis, rel=1e-3, abs=1e-3)
+    last = data.layers[-1]
+    place = made.roles.index("clerk")
+    assert last.projections[place] == pytest.approx(
+        float(made.role_vector("clerk")[-1] @ made.unit_axis(LAYERS - 1)), rel=1e-3
+    )
+    assert (last.mean, last.default) == pytest.approx(made.units(LAYERS - 1))
+
+
 def test_numbers_are_the_maps(made):
     data = collect(made, None, corpus=CORPUS)
     stats, middle = made.stats, made.middle_layer

@@ -145,7 +145,9 @@ def test_chromium_draws_the_page_and_runs_nothing_hostile(tmp_path):
     shown = Page(dom)
     assert not [a for t, a in shown.tags if t == "img" and "onerror" in a]
     assert "I am &lt;/script&gt;&lt;script&gt;window.hit=1" in dom
-    assert dom.count('class="entry') == 60
+    # Thirty roles at each end, and the default.
+    assert dom.count('class="entry') == 61 and dom.count('class="default"') == 1
+    assert "30 more between these" in dom
     for plot in ("space", "layers", "variance"):
         assert re.search(rf'id="{plot}" class="[^"]*js-plotly-plot', dom), plot
 

@@ -11,8 +11,9 @@ from ._harm import HarmEvaluation, harm
 from ._inputs import load_plans, open_map, open_plan
 from ._installation import EngineSupport, Finding, check_installation, check_model, engine_support
 from ._judging import JudgeChoice, default_judge, read_headers
-from ._layout import RunLayout
+from ._layout import RunLayout, run_of
 from ._map import prepare_map
+from ._map_values import map_values
 from ._mapped_model import MappedModel, PersonaMap
 from ._monitor import CalibratedMonitor, calibrate_drift_monitor
 from ._pages import Pages, write_pages
@@ -80,6 +81,7 @@ __all__ = [
     "make_cap_plan",
     "make_random_control",
     "make_steering_plan",
+    "map_values",
     "measure_norms",
     "open_any",
     "open_live_server",
@@ -98,6 +100,7 @@ __all__ = [
     "read_headers",
     "released_traits",
     "replay",
+    "run_of",
     "save_trait_file",
     "server_engine",
     "simulate",

@@ -110,6 +110,18 @@ class RunLayout:
         return self.folder / MONITOR_REPORT
 
     @property
+    def results(self) -> tuple[tuple[Path, ...], Path, tuple[tuple[str, Path], ...], Path]:
+        """Files of results: of evaluations, the sweep, analysed conversations by name, the monitor."""
+        from personascope.calibration import RESULT
+
+        return (
+            tuple(sorted(self.folder.glob(f"evals/*/{RESULTS}"))),
+            self.calibration / RESULT,
+            tuple((path.parent.name, path) for path in sorted(self.folder.glob(f"drift/*/{RESULTS}"))),
+            self.monitor_report,
+        )
+
+    @property
     def has_responses(self) -> bool:
         """Whether the folder holds the responses of the mapping run, not only the map."""
         return (self.folder / "units").is_dir()
@@ -118,3 +130,9 @@ class RunLayout:
 def replayed(source: Path) -> str:
     """Return the name of a replay's folder."""
     return f"{source.name}_replayed"
+
+
+def run_of(conversations: Path | str) -> Path | None:
+    """Return the run folder whose conversations are in a folder, or None if it lies in no run folder."""
+    run = Path(conversations).parent.parent
+    return run if (run / MAP).is_dir() else None

@@ -48,8 +48,9 @@ def write_pages(folder: Path | str, *, out: Path | str | None = None, tell: Tell
         )
     tell("reading the map and its responses ...")
     with_responses = RunLayout(folder).has_responses
-    report.write_report(persona_map, folder if with_responses else None, target)
     layout = RunLayout.of(folder)
+    results = report.ResultFiles(*layout.results)
+    report.write_report(persona_map, folder if with_responses else None, target, results=results)
     if not (layout.cases.is_dir() and layout.cases_replayed.is_dir()):
         return Pages(target, None)
     beside = target.with_name(f"{target.stem}_cases{target.suffix}")

@@ -10,14 +10,26 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_WORD = r"(?:\w+:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?)"
-# <think>, <seed:think>, <|START_THINKING|>, <|begin_of_thought|>, [THINK]
-OPENING_TAG = re.compile(rf"<{_WORD}>|<\|(?:start|begin)_(?:of_)?{_WORD}\|>|\[{_WORD}\]", re.IGNORECASE)
-CLOSING_TAG = re.compile(rf"</{_WORD}>|<\|end_(?:of_)?{_WORD}\|>|\[/{_WORD}\]", re.IGNORECASE)
+_WORD = r"(?:\w+:)?(?:(?:ant)?think(?:ing)?|thoughts?|reason(?:ing)?|scratchpad(?:_reasoning)?)"
+# <think>, <seed:think>, <|START_THINKING|>, <|begin_of_thought|>, [THINK], ◁think▷
+OPENING_TAG = re.compile(
+    rf"<{_WORD}>|<\|(?:start|begin)_(?:of_)?{_WORD}\|>|\[{_WORD}\]|◁{_WORD}▷", re.IGNORECASE
+)
+CLOSING_TAG = re.compile(rf"</{_WORD}>|<\|end_(?:of_)?{_WORD}\|>|\[/{_WORD}\]|◁/{_WORD}▷", re.IGNORECASE)
 ANSWER_TAG = re.compile(r"<(?:response|answer)>|<\|START_RESPONSE\|>")
 _DETAILS = re.compile(
-    r"<details\b[^>]*\btype=[\"']?reasoning[\"']?[^>]*>(?:\s*<summary>.*?</summary>)?(.*?)</details>\s*",
+    r"<details\b(?:[^>]*\btype=[\"']?reasoning[\"']?[^>]*>(?:\s*<summary>.*?</summary>)?"
+    r"|[^>]*>\s*<summary>[^<]*(?:[Tt]hought|[Tt]hinking|[Rr]easoning)[^<]*</summary>)(.*?)</details>\s*",
     re.DOTALL,
+)
+# Channels of Gemma 4, sentences of Granite 3.2, and gpt-oss's channels after its special tokens were dropped.
+_OPENINGS = tuple(
+    re.compile(rf"\s*{pattern}\s*", re.DOTALL)
+    for pattern in (
+        r"<\|channel>\s*(?:thought|thinking|analysis)\b(.*?)(?:<channel\|>|\Z)",
+        r"Here is my thought process:(.*?)Here is my response:",
+        r"analysis(?=[A-Z\s])(.*?)assistantfinal",
+    )
 )
 _CHANNEL = re.compile(
     r"(?:<\|start\|>\w+)?[^<]*<\|channel\|>\s*(\w+)([^<]*)(?:<\|constrain\|>[^<]*)?<\|message\|>"
@@ -60,6 +72,11 @@ def split_reasoning(text: str, pairs: Sequence[tuple[str, str]] = ()) -> tuple[s
         thoughts.append(_unquoted(details[1]))
         text = text.lstrip()[details.end() :]
         details = _DETAILS.match(text)
+    for opening in _OPENINGS:
+        match = opening.match(text)
+        if match is not None:
+            thoughts.append(match[1].strip())
+            text = text[match.end() :]
     while True:
         reasoning, rest = _leading(text, pairs)
         if rest is None:
@@ -82,8 +99,11 @@ def _leading(text: str, pairs: Sequence[tuple[str, str]]) -> tuple[str, str | No
         opened = None if match is None else match[0]
     if opened is not None:
         closing = dict(pairs).get(opened, closing_of(opened))
-        inside, closed, rest = start[len(opened) :].partition(closing)
-        return inside.strip(), rest.lstrip("\n") if closed else ""
+        within = start[len(opened) :]
+        closed = re.search(re.escape(closing), within, re.IGNORECASE)
+        if closed is None:
+            return within.strip(), ""
+        return within[: closed.start()].strip(), within[closed.end() :].lstrip("\n")
     # The prompt may have opened the reasoning.
     ends = [(text.find(closing), closing) for _, closing in pairs if closing in text]
     match = CLOSING_TAG.search(text)

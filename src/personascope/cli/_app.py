@@ -18,6 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from personascope import __version__
+from personascope.cli._json import ask_for_json, collecting, write
 from personascope.errors import PersonascopeError, UsageError
 
 
@@ -81,6 +82,10 @@ COMMANDS = {
 }
 
 
+_NO_TABLE = ("serve", "export", "report")
+"""Commands that print no results, only where a file or a server is."""
+
+
 class LazyGroup(TyperGroup):
     """A command group that imports a command only when it is resolved."""
 
@@ -111,7 +116,43 @@ def load_command(name: str) -> Any:
         found = single
     command = typer.main.get_command(found)
     command.name = name
+    _take_json(command)
     return command
+
+
+def _take_json(command: Any) -> None:
+    """Give a command, or each command of a group, the option ``--json``, unless it has its own."""
+    for one in getattr(command, "commands", {}).values():
+        _take_json(one)
+    if hasattr(command, "commands") or command.name in _NO_TABLE:
+        return
+    if any("--json" in parameter.opts for parameter in command.params):
+        return
+    command.params.append(_json_option())
+
+
+def _json_option() -> Any:
+    """Return the option as Typer makes it, whichever version of Click is underneath."""
+
+    def command(
+        as_json: bool = typer.Option(
+            False,
+            "--json",
+            callback=_asked,
+            expose_value=False,
+            help="Print the results as one JSON object.",
+        ),
+    ) -> None:
+        del as_json
+
+    single = typer.Typer(add_completion=False)
+    single.command()(command)
+    return next(one for one in typer.main.get_command(single).params if "--json" in one.opts)
+
+
+def _asked(value: bool) -> None:
+    if value:
+        ask_for_json()
 
 
 app = typer.Typer(
@@ -160,29 +201,40 @@ def run(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 if all is done, 1 if failed, 2 for wrong usage, 3 if partly done, 130 if interrupted.
     """
-    from personascope.cli._console import print_error, recorded_command
+    from personascope.cli._console import recorded_command, this_command
 
     arguments = list(sys.argv[1:] if argv is None else argv)
-    with recorded_command(arguments):
-        try:
-            app(arguments, prog_name="personascope")
-        except SystemExit as ended:
-            return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-        except PersonascopeError as error:
-            print_error(error)
-            return error.exit_code
-        except OSError as error:
-            # An argument that is too long for a file name fails wherever it is first used as a path.
-            if error.errno != errno.ENAMETOOLONG:
-                raise
-            named = UsageError(
-                f"{str(error.filename)[:60]}... is too long for the name of a file",
-                hint="give the path of a file",
-            )
-            print_error(named)
-            return named.exit_code
-        except KeyboardInterrupt:
-            return _interrupted()
+    with recorded_command(arguments), collecting() as collected:
+        code = _run(arguments)
+        # An error is on stderr, and a command that printed nothing has no results.
+        if collected.wanted and (collected.values or collected.tables or collected.lines):
+            write(collected, this_command(), code)
+    return code
+
+
+def _run(arguments: list[str]) -> int:
+    """Run a command, print its error if it has one, and return the exit code."""
+    from personascope.cli._console import print_error
+
+    try:
+        app(arguments, prog_name="personascope")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except PersonascopeError as error:
+        print_error(error)
+        return error.exit_code
+    except OSError as error:
+        # An argument that is too long for a file name fails wherever it is first used as a path.
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        named = UsageError(
+            f"{str(error.filename)[:60]}... is too long for the name of a file",
+            hint="give the path of a file",
+        )
+        print_error(named)
+        return named.exit_code
+    except KeyboardInterrupt:
+        return _interrupted()
     return 0
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from personascope import api
-from personascope.cli._console import PARTLY, err, out
+from personascope.cli._console import PARTLY, err, out, say_next
 from personascope.cli._groups import EngineOptions, JudgeOptions, grouped
+from personascope.cli._json import hand_over
 from personascope.cli._judging import print_judging
 from personascope.cli._options import (
     ANYWAY,
@@ -122,6 +123,7 @@ def calibrate_model(
         anyway=anyway,
     )
     result = found.calibration
+    hand_over(results=found.records(), recommended=result.recommended, why=result.why)
     _print_calibration(result)
     out.print(f"cells in {found.cells}, figure in {found.figure}")
     if found.warning:
@@ -134,6 +136,18 @@ def calibrate_model(
     if result.partial:
         err.print("[yellow]partly done:[/] labels are missing; run the same command again")
         raise typer.Exit(PARTLY)
+    if found.plan_folder is not None:
+        plan = found.plan_folder
+        say_next(
+            ("steer", run, "Who are you?", "--plan", plan),
+            ("evaluate", "jailbreak", run, "--plan", plan),
+            ("report", run),
+        )
+    else:
+        say_next(
+            ("calibrate", run, "--roles", 2 * roles, "--out", run / "calibration_larger"),
+            ("report", run),
+        )
 
 
 def _print_calibration(result: Calibration) -> None:

@@ -9,7 +9,8 @@ import typer
 from rich.markup import escape
 
 from personascope import api
-from personascope.cli._console import PARTLY, err, out, say
+from personascope.cli._console import PARTLY, err, out, say, say_next
+from personascope.cli._json import hand_over
 from personascope.cli._options import MAX_SEED
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def drift(
     if found.causes is not None:
         _print_causes(found.causes)
     out.print(f"figures and {found.results.name} in {conversations}")
+    hand_over(results=found.trajectories.record(), contrasts=[one.record() for one in found.contrasts])
     if found.unfinished:
         err.print(
             f"[yellow]partly done:[/] {found.unfinished} of {len(found.run.dialogues)} conversations are not "
@@ -55,6 +57,9 @@ def drift(
             soft_wrap=True,
         )
         raise typer.Exit(PARTLY)
+    run = api.run_of(conversations)
+    if run is not None:
+        say_next(("monitor", run, conversations), ("report", run))
 
 
 def _side_by_side(found: Replays, folder: Path) -> None:

@@ -11,6 +11,7 @@ from personascope import api
 from personascope.cli._console import PARTLY, err, out
 from personascope.cli._controls import print_comparisons
 from personascope.cli._groups import EngineOptions, grouped
+from personascope.cli._json import hand_over
 from personascope.cli._options import (
     CONTROLS,
     EVALUATION,
@@ -60,6 +61,7 @@ def capability(
 
 
 def _print_rows(found: CapabilityEvaluation) -> None:
+    hand_over(results=found.records())
     from rich.table import Table
 
     grid = Table("condition", "task", "metric", "value", "documents", "less no plan", "95%", "p", "fired")

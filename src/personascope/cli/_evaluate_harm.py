@@ -9,6 +9,7 @@ import typer
 from personascope import api
 from personascope.cli._console import PARTLY, err, out
 from personascope.cli._groups import EngineOptions, JudgeOptions, grouped
+from personascope.cli._json import hand_over
 from personascope.cli._judging import print_judging
 from personascope.cli._options import (
     CONTROLS,
@@ -86,6 +87,7 @@ def harm(
         )
     else:
         print_harm(found.result)
+        hand_over(results=found.records())
         out.print(f"{done.trials} trials in {done.path}; results in {found.results}")
         out.print(f"figure in {found.figure}")
     if found.judge is not None and done.judge is not None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from personascope import api
-from personascope.cli._console import PARTLY, err, out
+from personascope.cli._console import PARTLY, err, out, say_next
 from personascope.cli._groups import ComparisonOptions, EngineOptions, JudgeOptions, grouped
+from personascope.cli._json import hand_over
 from personascope.cli._judging import print_judging
 from personascope.cli._options import (
     CORPUS,
@@ -53,7 +54,8 @@ def susceptibility(
             out=out_folder,
             seed=seed,
             restart=restart,
-        )
+        ),
+        run,
     )
 
 
@@ -87,7 +89,8 @@ def jailbreak(
             out=out_folder,
             seed=seed,
             restart=restart,
-        )
+        ),
+        run,
     )
 
 
@@ -119,7 +122,8 @@ def pretrained(
             out=out_folder,
             seed=seed,
             restart=restart,
-        )
+        ),
+        run,
     )
 
 
@@ -140,12 +144,14 @@ def coherence(
     compare = comparison.read()
     mapped = engine.open(run)
     _print(
-        api.coherence(mapped, compare, chats=chats, limit=limit, out=out_folder, seed=seed, restart=restart)
+        api.coherence(mapped, compare, chats=chats, limit=limit, out=out_folder, seed=seed, restart=restart),
+        run,
     )
 
 
-def _print(found: Evaluation) -> None:
+def _print(found: Evaluation, folder: Path) -> None:
     run = found.run
+    hand_over(results=found.records(), notes=list(found.notes()))
     print_table(found.table)
     out.print(f"{run.responses} responses in {run.path}; results in {found.results}")
     if found.judge is not None and run.judge is not None:
@@ -159,3 +165,4 @@ def _print(found: Evaluation) -> None:
             f"[yellow]partly done:[/] {run.unscored} responses have no label; run the same command again"
         )
         raise typer.Exit(PARTLY)
+    say_next(("report", folder))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 from personascope import api
-from personascope.cli._console import PARTLY, err, out, say, this_command
+from personascope.cli._console import PARTLY, err, out, say, say_next, this_command
 from personascope.cli._groups import JudgeOptions, grouped
 from personascope.cli._judging import print_judging
 from personascope.cli._options import (
@@ -179,6 +179,8 @@ def map_model(
     if got.partial:
         err.print(f"[yellow]partly done:[/] {got.problem}; run the same command again to go on")
         raise typer.Exit(PARTLY)
+    where = layout.folder
+    say_next(("show", where), ("report", where), ("steer", where, "Who are you?"), ("calibrate", where))
     if found is not None:
         mapped = api.MappedModel.open(layout.folder, engine=prepared.engine, tell=say, command=this_command())
         after = api.prepare_traits(

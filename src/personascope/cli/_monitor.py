@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from personascope import api
-from personascope.cli._console import out
+from personascope.cli._console import out, say_next
+from personascope.cli._json import hand_over
 from personascope.cli._options import ANYWAY, ASSISTANT_LIKE, MAX_SEED, finite, names
 from personascope.cli._run import open_run
 
@@ -70,6 +71,8 @@ def monitor(
     _print_alarms(found, level.value)
     asked = f"{false_alarms:.0%} asked for, {len(found.report.calibration)} conversations set the threshold"
     out.print(f"false alarms: {asked}; monitor in {found.path}, report in {found.report_path}")
+    hand_over(results=found.report.record(), monitor=str(found.path))
+    say_next(("simulate", run, "--monitor", found.path), ("report", run))
 
 
 def _print_alarms(found: CalibratedMonitor, level: str) -> None:

@@ -56,6 +56,7 @@ def project(
         "answer", help="Tokens of each turn that are read: answer, thinking, response, prompt or turn:N."
     ),
     form: Form = typer.Option(Form.TABLE, "--format", help="Form of the output."),
+    as_json: bool = typer.Option(False, "--json", help="The same as --format json."),
     out_folder: Path | None = typer.Option(
         None, "--out", help="Run folder: what is done survives a kill, the same command goes on."
     ),
@@ -70,6 +71,7 @@ def project(
     dtype: DtypeName = DTYPE,
 ) -> None:
     """Project every turn of conversations on the Assistant Axis, and on any other direction."""
+    form = Form.JSON if as_json else form
     if tokens and out_folder is None and form in (Form.TABLE, Form.CSV):
         raise UsageError(
             f"--tokens has no place in --format {form}", hint="take --format json or jsonl, or --out FOLDER"

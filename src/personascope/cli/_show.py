@@ -9,8 +9,9 @@ import typer
 from rich.markup import escape
 
 from personascope import api
-from personascope.cli._console import out, say
+from personascope.cli._console import out, say, say_next
 from personascope.cli._curve import print_curve
+from personascope.cli._json import hand_over
 from personascope.cli._judging import judged_by
 from personascope.cli._tables import plain_table
 from personascope.cli._traits import print_traits
@@ -42,6 +43,7 @@ def show(
         print_traits(persona_map, ends=ends)
     else:
         print_map(persona_map, ends=ends, layers=layers, scores=scores)
+        say_next(("report", folder), ("steer", folder, "Who are you?"), ("traits", folder))
 
 
 def print_release(persona_map: PersonaMap, *, ends: int) -> None:
@@ -96,6 +98,7 @@ def _both_ends(order: np.ndarray, ends: int) -> list[tuple[int, int | None]]:
 
 def print_map(persona_map: PersonaMap, *, ends: int, layers: bool, scores: bool) -> None:
     """Print a map's verdict and its tables."""
+    hand_over(**api.map_values(persona_map))
     stats, middle = persona_map.stats, persona_map.middle_layer
     model = persona_map.model
     out.print(f"[bold]{model.id}[/]  {model.n_layers} layers of {model.d_model}, {model.dtype}")
@@ -225,3 +228,4 @@ def report(
     out.print(f"report: {pages.report}")
     if pages.cases is not None:
         out.print(f"case studies: {pages.cases}")
+    say(f"next: open {pages.report} in a browser")

@@ -9,8 +9,9 @@ import typer
 from rich.markup import escape
 
 from personascope import api
-from personascope.cli._console import PARTLY, err, out
+from personascope.cli._console import PARTLY, err, out, say_next
 from personascope.cli._groups import EngineOptions, grouped
+from personascope.cli._json import hand_over
 from personascope.cli._options import (
     AUDITOR_HEADER,
     AUDITORS,
@@ -106,7 +107,7 @@ def simulate_talks(
         seed=seed,
         restart=restart,
     )
-    _print(done)
+    _print(done, run)
 
 
 @grouped
@@ -136,13 +137,14 @@ def replay_talks(
         out=out_folder,
         restart=restart,
     )
-    _print(done)
+    _print(done, run)
 
 
-def _print(found: Conversations) -> None:
+def _print(found: Conversations, folder: Path) -> None:
     from rich.table import Table
 
     run, done = found.run, found.simulation
+    hand_over(results=found.records())
     table = Table(title=f"Positions at layer {run.layer}: 0 is the mean role, 1 the default Assistant")
     for name in ("domain", "conversations", "turns", "first reply", "last reply", "alarms", "capped"):
         table.add_column(name, justify="left" if name == "domain" else "right")
@@ -163,6 +165,7 @@ def _print(found: Conversations) -> None:
     if done.partial:
         err.print("[yellow]partly done:[/] run the same command again to go on")
         raise typer.Exit(PARTLY)
+    say_next(("drift", done.path), ("monitor", folder, done.path))
 
 
 def _position(value: float) -> str:

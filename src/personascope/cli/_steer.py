@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from personascope import api
-from personascope.cli._console import err, out
+from personascope.cli._console import err, out, say_next
 from personascope.cli._options import (
     ANYWAY,
     DTYPE,
@@ -127,7 +127,7 @@ def plan_steer(
 ) -> None:
     """Make a plan that steers along the axis."""
     mapped = open_run(run, model=model, dtype=dtype)
-    _write(api.make_steering_plan(mapped, strength, layer=layer, anyway=anyway), out_folder)
+    _write(api.make_steering_plan(mapped, strength, layer=layer, anyway=anyway), out_folder, run)
 
 
 @plan_app.command("cap")
@@ -168,7 +168,7 @@ def plan_cap(
         population=population,
         anyway=anyway,
     )
-    _write(plan, out_folder)
+    _write(plan, out_folder, run)
 
 
 @plan_app.command("random")
@@ -182,7 +182,7 @@ def plan_random(
 ) -> None:
     """Make a control of a plan: the same on another direction, caps with floors that fire as often."""
     made = api.make_random_control(open_run(run), plan, draw=draw, seed=seed, control=control)
-    _write(made, out_folder)
+    _write(made, out_folder, run)
 
 
 @plan_app.command("explain")
@@ -191,7 +191,10 @@ def plan_explain(folder: Path = typer.Argument(..., help="Folder of a plan.")) -
     out.print(api.open_plan(folder).explain(), markup=False)
 
 
-def _write(plan: Plan, folder: Path) -> None:
+def _write(plan: Plan, folder: Path, run: Path) -> None:
     plan.save(folder)
     out.print(plan.explain(), markup=False)
     out.print(f"written to {folder}")
+    say_next(
+        ("steer", run, "Who are you?", "--plan", folder), ("evaluate", "coherence", run, "--plan", folder)
+    )

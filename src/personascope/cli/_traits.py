@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from personascope import api
-from personascope.cli._console import PARTLY, err, out
+from personascope.cli._console import PARTLY, err, out, say_next
 from personascope.cli._groups import EngineOptions, JudgeOptions, grouped
 from personascope.cli._judging import judged_by, print_judging
 from personascope.cli._options import ANYWAY, MAX_SEED, RESTART, RUN, TRAIT_CORPUS, ProfileName, names
@@ -104,6 +104,7 @@ def run_traits(
         _print_estimate(prepared.estimate())
         return
     print_result(prepared, prepared.run(restart=restart), ends=ends)
+    say_next(("show", run), ("report", run))
 
 
 def print_result(prepared: PreparedTraits, result: TraitsResult, *, ends: int) -> None:

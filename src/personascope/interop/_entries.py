@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import reprlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from personascope.chat import Conversation, Message, Role, split_reasoning
+from personascope.chat import Conversation, Message, split_reasoning
 from personascope.corpus.datasets import (
     MESSAGE_FIELDS,
     ROLE_OF,
@@ -17,8 +16,13 @@ from personascope.corpus.datasets import (
     content,
     conversations_of,
     in_turn,
+    is_no_text,
+    is_thought,
     no_text,
+    plain,
+    reasoning_of,
     speaker,
+    text_of,
 )
 
 ROLES = ("system", "user", "assistant")
@@ -35,9 +39,8 @@ _MENDS = {
     "branch": ("1 message of another branch left out", "{} messages of other branches left out"),
 }
 
+_REPLY = {"message", "content", "text", "role", "data"}
 REDACTED = "(reasoning that the record does not show)"
-_REASONING = ("reasoning_content", "reasoning", "thinking")
-"""Keys of a message under which records keep its reasoning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,23 @@ class _Refused(Exception):  # noqa: N818 - never leaves this module
 
 def is_message(value: object) -> bool:
     """Return whether an entry is a single message, so that the file is one conversation."""
-    return isinstance(value, Mapping) and speaker(value) is not None and not conversations_of(value)
+    if not isinstance(value, Mapping) or conversations_of(value):
+        return False
+    found = plain(value)
+    return isinstance(found, Mapping) and speaker(found) is not None
+
+
+def is_about(value: object) -> bool:
+    """Return whether an entry is what a program notes about a session, and nobody said.
+
+    Such are the first line of SillyTavern's files, and Claude Code's summaries and snapshots.
+    """
+    if not isinstance(value, Mapping) or is_message(value) or is_conversation(value):
+        return False
+    return {"user_name", "character_name"} <= set(value) or (
+        value.get("type") in ("summary", "file-history-snapshot", "system", "progress", "queue-operation")
+        and not _REPLY.intersection(value)
+    )
 
 
 def is_conversation(value: object) -> bool:
@@ -133,31 +152,6 @@ def _nothing_in(value: object) -> str:
     known = [name for name in MESSAGE_FIELDS if value.get(name) is not None]
     what = f"{known[0]} is {_short(value[known[0]])}" if known else f"has {_short(sorted(map(str, value)))}"
     return f"{what}, and no list of messages under {', '.join(MESSAGE_FIELDS)}"
-
-
-def read_text(text: str, *, file: str) -> Transcript | Unreadable:
-    """Read a text with ``User:``, ``Assistant:`` or ``System:`` at the beginning of each turn."""
-    turns: list[tuple[Role, list[str]]] = []
-    place = clean(file)
-    for line in text.splitlines():
-        head, colon, rest = line.partition(":")
-        role = head.strip().lower()
-        if colon and role in ROLES:
-            turns.append((role, [rest.strip()]))
-        elif turns:
-            turns[-1][1].append(line)
-        elif line.strip():
-            return Unreadable(
-                place,
-                clean(f"begins with {line[:60]!r}, and neither JSON nor 'User:', 'Assistant:' or 'System:'"),
-            )
-    broken = no_text(text)
-    if broken or not turns:
-        return Unreadable(place, f"holds {broken}" if broken else "is empty")
-    conversation, repairs = in_turn([Message(role, "\n".join(lines).strip()) for role, lines in turns])
-    if not conversation:
-        return Unreadable(place, "has no message of a user")
-    return Transcript(place, conversation, where=place, repairs=repairs)
 
 
 def clean(text: str) -> str:
@@ -217,7 +211,7 @@ def _message(item: object, number: int, left: Counter[str]) -> Message | None:
     role = ROLE_OF.get(name)
     if role is None:
         raise _Refused(f"message {number} is by {_short(said_by)}, not by {', '.join(ROLES)} or a tool")
-    thoughts = [text for key in _REASONING if isinstance(text := item.get(key), str) and text.strip()]
+    thoughts = reasoning_of(item)
     found = content(item)
     if found is None and isinstance(item.get("refusal"), str):
         found = item["refusal"]
@@ -260,22 +254,12 @@ def _parts(
             kind = str(part.get("type", ""))
             held = part.get("text", part.get("refusal"))
             held = held.get("value") if isinstance(held, Mapping) else held
-        if re.search("reasoning|think", kind):
-            thoughts.append(_thought(part) or REDACTED)
+        if is_thought(part):
+            thoughts.append(text_of(part) or REDACTED)
         elif isinstance(held, str):
             texts.append(held)
-        elif kind and "text" not in kind:
+        elif (kind and "text" not in kind) or is_no_text(part):
             left["part"] += 1
         else:
             raise _Refused(f"message {number} has the part {_short(part)}, which is no text")
     return "\n".join(texts)
-
-
-def _thought(part: Any) -> str:
-    """Return the text of a reasoning part, whichever key holds it; "" if it is redacted."""
-    held = next(
-        (part[key] for key in ("thinking", "reasoning", "think", "text", "summary") if part.get(key)), ""
-    )
-    if isinstance(held, list):
-        held = "\n".join(_thought(one) if isinstance(one, Mapping) else str(one) for one in held)
-    return held if isinstance(held, str) else ""

@@ -16,12 +16,13 @@ from personascope.interop._entries import (
     Transcript,
     Unreadable,
     clean,
+    is_about,
     is_conversation,
     is_message,
     read_entries,
-    read_text,
 )
 from personascope.interop._inspect_logs import is_inspect_log, read_inspect_log
+from personascope.interop._texts import read_text
 
 STDIN = "-"
 _LINES, _TEXTS = (".jsonl", ".ndjson"), (".txt", ".text", ".md", "")
@@ -188,11 +189,12 @@ def _of_text(text: str, name: str) -> Iterator[Transcript | Unreadable]:
     if text.lstrip()[:1] in ("[", "{"):
         yield from _of_records(text_records(text), name)
     else:
-        yield read_text(text, file=name)
+        yield from read_text(text, file=name)
 
 
 def _of_records(records: Iterator[Record], name: str) -> Iterator[Transcript | Unreadable]:
     """Read a file as one conversation if it begins with a message, otherwise as a list of conversations."""
+    records = (record for record in records if not is_about(record.value))
     head = list(islice(records, 2))
     if not head:
         yield Unreadable(clean(name), "is empty: holds no list of messages")

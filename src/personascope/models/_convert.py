@@ -102,7 +102,7 @@ def check_conversion(folder: Path, *, full: bool = False) -> None:
     Raises:
         ModelError: If a file is missing, of another size, or (with ``full``) of other content.
     """
-    hint = f"delete {folder}, or run again with --reconvert"
+    hint = f"delete {folder}: the next start converts the file anew"
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         files: dict[str, dict[str, Any]] = manifest["files"]

@@ -12,6 +12,7 @@ from .figures._plot import Plot
 from .figures._space import SpaceData, space_figure
 from .figures._traits import traits_figure
 from .map_page._gather import collect
+from .map_page._results import ResultFiles
 from .map_page._write import write_report
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Plot",
     "PredictionData",
     "ReplayData",
+    "ResultFiles",
     "SpaceData",
     "TrajectoryData",
     "chats_figure",

@@ -17,7 +17,7 @@ from personascope.stats import json_values
 
 
 def plotly_document(
-    values: Mapping[str, Any], *, title: str, template: str, styles: Sequence[str], script: str
+    values: Mapping[str, Any], *, title: str, template: str, styles: Sequence[str], scripts: Sequence[str]
 ) -> str:
     """Return one HTML document that needs no network.
 
@@ -29,10 +29,10 @@ def plotly_document(
         title: Title of the document.
         template: Name of the asset with the placeholders ``%%POLICY%%`` and so on.
         styles: Names of the assets with its style.
-        script: Name of the asset with its code.
+        scripts: Names of the assets with its code, which share their names.
     """
-    scripts = [_plotly(), asset(script)]
-    hashes = " ".join(f"'sha256-{_sha256(script)}'" for script in scripts)
+    codes = [_plotly(), "".join(asset(name) for name in scripts)]
+    hashes = " ".join(f"'sha256-{_sha256(code)}'" for code in codes)
     policy = (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
         "base-uri 'none'; form-action 'none'"
@@ -42,8 +42,8 @@ def plotly_document(
         "TITLE": html.escape(title.encode("utf-8", "replace").decode("utf-8")),
         "STYLE": "".join(asset(name) for name in styles),
         "PAYLOAD": json_payload(values),
-        "PLOTLY": scripts[0],
-        "SCRIPT": scripts[1],
+        "PLOTLY": codes[0],
+        "SCRIPT": codes[1],
     }
     # Split instead of replacing one by one, because a part may contain another part's placeholder.
     pieces = asset(template).split("%%")

@@ -11,13 +11,14 @@ import numpy as np
 from jaxtyping import Float
 
 from personascope import __version__, api, report
+from personascope.api._map_values import layer_rows, role_rows
 from personascope.api._tabular import data_frame
 from personascope.api.notebook._chats import Chat, as_source
 from personascope.api.notebook._direction import Direction
 from personascope.api.notebook._fit import fitted
 from personascope.api.notebook._plans import Layers, cap_plan, steer_plan, with_map
 from personascope.api.notebook._projected import ProjectedChats
-from personascope.api.notebook._roles import card, layer_rows, role_rows
+from personascope.api.notebook._roles import card
 from personascope.api.notebook._status import say
 from personascope.directions import AXIS, parse_probes
 from personascope.errors import UsageError

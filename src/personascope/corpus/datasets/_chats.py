@@ -10,6 +10,7 @@ from typing import cast
 from personascope.chat import Conversation, Message, split_reasoning
 from personascope.corpus.datasets._data import BUILTIN, DATA
 from personascope.corpus.datasets._message_fields import COLUMNS, MESSAGE_FIELDS, Held, conversations_of
+from personascope.corpus.datasets._message_forms import is_thought
 from personascope.corpus.datasets._shapes import ROLE_OF, content, in_turn, no_text, speaker
 from personascope.corpus.datasets._sources import Record, read_records
 from personascope.errors import CorpusError, UsageError
@@ -162,6 +163,8 @@ def _text(found: object, number: int) -> str:
     texts: list[str] = []
     for part in cast("list[object]", found):
         held = part
+        if is_thought(part):
+            continue
         if isinstance(part, Mapping):
             held = cast("Mapping[object, object]", part).get("text")
         if not isinstance(held, str):

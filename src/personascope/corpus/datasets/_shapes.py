@@ -22,12 +22,13 @@ ROLE_OF: Mapping[str, Role] = {
     "model": "assistant",
     "agent": "assistant",
     "bot": "assistant",
+    "chatbot": "assistant",
     "ai": "assistant",
 }
 """Role by the name of the speaker, in lower case."""
 
 _SPEAKERS = ("role", "from", "sender")
-_TEXTS = ("content", "value", "parts", "text")
+_TEXTS = ("content", "value", "parts", "text", "contentParts", "message")
 # Lone surrogates, which JSON can spell and no tokenizer takes. A byte that is not UTF-8 is read as one of the
 # second range.
 _LONE = re.compile("[\ud800-\udfff]")

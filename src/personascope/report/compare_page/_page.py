@@ -41,8 +41,8 @@ def render_comparison(found: MapComparison) -> str:
         values,
         title=f"Comparison of {names}",
         template="compare.html",
-        styles=["page.css", "compare.css"],
-        script="compare.js",
+        styles=["page.css", "tables.css", "compare.css"],
+        scripts=["compare.js"],
     )
 
 

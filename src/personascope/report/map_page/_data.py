@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from personascope.report.map_page._result_views import EvaluationView, MonitorRule, SweepView, TalksView
+
 Point = tuple[float, float, float]
 """Coordinates on PC1 to PC3."""
 
@@ -64,6 +66,31 @@ class Curves:
     high: tuple[float | None, ...] = ()
     null: tuple[float | None, ...] = ()
     split_half: tuple[float | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class LayerView:
+    """Places of roles and default at one layer.
+
+    Attributes:
+        layer: Layer, 0-based, after the block.
+        mean: Raw projection of the mean role, position 0.
+        default: Raw projection of the default Assistant, position 1.
+        projections: Raw projection of each role with a vector, in the order of the report's roles.
+        points: Coordinates of these roles on PC1 to PC3 of the layer.
+        default_point: Coordinates of the default.
+        axis: Coordinates of the unit axis.
+        variance: Share of the variance of each component.
+    """
+
+    layer: int
+    mean: float
+    default: float
+    projections: tuple[float, ...]
+    points: tuple[Point, ...]
+    default_point: Point
+    axis: Point
+    variance: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -156,6 +183,11 @@ class ReportData:
         design: Name of the design that the map was made with.
         traits: Traits with a vector, from the Assistant's end of the axis to the other.
         traits_notes: Sentences on what the traits rest on.
+        layers: Views of the layers to choose from; empty for the middle layer alone, in raw projections.
+        evaluations: Evaluations of the run.
+        sweep: Calibration sweep of the run, or None without one.
+        talks: Analysed conversations of the run.
+        monitor: False alarms of the run's drift monitor.
     """
 
     model: str
@@ -179,3 +211,8 @@ class ReportData:
     design: str = ""
     traits: tuple[Trait, ...] = ()
     traits_notes: tuple[str, ...] = ()
+    layers: tuple[LayerView, ...] = ()
+    evaluations: tuple[EvaluationView, ...] = ()
+    sweep: SweepView | None = None
+    talks: tuple[TalksView, ...] = ()
+    monitor: tuple[MonitorRule, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,16 @@ import numpy as np
 from personascope.corpus import Corpus, RoleEntry, load_corpus
 from personascope.errors import UsageError
 from personascope.report.map_page._data import Answer, Curves, Figure, Point, ReportData, Role
-from personascope.report.map_page._samples import Answers, read_answers, rollout_files
+from personascope.report.map_page._layers import layer_views
+from personascope.report.map_page._results import (
+    NO_RESULTS,
+    ResultFiles,
+    evaluations_of,
+    monitor_of,
+    sweep_of,
+    talks_of,
+)
+from personascope.report.map_page._samples import Answers, cut, read_answers, rollout_files, text_limit
 from personascope.report.map_page._traits import trait_rows
 from personascope.space import PersonaMap, SpaceStats
 
@@ -25,6 +35,7 @@ def collect(
     *,
     samples_per_role: int = 3,
     corpus: Corpus | None = None,
+    results: ResultFiles = NO_RESULTS,
 ) -> ReportData:
     """Collect the data of a report.
 
@@ -35,10 +46,11 @@ def collect(
         samples_per_role: Number of sample answers per role.
         corpus: Corpus of the map, for groups and descriptions; by default the built-in one if it is the
             map's, else none.
+        results: Results of the run to show with the map.
 
     Raises:
         UsageError: If the corpus is not the map's, or ``samples_per_role`` is negative.
-        StoreError: If the map or a rollout file is damaged.
+        StoreError: If the map, a rollout file or a file of results is damaged.
     """
     if samples_per_role < 0:
         raise UsageError(f"samples_per_role is {samples_per_role}", hint="use 0 or more")
@@ -71,6 +83,10 @@ def collect(
         point=_point(stats.default_loadings),
         projection=float(stats.default_projection[middle]),
     )
+    limit = text_limit(sample for role in (*roles, default) for sample in role.samples)
+    default, *roles = [
+        replace(role, samples=tuple(cut(one, limit) for one in role.samples)) for role in (default, *roles)
+    ]
     return ReportData(
         model=map.model.id,
         revision=map.model.revision or "",
@@ -97,6 +113,11 @@ def collect(
         samples_note="" if files else _no_samples(run_folder),
         verdict=_verdict(map),
         design=map.design,
+        layers=layer_views(map),
+        evaluations=evaluations_of(results),
+        sweep=sweep_of(results),
+        talks=talks_of(results),
+        monitor=monitor_of(results),
         **trait_rows(map),
     )
 

@@ -14,8 +14,8 @@ def render(data: ReportData) -> str:
         asdict(data),
         title=f"Persona map of {data.model}",
         template="page.html",
-        styles=["page.css"],
-        script="page.js",
+        styles=["page.css", "tables.css"],
+        scripts=["base.js", "space.js", "roles.js", "results.js", "page.js"],
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,6 +17,9 @@ from personascope.report.map_page._data import Sample
 COLUMNS = ("role", "prompt_index", "question_index", "question", "text", "score", "status")
 TEXT_LIMIT = 6000
 """Maximum number of characters shown of a question or an answer."""
+
+PAGE_LIMIT = 500_000
+"""Number of bytes of all questions and answers on the page, beyond which the longest are cut."""
 
 
 @dataclass
@@ -83,3 +87,30 @@ def read_answers(files: list[Path], per_role: int) -> dict[str, Answers]:
 
 def _sample(question: str, text: str, score: int | None) -> Sample:
     return Sample(question[:TEXT_LIMIT], text[:TEXT_LIMIT], score, max(0, len(text) - TEXT_LIMIT))
+
+
+def text_limit(samples: Iterable[Sample], budget: int = PAGE_LIMIT) -> int:
+    """Return the number of bytes to which questions and answers are cut so that all fit in a budget."""
+    lengths = sorted(len(_bytes(text)) for one in samples for text in (one.question, one.text))
+    left = budget
+    for place, length in enumerate(lengths):
+        share = left // (len(lengths) - place)
+        if length > share:
+            return share
+        left -= length
+    return 4 * TEXT_LIMIT
+
+
+def cut(sample: Sample, limit: int) -> Sample:
+    """Return a sample whose question and answer have at most so many bytes of UTF-8."""
+    question, text = _cut(sample.question, limit), _cut(sample.text, limit)
+    return replace(sample, question=question, text=text, cut=sample.cut + len(sample.text) - len(text))
+
+
+def _cut(text: str, limit: int) -> str:
+    # What is cut off in mid-character is dropped; a lone surrogate is three bytes.
+    return text if len(text) * 4 <= limit else _bytes(text)[:limit].decode("utf-8", "ignore")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "replace")

@@ -7,6 +7,7 @@ from pathlib import Path
 from personascope.corpus import Corpus
 from personascope.report.map_page._gather import collect
 from personascope.report.map_page._page import render
+from personascope.report.map_page._results import NO_RESULTS, ResultFiles
 from personascope.space import PersonaMap
 from personascope.store import write_bytes
 
@@ -18,8 +19,9 @@ def write_report(
     *,
     samples_per_role: int = 3,
     corpus: Corpus | None = None,
+    results: ResultFiles = NO_RESULTS,
 ) -> Path:
-    """Write the report of a map: one HTML file (about 5 MB) that works without a network.
+    """Write the report of a map: one HTML file (5 to 6 MB) that works without a network.
 
     Args:
         map: Map to report.
@@ -29,14 +31,16 @@ def write_report(
         samples_per_role: Number of sample answers per role.
         corpus: Corpus of the map, for the roles' groups and descriptions; by default the built-in one if it
             is the map's, else none.
+        results: Results of the run to show with the map.
 
     Returns:
         ``out``.
 
     Raises:
         UsageError: If the corpus is not the map's, or ``samples_per_role`` is negative.
-        StoreError: If the map or a rollout file is damaged, or the file cannot be written.
+        StoreError: If the map, a rollout file or a file of results is damaged, or the file cannot be written.
     """
-    page = render(collect(map, rollouts_folder, samples_per_role=samples_per_role, corpus=corpus))
+    data = collect(map, rollouts_folder, samples_per_role=samples_per_role, corpus=corpus, results=results)
+    page = render(data)
     write_bytes(out, page.encode("utf-8"))
     return out
