@@ -14,6 +14,7 @@ from ._contract import (
     Watch,
     request_seed,
 )
+from ._gate import Alarm, AlarmState, DeclaredWatch, Gate
 from ._load import LocalEngine, load_engine
 from ._local import native_dtype
 from ._names import bulk_engine
@@ -43,11 +44,15 @@ __all__ = [
     "CAPABILITIES",
     "ENGINE_TITLES",
     "THINKING_TOKENS",
+    "Alarm",
+    "AlarmState",
     "Capture",
     "Completion",
+    "DeclaredWatch",
     "Engine",
     "EngineInfo",
     "FieldGuard",
+    "Gate",
     "LiveBatch",
     "LiveEnd",
     "LiveRequest",

@@ -77,16 +77,34 @@ class Limits:
             EngineError: If it does not; the message names the full table.
         """
         for what, new, held, most in (
-            ("plans", spec.plan, {other.plan for other in live}, self.plans),
-            ("probe sets", spec.probes, {other.probes for other in live}, self.probe_sets),
+            ("plans", plan_rows(spec), set[str]().union(*map(plan_rows, live)), self.plans),
+            (
+                "probe sets",
+                {spec.probes} - {None},
+                {other.probes for other in live} - {None},
+                self.probe_sets,
+            ),
         ):
-            if new is not None and len((held - {None}) | {new}) > most:
+            if new and len(held | new) > most:
                 raise _full(most, what)
         spans = [len(other.spans or ((0, 1),)) for other in (*live, spec) if other.pool]
         if spec.pool and sum(spans) > self.slots:
             raise _full(self.slots, "pooled spans")
-        if spec.plan is not None and sum(other.plan is not None for other in (*live, spec)) > self.slots:
+        slots = [_count_slots(other) for other in (*live, spec)]
+        if slots[-1] and sum(slots) > self.slots:
             raise _full(self.slots, "requests with a plan")
+
+
+def plan_rows(spec: Spec) -> set[str]:
+    """Return a name for each row that a request takes in the table of plans."""
+    gate = None if spec.gate is None else spec.gate.plan
+    plan = set[str]() if spec.plan is None else {spec.plan}
+    return plan if gate is None else plan | {f"{spec.plan} {gate}"}
+
+
+def _count_slots(spec: Spec) -> int:
+    gated = spec.gate is not None and spec.gate.plan is not None
+    return 2 if gated else int(spec.plan is not None)
 
 
 def _full(most: int, what: str) -> EngineError:

@@ -97,7 +97,7 @@ class PersonascopeEndpoint:
         except EngineError as error:
             return JSONResponse(problem(501, str(error)), 501)
         try:
-            in_flight = serving.admit(asked, request.n or 1)
+            in_flight = serving.admit(asked, request)
             refuse_unfit(request, in_flight)
         except ShuttingDownError as error:
             return JSONResponse(problem(503, str(error)), 503)

@@ -7,44 +7,53 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from vllm import envs
+from vllm.tokenizers import cached_tokenizer_from_config
 from vllm.utils.import_utils import resolve_obj_by_qualname
 
 from personascope.engines._capabilities import unsupported
 from personascope.engines._vllm._admission import AdmissionCheck
 from personascope.engines._vllm._scheduler import PersonascopeAsyncScheduler, PersonascopeScheduler
 from personascope.engines._vllm.request._plan_store import PlanStore
+from personascope.engines._vllm.request._reply_spec import GateSpec, read_gate_spec
 from personascope.engines._vllm.request._results import read_results
 from personascope.engines._vllm.request._spec import FIELD
 from personascope.engines._vllm.server._errors import problem
 from personascope.engines._vllm.server._inflight import InFlightRequest, InFlightRequests
+from personascope.engines._vllm.server._replies import ReplyFormats
 from personascope.engines._vllm.server._shutdown import Shutdown, ShuttingDownError
 from personascope.errors import EngineError
-from personascope.interventions import REPLY_PARTS
+from personascope.interventions import Plan, reply_parts
 
 log = logging.getLogger(__name__)
 
-FIELDS = ("plan", "probes", "pool")
+FIELDS = ("plan", "probes", "pool", "gate")
 """Fields of the value in a request."""
 
 
 class Serving:
     """State of the plugin in one API server."""
 
-    def __init__(self, engine: Any, admission: AdmissionCheck, state: Any, *, uploads: bool) -> None:
+    def __init__(
+        self, engine: Any, admission: AdmissionCheck, state: Any, replies: ReplyFormats, *, uploads: bool
+    ) -> None:
         """Hook the engine's outputs and its shutdown.
 
         Args:
             engine: vLLM's ``AsyncLLM``.
             admission: Check of requests, plans and probes.
             state: State of the application.
+            replies: Formats of the replies to chats.
             uploads: Whether plans and probes may be uploaded.
         """
         self.engine = engine
         self.admission = admission
         self.uploads = uploads
+        self.replies = replies
         self.store = PlanStore(admission.config.store)
         self.requests = InFlightRequests()
         self.requests.listen(engine.output_processor)
@@ -52,8 +61,12 @@ class Serving:
         self.shutdown.watch(engine, state, lambda: len(self.requests))
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def admit(self, asked: Mapping[str, Any], samples: int) -> InFlightRequest:
+    def admit(self, asked: Mapping[str, Any], request: Any) -> InFlightRequest:
         """Check the plugin's field of a request, and return the request in flight with a new key.
+
+        Args:
+            asked: Value of the field.
+            request: vLLM's request that it is in.
 
         Raises:
             EngineError: If the field is malformed, or cannot be honoured.
@@ -80,20 +93,23 @@ class Serving:
                 hint=f"give one of {', '.join(FIELDS)}, or leave it out",
             )
         plan = None if plan_digest is None else self.store.plan(plan_digest)
-        title = "" if plan_digest is None else plan_digest[:12]
-        for op in () if plan is None else plan.ops:
-            if op.tokens.startswith("turn:") or op.tokens in REPLY_PARTS:
-                raise unsupported(
-                    "server",
-                    "part_plans" if op.tokens in REPLY_PARTS else "turn_plans",
-                    f"plan {title} acts on {op.tokens}: the request asks for",
-                )
+        gate, switched = read_gate(asked.get("gate")), None
+        if gate is not None and gate.plan is not None:
+            switched = self.store.plan(gate.plan)
+        _refuse_turns(plan, switched)
+        parts = any(one is not None and reply_parts(one) for one in (plan, switched))
+        reply = self.replies.of(request) if gate is not None or parts else None
+        if gate is not None and gate.tokens == "answer" and reply is None:
+            gate = replace(gate, tokens="response")
         in_flight = InFlightRequest.new(
             plan=plan,
             probes=None if probes_digest is None else self.store.probes(probes_digest),
             pool=pool,
-            samples=samples,
+            samples=request.n or 1,
             digest=plan_digest,
+            reply=reply,
+            gate=gate,
+            switched=switched,
         )
         self.admission.check(in_flight.spec, self.store)
         return in_flight
@@ -200,6 +216,37 @@ class Serving:
         value[FIELD] = await self.totals(in_flight)
 
 
+def read_gate(value: Any) -> GateSpec | None:
+    """Return the gate of a request's field; None without one. It reads the answer unless it says otherwise.
+
+    Raises:
+        EngineError: If it is malformed.
+    """
+    if value is None:
+        return None
+    hint = 'give {"plan": "DIGEST", "probe": "axis", "alarm": {...}}, the alarm as monitor.watch() makes it'
+    if not isinstance(value, Mapping) or "at" in value or not isinstance(value.get("plan"), str):
+        raise EngineError("the gate is no object with a plan, a probe and an alarm", hint=hint)
+    try:
+        return read_gate_spec({"tokens": "answer", **value})
+    except (TypeError, ValueError) as error:
+        raise EngineError(f"the request {error}", hint=hint) from error
+
+
+def _refuse_turns(*plans: Plan | None) -> None:
+    """Refuse plans that act from a turn on, which a rendered prompt does not show.
+
+    Raises:
+        EngineError: If one does.
+    """
+    for plan in plans:
+        for op in () if plan is None else plan.ops:
+            if op.tokens.startswith("turn:"):
+                assert plan is not None
+                title = f"plan {plan.digest[:12]} acts on {op.tokens}"
+                raise unsupported("server", "turn_plans", f"{title}: the request asks for")
+
+
 def hide_tokens(value: dict[str, Any]) -> None:
     """Remove the token ids from a reply or a chunk of one."""
     for part in (value, *value["choices"]):
@@ -254,4 +301,5 @@ async def open_serving(engine: Any, state: Any, args: Any) -> Serving:
         # vLLM passes on any error of the worker as a bare Exception.
         raise EngineError(f"the engine's worker is not personascope's: {error}", hint=hint) from error
     keys = getattr(args, "api_key", None) or [envs.VLLM_API_KEY]
-    return Serving(engine, admission, state, uploads=any(keys) or admission.config.allow_upload)
+    replies = ReplyFormats(partial(cached_tokenizer_from_config, config.model_config), args)
+    return Serving(engine, admission, state, replies, uploads=any(keys) or admission.config.allow_upload)
