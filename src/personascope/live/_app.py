@@ -1,18 +1,17 @@
-"""The application: routes, the guard before them, and the page."""
+"""The application: routes, and the guard before them."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from importlib import resources
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from personascope.engines import FieldGuard
+from personascope.live._page import page_routes
 from personascope.live._routes import completion_routes, failure
 from personascope.live._service import Service
 from personascope.live._store_routes import OURS, store_routes
@@ -23,28 +22,13 @@ BODY_LIMIT = 16 << 20
 UPLOAD_LIMIT = 64 << 20
 """Maximum size of an upload, in bytes."""
 
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-"""Content policy of the page: its own files alone, and nothing written into the document runs."""
-
-_HEADERS = {
-    "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
-}
-
-_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-
 Receive = Callable[[], Awaitable[Any]]
 
 
 def make_app(service: Service) -> Starlette:
     """Return the application of a server."""
     app = Starlette(
-        routes=[*completion_routes(), *store_routes(), *_page_routes()],
+        routes=[*completion_routes(), *store_routes(), *page_routes()],
         exception_handlers={HTTPException: _http_error},  # pyright: ignore[reportArgumentType]
     )
     app.state.service = service
@@ -106,20 +90,3 @@ async def _read(receive: Receive, limit: int) -> list[Any] | None:
         if size > limit:
             return None
     return messages
-
-
-def _page_routes() -> list[Route]:
-    folder = resources.files("personascope.live").joinpath("assets")
-    files = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
-    routes = [Route("/", _file("page.html", files["page.html"]))]
-    return routes + [Route(f"/page/{name}", _file(name, body)) for name, body in sorted(files.items())]
-
-
-def _file(name: str, body: bytes) -> Callable[[Request], Awaitable[Response]]:
-    kind = _TYPES[f".{name.rpartition('.')[2]}"]
-
-    async def answer(raw: Request) -> Response:
-        del raw
-        return Response(body, media_type=f"{kind}; charset=utf-8", headers=_HEADERS)
-
-    return answer

@@ -34,6 +34,21 @@ export async function about() {
   return (await call("/v1/personascope/about")).json();
 }
 
+/** Return the persona space, or null where the server's map has none. */
+export async function space() {
+  try {
+    return await (await call("/v1/personascope/space")).json();
+  } catch (error) {
+    if (error.status === 404) return null;
+    throw error;
+  }
+}
+
+/** Return the text of a file of the page. */
+export async function page(name) {
+  return (await call(`/page/${name}`)).text();
+}
+
 /** Ask the monitor about the token positions of each reply of a conversation. */
 export async function watch(replies) {
   return (await call("/v1/personascope/monitor", { method: "POST", body: JSON.stringify({ replies }) })).json();
