@@ -122,6 +122,11 @@ def test_commands_take_an_address_wherever_they_take_a_folder(run: Path, plan: P
     for wrong, of in (("hub:lab/floors", "is a plan, not a map"), ("hub:lab", "no address")):
         done = personascope("show", wrong)
         assert done.code == 2 and of in done.err
+    # A map alone has no responses for a percentile; the hint says what it has.
+    done = personascope(
+        "plan", "cap", HUB, "--layers", "1:3", "--axis-percentile", "75", "--anyway", "--out", tmp_path / "x"
+    )
+    assert done.code == 1 and "without the responses" in done.err and "position" in done.err
     done = personascope("plan", "explain", HUB)
     assert done.code == 2 and "is a map, not a plan" in done.err
 
