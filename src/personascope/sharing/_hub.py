@@ -89,7 +89,8 @@ def reaching(address: HubAddress, doing: str) -> Generator[None]:
                 hint="`hf auth login` with a token that may write there",
             ) from error
         raise SharingError(
-            f"{name} cannot be {doing}{at}: the hub says {status}: {_brief(error)}", hint="try again later"
+            f"{name} cannot be {doing}{at}: the hub says {status}: {_brief(error)}",
+            hint="try again: it is busy, or what is there was changed meanwhile",
         ) from error
     except Exception as error:
         # Versions of huggingface_hub take different HTTP libraries, whose errors have no class in common.
