@@ -122,6 +122,11 @@ def test_commands_take_an_address_wherever_they_take_a_folder(run: Path, plan: P
     for wrong, of in (("hub:lab/floors", "is a plan, not a map"), ("hub:lab", "no address")):
         done = personascope("show", wrong)
         assert done.code == 2 and of in done.err
+    # A map alone has no responses for a percentile; the hint says what it has.
+    done = personascope(
+        "plan", "cap", HUB, "--layers", "1:3", "--axis-percentile", "75", "--anyway", "--out", tmp_path / "x"
+    )
+    assert done.code == 1 and "without the responses" in done.err and "position" in done.err
     done = personascope("plan", "explain", HUB)
     assert done.code == 2 and "is a map, not a plan" in done.err
 
@@ -137,6 +142,11 @@ def test_what_was_and_is_no_more_is_removed_in_the_same_commit(server: Hub, run:
     assert "norms.json" not in repo.head and "pictures/space.png" in repo.head
     api.pull(HUB, run.parent / "back")
     assert not (run.parent / "back" / "pictures").exists()
+    # A manifest that somebody broke is mended by the next push.
+    repo.change("personascope.json", b"{}")
+    said: list[str] = []
+    pushed(run, tell=said.append)
+    assert "nothing is removed" in said[0] and api.pull(HUB, run.parent / "mended").kind == "run"
 
 
 def test_a_push_follows_what_it_has_seen(server: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,8 +155,8 @@ def test_a_push_follows_what_it_has_seen(server: Hub, run: Path, monkeypatch: py
 
     real = _push._earlier_files
 
-    def meanwhile(address: object, there: object) -> set[str]:
-        found = real(address, there)  # type: ignore[arg-type]
+    def meanwhile(*args: object) -> set[str]:
+        found = real(*args)  # type: ignore[arg-type]
         server.repos[NAME].change("README.md", b"---\n---\nanother hand")
         return found
 

@@ -43,7 +43,12 @@ class HubAddress:
     @property
     def is_commit(self) -> bool:
         """Whether the revision is a commit, which never changes."""
-        return self.revision is not None and _COMMIT.fullmatch(self.revision) is not None
+        return self.revision is not None and is_commit(self.revision)
+
+
+def is_commit(text: str) -> bool:
+    """Return whether a text is the full name of a commit."""
+    return _COMMIT.fullmatch(text) is not None
 
 
 def hub_address(text: Path | str) -> HubAddress | None:

@@ -49,10 +49,7 @@ def _made_of(found: PersonaMap) -> list[tuple[str, str]]:
     rows = [
         ("model", code(model.id)),
         ("revision", code(model.revision or "unknown")),
-        (
-            "layers",
-            f"{model.n_layers} of {model.d_model}, {code(model.dtype)}; {found.middle_layer} is told of",
-        ),
+        ("layers", f"{model.n_layers} of {model.d_model}, {code(model.dtype)}"),
         ("roles", f"{len(found.roles)} with a vector, {len(found.excluded)} with too few responses"),
         ("responses", f"{responses:,}"),
         ("corpus", code(found.corpus_digest)),

@@ -232,7 +232,7 @@ def _members(source: Path, archive: tarfile.TarFile, max_bytes: int) -> list[tar
         if archive.offset > max_bytes + _HEADERS or len(found) > MAX_FILES:
             raise SharingError(
                 f"{source} holds more than the {max_bytes:,} bytes or {MAX_FILES:,} files that are taken",
-                hint="raise the limit by --max-gb if you expect that much",
+                hint="`personascope pull --max-gb` raises the limit, if you expect that much",
             )
         if member.isdir():
             continue

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from personascope.errors import PersonascopeError, SharingError
-from personascope.sharing._address import HubAddress
+from personascope.sharing._address import HubAddress, is_commit
 from personascope.text import escape_controls, hide_secrets, shorten
 
 TYPE = "dataset"
@@ -61,6 +61,11 @@ def reaching(address: HubAddress, doing: str) -> Generator[None]:
         yield
     except PersonascopeError:
         raise
+    except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled) as error:
+        raise UnreachableError(
+            f"{name} cannot be {doing}{at}: the hub cannot be reached",
+            hint="go online, and unset HF_HUB_OFFLINE",
+        ) from error
     except hub.GatedRepoError as error:
         raise SharingError(
             f"{name} is gated, and you are not let in",
@@ -84,12 +89,8 @@ def reaching(address: HubAddress, doing: str) -> Generator[None]:
                 hint="`hf auth login` with a token that may write there",
             ) from error
         raise SharingError(
-            f"{name} cannot be {doing}{at}: the hub says {status}: {_brief(error)}", hint="try again later"
-        ) from error
-    except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled) as error:
-        raise UnreachableError(
-            f"{name} cannot be {doing}{at}: the hub cannot be reached",
-            hint="go online, and unset HF_HUB_OFFLINE",
+            f"{name} cannot be {doing}{at}: the hub says {status}: {_brief(error)}",
+            hint="try again: it is busy, or what is there was changed meanwhile",
         ) from error
     except Exception as error:
         # Versions of huggingface_hub take different HTTP libraries, whose errors have no class in common.
@@ -118,7 +119,13 @@ def list_files(address: HubAddress) -> Listing:
         info = api.dataset_info(address.repo, revision=address.revision)
         entries = api.list_repo_tree(address.repo, recursive=True, revision=info.sha, repo_type=TYPE)
         files = {entry.path: int(entry.size) for entry in entries if isinstance(entry, RepoFile)}
-    return Listing(str(info.sha), bool(info.private), files)
+    commit = str(info.sha)
+    if not is_commit(commit):
+        # It becomes the name of a folder.
+        raise SharingError(
+            f"the hub names {shorten(commit)} as a commit of {address.repo}", hint="check HF_ENDPOINT"
+        )
+    return Listing(commit, bool(info.private), files)
 
 
 def fetch_files(address: HubAddress, commit: str, names: Collection[str], folder: Path) -> None:
@@ -141,6 +148,10 @@ def fetch_files(address: HubAddress, commit: str, names: Collection[str], folder
 def make_data_set(address: HubAddress, *, private: bool) -> None:
     """Make a data set, and the branch that the address names; do nothing where they are there.
 
+    Args:
+        address: Data set, and branch.
+        private: Whether a data set that is made is private; otherwise it is what its owner's settings say.
+
     Raises:
         SharingError: If you may not.
     """
@@ -148,7 +159,7 @@ def make_data_set(address: HubAddress, *, private: bool) -> None:
 
     api = HfApi()
     with reaching(address, "made"):
-        api.create_repo(address.repo, repo_type=TYPE, private=private, exist_ok=True)
+        api.create_repo(address.repo, repo_type=TYPE, private=private or None, exist_ok=True)
         if address.revision:
             api.create_branch(address.repo, branch=address.revision, repo_type=TYPE, exist_ok=True)
 
@@ -202,5 +213,5 @@ def model_licence(model_id: str) -> str:
         return ""
     found = None if card is None else card.get("license")
     named = None if card is None else card.get("license_name")
-    value = named if found == "other" and named else found
-    return value if isinstance(value, str) else ""
+    value = named if found == "other" else found
+    return value if isinstance(value, str) and value != "unknown" else ""

@@ -145,7 +145,7 @@ def read_manifest(path: Path, whose: str, *, max_bytes: int = MAX_BYTES) -> Mani
     if manifest.size > max_bytes:
         raise SharingError(
             f"the files of {whose} have {manifest.size:,} bytes, and at most {max_bytes:,} are fetched",
-            hint="raise the limit by --max-gb if you expect that much",
+            hint="`personascope pull --max-gb` raises the limit, if you expect that much",
         )
     return manifest
 

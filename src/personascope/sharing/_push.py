@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from personascope import __version__
 from personascope.errors import SharingError, UsageError
@@ -188,7 +189,7 @@ def _to_hub(
             f"{address.repo} is public, and --private was asked for",
             hint="make it private on its page, or leave --private out",
         )
-    gone = _earlier_files(address, there) - set(given)
+    gone = _earlier_files(address, there, tell) - set(given)
     size = sum(len(one) if isinstance(one, bytes) else one.stat().st_size for one in given.values())
     tell(f"sending {len(given)} files, {size / 1e6:.1f} MB, to {address} ...")
     return commit_files(
@@ -196,8 +197,8 @@ def _to_hub(
     )
 
 
-def _earlier_files(address: HubAddress, there: Listing) -> set[str]:
-    """Return the files of an earlier push.
+def _earlier_files(address: HubAddress, there: Listing, tell: Callable[[str], None]) -> set[str]:
+    """Return the files of an earlier push; none if its manifest is damaged, so that a push can mend it.
 
     Raises:
         SharingError: If the data set holds something that no push put there.
@@ -210,11 +211,13 @@ def _earlier_files(address: HubAddress, there: Listing) -> set[str]:
                 hint="push to a data set of its own, as in hub:owner/name-map --create",
             )
         return set()
-    from tempfile import TemporaryDirectory
-
     with TemporaryDirectory() as folder:
         fetch_files(address, there.commit, [MANIFEST], Path(folder))
-        earlier = read_manifest(Path(folder) / MANIFEST, str(address), max_bytes=2**63)
+        try:
+            earlier = read_manifest(Path(folder) / MANIFEST, str(address), max_bytes=2**63)
+        except SharingError as error:
+            tell(f"of the earlier push nothing is removed: {error.message}")
+            return set()
     return set(earlier.files) & set(there.files)
 
 

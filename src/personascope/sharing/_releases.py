@@ -44,7 +44,7 @@ def fetch_release(address: HubAddress, there: Listing, new: Path, *, max_bytes: 
         raise SharingError(
             f"the released files of {address} have {sum(sizes):,} bytes in {len(sizes):,} files, and at most "
             f"{max_bytes:,} are fetched",
-            hint="raise the limit by --max-gb if you expect that much",
+            hint="`personascope pull --max-gb` raises the limit, if you expect that much",
         )
     # Import here, because only a release needs torch.
     from personascope.interop import import_source
