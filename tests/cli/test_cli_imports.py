@@ -20,6 +20,8 @@ ALLOWED = {
     # How a text reaches a terminal, in a console or as it is.
     "personascope.runs": {"SafeConsole"},
     "personascope.text": {"escape_controls", "escape_controls_in_json"},
+    # How JSON is written, by every command alike.
+    "personascope.stats": {"json_values"},
     # How a row of `project` is written, as columns or as JSON.
     "personascope.dynamics": {"projection"},
 }

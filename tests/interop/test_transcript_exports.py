@@ -301,7 +301,17 @@ def test_trees_that_are_none_end(tmp_path: Path, change: str) -> None:
 
 def test_files_about_a_folder_are_passed_over(tmp_path: Path) -> None:
     write(tmp_path, TALK)
-    for name in ("README.md", "readme", "LICENSE", "sub/Readme.txt", "CITATION.cff"):
+    about = ("README.md", "readme", "LICENSE", "sub/Readme.txt", "CITATION.cff", "AUTHORS", "SECURITY.md")
+    left = (
+        "Thumbs.db",
+        "desktop.ini",
+        "__MACOSX/x.json",
+        "_SUCCESS",
+        "~$x.docx",
+        "x.json.lock",
+        "x.json.crc",
+    )
+    for name in (*about, *left, "dataset_infos.json", "VERSION"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("# These are chats\n")
     (found,) = read_transcripts(tmp_path)

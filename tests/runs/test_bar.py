@@ -34,6 +34,11 @@ def test_without_a_terminal_a_line_every_half_minute(clock) -> None:
     assert said[2] == "generate: 31 of 120 (26%), 10 tokens/s, 89 s left, captain"
 
 
+def test_a_run_that_is_there_already_has_no_rate(clock) -> None:
+    said = lines(clock, [(0.0, Progress("simulate", 1, 1, 256))])
+    assert said[-1] == "simulate: 1 of 1 (100%)"
+
+
 def test_each_phase_is_told_when_it_comes(clock) -> None:
     states = [Progress("generate", 5, 10), Progress("judge", 5, 10), Progress("generate", 6, 10)]
     said = lines(clock, [(n, state) for n, state in enumerate(states)])

@@ -28,6 +28,7 @@ from personascope.cli._options import (
     names,
     numbers,
 )
+from personascope.cli._tables import grid
 
 if TYPE_CHECKING:
     from personascope.calibration import Calibration
@@ -151,17 +152,15 @@ def calibrate_model(
 
 
 def _print_calibration(result: Calibration) -> None:
-    from rich.table import Table
-
     caveats = dict.fromkeys(result.jailbreak.caveats.values())
-    grid = Table(
-        title="plans, each less no plan; KL in nats a token; * on the Pareto front"
-        + "".join(f"\n[yellow](harmful by the {caveat})[/]" for caveat in caveats)
+    table = grid(
+        "plans, each less no plan; KL in nats a token; * on the Pareto front"
+        + "".join(f"\n[yellow](harmful by the {caveat})[/]" for caveat in caveats),
+        *("plan", "Assistant", "p", "harmful", "p ", "capability", "incoherent", "KL", "fired"),
+        words=("plan",),
     )
-    for name in ("plan", "Assistant", "p", "harmful", "p ", "capability", "incoherent", "KL", "fired"):
-        grid.add_column(name, justify="left" if name == "plan" else "right")
     for cell in result.cells:
-        grid.add_row(
+        table.add_row(
             cell.condition + (" *" if cell.condition in result.front else ""),
             f"{cell.assistant.estimate:+.3f}",
             f"{cell.assistant.p_value:.3f}",
@@ -172,4 +171,4 @@ def _print_calibration(result: Calibration) -> None:
             f"{cell.kl.estimate:.3f}",
             f"{cell.firing_share:.0%}",
         )
-    out.print(grid)
+    out.print(table)

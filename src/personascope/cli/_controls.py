@@ -17,23 +17,24 @@ Compared = tuple[str, str, Mapping[str, "AgainstDraws"], "Conclusion | None"]
 
 def print_comparisons(rows: Iterable[Compared]) -> None:
     """Print the plans' effects against each kind of control; nothing without controls."""
-    from rich.table import Table as Grid
+    from personascope.cli._tables import grid
 
-    grid = Grid(title="against controls of the same strength")
-    for name in ("condition", "measure", "effect", "control", "their effects", "less", "95%", "beaten"):
-        grid.add_column(name, justify="right" if name in ("effect", "less") else "left")
-    last = ""
+    table = grid(
+        "against controls of the same strength, less each kind pooled",
+        *("measure", "effect", "control", "their effects", "less", "95%", "beaten"),
+        words=("measure", "control", "their effects"),
+    )
+    last, said = "", list[str]()
     for condition, measure, against, conclusion in rows:
         if not against or conclusion is None:
             continue
         if condition != last:
-            grid.add_section()
-            grid.add_row(f"[bold]{condition}[/]")
+            table.add_section()
+            table.add_row(f"[bold]{condition}[/]")
         last = condition
         for kind, found in against.items():
             first = kind == next(iter(against))
-            grid.add_row(
-                "",
+            table.add_row(
                 measure if first else "",
                 f"{found.effect:+.3f}" if first else "",
                 kind.replace("_", "-"),
@@ -42,6 +43,8 @@ def print_comparisons(rows: Iterable[Compared]) -> None:
                 f"{found.pooled.low:+.3f} to {found.pooled.high:+.3f}",
                 "yes" if kind in conclusion.beaten else "no",
             )
-        grid.add_row("", f"[italic]{conclusion.words}[/]")
+        said.append(f"{condition}, {measure}: {conclusion.words}")
     if last:
-        out.print(grid)
+        out.print(table)
+    for line in said:
+        out.print(line, markup=False)

@@ -11,6 +11,7 @@ import typer
 
 from personascope.cli._console import out
 from personascope.cli._options import finite
+from personascope.cli._tables import grid
 from personascope.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -108,9 +109,7 @@ def show(
     groups: dict[str, list[str]] = {}
     for entry in corpus.roles:
         groups.setdefault(entry.group, []).append(entry.name)
-    from rich.table import Table
-
-    table = Table("group", "n", "roles")
+    table = grid("", "group", "n", "roles", words=("group", "roles"))
     for group, names in sorted(groups.items()):
         table.add_row(group, str(len(names)), ", ".join(names))
     out.print(table)

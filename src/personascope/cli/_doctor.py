@@ -8,6 +8,7 @@ from rich.markup import escape
 from personascope import api
 from personascope.cli._console import out, say
 from personascope.cli._options import DTYPE, TRUST, DtypeName
+from personascope.cli._tables import grid
 
 
 def doctor(
@@ -20,14 +21,12 @@ def doctor(
     trust_remote_code: bool = TRUST,
 ) -> None:
     """Check the installation, or with --model whether a model runs as it should; exit code 1 if not."""
-    from rich.table import Table
-
     if model is not None:
         say(f"comparing every operation of {model} with its own library")
         checks = api.check_model(
             model, dtype=dtype, device=device, transcript=transcript, trust_remote_code=trust_remote_code
         )
-        table = Table("operation", "outcome", "seen")
+        table = grid("", "operation", "outcome", "seen", words=("operation", "outcome", "seen"))
         for check in checks:
             colour = "green" if check.outcome == "SUPPORTED" else "red"
             table.add_row(check.operation, f"[{colour}]{check.outcome}[/]", escape(check.detail))
@@ -38,13 +37,14 @@ def doctor(
 
     say("looking at the installation and the converted models ...")
     findings = api.check_installation()
-    table = Table("what", "found", "verdict")
+    table = grid("", "what", "found", "verdict", words=("what", "found", "verdict"))
     for one in findings:
         verdict = f"[red]{escape(one.verdict)}[/]" if one.broken else escape(one.verdict)
         table.add_row(one.what, one.found, verdict)
     out.print(table)
     support = api.engine_support()
-    engines = Table("engines (docs/engines.md)", *support[0].levels)
+    columns = ("can do", *support[0].levels)
+    engines = grid("engines (docs/engines.md)", *columns, words=columns)
     for row in support:
         engines.add_row(row.capability, *row.levels.values())
     out.print(engines)

@@ -12,6 +12,7 @@ from personascope import api
 from personascope.cli._console import PARTLY, err, out, say, say_next
 from personascope.cli._json import hand_over
 from personascope.cli._options import MAX_SEED
+from personascope.cli._tables import grid
 
 if TYPE_CHECKING:
     from personascope.dynamics.causes import Causes
@@ -70,11 +71,8 @@ def _side_by_side(found: Replays, folder: Path) -> None:
 
 
 def _print_trajectories(found: Trajectories) -> None:
-    from rich.table import Table
-
-    table = Table(title=f"Mean position at layer {found.layer}: 0 is the mean role, 1 the default Assistant")
-    for name in ("domain", "turn", "n", "position", "95%"):
-        table.add_column(name, justify="left" if name == "domain" else "right")
+    title = f"Mean position at layer {found.layer}: 0 is the mean role, 1 the default Assistant"
+    table = grid(title, "domain", "turn", "n", "position", "95%", words=("domain",))
     for one in found.domains:
         for number, turn in enumerate(one.turns):
             table.add_row(one.domain if number == 0 else "", str(turn.turn + 1), *_interval(turn.position))
@@ -85,21 +83,21 @@ def _print_trajectories(found: Trajectories) -> None:
 
 
 def _print_contrasts(found: tuple[Contrast, ...]) -> None:
-    from rich.table import Table
-
-    table = Table(title="Differences between domains; null: shuffled labels of whole topics, middle 95%")
-    for name in ("domains", "measure", "difference", "95%", "null", "p", "n", "paired p"):
-        table.add_column(name, justify="left" if name in ("domains", "measure") else "right")
+    table = grid(
+        "Differences between domains; null: shuffled labels of whole topics, middle 95%",
+        *("measure", "less", "95%", "null", "p", "n", "paired p"),
+        words=("measure",),
+    )
     for one in found:
+        table.add_row(f"[bold]{one.first} - {one.second}[/]")
         for number, test in enumerate(one.tests):
             table.add_row(
-                f"{one.first} - {one.second}" if number == 0 else "",
                 test.measure,
                 f"{test.estimate:+.2f}",
                 f"{test.low:+.2f} to {test.high:+.2f}",
                 f"{test.null_low:+.2f} to {test.null_high:+.2f}",
                 f"{test.p_value:.4f}",
-                f"{test.n[0]} and {test.n[1]}",
+                f"{test.n[0]}, {test.n[1]}",
                 "-" if test.paired is None else f"{test.paired.p_value:.4f}",
                 end_section=number == len(one.tests) - 1,
             )
@@ -107,26 +105,27 @@ def _print_contrasts(found: tuple[Contrast, ...]) -> None:
 
 
 def _print_causes(found: Causes) -> None:
-    from rich.table import Table
-
-    table = Table(title=f"R2 of ridge regression on the user's messages ({found.embedding})")
-    for name in ("target", "held out by", "held-out R2", "95%", "shuffled", "beyond domain", "in sample"):
-        table.add_column(name, justify="left" if name in ("target", "held out by") else "right")
+    table = grid(
+        f"Held-out R2 of ridge regression on the user's messages ({found.embedding})",
+        *("target, held out by", "R2", "95%", "shuffled", "beyond domain", "in sample"),
+        words=("target, held out by",),
+    )
     for one in found.predictions:
         within = one.within_domain
         table.add_row(
-            one.target,
-            one.group,
+            f"{one.target}, {one.group}",
             f"{one.held_out.estimate:+.2f}",
             f"{one.held_out.low:+.2f} to {one.held_out.high:+.2f}",
             f"{one.shuffled.low:+.2f} to {one.shuffled.high:+.2f}",
-            f"{within.estimate:+.2f} ({within.low:+.2f} to {within.high:+.2f})",
+            f"{within.estimate:+.2f}\n{within.low:+.2f} to {within.high:+.2f}",
             f"{one.in_sample:+.2f}",
         )
     out.print(table)
-    kinds = Table(title=f"Kinds of messages (k-means, k = {found.clusters.k} by silhouette)")
-    for name in ("change", "95%", "n", "domains", "nearest the centre"):
-        kinds.add_column(name, justify="right" if name in ("change", "n") else "left")
+    kinds = grid(
+        f"Kinds of messages (k-means, k = {found.clusters.k} by silhouette)",
+        *("change", "95%", "n", "domains", "nearest the centre"),
+        words=("domains", "nearest the centre"),
+    )
     for cluster in found.clusters.clusters:
         shares = sorted(cluster.domains.items(), key=lambda item: -item[1])
         kinds.add_row(
@@ -140,11 +139,11 @@ def _print_causes(found: Causes) -> None:
 
 
 def _print_replays(found: Replays) -> None:
-    from rich.table import Table
-
-    table = Table(title=f"Positions at layer {found.layer}, plain and replayed")
-    for name in ("conversations", "turn", "n", "plain", "replayed", "difference", "95%", "capped"):
-        table.add_column(name, justify="left" if name == "conversations" else "right")
+    table = grid(
+        f"Positions at layer {found.layer}, plain and replayed",
+        *("conversations", "turn", "n", "plain", "replayed", "less", "95%", "capped"),
+        words=("conversations",),
+    )
     for pair in found.pairs:
         for number, turn in enumerate(pair.turns):
             gap = turn.difference

@@ -20,6 +20,7 @@ from personascope.cli._options import (
     RUN,
     names,
 )
+from personascope.cli._tables import grid
 
 if TYPE_CHECKING:
     from personascope.api import CapabilityEvaluation
@@ -62,12 +63,13 @@ def capability(
 
 def _print_rows(found: CapabilityEvaluation) -> None:
     hand_over(results=found.records())
-    from rich.table import Table
-
-    grid = Table("condition", "task", "metric", "value", "documents", "less no plan", "95%", "p", "fired")
+    table = grid(
+        "", "condition", "task", "metric", "value", "n", "less no plan", "95%", "p", "fired",
+        words=("condition", "task", "metric"),
+    )  # fmt: skip
     for row in found.rows:
         metric, fired = row.task.headline, row.firing_share
-        grid.add_row(
+        table.add_row(
             row.condition,
             row.task.name,
             f"{metric.name} ({metric.filter})",
@@ -76,7 +78,7 @@ def _print_rows(found: CapabilityEvaluation) -> None:
             *_difference(row.against_plain),
             "" if fired is None else f"{fired:.0%}",
         )
-    out.print(grid)
+    out.print(table)
 
 
 def _difference(found: Difference | None) -> tuple[str, str, str]:

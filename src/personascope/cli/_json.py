@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -40,7 +40,7 @@ _COLLECTED: ContextVar[Collected | None] = ContextVar("collected", default=None)
 
 
 @contextmanager
-def collecting() -> Iterator[Collected]:
+def collecting() -> Generator[Collected]:
     """Collect what is printed within the block, if a command is asked for JSON there."""
     found = Collected()
     token = _COLLECTED.set(found)

@@ -14,6 +14,7 @@ from personascope.cli._console import out, say_next
 from personascope.cli._json import hand_over
 from personascope.cli._options import ANYWAY, ASSISTANT_LIKE, MAX_SEED, finite, names
 from personascope.cli._run import open_run
+from personascope.cli._tables import grid
 
 if TYPE_CHECKING:
     from personascope.api import CalibratedMonitor
@@ -76,11 +77,11 @@ def monitor(
 
 
 def _print_alarms(found: CalibratedMonitor, level: str) -> None:
-    from rich.table import Table
-
-    table = Table(title=f"Alarms of a monitor of {level}s at layer {found.monitor.layer}")
-    for name in ("conversations", "rule", "with an alarm", "95%", "n", f"delay in {level}s"):
-        table.add_column(name, justify="left" if name in ("conversations", "rule") else "right")
+    table = grid(
+        f"Alarms of a monitor of {level}s at layer {found.monitor.layer}",
+        *("conversations", "rule", "with an alarm", "95%", "n", f"delay in {level}s"),
+        words=("conversations", "rule"),
+    )
     for name, evaluation in found.report.evaluations.items():
         table.add_row("held out, Assistant-like", name, *_share(evaluation.false_alarms), "")
     for name, shares in found.report.others.items():

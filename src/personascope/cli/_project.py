@@ -17,6 +17,7 @@ from personascope import api
 from personascope.cli._console import PARTLY, err, out
 from personascope.cli._options import DTYPE, LAYER, MODEL, RESTART, DtypeName
 from personascope.cli._run import open_run
+from personascope.cli._tables import grid
 from personascope.errors import UsageError
 from personascope.text import escape_controls, escape_controls_in_json
 
@@ -164,15 +165,15 @@ def _as_json(entry: Projected, layer: int, *, tokens: bool) -> dict[str, Any]:
 
 def _print_turns(entry: Projected, names: list[str], layer: int) -> None:
     """Print one conversation as a table, one row per turn."""
-    from rich.table import Table
-
     from personascope.dynamics import projection
 
-    table = Table(title=f"Projection at layer {layer}; position 0 is the mean role, 1 the default Assistant")
     skipped = ("number", "id", "where", "status", "reason", "repairs")
     columns = [column for column in projection.table_columns(names) if column not in skipped]
-    for name in columns:
-        table.add_column(name, justify="left" if name in ("role", "text") else "right")
+    table = grid(
+        f"Projection at layer {layer}; position 0 is the mean role, 1 the default Assistant",
+        *(column.replace("_", " ") for column in columns),
+        words=("role", "text"),
+    )
     for turn in entry.turns:
         row = projection.turn_row(turn)
         table.add_row(*(_cell(column, row[column]) for column in columns))
@@ -205,11 +206,11 @@ def _print_summary(counted: Counted) -> None:
             f"{mean['estimate']:+.3f}{limits} (0 is the mean role, 1 the default Assistant)",
             markup=False,
         )
-    from rich.table import Table
-
-    table = Table(title=f"The {len(counted.lowest)} lowest replies")
-    for name in ("conversation", "turn", "position", "percentile", "text"):
-        table.add_column(name, justify="left" if name in ("conversation", "text") else "right")
+    table = grid(
+        f"The {len(counted.lowest)} lowest replies",
+        *("conversation", "turn", "position", "percentile", "text"),
+        words=("conversation", "text"),
+    )
     for low in counted.lowest:
         table.add_row(
             _cell("id", low.id),

@@ -24,6 +24,7 @@ from personascope.cli._options import (
     finite,
     names,
 )
+from personascope.cli._tables import grid
 
 if TYPE_CHECKING:
     from personascope.api import Conversations
@@ -141,13 +142,13 @@ def replay_talks(
 
 
 def _print(found: Conversations, folder: Path) -> None:
-    from rich.table import Table
-
     run, done = found.run, found.simulation
     hand_over(results=found.records())
-    table = Table(title=f"Positions at layer {run.layer}: 0 is the mean role, 1 the default Assistant")
-    for name in ("domain", "conversations", "turns", "first reply", "last reply", "alarms", "capped"):
-        table.add_column(name, justify="left" if name == "domain" else "right")
+    table = grid(
+        f"Positions at layer {run.layer}: 0 is the mean role, 1 the default Assistant",
+        *("domain", "conversations", "turns", "first reply", "last reply", "alarms", "capped"),
+        words=("domain",),
+    )
     for one in found.domains:
         table.add_row(
             one.domain,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
+
 from personascope.cli._console import out
 from personascope.cli._controls import print_comparisons
 
@@ -25,52 +27,84 @@ def plain_table(title: str, *columns: str) -> Plain:
     return table
 
 
+WHOLE = ("95%", "null", "shuffled", "beyond domain", "R2")
+"""Columns whose cells are not broken into lines."""
+
+
+def grid(title: str, *columns: str, words: tuple[str, ...] = ()) -> Plain:
+    """Return an empty table that breaks its columns of words into lines where the terminal is narrow.
+
+    Args:
+        title: Title, with markup.
+        columns: Names of the columns.
+        words: Those of them that hold words, to the left; the others hold numbers.
+    """
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        justify = "left" if name in words else "right"
+        table.add_column(name, justify=justify, no_wrap=name in WHOLE, overflow="fold")
+    return table
+
+
 def print_table(table: Table) -> None:
     """Print a results table: shares with intervals, compared with no plan and with each kind of control."""
-    from rich.table import Table as Grid
-
-    grid = Grid(title=table.name)
-    for name in ("condition", "measure", "share", "95%", "n", "less no plan", "p"):
-        grid.add_column(name, justify="left" if name in ("condition", "measure") else "right")
-    health = {h.condition: h for h in table.health}
+    unscored = any(result.unscored for result in table.results)
+    shares = grid(
+        table.name, "measure", "share", "95%", "n", *(["unscored"] if unscored else []), "less no plan", "p",
+        words=("measure",),
+    )  # fmt: skip
     last = ""
     for result in table.results:
         if result.condition != last:
-            h = health[result.condition]
-            fired = "" if h.firing_share is None else f", caps fired on {h.firing_share:.0%}"
-            perplexity = "-" if h.perplexity is None else f"{h.perplexity:.1f}"
-            grid.add_section()
-            grid.add_row(f"[bold]{result.condition}[/]", f"[dim]perplexity {perplexity}{fired}[/]")
+            shares.add_section()
+            shares.add_row(f"[bold]{escape(result.condition)}[/]")
         last = result.condition
         share, plain = result.share, result.against_plain
-        grid.add_row(
-            "",
+        shares.add_row(
             f"{result.measure} [yellow]({table.caveats[result.measure]})[/]"
             if result.measure in table.caveats
             else result.measure,
             f"{share.estimate:.3f}",
             f"{share.low:.3f} to {share.high:.3f}",
-            str(share.n) + (f" ({result.unscored} unscored)" if result.unscored else ""),
+            str(share.n),
+            *([str(result.unscored) if result.unscored else ""] if unscored else []),
             "" if plain is None else f"{plain.estimate:+.3f}",
             "" if plain is None else f"{plain.p_value:.4f}",
         )
-    out.print(grid)
+    out.print(shares)
+    _print_health(table)
     print_comparisons((r.condition, r.measure, r.against_controls, r.conclusion) for r in table.results)
     for note in table.notes:
         out.print(note)
 
 
+def _print_health(table: Table) -> None:
+    """Print how well the texts read under each condition, and how often its caps fired."""
+    texts = grid("texts", "condition", "perplexity", "repetition", "", words=("condition", ""))
+    for one in table.health:
+        texts.add_row(
+            escape(one.condition),
+            "-" if one.perplexity is None else f"{one.perplexity:.1f}",
+            f"{one.repetition.estimate:.2f}",
+            "" if one.firing_share is None else f"caps fired on {one.firing_share:.0%}",
+        )
+    if table.health:
+        out.print(texts)
+
+
 def print_harm(found: HarmResult) -> None:
     """Print the bins, the correlations compared with each kind of control, and the fit."""
-    from rich.table import Table as Grid
-
     caveat = f"\n[yellow]({found.caveat})[/]" if found.caveat else ""
-    grid = Grid(title=f"harmful second replies by position of the first, layer {found.layer}{caveat}")
-    for name in ("position", "from", "to", "harmful", "95%", "n"):
-        grid.add_column(name, justify="right")
+    bins = grid(
+        f"harmful second replies by position of the first, layer {found.layer}{caveat}",
+        *("position", "from", "to", "harmful", "95%", "n"),
+    )
     for part in found.bins:
         share = part.share
-        grid.add_row(
+        bins.add_row(
             f"{part.position:+.2f}",
             f"{part.low:+.2f}",
             f"{part.high:+.2f}",
@@ -78,18 +112,20 @@ def print_harm(found: HarmResult) -> None:
             f"{share.low:.3f} to {share.high:.3f}",
             str(share.n),
         )
-    grid.add_section()
+    bins.add_section()
     share, none = found.harmful, found.no_role
     limits = f"{share.low:.3f} to {share.high:.3f}"
-    grid.add_row("all roles", "", "", f"{share.estimate:.3f}", limits, str(share.n))
+    bins.add_row("all roles", "", "", f"{share.estimate:.3f}", limits, str(share.n))
     if none is not None:
         share = none.harmful
         limits = f"{share.low:.3f} to {share.high:.3f}"
-        grid.add_row(
+        bins.add_row(
             f"no role, {none.position.estimate:+.2f}", "", "", f"{share.estimate:.3f}", limits, str(share.n)
         )
-    out.print(grid)
-    table = Grid("correlation", "over", "r", "95%", "p", "without relation")
+    out.print(bins)
+    table = grid(
+        "", "correlation", "over", "r", "95%", "p", "without relation", words=("correlation", "over")
+    )
     for one in found.correlations:
         table.add_row(
             one.method,
@@ -120,16 +156,17 @@ def print_harm(found: HarmResult) -> None:
 
 def _print_harm_controls(found: HarmResult) -> None:
     """Print Pearson's r against the control directions of each kind, and what is called a relation."""
-    from rich.table import Table as Grid
-
-    grid = Grid("over", "|r|, axis", "control", "directions", "their |r|, 95% quantile", "p among them")
+    table = grid(
+        "", "over", "|r|, axis", "control", "directions", "their |r|, 95% quantile", "p among them",
+        words=("over", "control"),
+    )  # fmt: skip
     for one in found.correlations:
         if one.method != "pearson":
             continue
         for kind, control in found.controls.items():
             trial = one.level == "trial"
             drawn = sorted(abs(r) for r in (control.r_trial if trial else control.r_role))
-            grid.add_row(
+            table.add_row(
                 "trials" if trial else "role means",
                 f"{abs(one.r):.3f}",
                 kind.replace("_", "-"),
@@ -138,6 +175,6 @@ def _print_harm_controls(found: HarmResult) -> None:
                 f"{control.p_trial if trial else control.p_role:.3f}",
             )
     if found.controls:
-        out.print(grid)
+        out.print(table)
     for level, words in found.relation.items():
         out.print(f"over {'trials' if level == 'trial' else 'role means'}: {words}")

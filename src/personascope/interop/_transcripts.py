@@ -28,8 +28,13 @@ STDIN = "-"
 _LINES, _TEXTS = (".jsonl", ".ndjson"), (".txt", ".text", ".md", "")
 _KNOWN = (".json", *_LINES, ".parquet", ".eval", *_TEXTS)
 _ABOUT = re.compile(
-    r"(?:README|LICEN[CS]E|NOTICE|CITATION|CHANGELOG|CONTRIBUTING)(?:[.\-_]|$)", re.IGNORECASE
+    r"(?:README|LICEN[CS]E|NOTICE|CITATION|CHANGELOG|CONTRIBUTING|AUTHORS|COPYING|CODE_OF_CONDUCT|SECURITY"
+    r"|VERSION|MAKEFILE|TODO|INSTALL|DATA(?:SET)?_?CARD|DATASET_INFOS?)(?:[.\-_]|$)"
+    # What file managers and writers leave behind.
+    r"|(?:Thumbs\.db|desktop\.ini|_SUCCESS)$|~\$|.*\.(?:lock|crc|tmp)$",
+    re.IGNORECASE,
 )
+_LEFT_BEHIND = "__MACOSX"
 _ALONE = "a message by itself, in a file of conversations"
 
 
@@ -77,7 +82,7 @@ class TranscriptSource:
             for file in path.rglob("*")
             if file.is_file()
             and not _ABOUT.match(file.name)
-            and not any(part.startswith(".") for part in file.relative_to(path).parts)
+            and not any(part.startswith(".") or part == _LEFT_BEHIND for part in file.relative_to(path).parts)
         }
         if not files:
             raise UsageError(f"{path} holds no file", hint="name a folder with files of conversations")

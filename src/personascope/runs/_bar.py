@@ -92,7 +92,8 @@ class ProgressBar:
         seconds = max(now - self._begun, 1e-9)
         made = state.done - self._before
         parts: list[str] = []
-        if state.tokens:
+        # A rate over no time at all is no rate.
+        if state.tokens and seconds >= 0.1:
             parts.append(f"{state.tokens / seconds:.0f} tokens/s")
         if made and state.total > state.done:
             parts.append(f"{_duration(seconds / made * (state.total - state.done))} left")

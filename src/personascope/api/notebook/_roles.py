@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from personascope.api._map_values import role_rows
 from personascope.space import PersonaMap
 from personascope.text import html_card
