@@ -46,7 +46,7 @@ from personascope.engines._vllm._submit import (
     sampling_params,
 )
 from personascope.engines._vllm._version import vllm_version
-from personascope.engines._vllm.request._limits import Limits, plan_rows
+from personascope.engines._vllm.request._limits import Limits
 from personascope.engines._vllm.request._plan_store import PlanStore, ProbeSet
 from personascope.engines._vllm.request._results import Reading
 from personascope.engines._vllm.request._spec import Spec
@@ -102,6 +102,7 @@ class VLLMEngine(Texts[ModelFiles]):
         self.dtype = dtype
         self.max_batch = max_batch
         self._cpu = cpu
+        self._asynchronous = bool(options.get("async_scheduling"))
         self._draws = sampler == "personascope" or (sampler == "auto" and cpu)
         scratch = tempfile.TemporaryDirectory(prefix="personascope-")
         self._store = PlanStore(Path(scratch.name) / "plans")
@@ -228,23 +229,21 @@ class VLLMEngine(Texts[ModelFiles]):
         limits, request = self._limits, rendered.request
         if limits is None:
             return True
-        specs = [in_flight.spec for in_flight in running.values() if in_flight.spec is not None]
-        plans = set[str]().union(*map(plan_rows, specs))
-        probes = {spec.probes for spec in specs} - {None}
-        asked = ProbeSet.of(request.probes).digest if request.probes else None
-        # A gate takes a row of its own, for the plan together with what it switches on.
-        more = 0 if request.watch is None else 1
-        if request.plan is not None and request.plan.digest not in plans:
-            more += 1
-        return (not more or len(plans) + more <= limits.plans) and (
-            asked is None or len(probes | {asked}) <= limits.probe_sets
-        )
+        live = [in_flight.spec for in_flight in running.values() if in_flight.spec is not None]
+        plan = None if request.plan is None else request.plan.digest
+        probes = ProbeSet.of(request.probes).digest if request.probes else None
+        return limits.fits(plan, probes, live, gated=request.watch is not None)
 
     def _rendered(self, request: Request) -> RenderedRequest:
         check_request(request, self.files)
         if not isinstance(request.watch, DeclaredWatch):
             refuse_watch(request, "vllm")
         prompt, name = request.prompt, f"request {request.id!r}"
+        if request.watch is not None and self._asynchronous:
+            raise EngineError(
+                f"{name} has a watch, and a step that runs ahead may read a token after the response's last",
+                hint="start the engine with async_scheduling=False, its default",
+            )
         if not isinstance(prompt[0], Message):
             check_reply_parts(name, request.plan, request.tokens, None)
             return RenderedRequest(request, tuple(prompt))  # pyright: ignore[reportArgumentType]

@@ -70,6 +70,22 @@ class Limits:
                 hint="use fewer, or a larger personascope.limits in --additional-config",
             )
 
+    def fits(self, plan: str | None, probes: str | None, live: Collection[Spec], *, gated: bool) -> bool:
+        """Return whether a request's plan and probes have rows besides the specs in flight.
+
+        Args:
+            plan: Digest of its plan, or None.
+            probes: Digest of its probes, or None.
+            live: Specs in flight.
+            gated: Whether it may have a gate, which takes a row for both plans together.
+        """
+        held = set[str]().union(*map(plan_rows, live))
+        more = gated + (plan is not None and plan not in held)
+        if more and len(held) + more > self.plans:
+            return False
+        sets = {spec.probes for spec in live} - {None}
+        return probes is None or len(sets | {probes}) <= self.probe_sets
+
     def check_room(self, spec: Spec, live: Collection[Spec]) -> None:
         """Check that a request fits besides the specs in flight.
 

@@ -12,11 +12,11 @@ from functools import partial
 from typing import Any
 
 from vllm import envs
-from vllm.tokenizers import cached_tokenizer_from_config
 from vllm.utils.import_utils import resolve_obj_by_qualname
 
 from personascope.engines._capabilities import unsupported
 from personascope.engines._vllm._admission import AdmissionCheck
+from personascope.engines._vllm._config import tokenizer_of
 from personascope.engines._vllm._scheduler import PersonascopeAsyncScheduler, PersonascopeScheduler
 from personascope.engines._vllm.request._plan_store import PlanStore
 from personascope.engines._vllm.request._reply_spec import GateSpec, read_gate_spec
@@ -301,5 +301,5 @@ async def open_serving(engine: Any, state: Any, args: Any) -> Serving:
         # vLLM passes on any error of the worker as a bare Exception.
         raise EngineError(f"the engine's worker is not personascope's: {error}", hint=hint) from error
     keys = getattr(args, "api_key", None) or [envs.VLLM_API_KEY]
-    replies = ReplyFormats(partial(cached_tokenizer_from_config, config.model_config), args)
+    replies = ReplyFormats(partial(tokenizer_of, config.model_config), args)
     return Serving(engine, admission, state, replies, uploads=any(keys) or admission.config.allow_upload)

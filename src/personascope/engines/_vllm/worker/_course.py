@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from personascope.chat import ReplyReader
+from personascope.chat import PARTS, ReplyReader
 from personascope.engines._gate import AlarmState
 from personascope.engines._vllm.request._reply_spec import ReplySpec
 from personascope.errors import EngineError
@@ -106,6 +106,13 @@ class Course:
     def plans(self) -> list[Plan]:
         """Plans that act at some time: the request's, and with the gate."""
         return [plan for plan in (self.plan, self._both) if plan is not None]
+
+    @property
+    def variants(self) -> list[Plan]:
+        """What these plans do to the tokens of each part."""
+        parts = ("prompt", *PARTS, "")
+        found = [plan_for_part(plan, part) for plan in self.plans for part in parts]
+        return [plan for plan in dict.fromkeys(found) if plan is not None]
 
     @property
     def over(self) -> bool:

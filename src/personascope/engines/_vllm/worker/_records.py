@@ -71,6 +71,13 @@ class RequestRecord:
         """Whether a plan acts, or may come to act."""
         return self.count_slot > 0
 
+    @property
+    def plans(self) -> list[Plan]:
+        """Plans that act on tokens of some part."""
+        if self.course is not None:
+            return self.course.variants
+        return [] if self.plan is None else [self.plan]
+
     def runs(self, start: int, stop: int) -> Iterable[Run]:
         """Return the runs of the positions from start up to stop, by what is done to them."""
         return [Run(start, stop, self.plan)] if self.course is None else self.course.runs(start, stop)

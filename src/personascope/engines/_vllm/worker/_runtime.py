@@ -165,8 +165,11 @@ class Runtime:
             for run in record.runs(start, start + tokens)
             if (plan := run.here) is not None
         ]
-        live = [record.plan for record in self.records.values() if record is not None and record.plan]
-        self.edits.begin(segments, live)
+        table, live = self.edits.table, dict[str, Plan]()
+        if table is None or any(segment.plan.digest not in table.places for segment in segments):
+            # It is made anew, and must not lack what another part or request needs next.
+            live = {plan.digest: plan for record in self.records.values() if record for plan in record.plans}
+        self.edits.begin(segments, list(live.values()))
         self.reads.route(parts)
 
     def layer(self, layer: int, hidden: Tensor, residual: Tensor | None) -> None:

@@ -14,9 +14,13 @@ from typing import Any
 from vllm.distributed import get_pp_group
 from vllm.model_executor.models.utils import PPMissingLayer
 from vllm.platforms import current_platform
-from vllm.tokenizers import cached_tokenizer_from_config
 
-from personascope.engines._vllm._config import PluginConfig, records_graphs, refuse_unsupported
+from personascope.engines._vllm._config import (
+    PluginConfig,
+    records_graphs,
+    refuse_unsupported,
+    tokenizer_of,
+)
 from personascope.engines._vllm.request._plan_store import PlanStore
 from personascope.engines._vllm.worker._layer_op import RUNTIMES, decoder_blocks, instrument
 from personascope.engines._vllm.worker._runner_hooks import install
@@ -68,7 +72,7 @@ class PersonascopeWorker(_Worker):
             "layers": sorted(wanted),
             "stages": self.parallel_config.pipeline_parallel_size,
             "stage": get_pp_group().rank_in_group,
-            "tokenizer": partial(cached_tokenizer_from_config, self.model_config),
+            "tokenizer": partial(tokenizer_of, self.model_config),
         }
         if static:
             from personascope.engines._vllm.worker._static import StaticRuntime
