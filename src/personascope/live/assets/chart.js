@@ -71,7 +71,7 @@ export function drawChart(into, { talk, others, source, names, mode, before, vis
   const clip = draw("clipPath", { id: "plot" });
   clip.append(draw("rect", { x: EDGE.left, y: EDGE.top, width: right - EDGE.left, height: bottom - EDGE.top }));
   svg.append(clip);
-  frame(svg, { map, limit, low, high, x, y, right, bottom, most, mode });
+  const words = frame(svg, { map, limit, low, high, x, y, right, bottom, most, mode });
   for (const other of others) {
     if (other === talk || other.source !== talk.source) continue;
     for (const column of [0, 1]) {
@@ -93,12 +93,13 @@ export function drawChart(into, { talk, others, source, names, mode, before, vis
     svg.classList.add("pick");
     svg.addEventListener("click", (event) => pick(event, svg, mine, x, y, visit));
   }
+  svg.append(...words);
   into.append(svg);
   if (focused) [...svg.querySelectorAll("[role=button]")].find((one) => one.ariaLabel === focused)?.focus();
   note.textContent = said(map, monitor, mode, before);
 }
 
-/** Draw what the lines are read against: ticks, the band of the default, the alarm. */
+/** Draw what the lines are read against; return the words that are written over them. */
 function frame(svg, { map, limit, low, high, x, y, right, bottom, most, mode }) {
   const band = map.default_percentiles;
   if (band) {
@@ -110,20 +111,22 @@ function frame(svg, { map, limit, low, high, x, y, right, bottom, most, mode }) 
     if (value === 0 || value === 1) continue;
     svg.append(draw("text", { x: EDGE.left - 6, y: y(value) + 4, "text-anchor": "end" }, tick(value)));
   }
+  const words = [];
   for (const [value, name] of [[0, "the mean role"], [1, "the default Assistant"]]) {
     svg.append(draw("line", { class: "unit", x1: EDGE.left, x2: right, y1: y(value), y2: y(value) }));
     svg.append(draw("text", { x: EDGE.left - 6, y: y(value) + 4, "text-anchor": "end" }, String(value)));
-    svg.append(draw("text", { class: "on", x: EDGE.left + 3, y: y(value) - 3 }, name));
+    words.push(draw("text", { class: "on", x: EDGE.left + 3, y: y(value) - 3 }, name));
   }
   if (limit !== null) {
     svg.append(draw("line", { class: "limit", x1: EDGE.left, x2: right, y1: y(limit), y2: y(limit) }));
-    svg.append(draw("text", { class: "limit-text on", x: right - 2, y: y(limit) + 12, "text-anchor": "end" }, "alarm below"));
+    words.push(draw("text", { class: "limit-text on", x: right - 2, y: y(limit) + 12, "text-anchor": "end" }, "alarm below"));
   }
   if (mode === "turn" && most <= 20)
     for (let turn = 1; turn <= most; turn += 1)
       svg.append(draw("text", { x: x(turn), y: bottom + 13, "text-anchor": "middle" }, String(turn)));
   const label = mode === "turn" ? "turn" : "token";
   svg.append(draw("text", { x: (right + EDGE.left) / 2, y: HEIGHT - 2, "text-anchor": "middle" }, label));
+  return words;
 }
 
 /** Visit the token whose point is nearest to a click. */

@@ -66,10 +66,10 @@ function picture(map, lines, names) {
   svg.append(draw("line", { class: "here", x1: x(map.layer), x2: x(map.layer), y1: EDGE.top, y2: bottom }));
   for (const value of ticks(low, high))
     svg.append(draw("text", { x: EDGE.left - 6, y: y(value) + 4, "text-anchor": "end" }, tick(value)));
-  for (const [value, name] of [[0, "the mean role"], [1, "the default Assistant"]]) {
+  const words = [[0, "the mean role"], [1, "the default Assistant"]].map(([value, name]) => {
     svg.append(draw("line", { class: "unit", x1: EDGE.left, x2: right, y1: y(value), y2: y(value) }));
-    svg.append(draw("text", { class: "on", x: EDGE.left + 3, y: y(value) - 3 }, name));
-  }
+    return draw("text", { class: "on", x: EDGE.left + 3, y: y(value) - 3 }, name);
+  });
   for (const layer of ticks(0, last, 5))
     svg.append(draw("text", { x: x(layer), y: bottom + 13, "text-anchor": "middle" }, tick(layer)));
   svg.append(draw("text", { x: (EDGE.left + right) / 2, y: HEIGHT - 2, "text-anchor": "middle" }, "layer"));
@@ -85,6 +85,7 @@ function picture(map, lines, names) {
       svg.append(shape);
     }
   });
+  svg.append(...words);
   return svg;
 }
 
