@@ -2,8 +2,9 @@
 
     python benchmarks/live_layers.py --map RUN [--model smollm2-135m] [--rounds 5]
 
-The kinds take turns, so that whatever else the machine does falls on all of them. It prints the median over the
-rounds of the CPU time of each kind, and its ratio to positions alone in the same round, with the range of the rounds.
+The kinds take turns, so that whatever else the machine does falls on all of them. It prints the median over
+the rounds of the CPU time of each kind, and its ratio to positions alone in the same round, with the range of
+the rounds.
 """
 
 from __future__ import annotations
