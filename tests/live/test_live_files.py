@@ -211,6 +211,8 @@ def test_the_recordings_replay_with_no_model(page: Page) -> None:
             "document.querySelector('#origin').textContent"
         )
         provenance = value["sources"][0]["provenance"]
+        told = page.run("document.querySelector('#origin details').textContent")
+        assert all(f"{name}: {told_of}" in told for name, told_of in provenance.items())
         assert {"model", "model revision", "map", "plans", "date", "versions"} <= set(provenance)
         assert provenance["map"] == value["sources"][0]["map"]["digest"]
         for turn in talk["turns"]:
