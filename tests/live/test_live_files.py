@@ -123,6 +123,7 @@ def test_a_shared_page_opens_offline(served: Served, browser: Page, page: Page, 
             browser.run(f"document.querySelector('{one}').hidden") for one in ("#ask", "#settings", "#new")
         )
         assert "no model behind it" in browser.run("document.querySelector('#model').textContent")
+        assert browser.run("document.querySelector('#undo').disabled")
         assert browser.run("document.querySelectorAll('#chart .p0').length") == 2
         browser.click("#tab-space")
         assert browser.run("document.querySelectorAll('#space .role').length") > 3
@@ -194,6 +195,7 @@ def test_the_recordings_replay_with_no_model(page: Page) -> None:
         if number:
             page.run("import('/page/files.js').then((f) => f.openRecording(" + json.dumps(one["file"]) + "))")
         else:
+            page.wait("document.querySelectorAll('#recordings button').length === 3")
             page.click("#recordings button")
             page.wait("!document.querySelector('#halt').hidden")
             page.wait("document.querySelectorAll('.said span').length > 3")
@@ -209,6 +211,8 @@ def test_the_recordings_replay_with_no_model(page: Page) -> None:
             "document.querySelector('#origin').textContent"
         )
         provenance = value["sources"][0]["provenance"]
+        told = page.run("document.querySelector('#origin details').textContent")
+        assert all(f"{name}: {told_of}" in told for name, told_of in provenance.items())
         assert {"model", "model revision", "map", "plans", "date", "versions"} <= set(provenance)
         assert provenance["map"] == value["sources"][0]["map"]["digest"]
         for turn in talk["turns"]:

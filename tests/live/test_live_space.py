@@ -11,8 +11,10 @@ import pytest
 from live_case import FLOOR, Served, serving, tokens_of
 
 from eval_case import engine
+from helpers import planted_traits
 from personascope.chat import Message
 from personascope.engines import Capture, Completion, Probe, ProbeSet, Request, Sampling
+from personascope.live._space import SpaceReader
 
 BOTH = {"space": True, "layers": True}
 
@@ -118,3 +120,16 @@ def test_what_cannot_be_told_is_refused(served: Served, tmp_path: Path) -> None:
         assert "--map" in bare.refused(400, json={"messages": message, "personascope": {"space": True}})
         answer = bare.http("GET", "/v1/personascope/space")
         assert answer.status_code == 404 and "--map" in answer.json()["error"]["message"]
+
+
+def test_the_traits_of_a_map_are_told_too(tmp_path: Path) -> None:
+    persona_map = planted_traits.save_map(tmp_path / "map")
+    planted_traits.run(tmp_path, judge=None)
+    at = persona_map.middle_layer
+    reader = SpaceReader.of(persona_map, at)
+    (traits,) = persona_map.traits
+    assert set(reader.traits) == set(traits.traits) == set(reader.description()["traits"])
+    for name in ("grounded", "dramatic"):
+        away = persona_map.mean(at) + 3 * traits.vector(name)[at]
+        first = reader.nearest(away)["traits"][0]
+        assert (first["name"], first["cosine"]) == (name, pytest.approx(1.0, abs=1e-3))

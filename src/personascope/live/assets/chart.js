@@ -1,7 +1,7 @@
 // The trajectory: the position of every reply, or of every token, in both columns; other conversations behind.
 
 import { signed } from "./scale.js";
-import { draw, mark, place, polyline, pressable, tick, ticks } from "./svg.js";
+import { draw, mark, place, polyline, pressable, tick, ticks, writeLevel } from "./svg.js";
 
 const WIDTH = 340;
 const HEIGHT = 230;
@@ -71,7 +71,8 @@ export function drawChart(into, { talk, others, source, names, mode, before, vis
   const clip = draw("clipPath", { id: "plot" });
   clip.append(draw("rect", { x: EDGE.left, y: EDGE.top, width: right - EDGE.left, height: bottom - EDGE.top }));
   svg.append(clip);
-  frame(svg, { map, limit, low, high, x, y, right, bottom, most, mode });
+  const lines = mine.map((line) => line.map((point) => [x(point.x), y(point.y)]));
+  frame(svg, { map, limit, low, high, x, y, right, bottom, most, mode, lines });
   for (const other of others) {
     if (other === talk || other.source !== talk.source) continue;
     for (const column of [0, 1]) {
@@ -82,7 +83,7 @@ export function drawChart(into, { talk, others, source, names, mode, before, vis
     }
   }
   mine.forEach((line, column) => {
-    svg.append(polyline(line.map((point) => [x(point.x), y(point.y)]), `line c${column}`));
+    svg.append(polyline(lines[column], `line c${column}`));
     if (mode === "token") return;
     for (const point of line) {
       const label = `${names[column]}, turn ${point.turn + 1}: ${signed(point.y)}`;
@@ -98,8 +99,8 @@ export function drawChart(into, { talk, others, source, names, mode, before, vis
   note.textContent = said(map, monitor, mode, before);
 }
 
-/** Draw what the lines are read against: ticks, the band of the default, the alarm. */
-function frame(svg, { map, limit, low, high, x, y, right, bottom, most, mode }) {
+/** Draw what the lines are read against, and their words. */
+function frame(svg, { map, limit, low, high, x, y, right, bottom, most, mode, lines }) {
   const band = map.default_percentiles;
   if (band) {
     const top = Math.max(EDGE.top, Math.min(bottom, y(band["95"])));
@@ -113,7 +114,7 @@ function frame(svg, { map, limit, low, high, x, y, right, bottom, most, mode }) 
   for (const [value, name] of [[0, "the mean role"], [1, "the default Assistant"]]) {
     svg.append(draw("line", { class: "unit", x1: EDGE.left, x2: right, y1: y(value), y2: y(value) }));
     svg.append(draw("text", { x: EDGE.left - 6, y: y(value) + 4, "text-anchor": "end" }, String(value)));
-    svg.append(draw("text", { class: "on", x: EDGE.left + 3, y: y(value) - 3 }, name));
+    svg.append(writeLevel(name, y(value), [EDGE.left, right], lines));
   }
   if (limit !== null) {
     svg.append(draw("line", { class: "limit", x1: EDGE.left, x2: right, y1: y(limit), y2: y(limit) }));

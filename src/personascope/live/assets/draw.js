@@ -39,10 +39,15 @@ function drawOrigin(talk) {
     const map = source.map ? `, map ${source.map.digest.slice(0, 12)}` : "";
     parts.push(`Of ${source.model}${map}${app.about ? ", which this server does not have: it can be read, not continued" : ""}.`);
   }
-  const { date, command, plans } = talk.kind === "recorded" ? source.provenance ?? {} : {};
-  if (date) parts.push(`${date}.`);
-  $("origin").textContent = parts.filter(Boolean).join(" ");
-  $("origin").title = [command, plans].filter(Boolean).join("\n");
+  const made = talk.kind === "recorded" ? source.provenance : null;
+  if (made?.date) parts.push(`${made.date}.`);
+  $("origin").replaceChildren(make("p", "", parts.filter(Boolean).join(" ")));
+  if (made) {
+    const more = make("details");
+    more.append(make("summary", "", "What it was made with"));
+    for (const [name, value] of Object.entries(made)) more.append(make("p", "fine", `${name}: ${value}`));
+    $("origin").append(more);
+  }
   $("origin").hidden = !$("origin").textContent;
 }
 
@@ -125,6 +130,8 @@ export function panels() {
     $(`tab-${name}`).setAttribute("aria-selected", String(shown));
     $(`tab-${name}`).tabIndex = shown ? 0 : -1;
   }
+  // By layer, both are drawn at once.
+  $("before").closest("label").hidden = app.panel === "layers";
   const options = { talk, source, names: namesOf(talk), before: state.before, visit };
   if (app.panel === "path")
     drawChart($("chart"), { ...options, others: state.conversations, mode: app.mode });

@@ -231,6 +231,7 @@ function readSource(field) {
 /** Read a saved page; return its conversations, each with its source, and which was shown. */
 export function read(value) {
   const file = new Field(value, "");
+  if (value?.format === "personascope page 1") throw new FormatError("it was saved by an earlier version of this page");
   if (value === null || typeof value !== "object" || value.format !== FORMAT)
     throw new FormatError("it is not a file that this page saved");
   if (value.version !== VERSION)

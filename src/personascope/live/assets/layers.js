@@ -1,7 +1,7 @@
 // The drawer by layer: where a reply, or one of its tokens, lies at every layer, after the plan and before it.
 
 import { make, signed } from "./scale.js";
-import { draw, polyline, tick, ticks } from "./svg.js";
+import { draw, polyline, tick, ticks, writeLevel } from "./svg.js";
 
 const WIDTH = 340;
 const HEIGHT = 230;
@@ -66,19 +66,20 @@ function picture(map, lines, names) {
   svg.append(draw("line", { class: "here", x1: x(map.layer), x2: x(map.layer), y1: EDGE.top, y2: bottom }));
   for (const value of ticks(low, high))
     svg.append(draw("text", { x: EDGE.left - 6, y: y(value) + 4, "text-anchor": "end" }, tick(value)));
+  const seen = lines.map((one) => map.layers.map((layer, at) => [layer, one?.layers[at]])
+    .filter(([, value]) => Number.isFinite(value)).map(([layer, value]) => [x(layer), y(value)]));
   for (const [value, name] of [[0, "the mean role"], [1, "the default Assistant"]]) {
     svg.append(draw("line", { class: "unit", x1: EDGE.left, x2: right, y1: y(value), y2: y(value) }));
-    svg.append(draw("text", { class: "on", x: EDGE.left + 3, y: y(value) - 3 }, name));
+    svg.append(writeLevel(name, y(value), [EDGE.left, right], seen));
   }
   for (const layer of ticks(0, last, 5))
     svg.append(draw("text", { x: x(layer), y: bottom + 13, "text-anchor": "middle" }, tick(layer)));
   svg.append(draw("text", { x: (EDGE.left + right) / 2, y: HEIGHT - 2, "text-anchor": "middle" }, "layer"));
   lines.forEach((one, column) => {
     if (!one) return;
-    const points = map.layers.map((layer, at) => [x(layer), y(one.layers[at])]);
-    const line = polyline(points, `line c${column}`);
+    const line = polyline(seen[column], `line c${column}`);
     const moves = map.layers.map((layer, at) => [layer, one.layers_before?.[at], one.layers[at]])
-      .filter(([, from, to]) => Number.isFinite(from) && Math.abs(to - from) >= 0.005)
+      .filter(([, from, to]) => Number.isFinite(from) && Number.isFinite(to) && Math.abs(to - from) >= 0.005)
       .map(([layer, from, to]) => draw("line", { class: `moved c${column}`, x1: x(layer), x2: x(layer), y1: y(from), y2: y(to) }));
     for (const shape of [...moves, line]) {
       shape.setAttribute("clip-path", "url(#layers-plot)");

@@ -4,10 +4,10 @@ import * as api from "./api.js";
 import { $, app, canAsk, say, warn } from "./app.js";
 import { tieCompare } from "./compare.js";
 import { firstColumns, tieSettings } from "./controls.js";
-import { draw, panels } from "./draw.js";
+import { buttons, draw, panels } from "./draw.js";
 import { offerRecordings, openRecording, take, takeLink, tieFiles } from "./files.js";
 import { replay } from "./replay.js";
-import { canUndo, conversation, newConversation, remember, settings, state, undo } from "./state.js";
+import { canUndo, conversation, forget, newConversation, remember, settings, state, undo } from "./state.js";
 import { ask, branch, edit, queue, stop } from "./talk.js";
 import { tieTour } from "./tour.js";
 import { hideTip } from "./view.js";
@@ -51,6 +51,8 @@ function openSaved(node) {
   document.documentElement.classList.add("saved");
   try {
     take(JSON.parse(node.textContent));
+    forget();
+    buttons();
   } catch (error) {
     warn(`What was saved in this page cannot be read: ${error.message}`);
     draw();
@@ -61,7 +63,6 @@ function openSaved(node) {
   document.title = `${model} · personascope`;
 }
 
-/** Undo brings conversations back; in a saved page the first of them is what it was opened with. */
 function takeBack() {
   if (!canUndo()) return;
   undo();

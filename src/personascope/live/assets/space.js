@@ -42,7 +42,8 @@ function projection(places, flat) {
   const from = (at) => turned(middle.map((one, index) => (at[index] ?? 0) - one), flat);
   const seen = places.map(from);
   const far = Math.max(1e-9, ...seen.map((one) => Math.hypot(...one)));
-  const [[left, right], [low, high]] = flat ? [ends(seen, 0), ends(seen, 1)] : [[-far, far], [-far, far]];
+  // What lies farthest out is rarely seen from the side, so the picture is a little narrower than the sphere.
+  const [[left, right], [low, high]] = flat ? [ends(seen, 0), ends(seen, 1)] : [[-far * 0.85, far * 0.85], [-far * 0.85, far * 0.85]];
   const scale = Math.min((WIDTH - 2 * EDGE) / (right - left || 1), (HEIGHT - 2 * EDGE) / (high - low || 1));
   return (at) => {
     const [x, y, deep] = from(at);

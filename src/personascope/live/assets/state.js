@@ -48,6 +48,11 @@ export function canUndo() {
   return undone.length > 0;
 }
 
+/** Drop all that could be taken back. */
+export function forget() {
+  undone.length = 0;
+}
+
 export function undo() {
   if (undone.length) Object.assign(state, undone.pop());
 }

@@ -56,3 +56,22 @@ export function ticks(low, high, count = 4) {
 export function tick(value) {
   return String(Number(value.toPrecision(6))).replace("-", "−");
 }
+
+/** Write words on a level, above or below it, at whichever of six places the lines leave most room. */
+export function writeLevel(text, y, [left, right], lines) {
+  const width = text.length * 5.4;
+  const room = ([from, base]) => {
+    let least = Infinity;
+    for (const line of lines) for (let at = 1; at <= line.length; at += 1) {
+      const [[ax, ay], [bx, by]] = [line[at - 1], line[at] ?? line[at - 1]];
+      for (let part = 0; part <= 12; part += 1) {
+        const x = ax + ((bx - ax) * part) / 12;
+        if (x > from - 8 && x < from + width + 8) least = Math.min(least, Math.abs(ay + ((by - ay) * part) / 12 - base + 4));
+      }
+    }
+    return Math.min(least, 16);
+  };
+  const places = [y - 3, y + 11].flatMap((base) => [left + 3, (left + right - width) / 2, right - width - 3].map((x) => [x, base]));
+  const best = places.reduce((one, other) => (room(other) > room(one) ? other : one));
+  return draw("text", { class: "on", x: best[0], y: best[1] }, text);
+}

@@ -95,7 +95,8 @@ export class ReplyView {
 
   listen() {
     for (const box of [this.said, this.thought]) {
-      box.addEventListener("pointermove", (event) => {
+      // A finger taps, and does not hover.
+      for (const kind of ["pointermove", "click"]) box.addEventListener(kind, (event) => {
         const node = event.target.closest?.("span");
         if (node?.token) {
           if (!tip.hidden && this.pointed === node) return;
