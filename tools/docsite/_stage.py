@@ -109,7 +109,8 @@ def _staged(page: Page, pages: dict[str, Page], folder: Path) -> Page:
     def drawing(found: re.Match[str]) -> str:
         path = ROOT / PurePosixPath(page.source).parent / found["target"]
         svg = re.sub(r"<\?xml.*?\?>|<!--.*?-->", "", path.read_text(encoding="utf-8"), flags=re.S).strip()
-        return f'<figure class="drawing">\n{svg}\n<figcaption>{found["text"]}</figcaption>\n</figure>'
+        caption = f"<figcaption>{found['text']}</figcaption>"
+        return f'<figure class="drawing" tabindex="0">\n{svg}\n{caption}\n</figure>'
 
     def link(found: re.Match[str]) -> str:
         image, text, target = found["image"], found["text"], found["target"]
