@@ -13,6 +13,7 @@ from urllib.parse import unquote, urldefrag, urlparse
 
 import pytest
 
+from helpers.chromium import chromium, needs_chromium
 from personascope.cli._app import COMMANDS
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -78,6 +79,21 @@ def test_the_site_holds_together(site: Path) -> None:
     assert not broken, broken
     fetched = {one for links in pages.values() for one in links.loaded if urlparse(one).scheme}
     assert not fetched, f"loaded from the net: {fetched}"
+
+
+@needs_generator
+@needs_chromium
+def test_no_page_is_wider_than_a_phone(site: Path, tmp_path: Path) -> None:
+    wide: list[str] = []
+    with chromium(tmp_path) as browser:
+        for name in ("index", "concepts", "findings", "commands/map", "reference/space", "results/index"):
+            browser.open((site / f"{name}.html").as_uri(), width=390, height=844, dark=True)
+            inside = browser.run("document.documentElement.scrollWidth <= window.innerWidth")
+            wide += [] if inside else [name]
+        browser.open((site / "concepts.html").as_uri(), width=1280, height=900)
+        drawn = browser.run("[...document.querySelectorAll('.drawing svg')].map(one => one.clientWidth)")
+    assert not wide
+    assert len(drawn) == 5 and min(drawn) > 400
 
 
 @needs_generator
