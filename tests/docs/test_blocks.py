@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import chdir
 from dataclasses import replace
@@ -146,8 +147,18 @@ def test_sharing(here: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().out.startswith("run smollm2-135m ")
 
 
+def test_first_pages(here: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree("runs/demo", "runs/first")
+    run("docs/tutorial.md", dict(here))
+    assert "capped_share" in capsys.readouterr().out
+    names = dict(here)
+    run("docs/agents.md", names)
+    assert names["table"].plan[0] == "plain" and len(names["table"]) == 3
+
+
 def test_every_page_is_run_or_named() -> None:
-    pages = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+    pages = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").rglob("*.md"))]
+    pages.insert(0, "README.md")
     found = {(page, number) for page in pages for number in range(len(blocks(page)))}
     ran = {
         "README.md",
@@ -157,6 +168,8 @@ def test_every_page_is_run_or_named() -> None:
         "docs/project.md",
         "docs/conversations.md",
         "docs/sharing.md",
+        "docs/tutorial.md",
+        "docs/agents.md",
     }
     assert {block for block in found if block[0] not in ran or block in ELSEWHERE} == set(ELSEWHERE)
     assert not ran - {page for page, _ in found}
