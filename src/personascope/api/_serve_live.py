@@ -15,7 +15,7 @@ from personascope.api._layout import RunLayout
 from personascope.api._mapped_model import MappedModel
 from personascope.chat import ChatOptions
 from personascope.dynamics.monitor import Monitor
-from personascope.engines import PlanStore, TransformersEngine
+from personascope.engines import PlanBook, PlanStore, TransformersEngine, fits
 from personascope.errors import EngineError, UsageError
 from personascope.interventions import Plan
 from personascope.models import cache_root
@@ -148,7 +148,7 @@ def open_live_server(
     if mapped is not None:
         tell("reading the map's norms and kept responses ...")
         maker = live.MapPlans(mapped.persona_map, mapped.layout.folder, mapped.norms())
-    book = live.PlanBook(store, engine.info, maker, chosen)
+    book = PlanBook(store, fits(engine.info), maker, chosen)
     kept = {book.add(plan, name): plan for plan, name in given}
     book.use_default()
     admission = live.Admission(engine.info, engine.info.model_id, book, store, positions, _vocabulary(engine))

@@ -14,6 +14,10 @@ from ._contract import (
     Watch,
     request_seed,
 )
+from ._http._answers import Handler, ShuttingDownError, answered, failure
+from ._http._book import INLINE, PlanBook, fits
+from ._http._store_routes import UPLOAD_LIMIT, store_routes
+from ._http._uploads import read_json
 from ._load import LocalEngine, load_engine
 from ._local import native_dtype
 from ._names import bulk_engine
@@ -28,6 +32,7 @@ from ._transformers import (
     verify_model,
 )
 from ._vllm import (
+    OURS,
     FieldGuard,
     PlanStore,
     ProbeSet,
@@ -42,18 +47,23 @@ from ._vllm import (
 __all__ = [
     "CAPABILITIES",
     "ENGINE_TITLES",
+    "INLINE",
+    "OURS",
     "THINKING_TOKENS",
+    "UPLOAD_LIMIT",
     "Capture",
     "Completion",
     "Engine",
     "EngineInfo",
     "FieldGuard",
+    "Handler",
     "LiveBatch",
     "LiveEnd",
     "LiveRequest",
     "LiveTokens",
     "LocalEngine",
     "OperationCheck",
+    "PlanBook",
     "PlanStore",
     "Probe",
     "ProbeSet",
@@ -62,22 +72,28 @@ __all__ = [
     "ScoreRequest",
     "Scored",
     "ServeCommand",
+    "ShuttingDownError",
     "StatusError",
     "TransformersEngine",
     "TriggeredPlan",
     "TurnActivations",
     "Watch",
+    "answered",
     "bulk_engine",
     "check_tokens",
     "depth",
+    "failure",
+    "fits",
     "load_engine",
     "longest_reply",
     "native_dtype",
     "problem",
     "read_field",
+    "read_json",
     "request_seed",
     "sampling_record",
     "serve_command",
+    "store_routes",
     "turn_spans",
     "verify_model",
 ]

@@ -12,16 +12,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from personascope.engines import FieldGuard
-from personascope.live._routes import completion_routes, failure
+from personascope.engines import OURS, UPLOAD_LIMIT, FieldGuard, failure
+from personascope.live._about import describing_routes
+from personascope.live._routes import completion_routes
 from personascope.live._service import Service
-from personascope.live._store_routes import OURS, store_routes
 
 BODY_LIMIT = 16 << 20
 """Maximum size of a request, in bytes."""
-
-UPLOAD_LIMIT = 64 << 20
-"""Maximum size of an upload, in bytes."""
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
@@ -44,7 +41,7 @@ Receive = Callable[[], Awaitable[Any]]
 def make_app(service: Service) -> Starlette:
     """Return the application of a server."""
     app = Starlette(
-        routes=[*completion_routes(), *store_routes(), *_page_routes()],
+        routes=[*completion_routes(), *describing_routes(), *_page_routes()],
         exception_handlers={HTTPException: _http_error},  # pyright: ignore[reportArgumentType]
     )
     app.state.service = service

@@ -6,11 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from personascope.engines import Capture, EngineInfo, PlanStore, Probe, ProbeSet, Request, read_field
+from personascope.engines import (
+    Capture,
+    EngineInfo,
+    PlanBook,
+    PlanStore,
+    Probe,
+    ProbeSet,
+    Request,
+    read_field,
+)
 from personascope.errors import EngineError
 from personascope.interventions import Plan
 from personascope.live._body import ChatBody, TextBody
-from personascope.live._plans import PlanBook
 from personascope.live._positions import PROBE, Positions
 
 FIELDS = ("plan", "probes", "pool", "positions")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
@@ -11,15 +11,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from personascope.engines import StatusError, problem
-from personascope.errors import PersonascopeError
+from personascope.engines import Handler, StatusError, answered, failure, problem, read_json
 from personascope.live import _openai as openai
 from personascope.live._body import ChatBody, TextBody, read_body
 from personascope.live._reply import Piece, Reply
-from personascope.live._service import Failed, Finished, Service, ShuttingDownError, Step, collect
-from personascope.live._uploads import read_json
-
-Handler = Callable[[Request], Awaitable[Response]]
+from personascope.live._service import Failed, Finished, Service, Step, collect
 
 GONE = 499
 """Status of a request whose client has gone, in the log alone."""
@@ -40,27 +36,6 @@ def completion_routes() -> list[Route]:
 def service_of(raw: Request) -> Service:
     """Return the state of the server."""
     return raw.app.state.service
-
-
-def answered(handler: Handler) -> Handler:
-    """Return a handler whose errors are answered in the form of the API."""
-
-    async def handle(raw: Request) -> Response:
-        try:
-            return await handler(raw)
-        except StatusError as error:
-            return failure(error.status, str(error))
-        except ShuttingDownError as error:
-            return failure(503, str(error))
-        except PersonascopeError as error:
-            return failure(400, str(error))
-
-    return handle
-
-
-def failure(status: int, text: str, **headers: str) -> JSONResponse:
-    """Return an error in the form of the API."""
-    return JSONResponse(problem(status, text), status, headers=headers)
 
 
 def _completions(kind: type[ChatBody] | type[TextBody]) -> Handler:

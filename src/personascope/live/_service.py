@@ -10,20 +10,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from personascope.dynamics.monitor import Monitor
-from personascope.engines import Completion, LiveEnd, LiveRequest, LiveTokens, TransformersEngine
+from personascope.engines import (
+    Completion,
+    LiveEnd,
+    LiveRequest,
+    LiveTokens,
+    PlanBook,
+    ProbeSet,
+    ShuttingDownError,
+    TransformersEngine,
+)
 from personascope.errors import EngineError, PersonascopeError
 from personascope.live._ask import Admission, Asked
 from personascope.live._reply import Piece, Reply
 from personascope.live._worker import BatchWorker, Heard, Refused
-
-
-class ShuttingDownError(EngineError):
-    """Error of a request that was not done when the server shut down."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "the server is shutting down", hint="send the request again, to another server or later"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,22 @@ class Service:
     def running(self) -> int:
         """Number of requests in the batch."""
         return self._worker.running
+
+    @property
+    def book(self) -> PlanBook:
+        """Plans that requests may name."""
+        return self.admission.plans
+
+    def check_probes(self, probes: ProbeSet) -> None:
+        """Check that probes fit the model (`Admission.check_probes`)."""
+        self.admission.check_probes(probes)
+
+    def forget(self, digest: str) -> None:
+        """Drop an entry that was deleted; requests read probes from the store, so nothing is left to drop."""
+
+    async def stats(self) -> dict[str, Any]:
+        """Return what is under way, as JSON values."""
+        return {"under_way": self.under_way, "running": self.running, "draining": self.draining}
 
     def allows(self, authorization: bytes) -> bool:
         """Return whether the value of an ``Authorization`` header has the key."""

@@ -4,9 +4,10 @@ from ._version import vllm_version
 from .request._plan_store import PlanStore, ProbeSet
 from .server._command import ServeCommand, serve_command
 from .server._errors import StatusError, problem
-from .server._field import FieldGuard, depth, read_field
+from .server._field import OURS, FieldGuard, depth, read_field
 
 __all__ = [
+    "OURS",
     "FieldGuard",
     "PlanStore",
     "ProbeSet",

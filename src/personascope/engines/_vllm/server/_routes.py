@@ -21,13 +21,13 @@ from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.serve.utils.api_utils import validate_json_request
 
 from personascope.engines._capabilities import unsupported
+from personascope.engines._http._answers import ShuttingDownError
+from personascope.engines._http._store_routes import store_routes
 from personascope.engines._vllm.request._spec import FIELD
-from personascope.engines._vllm.server._errors import problem
+from personascope.engines._vllm.server._errors import StatusError, problem
 from personascope.engines._vllm.server._field import CHAT, TEXT, FieldGuard, read_field
 from personascope.engines._vllm.server._inflight import InFlightRequest
-from personascope.engines._vllm.server._shutdown import ShuttingDownError
 from personascope.engines._vllm.server._state import Serving, open_serving
-from personascope.engines._vllm.server._store_routes import add_routes
 from personascope.errors import EngineError, PersonascopeError
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class PersonascopeEndpoint:
                 dependencies=[Depends(validate_json_request)],
                 response_model=None,
             )
-        add_routes(app, self.serving)
+        app.router.routes.extend(store_routes(self._host))
         app.add_middleware(FieldGuard)
 
     async def init_state(self, engine_client: Any, state: Any, args: Any) -> None:
@@ -84,6 +84,13 @@ class PersonascopeEndpoint:
         if self._serving is None:
             raise EngineError(f"this server has no {FIELD} in its engine: {self._missing}")
         return self._serving
+
+    def _host(self, raw: Request) -> Serving:
+        del raw
+        try:
+            return self.serving()
+        except EngineError as error:
+            raise StatusError(501, str(error)) from error
 
     async def _run(self, inner: Callable[..., Awaitable[Any]], request: Any, raw: Request) -> Any:
         try:

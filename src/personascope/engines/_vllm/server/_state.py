@@ -13,14 +13,16 @@ from vllm import envs
 from vllm.utils.import_utils import resolve_obj_by_qualname
 
 from personascope.engines._capabilities import unsupported
+from personascope.engines._http._answers import ShuttingDownError
+from personascope.engines._http._book import PlanBook
 from personascope.engines._vllm._admission import AdmissionCheck
 from personascope.engines._vllm._scheduler import PersonascopeAsyncScheduler, PersonascopeScheduler
-from personascope.engines._vllm.request._plan_store import PlanStore
+from personascope.engines._vllm.request._plan_store import PlanStore, ProbeSet
 from personascope.engines._vllm.request._results import read_results
 from personascope.engines._vllm.request._spec import FIELD
 from personascope.engines._vllm.server._errors import problem
 from personascope.engines._vllm.server._inflight import InFlightRequest, InFlightRequests
-from personascope.engines._vllm.server._shutdown import Shutdown, ShuttingDownError
+from personascope.engines._vllm.server._shutdown import Shutdown
 from personascope.errors import EngineError
 from personascope.interventions import REPLY_PARTS
 
@@ -46,11 +48,25 @@ class Serving:
         self.admission = admission
         self.uploads = uploads
         self.store = PlanStore(admission.config.store)
+        self.book = PlanBook(PlanStore(admission.config.store), admission.check_plan, store_inline=True)
         self.requests = InFlightRequests()
         self.requests.listen(engine.output_processor)
         self.shutdown = Shutdown()
         self.shutdown.watch(engine, state, lambda: len(self.requests))
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def check_probes(self, probes: ProbeSet) -> None:
+        """Check that probes fit the model (`AdmissionCheck.check_probes`)."""
+        self.admission.check_probes(probes)
+
+    def forget(self, digest: str) -> None:
+        """Drop an entry that was deleted."""
+        self.store.forget(digest)
+
+    async def stats(self) -> dict[str, Any]:
+        """Return what is under way, and what the workers hold, as JSON values."""
+        workers = await self.engine.collective_rpc("personascope_stats")
+        return {"under_way": len(self.requests), "workers": workers}
 
     def admit(self, asked: Mapping[str, Any], samples: int) -> InFlightRequest:
         """Check the plugin's field of a request, and return the request in flight with a new key.
