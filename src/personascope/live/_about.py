@@ -70,7 +70,11 @@ async def _monitor(service: Service, raw: Request) -> dict[str, Any]:
     value = read_json(await raw.body())
     replies = _replies(value)
     monitor = service.monitor.fresh()
-    return await asyncio.to_thread(_watched, monitor, replies)
+    told = await asyncio.to_thread(_watched, monitor, replies)
+    # A conversation is sent whole after each reply, so only an alarm of the last one is new.
+    if told["replies"] and told["replies"][-1]["alarm"] is not None:
+        service.access.metrics.alarmed()
+    return told
 
 
 def _replies(value: Any) -> list[list[float]]:

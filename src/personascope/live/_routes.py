@@ -7,14 +7,25 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from personascope.engines import Handler, StatusError, answered, failure, problem, read_json
+from personascope.engines import (
+    Handler,
+    RequestWatch,
+    StatusError,
+    answered,
+    failure,
+    problem,
+    read_json,
+    watch_of,
+)
 from personascope.live import _openai as openai
 from personascope.live._body import ChatBody, TextBody, read_body
 from personascope.live._reply import Piece, Reply
+from personascope.live._schema import openapi_document
 from personascope.live._service import Failed, Finished, Service, Step, collect
 
 GONE = 499
@@ -30,6 +41,8 @@ def completion_routes() -> list[Route]:
         Route("/v1/models/{model:path}", answered(_model), methods=["GET"]),
         Route("/health", _health, methods=["GET"]),
         Route("/ready", _ready, methods=["GET"]),
+        Route("/metrics", _metrics, methods=["GET"]),
+        Route("/openapi.json", _openapi, methods=["GET"]),
     ]
 
 
@@ -44,8 +57,10 @@ def _completions(kind: type[ChatBody] | type[TextBody]) -> Handler:
         body = read_body(kind, read_json(await raw.body()))
         if body.model is not None and body.model != service.admission.model:
             raise _unknown(body.model, service)
-        asked = await service.ask(body)
-        steps = service.run(asked)
+        watch = watch_of(raw.scope) or RequestWatch()
+        asked = await service.ask(body, watch.rules)
+        watch.runs(asked.plan)
+        steps = _watched(service.run(asked), watch)
         if not asked.stream:
             async with aclosing(steps):
                 return await _whole(raw, steps)
@@ -59,6 +74,24 @@ def _completions(kind: type[ChatBody] | type[TextBody]) -> Handler:
         )
 
     return complete
+
+
+async def _watched(steps: AsyncGenerator[Step], watch: RequestWatch) -> AsyncGenerator[Step]:
+    """Pass the steps of a request on, and note what the log and the metrics tell of them."""
+    async with aclosing(steps):
+        reply: Reply | None = None
+        async for step in steps:
+            if isinstance(step, Reply):
+                reply = step
+            elif isinstance(step, Failed):
+                watch.error = step.error.message
+            piece = step.piece if isinstance(step, Finished) else step
+            if isinstance(piece, Piece):
+                watch.text_sent()
+                watch.say(piece.reasoning + piece.content)
+            if isinstance(step, Finished) and reply is not None:
+                watch.replied(reply.usage(step.completion), step.totals)
+            yield step
 
 
 async def _whole(raw: Request, steps: AsyncGenerator[Step]) -> Response:
@@ -135,10 +168,19 @@ def _unknown(name: str, service: Service) -> StatusError:
 
 
 async def _health(raw: Request) -> Response:
-    del raw
-    return Response(status_code=200)
+    return Response(status_code=200 if service_of(raw).healthy else 503)
 
 
 async def _ready(raw: Request) -> Response:
     ready = service_of(raw).ready
     return JSONResponse({"ready": ready}, 200 if ready else 503)
+
+
+async def _metrics(raw: Request) -> Response:
+    text = generate_latest(service_of(raw).access.metrics.registry)
+    return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def _openapi(raw: Request) -> Response:
+    del raw
+    return JSONResponse(openapi_document())

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from personascope.engines._http._watch import watch_of
 from personascope.engines._vllm.server._errors import StatusError, problem
 from personascope.errors import EngineError, PersonascopeError
 
@@ -34,6 +35,13 @@ def failure_of(error: PersonascopeError | StatusError) -> JSONResponse:
     return failure(503 if isinstance(error, ShuttingDownError) else 400, str(error))
 
 
+def note_failure(raw: Request, error: Exception) -> None:
+    """Note for the log why a request was refused."""
+    watch = watch_of(raw.scope)
+    if watch is not None:
+        watch.error = str(error).splitlines()[0]
+
+
 def answered(handler: Handler) -> Handler:
     """Return a handler whose errors are answered in the form of the API."""
 
@@ -41,6 +49,7 @@ def answered(handler: Handler) -> Handler:
         try:
             return await handler(raw)
         except (StatusError, PersonascopeError) as error:
+            note_failure(raw, error)
             return failure_of(error)
 
     return handle

@@ -8,7 +8,7 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,8 +19,11 @@ from personascope.store import problem_of
 
 _HINT = "docs/policy.md has the form of a policy file"
 
-NO_PLAN, INLINE_PLANS = "none", "inline"
-"""Words in a list of allowed plans: requests without a plan, and any plan that a request writes itself."""
+NO_PLAN = "none"
+"""Name that asks for no plan; in a list of allowed plans, requests without one."""
+
+INLINE_PLANS = "inline"
+"""Word in a list of allowed plans: any plan that a request writes or changes itself."""
 
 _Count = Annotated[int, Field(ge=1, le=2**40)]
 _Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -145,8 +148,31 @@ class Policy:
     @classmethod
     def of_key(cls, key: str | None, rules: Rules | None = None) -> Policy:
         """Return the policy of a server with one key, or none."""
-        rules = rules or Rules()
-        return cls(rules, ((hashlib.sha256(key.encode()).digest(), rules),) if key else ())
+        return cls(rules or Rules()).with_key(key)
+
+    def with_key(self, key: str | None) -> Policy:
+        """Return the policy with one key, which has the rules of requests without any."""
+        if not key:
+            return self
+        return replace(self, keys=((hashlib.sha256(key.encode()).digest(), self.rules),))
+
+    def requiring(self, plan: str) -> Policy:
+        """Return the policy in which every request has a required plan: its key's default, or else this one.
+
+        Raises:
+            UsageError: If a key allows requests without a plan.
+        """
+
+        def required(rules: Rules) -> Rules:
+            if rules.require_plan is not None:
+                return rules
+            return replace(rules, require_plan=rules.default_plan or plan)
+
+        return replace(
+            self,
+            rules=required(self.rules),
+            keys=tuple((digest, required(rules)) for digest, rules in self.keys),
+        )
 
     @property
     def all_rules(self) -> tuple[Rules, ...]:
@@ -178,8 +204,8 @@ def read_policy(path: Path | str, environment: Mapping[str, str] | None = None) 
             given.
 
     Raises:
-        UsageError: If the file cannot be read, has an unknown or malformed field, contradicts itself, or names
-            a variable that is not set.
+        UsageError: If the file cannot be read, has an unknown or malformed field, contradicts itself, or
+            names a variable that is not set.
     """
     path = Path(path)
     try:

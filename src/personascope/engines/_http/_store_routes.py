@@ -13,6 +13,7 @@ from starlette.routing import Route
 from personascope.engines._http._answers import Handler, answered
 from personascope.engines._http._book import PlanBook
 from personascope.engines._http._uploads import read_json, read_plan, read_probes
+from personascope.engines._http._watch import watch_of
 from personascope.engines._vllm.request._plan_store import PlanStore, ProbeSet
 from personascope.engines._vllm.server._errors import StatusError
 from personascope.engines._vllm.server._field import OURS
@@ -116,6 +117,7 @@ async def _put_probes(host: StoreHost, raw: Request) -> dict[str, Any]:
     def put() -> str:
         probes = read_probes(read_json(body))
         host.check_probes(probes)
+        host.book.check_room(probes)
         # This is a new store, because the one that requests read is not shared between threads.
         return PlanStore(host.book.store.folder).put(probes)
 
@@ -128,7 +130,7 @@ async def _upload(host: StoreHost, raw: Request) -> bytes:
     Raises:
         StatusError: 403 if uploads are not allowed, 413 if the body is too large.
     """
-    _check_allowed(host)
+    _check_allowed(host, raw)
     parts: list[bytes] = []
     size = 0
     async for part in raw.stream():
@@ -139,7 +141,10 @@ async def _upload(host: StoreHost, raw: Request) -> bytes:
     return b"".join(parts)
 
 
-def _check_allowed(host: StoreHost) -> None:
+def _check_allowed(host: StoreHost, raw: Request) -> None:
+    watch = watch_of(raw.scope)
+    if watch is not None and watch.rules.read_only:
+        raise StatusError(403, f"the key {watch.rules.name!r} may not change plans or probes")
     if not host.uploads:
         raise StatusError(
             403,
@@ -198,8 +203,10 @@ def _one(kind: Kind) -> Answer:
 
 def _delete(kind: Kind) -> Answer:
     async def answer(host: StoreHost, raw: Request) -> dict[str, Any]:
-        _check_allowed(host)
+        _check_allowed(host, raw)
         digest = raw.path_params["digest"]
+        if host.book.is_pinned(digest):
+            raise StatusError(403, f"the plan {digest[:12]} is one that this server runs requests under")
         try:
             await asyncio.to_thread(PlanStore(host.book.store.folder).delete, digest, kind)
         except EngineError as error:

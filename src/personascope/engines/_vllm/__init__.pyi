@@ -5,6 +5,7 @@ from .request._plan_store import PlanStore, ProbeSet
 from .server._command import ServeCommand, serve_command
 from .server._errors import StatusError, problem
 from .server._field import OURS, FieldGuard, depth, read_field
+from .server._server_options import ServerOptions
 
 __all__ = [
     "OURS",
@@ -12,6 +13,7 @@ __all__ = [
     "PlanStore",
     "ProbeSet",
     "ServeCommand",
+    "ServerOptions",
     "StatusError",
     "VLLMEngine",
     "depth",

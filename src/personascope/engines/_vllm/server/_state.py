@@ -21,21 +21,48 @@ from personascope.engines._vllm.request._plan_store import PlanStore, ProbeSet
 from personascope.engines._vllm.request._results import read_results
 from personascope.engines._vllm.request._spec import FIELD
 from personascope.engines._vllm.server._errors import problem
+from personascope.engines._vllm.server._front import Front, process_front
 from personascope.engines._vllm.server._inflight import InFlightRequest, InFlightRequests
 from personascope.engines._vllm.server._shutdown import Shutdown
 from personascope.errors import EngineError
-from personascope.interventions import REPLY_PARTS
+from personascope.interventions import REPLY_PARTS, Plan
 
 log = logging.getLogger(__name__)
 
-FIELDS = ("plan", "probes", "pool")
+FIELDS = ("plan", "override", "probes", "pool")
 """Fields of the value in a request."""
+
+
+def open_book(front: Front, admission: AdmissionCheck) -> PlanBook:
+    """Return the plans of a server, with names, default and policy.
+
+    Raises:
+        PersonascopeError: If a plan is missing, or the map of inline plans is damaged.
+    """
+    options = front.options
+    maker = None
+    if options.maker is not None:
+        maker = resolve_obj_by_qualname(options.maker.replace(":", "."))(*options.maker_args)
+    book = PlanBook(
+        PlanStore(admission.config.store),
+        admission.check_plan,
+        maker,
+        options.default_plan,
+        store_inline=True,
+    )
+    for name, digest in options.names.items():
+        book.name(digest, name)
+    book.use_default()
+    book.apply(front.access.policy)
+    return book
 
 
 class Serving:
     """State of the plugin in one API server."""
 
-    def __init__(self, engine: Any, admission: AdmissionCheck, state: Any, *, uploads: bool) -> None:
+    def __init__(
+        self, engine: Any, admission: AdmissionCheck, state: Any, *, uploads: bool, front: Front | None = None
+    ) -> None:
         """Hook the engine's outputs and its shutdown.
 
         Args:
@@ -43,16 +70,22 @@ class Serving:
             admission: Check of requests, plans and probes.
             state: State of the application.
             uploads: Whether plans and probes may be uploaded.
+            front: What stands before the application; that of the process if not given.
+
+        Raises:
+            PersonascopeError: If a plan of the options or the policy is missing, or a map is damaged.
         """
+        self.front = front or process_front()
         self.engine = engine
         self.admission = admission
         self.uploads = uploads
         self.store = PlanStore(admission.config.store)
-        self.book = PlanBook(PlanStore(admission.config.store), admission.check_plan, store_inline=True)
+        self.book = open_book(self.front, admission)
         self.requests = InFlightRequests()
         self.requests.listen(engine.output_processor)
         self.shutdown = Shutdown()
         self.shutdown.watch(engine, state, lambda: len(self.requests))
+        self.front.access.metrics.watch(ready=lambda: not self.shutdown.begun)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def check_probes(self, probes: ProbeSet) -> None:
@@ -68,8 +101,13 @@ class Serving:
         workers = await self.engine.collective_rpc("personascope_stats")
         return {"under_way": len(self.requests), "workers": workers}
 
-    def admit(self, asked: Mapping[str, Any], samples: int) -> InFlightRequest:
+    def admit(self, asked: Mapping[str, Any], samples: int, plan: Plan | None) -> InFlightRequest:
         """Check the plugin's field of a request, and return the request in flight with a new key.
+
+        Args:
+            asked: The field.
+            samples: Number of responses.
+            plan: Plan under which it runs (`PlanBook.choose`).
 
         Raises:
             EngineError: If the field is malformed, or cannot be honoured.
@@ -82,20 +120,15 @@ class Serving:
                 f"the request's {FIELD} has an unknown field {unknown[0]!r}",
                 hint=f"fields are {', '.join(FIELDS)}",
             )
-        digests = {name: asked.get(name) for name in ("plan", "probes")}
-        for name, digest in digests.items():
-            if digest is not None and not isinstance(digest, str):
-                raise EngineError(f"{name} is {digest!r}", hint="give the digest that its upload returned")
+        probes_digest = asked.get("probes")
+        if probes_digest is not None and not isinstance(probes_digest, str):
+            raise EngineError(
+                f"probes is {probes_digest!r}"[:100], hint="give the digest that its upload returned"
+            )
         pool = asked.get("pool", False)
         if not isinstance(pool, bool):
             raise EngineError(f"pool is {pool!r}", hint="give true or false")
-        plan_digest, probes_digest = digests["plan"], digests["probes"]
-        if plan_digest is None and probes_digest is None and not pool:
-            raise EngineError(
-                f"the request's {FIELD} asks for nothing",
-                hint=f"give one of {', '.join(FIELDS)}, or leave it out",
-            )
-        plan = None if plan_digest is None else self.store.plan(plan_digest)
+        plan_digest = None if plan is None else plan.digest
         title = "" if plan_digest is None else plan_digest[:12]
         for op in () if plan is None else plan.ops:
             if op.tokens.startswith("turn:") or op.tokens in REPLY_PARTS:
@@ -111,6 +144,9 @@ class Serving:
             samples=samples,
             digest=plan_digest,
         )
+        if plan is not None:
+            # The engine reads it from the store, and so does the check.
+            self.store.put(plan)
         self.admission.check(in_flight.spec, self.store)
         return in_flight
 
@@ -195,6 +231,7 @@ class Serving:
                 self.abandon(in_flight, chunks)
 
     def _annotate(self, value: dict[str, Any], in_flight: InFlightRequest, tokens: bool) -> None:
+        in_flight.prompt_tokens = in_flight.prompt_tokens or prompt_tokens(value)
         for choice in value["choices"]:
             number = choice["index"]
             in_flight.tokens[number] += len(choice.get("token_ids") or ())
@@ -211,9 +248,15 @@ class Serving:
         """
         for choice in value["choices"]:
             in_flight.tokens[choice["index"]] = len(choice.get("token_ids") or ())
+        in_flight.prompt_tokens = prompt_tokens(value)
         if not tokens:
             hide_tokens(value)
         value[FIELD] = await self.totals(in_flight)
+
+
+def prompt_tokens(value: Mapping[str, Any]) -> int:
+    """Return the number of tokens of the prompt, as a reply or a chunk of one says it; 0 if it does not."""
+    return max(len(part.get("prompt_token_ids") or ()) for part in (value, *value["choices"]))
 
 
 def hide_tokens(value: dict[str, Any]) -> None:
@@ -270,4 +313,6 @@ async def open_serving(engine: Any, state: Any, args: Any) -> Serving:
         # vLLM passes on any error of the worker as a bare Exception.
         raise EngineError(f"the engine's worker is not personascope's: {error}", hint=hint) from error
     keys = getattr(args, "api_key", None) or [envs.VLLM_API_KEY]
-    return Serving(engine, admission, state, uploads=any(keys) or admission.config.allow_upload)
+    front = process_front()
+    uploads = any(keys) or bool(front.access.policy.keys) or admission.config.allow_upload
+    return Serving(engine, admission, state, uploads=uploads, front=front)
