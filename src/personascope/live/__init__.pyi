@@ -1,5 +1,5 @@
 from ._ask import Admission
-from ._plans import MapPlans, PlanBook, named_plans
+from ._plans import MapPlans, named_plans
 from ._positions import Positions
 from ._server import open_socket, serve
 from ._service import Service
@@ -7,7 +7,6 @@ from ._service import Service
 __all__ = [
     "Admission",
     "MapPlans",
-    "PlanBook",
     "Positions",
     "Service",
     "named_plans",

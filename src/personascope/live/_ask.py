@@ -6,14 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from personascope.engines import Capture, EngineInfo, PlanStore, Probe, ProbeSet, Request, read_field
+from personascope.engines import (
+    Capture,
+    EngineInfo,
+    PlanBook,
+    PlanStore,
+    Probe,
+    ProbeSet,
+    Request,
+    Rules,
+    read_field,
+)
 from personascope.errors import EngineError
 from personascope.interventions import Plan
 from personascope.live._body import ChatBody, TextBody
-from personascope.live._plans import PlanBook
 from personascope.live._positions import OURS, Positions
 
-FIELDS = ("plan", "probes", "pool", "positions", "space", "layers")
+FIELDS = ("plan", "override", "probes", "pool", "positions", "space", "layers")
 """Fields of the ``personascope`` value of a request."""
 
 REQUEST_ID = "chat"
@@ -89,14 +98,16 @@ class Admission:
     positions: Positions | None
     vocabulary: int
 
-    def ask(self, body: ChatBody | TextBody, encode: Any) -> Asked:
+    def ask(self, body: ChatBody | TextBody, encode: Any, rules: Rules | None = None) -> Asked:
         """Check a request, and return it for the engine.
 
         Args:
             body: Body of the request.
             encode: Function from a text to its tokens, special ones included.
+            rules: Rules of the request's key; none if not given.
 
         Raises:
+            StatusError: 403 if the rules do not allow the plan.
             PersonascopeError: If the request cannot be honoured.
         """
         field = read_field(body)
@@ -112,7 +123,7 @@ class Admission:
                 "the request's personascope asks for nothing",
                 hint=f"give one of {', '.join(FIELDS)}, or leave it out",
             )
-        plan = self.plans.resolve(value["plan"]) if "plan" in value else self.plans.default
+        plan = self.plans.choose(value, rules or Rules())
         probes = self._probes(value.get("probes"))
         pool = _flag(value, "pool", default=False)
         wanted = _flag(value, "positions", default=field is not None and self.positions is not None)

@@ -1,4 +1,4 @@
-"""The page, its recorded conversations, and what it draws the persona space with."""
+"""The page and its recorded conversations."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from collections.abc import Awaitable, Callable
 from importlib import resources
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from personascope.engines import StatusError
-from personascope.live._routes import answered, service_of
 from personascope.live._share import shared_page
 
 POLICY = (
@@ -35,7 +33,7 @@ _TYPES = {
 
 
 def page_routes() -> list[Route]:
-    """Return the routes of the page, and the one of the persona space."""
+    """Return the routes of the page and its files."""
     folder = resources.files("personascope.live").joinpath("assets")
     found = [file for file in folder.iterdir() if file.is_file()]
     found += [file for file in folder.joinpath("recordings").iterdir() if file.is_file()]
@@ -44,7 +42,7 @@ def page_routes() -> list[Route]:
     files["shared.html"] = shared_page({name: body.decode() for name, body in files.items()}).encode()
     routes = [Route("/", _file("page.html", files["page.html"]))]
     routes += [Route(f"/page/{name}", _file(name, body)) for name, body in sorted(files.items())]
-    return [*routes, Route("/v1/personascope/space", answered(_space), methods=["GET"])]
+    return routes
 
 
 def _file(name: str, body: bytes) -> Callable[[Request], Awaitable[Response]]:
@@ -55,11 +53,3 @@ def _file(name: str, body: bytes) -> Callable[[Request], Awaitable[Response]]:
         return Response(body, media_type=f"{kind}; charset=utf-8", headers=_HEADERS)
 
     return answer
-
-
-async def _space(raw: Request) -> Response:
-    """Describe the persona space, for a page that draws it."""
-    positions = service_of(raw).admission.positions
-    if positions is None or positions.space is None:
-        raise StatusError(404, "this server has no persona space\n  -> start it with --map RUN")
-    return JSONResponse(positions.space.description())

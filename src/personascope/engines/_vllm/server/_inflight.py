@@ -32,6 +32,8 @@ class InFlightRequest:
         rows: For each sample, the projections of its response tokens so far.
         tokens: For each sample, the number of response tokens in vLLM's reply so far.
         sent: For each sample, the number of tokens whose projections were sent to the client.
+        prompt_tokens: Number of tokens of the prompt, once vLLM has said it.
+        told: Field of the reply, once it is known.
         problem: Reason of a refusal, or error in the projections; "" if there is none.
     """
 
@@ -42,6 +44,8 @@ class InFlightRequest:
     rows: list[list[list[float]]] = field(default_factory=list[list[list[float]]])
     tokens: list[int] = field(default_factory=list[int])
     sent: list[int] = field(default_factory=list[int])
+    prompt_tokens: int = 0
+    told: Mapping[str, Any] = field(default_factory=dict[str, Any])
     problem: str = ""
 
     @classmethod
@@ -96,10 +100,18 @@ class InFlightRequest:
             EngineError: If the request was refused, ran with another plan, or lacks projections.
         """
         samples = [self._sample(n, readings[key]) for n, key in enumerate(self.keys)]
-        head = {"plan": self.spec.plan, "probes": self.spec.probes}
+        name = None if self.plan is None else self.plan.name
+        head: dict[str, Any] = {"plan": self.spec.plan, "plan_name": name, "probes": self.spec.probes}
         if self.spec.samples == 1:
-            return head | samples[0]
-        return head | {"samples": [{"index": n, **sample} for n, sample in enumerate(samples)]}
+            self.told = head | samples[0]
+        else:
+            self.told = head | {"samples": [{"index": n, **sample} for n, sample in enumerate(samples)]}
+        return dict(self.told)
+
+    @property
+    def usage(self) -> dict[str, int]:
+        """Numbers of tokens of the prompt and of all responses."""
+        return {"prompt_tokens": self.prompt_tokens, "completion_tokens": sum(self.tokens)}
 
     def _sample(self, number: int, reading: Reading) -> dict[str, Any]:
         if self.problem:
