@@ -36,6 +36,7 @@ ELSEWHERE = {
     ("docs/serving.md", 0): "a server",
     ("docs/serving.md", 1): "a server",
     ("docs/serving.md", 2): "a server",
+    ("docs/serving.md", 3): "a server",
     ("docs/traits.md", 0): "minutes of the embedded model; tests/api ranks traits of a tiny one",
     ("docs/vllm.md", 0): "vLLM",
     ("docs/vllm.md", 1): "vLLM",
