@@ -37,6 +37,7 @@ ELSEWHERE = {
     ("docs/serving.md", 0): "a server",
     ("docs/serving.md", 1): "a server",
     ("docs/serving.md", 2): "a server",
+    ("docs/serving.md", 3): "a server",
     ("docs/sharing.md", 0): "the hub; tests/sharing opens the same from a stand-in",
     ("docs/traits.md", 0): "minutes of the embedded model; tests/api ranks traits of a tiny one",
     ("docs/vllm.md", 0): "vLLM",
