@@ -12,8 +12,12 @@ from live_case import FLOOR, Served, serving, tokens_of
 
 from eval_case import engine
 from helpers import planted_traits
+from interop import release_case
 from personascope.chat import Message
 from personascope.engines import Capture, Completion, Probe, ProbeSet, Request, Sampling
+from personascope.interop import open_map
+from personascope.interop._import import import_released
+from personascope.live import Positions
 from personascope.live._space import SpaceReader
 
 BOTH = {"space": True, "layers": True}
@@ -133,3 +137,15 @@ def test_the_traits_of_a_map_are_told_too(tmp_path: Path) -> None:
         away = persona_map.mean(at) + 3 * traits.vector(name)[at]
         first = reader.nearest(away)["traits"][0]
         assert (first["name"], first["cosine"]) == (name, pytest.approx(1.0, abs=1e-3))
+
+
+def test_an_imported_release_has_positions_by_layer_and_no_space(tmp_path: Path) -> None:
+    import_released(release_case.write(tmp_path / "theirs", release_case.make())).save(tmp_path / "ours")
+    release = open_map(tmp_path / "ours")
+    positions = Positions.of(release)
+    assert positions.space is None and not positions.has_percentiles
+    assert positions.layers.layers == tuple(range(release.n_layers))
+    default = np.array([release.units(layer)[1] for layer in range(release.n_layers)])
+    assert positions.layers.positions(default) == [1.0] * release.n_layers
+    told = positions.description()
+    assert (told["digest"], told["space"]) == (release.digest, False)

@@ -95,6 +95,7 @@ class Positions:
             "projections": {"mean_role": mean_role, "default": default},
             "digest": self.persona_map.digest,
             "layers": list(self.layers.layers),
+            "space": self.space is not None,
         }
         if self.has_percentiles:
             quantiles = self.persona_map.quantiles

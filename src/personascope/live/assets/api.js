@@ -34,14 +34,9 @@ export async function about() {
   return (await call("/v1/personascope/about")).json();
 }
 
-/** Return the persona space, or null where the server's map has none. */
+/** Return the persona space, which a server has if its map says so. */
 export async function space() {
-  try {
-    return await (await call("/v1/personascope/space")).json();
-  } catch (error) {
-    if (error.status === 404) return null;
-    throw error;
-  }
+  return (await call("/v1/personascope/space")).json();
 }
 
 /** Return the text of a file of the page. */

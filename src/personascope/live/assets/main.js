@@ -20,7 +20,7 @@ function askKey() {
 async function connect() {
   try {
     const about = await api.about();
-    const space = about.map ? await api.space() : null;
+    const space = about.map?.space ? await api.space() : null;
     app.about = { ...about, space };
   } catch (error) {
     if (error.status === 401) askKey();
