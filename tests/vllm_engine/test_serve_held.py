@@ -52,6 +52,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Any:
             *("--plan", folder / "plan", "--plan", folder / "other", "--default-plan", "calm"),
             *("--require-plan", "--policy", folder / "policy.toml"),
             *("--", "--max-model-len", 512, "--max-num-seqs", 8),
+            *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
         )
     assert ran.returncode == 0, ran.stderr
     url = f"http://127.0.0.1:{port}"
@@ -81,8 +82,7 @@ def test_stock_clients_run_under_the_plan_and_are_told(held: Any) -> None:
     with pytest.raises(openai.PermissionDeniedError, match="without the plan"):
         client.responses.create(model=held.model, input="Hi")
     tools = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
-    named = {"type": "function", "function": {"name": "look"}}
-    called = client.chat.completions.create(**options | {"max_tokens": 30}, tools=tools, tool_choice=named)
+    called = client.chat.completions.create(**options, tools=tools)
     assert called.personascope["plan"] == PLAN.digest
 
 
