@@ -293,6 +293,20 @@ def kinds(shift: float, *, recur: int = 1, seed: int = 0) -> tuple[Messages, np.
     return made, embed_messages(made, FakeEncoder(encoder))
 
 
+def test_an_example_of_a_cluster_is_of_its_main_domain() -> None:
+    said = {"coding": [f"code {n}" for n in range(9)], "therapy": ["grief"]}
+    said["writing"] = [f"poem {n}" for n in range(9)]
+    pairs = [(domain, text) for domain, texts in said.items() for text in texts]
+    made = run([dialogue(domain, 0, n, [1.0, 1.0], ["Hi.", text]) for n, (domain, text) in enumerate(pairs)])
+    found = messages_of(made)
+    at = {"grief": 0.0, "Hi.": 0.0} | {f"code {n}": 0.1 * (n - 4) + 0.05 for n in range(9)}
+    at |= {f"poem {n}": 50 + 0.1 * n for n in range(9)}
+    vectors = np.array([[at[text], 0.0] for text in found.texts])
+    out = cluster_messages(found, vectors, ks=[2], nearest=10, shuffles=20, n_boot=20)
+    (coding,) = (one for one in out.clusters if next(iter(one.domains)) == "coding")
+    assert coding.nearest[-1] == "grief" and all(text.startswith("code") for text in coding.nearest[:9])
+
+
 def test_clusters_are_found_counted_and_ranked_by_change() -> None:
     found, vectors = kinds(0.2)
     out = cluster_messages(found, vectors, shuffles=300, starts=3, n_boot=200)

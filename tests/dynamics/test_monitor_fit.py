@@ -162,6 +162,7 @@ def test_what_cannot_be_calibrated_is_refused_by_name(run: DriftRun) -> None:
     for text, options in [
         ("of the domains chess .it has coding, therapy, writing", {"domains": ["chess"]}),
         ("40 calibration conversations cannot show", {"false_alarms": 0.01}),
+        ("conversations were given; 40 of them set the threshold", {"false_alarms": 0.01}),
         ("layer 1, not at layer 2", {"level": "token", "layer": 2}),
         ("'guess' is no alarm rule", {"rule": "guess"}),
         ("'word' is no level", {"level": "word"}),

@@ -22,6 +22,7 @@ from ._serve import prepare_server
 from ._serve_live import LiveServer, open_live_server, own_map, server_engine
 from ._share import Pulled, Pushed, contents_of, pull, push
 from ._steer import Answer, make_cap_plan, make_random_control, make_steering_plan, measure_norms, steer
+from ._talk import Spoken, Talk
 from ._traits import (
     PreparedTraits,
     TraitEstimate,
@@ -56,8 +57,10 @@ __all__ = [
     "Pulled",
     "Pushed",
     "RunLayout",
+    "Spoken",
     "Sweep",
     "SweepSettings",
+    "Talk",
     "TraitEstimate",
     "calibrate",
     "calibrate_drift_monitor",

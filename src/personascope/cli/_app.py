@@ -52,6 +52,9 @@ COMMANDS = {
     "steer": Entry(
         "_steer:steer", _ACT, "Answer one question at several strengths along the Assistant Axis."
     ),
+    "chat": Entry(
+        "_chat:chat", _ACT, "Talk with a mapped model in the terminal, and see each token's place."
+    ),
     "plan": Entry("_steer:plan_app", _ACT, "Make a plan, or say what one does."),
     "norms": Entry(
         "_steer:norms", _ACT, "Measure the unit of strengths: the mean norm of the residual stream."
@@ -82,7 +85,7 @@ COMMANDS = {
 }
 
 
-_NO_TABLE = ("serve", "export", "report")
+_NO_TABLE = ("serve", "export", "report", "chat")
 """Commands that print no results, only where a file or a server is."""
 
 

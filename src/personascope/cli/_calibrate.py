@@ -9,6 +9,7 @@ import typer
 
 from personascope import api
 from personascope.cli._console import PARTLY, err, out, say_next
+from personascope.cli._grid import grid
 from personascope.cli._groups import EngineOptions, JudgeOptions, grouped
 from personascope.cli._json import hand_over
 from personascope.cli._judging import print_judging
@@ -28,7 +29,6 @@ from personascope.cli._options import (
     names,
     numbers,
 )
-from personascope.cli._tables import grid
 
 if TYPE_CHECKING:
     from personascope.calibration import Calibration

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from personascope.cli._console import out
+from personascope.cli._grid import grid
 
 if TYPE_CHECKING:
     from personascope.evals import Conclusion
@@ -17,8 +18,6 @@ Compared = tuple[str, str, Mapping[str, "AgainstDraws"], "Conclusion | None"]
 
 def print_comparisons(rows: Iterable[Compared]) -> None:
     """Print the plans' effects against each kind of control; nothing without controls."""
-    from personascope.cli._tables import grid
-
     table = grid(
         "against controls of the same strength, less each kind pooled",
         *("measure", "effect", "control", "their effects", "less", "95%", "beaten"),

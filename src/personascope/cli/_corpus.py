@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from personascope.cli._console import out
+from personascope.cli._grid import grid
 from personascope.cli._options import finite
-from personascope.cli._tables import grid
 from personascope.errors import CorpusError
 
 if TYPE_CHECKING:

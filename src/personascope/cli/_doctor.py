@@ -7,8 +7,8 @@ from rich.markup import escape
 
 from personascope import api
 from personascope.cli._console import out, say
+from personascope.cli._grid import grid
 from personascope.cli._options import DTYPE, TRUST, DtypeName
-from personascope.cli._tables import grid
 
 
 def doctor(

@@ -10,9 +10,9 @@ from rich.markup import escape
 
 from personascope import api
 from personascope.cli._console import PARTLY, err, out, say, say_next
+from personascope.cli._grid import grid
 from personascope.cli._json import hand_over
 from personascope.cli._options import MAX_SEED
-from personascope.cli._tables import grid
 
 if TYPE_CHECKING:
     from personascope.dynamics.causes import Causes

@@ -10,6 +10,7 @@ import typer
 from personascope import api
 from personascope.cli._console import PARTLY, err, out
 from personascope.cli._controls import print_comparisons
+from personascope.cli._grid import grid
 from personascope.cli._groups import EngineOptions, grouped
 from personascope.cli._json import hand_over
 from personascope.cli._options import (
@@ -20,7 +21,6 @@ from personascope.cli._options import (
     RUN,
     names,
 )
-from personascope.cli._tables import grid
 
 if TYPE_CHECKING:
     from personascope.api import CapabilityEvaluation

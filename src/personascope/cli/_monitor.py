@@ -11,10 +11,10 @@ import typer
 
 from personascope import api
 from personascope.cli._console import out, say_next
+from personascope.cli._grid import grid
 from personascope.cli._json import hand_over
 from personascope.cli._options import ANYWAY, ASSISTANT_LIKE, MAX_SEED, finite, names
 from personascope.cli._run import open_run
-from personascope.cli._tables import grid
 
 if TYPE_CHECKING:
     from personascope.api import CalibratedMonitor

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from personascope import api
-from personascope.cli._console import PARTLY, err, out
+from personascope.cli._console import PARTLY, err, out, say
+from personascope.cli._grid import grid
 from personascope.cli._options import DTYPE, LAYER, MODEL, RESTART, DtypeName
 from personascope.cli._run import open_run
-from personascope.cli._tables import grid
 from personascope.errors import UsageError
 from personascope.text import escape_controls, escape_controls_in_json
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 
 _LISTED = 20
+FEW_TOKENS = 20
+"""Number of tokens below which a turn's mean is said to be noisy."""
 _CSV_ENTRY = ("number", "id", "where", "status", "reason", "repairs")
 
 
@@ -178,6 +180,12 @@ def _print_turns(entry: Projected, names: list[str], layer: int) -> None:
         row = projection.turn_row(turn)
         table.add_row(*(_cell(column, row[column]) for column in columns))
     out.print(table)
+    few = [str(turn.turn) for turn in entry.turns if 0 < turn.token_count < FEW_TOKENS]
+    if few:
+        say(
+            f"turns of fewer than {FEW_TOKENS} tokens ({', '.join(few)}) are means over few: their places "
+            "are noisy, and those of a user are not comparable with replies"
+        )
     if entry.repairs:
         err.print(f"repairs: {entry.repairs}", markup=False, soft_wrap=True)
 

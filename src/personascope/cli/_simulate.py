@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from personascope import api
 from personascope.cli._console import PARTLY, err, out, say_next
+from personascope.cli._grid import grid
 from personascope.cli._groups import EngineOptions, grouped
 from personascope.cli._json import hand_over
 from personascope.cli._options import (
@@ -24,7 +25,6 @@ from personascope.cli._options import (
     finite,
     names,
 )
-from personascope.cli._tables import grid
 
 if TYPE_CHECKING:
     from personascope.api import Conversations

@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from personascope.cli._console import out
 from personascope.cli._controls import print_comparisons
+from personascope.cli._grid import grid
 
 if TYPE_CHECKING:
     from rich.table import Table as Plain
@@ -24,28 +25,6 @@ def plain_table(title: str, *columns: str) -> Plain:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
         table.add_column(name, justify="left" if name in ("role", "trait") else "right", no_wrap=True)
-    return table
-
-
-WHOLE = ("95%", "null", "shuffled", "beyond domain", "R2")
-"""Columns whose cells are not broken into lines."""
-
-
-def grid(title: str, *columns: str, words: tuple[str, ...] = ()) -> Plain:
-    """Return an empty table that breaks its columns of words into lines where the terminal is narrow.
-
-    Args:
-        title: Title, with markup.
-        columns: Names of the columns.
-        words: Those of them that hold words, to the left; the others hold numbers.
-    """
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in columns:
-        justify = "left" if name in words else "right"
-        table.add_column(name, justify=justify, no_wrap=name in WHOLE, overflow="fold")
     return table
 
 

@@ -3,11 +3,13 @@ from ._plans import MapPlans, named_plans
 from ._positions import Positions
 from ._server import open_socket, serve
 from ._service import Service
+from ._text import ReplyText
 
 __all__ = [
     "Admission",
     "MapPlans",
     "Positions",
+    "ReplyText",
     "Service",
     "named_plans",
     "open_socket",

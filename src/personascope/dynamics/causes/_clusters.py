@@ -35,7 +35,7 @@ class Cluster:
         domains: Domain -> its share of the cluster's rows, largest first.
         n_texts: Number of distinct texts.
         n_dialogues: Number of dialogues that the messages come from.
-        nearest: Texts nearest to the centre, nearest first.
+        nearest: Texts nearest to the centre, nearest first: those of the most frequent domain, then others.
     """
 
     change: Interval
@@ -161,6 +161,9 @@ def cluster_messages(
         shares = Counter(rows.domains[row] for row in here).most_common()
         members = np.flatnonzero(found == number)
         gaps = ((points[members] - centres[number]) ** 2).sum(axis=1)
+        # In a cluster of one domain, a stray text at the centre is no example of it.
+        usual = set(text_of[here[[rows.domains[row] == shares[0][0] for row in here]]].tolist())
+        stray = np.array([text not in usual for text in members.tolist()])
         far = np.abs(null[:, number] - overall) >= abs(means[number] - overall) * (1 - 1e-9)
         low, high = np.quantile(null[:, number], [0.025, 0.975])
         clusters.append(
@@ -173,7 +176,7 @@ def cluster_messages(
                 domains={domain: count / len(here) for domain, count in shares},
                 n_texts=len(members),
                 n_dialogues=len({rows.dialogues[row] for row in here}),
-                nearest=tuple(texts[members[i]] for i in np.argsort(gaps, kind="stable")[:nearest]),
+                nearest=tuple(texts[members[i]] for i in np.lexsort((gaps, stray))[:nearest]),
             )
         )
     low, high = np.quantile(spreads, [0.025, 0.975])

@@ -239,6 +239,7 @@ def calibrate_monitor(
     found = {one.id: positions_of(run, one, level, layer) for one in usable}
     baseline = MonitorBaseline.fit([found[one] for one in fit], level, warmup=warmup)
     setting = [found[one] for one in calibration]
+    _check_number(len(usable), len(calibration), false_alarms)
     rules: dict[str, Rule] = {
         "cusum": Cusum.calibrated(
             baseline, setting, false_alarms=false_alarms, allowance=allowance, horizon=horizon
@@ -300,6 +301,23 @@ def switched_of(run: DriftRun, level: Level, layer: int | None = None) -> list[t
         for one in run.dialogues
         if one.ended is not None and one.switch is not None and len(one.turns) > one.switch
     ]
+
+
+def _check_number(given: int, setting: int, false_alarms: float) -> None:
+    """Refuse a rate that the conversations cannot show, by the number that was given.
+
+    Raises:
+        DynamicsError: If too few conversations are left to set the threshold.
+    """
+    least = math.ceil(1 / false_alarms - 1e-9) - 1 if 0 < false_alarms < 1 else 0
+    if setting < least:
+        raise DynamicsError(
+            f"{given} Assistant-like conversations were given; {setting} of them set the threshold (the "
+            f"others fit the baseline and test it), and {setting} calibration conversations cannot show a "
+            f"false-alarm rate of {false_alarms:g}",
+            hint=f"give {math.ceil(least * given / max(setting, 1))} or more (simulate --conversations N "
+            "makes N of each domain), or allow a higher rate",
+        )
 
 
 def _usable(run: DriftRun, domains: Sequence[str]) -> tuple[list[Dialogue], dict[str, str]]:
