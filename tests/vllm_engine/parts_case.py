@@ -47,6 +47,7 @@ class Pair:
 def pair(folder: Path, **options: Any) -> Iterator[Pair]:
     """Load a model in both engines."""
     other = load_engine(str(folder), dtype="float32", device="cpu", max_batch=8)
+    options = {"kv_cache_memory_bytes": 1 << 28, **options}
     engine = load_engine(str(folder), engine="vllm", dtype="float32", max_batch=8, **options)
     try:
         yield Pair(engine, other, folder)
