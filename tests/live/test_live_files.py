@@ -99,6 +99,46 @@ def test_a_bad_file_says_what_is_wrong_and_changes_nothing(page: Page) -> None:
     assert page.run("document.querySelectorAll('.turn').length") == 1
 
 
+FUZZ = """
+import('/page/format.js').then(({ read, FormatError }) => {
+  let seed = 7;
+  const random = (n) => { seed = (seed * 48271) % 2147483647; return seed % n; };
+  const junk = [null, true, -1, 1e300, '', 'x', [], {}, [[]], { a: 1 }, [null], '__proto__', 0.5];
+  const found = { taken: 0, refused: 0, other: [] };
+  for (let number = 0; number < 600; number += 1) {
+    const value = JSON.parse(TEXT);
+    let inner = value;
+    for (let depth = 0; depth < 2 + random(9); depth += 1) {
+      const names = Object.keys(inner);
+      const name = names[random(names.length)];
+      const next = inner[name];
+      if (next !== null && typeof next === 'object' && Object.keys(next).length && random(8)) inner = next;
+      else {
+        if (random(4)) inner[name] = junk[random(junk.length)];
+        else delete inner[name];
+        break;
+      }
+    }
+    try {
+      read(value);
+      found.taken += 1;
+    } catch (error) {
+      if (error instanceof FormatError && error.message) found.refused += 1;
+      else found.other.push(String(error));
+    }
+  }
+  return found;
+})
+"""
+
+
+@needs_chromium
+def test_whatever_is_wrong_in_a_file_is_named(page: Page) -> None:
+    text = (RECORDINGS / "basil.json").read_text()
+    found = page.run(FUZZ.replace("TEXT", json.dumps(text)))
+    assert found["other"] == [] and found["refused"] > 150 and found["taken"] > 20, found
+
+
 @needs_chromium
 def test_a_shared_page_opens_offline(served: Served, browser: Page, page: Page, tmp_path: Path) -> None:
     page.run("document.querySelector('#read-layers').click()")

@@ -91,6 +91,9 @@ def test_nothing_of_it_is_sent_unasked_and_a_clients_probes_stay_theirs(served: 
     assert both["pooled"]["shape"][0] == persona_map.n_layers and both["nearest"] == alone["nearest"]
     mine = ProbeSet.of((Probe("mine", at, persona_map.unit_axis(at)),))
     digest = served.service.admission.store.put(mine)
+    options = {"temperature": 0.9, "seed": 3, "max_tokens": 40}
+    told = [served.chat(field=field, **options) for field in ({"positions": True}, BOTH)]
+    assert told[0]["choices"] == told[1]["choices"]
     raw = served.chat(field={**BOTH, "probes": digest}, seed=0)["personascope"]
     positions = [persona_map.to_units(value, at) for value in raw["projections"]["mine"]]
     assert positions == pytest.approx([token["position"] for token in raw["tokens"]], abs=1e-3)
