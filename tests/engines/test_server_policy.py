@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,23 @@ def test_a_wrong_file_is_refused_and_shows_no_key(tmp_path: Path, text: str, wor
     with pytest.raises(UsageError) as refused:
         read_policy(written(tmp_path, text), {"A": "aaa"})
     assert word in refused.value.message and "SECRET" not in str(refused.value)
+
+
+def test_a_damaged_file_is_a_policy_or_an_error(tmp_path: Path) -> None:
+    draw, read = random.Random(18), 0
+    for name, text in (("policy.toml", FILE), ("policy.json", json.dumps(tomllib.loads(FILE)))):
+        for _ in range(300):
+            damaged = bytearray(text.encode())
+            for _ in range(draw.randint(1, 4)):
+                at = draw.randrange(len(damaged))
+                damaged[at : at + draw.randint(0, 3)] = draw.randbytes(draw.randint(0, 3))
+            (tmp_path / name).write_bytes(damaged)
+            try:
+                read_policy(tmp_path / name, {"KEY_OF_A": "aaa"})
+                read += 1
+            except UsageError as error:
+                assert error.hint and KEY_OF_B not in str(error)
+    assert 0 < read < 600
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Any:
             *(folder / "model", "--port", port, "--dtype", "float32", "--plan-store", folder / "plans"),
             *("--plan", folder / "plan", "--plan", folder / "other", "--default-plan", "calm"),
             *("--require-plan", "--policy", folder / "policy.toml"),
-            *("--", "--max-model-len", 512, "--max-num-seqs", 8),
+            *("--", "--max-model-len", 512, "--max-num-seqs", 8, "--kv-cache-memory-bytes", 256 << 20),
             *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
         )
     assert ran.returncode == 0, ran.stderr

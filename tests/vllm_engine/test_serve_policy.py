@@ -132,6 +132,18 @@ def test_requests_that_name_no_plan_run_under_the_default(open_web: Any) -> None
     assert json.loads(events[0])["choices"][0]["token_ids"] is None
 
 
+def test_a_field_that_asks_for_nothing_is_refused(open_web: Any) -> None:
+    for options, fields in (
+        ({}, [{}, {"probes": None}, {"pool": False}]),
+        ({"default_plan": PLAN.digest}, [{}]),
+    ):
+        web = open_web(**options)
+        for field in fields:
+            answer = ask(web, field)
+            assert answer.status_code == 400 and "asks for nothing" in answer.json()["error"]["message"]
+    assert not web.seen.specs
+
+
 def test_without_a_default_a_stock_request_is_vllm_s_own(open_web: Any) -> None:
     web = open_web()
     assert "personascope" not in ask(web).json()
@@ -190,7 +202,7 @@ def test_inline_plans_are_made_from_the_map_and_stored(open_web: Any, tmp_path: 
     engine = Engine(tmp_path / "store", model_id=model.id, revision=model.revision)
     made = open_web(
         engine,
-        maker="personascope.live._plans:open_maker",
+        maker="personascope.live:open_maker",
         maker_args=[str(persona_map.folder), str(tmp_path / "run")],
     )
     at = persona_map.middle_layer

@@ -19,7 +19,7 @@ from personascope.interventions import Plan
 from personascope.models import ModelFiles, cache_root
 from personascope.space import PersonaMap
 
-MAKER = "personascope.live._plans:open_maker"
+MAKER = "personascope.live:open_maker"
 """Maker of inline plans, which vLLM's server loads by name."""
 
 

@@ -1,5 +1,5 @@
 from ._ask import Admission
-from ._plans import MapPlans, named_plans
+from ._plans import MapPlans, named_plans, open_maker
 from ._positions import Positions
 from ._server import open_socket, serve
 from ._service import Service
@@ -12,6 +12,7 @@ __all__ = [
     "ReplyText",
     "Service",
     "named_plans",
+    "open_maker",
     "open_socket",
     "serve",
 ]

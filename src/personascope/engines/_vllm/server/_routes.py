@@ -33,7 +33,7 @@ from personascope.engines._vllm.server._errors import StatusError, problem
 from personascope.engines._vllm.server._field import CHAT, TEXT, FieldGuard, read_field
 from personascope.engines._vllm.server._front import process_front
 from personascope.engines._vllm.server._inflight import InFlightRequest
-from personascope.engines._vllm.server._state import Serving, open_serving
+from personascope.engines._vllm.server._state import Serving, nothing_asked, open_serving
 from personascope.engines._vllm.server._watched import run_plain, say, watched
 from personascope.errors import EngineError, PersonascopeError
 
@@ -129,6 +129,8 @@ class PersonascopeEndpoint:
             return JSONResponse(problem(501, str(error)), 501)
         try:
             watch = watch_before(raw, serving)
+            if asked is not None and not asked:
+                raise nothing_asked()
             # A plan may be read from the disk, or made from a map.
             plan = await asyncio.to_thread(serving.book.choose, asked or {}, watch.rules)
             watch.runs(plan)

@@ -39,6 +39,14 @@ FIELDS = ("plan", "override", "probes", "pool", "gate")
 """Fields of the value in a request."""
 
 
+def nothing_asked() -> EngineError:
+    """Return the error of a request whose field asks for nothing."""
+    return EngineError(
+        f"the request's {FIELD} asks for nothing",
+        hint=f"give one of {', '.join(FIELDS)}, or leave it out",
+    )
+
+
 def open_book(front: Front, admission: AdmissionCheck) -> PlanBook:
     """Return the plans of a server, with names, default and policy.
 
@@ -147,6 +155,8 @@ class Serving:
         pool = asked.get("pool", False)
         if not isinstance(pool, bool):
             raise EngineError(f"pool is {pool!r}", hint="give true or false")
+        if plan is None and probes_digest is None and not pool:
+            raise nothing_asked()
         plan_digest = None if plan is None else plan.digest
         gate, switched = read_gate(asked.get("gate")), None
         if gate is not None:
