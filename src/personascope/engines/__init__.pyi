@@ -1,4 +1,5 @@
-from ._capability_table import CAPABILITIES, ENGINE_TITLES
+from ._capability import ENGINE_TITLES
+from ._capability_table import CAPABILITIES
 from ._contract import (
     Capture,
     Completion,

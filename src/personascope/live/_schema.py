@@ -57,6 +57,9 @@ def openapi_document() -> dict[str, Any]:
         "/v1/personascope/about": {
             "get": operation("Model, map, plans and monitor.", {"type": "object"}, errors=(401,))
         },
+        "/v1/personascope/space": {
+            "get": operation("The persona space, with its roles.", {"type": "object"}, errors=(401, 404))
+        },
         "/v1/personascope/monitor": {
             "post": operation(
                 "What the drift monitor says of a conversation.",
@@ -96,5 +99,10 @@ def openapi_document() -> dict[str, Any]:
 
 
 def _with_positions(schema: dict[str, Any]) -> dict[str, Any]:
-    positions = {"type": "boolean", "description": "Whether every token has its position."}
-    return {**schema, "properties": {**schema["properties"], "positions": positions}}
+    described = {
+        "positions": "Whether every token has its position.",
+        "space": "Whether the reply has its place in the persona space, and its nearest roles and traits.",
+        "layers": "Whether the reply, and every token, has its position at every layer.",
+    }
+    own = {name: {"type": "boolean", "description": text} for name, text in described.items()}
+    return {**schema, "properties": {**schema["properties"], **own}}

@@ -82,7 +82,25 @@ REQUEST_SCHEMA: Schema = {
         "pool": {"type": "boolean", "description": "Whether the mean of the residual stream is returned."},
     },
 }
-"""Field of a request."""
+"""Field of a request, on both servers."""
+
+_GATE: Schema = {
+    "description": "A plan that an alarm switches on within the reply.",
+    "anyOf": [
+        {"type": "null"},
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["plan", "probe", "alarm"],
+            "properties": {
+                "plan": {"type": "string", "description": "Digest, its beginning, or name."},
+                "probe": {"type": "string", "description": "Name of one of the request's probes."},
+                "alarm": {"type": "object", "description": "Alarm of a monitor of tokens."},
+                "tokens": {"enum": ["answer", "thinking", "tool_calls", "response"]},
+            },
+        },
+    ],
+}
 
 _PLACE: Schema = {
     "type": "object",
@@ -254,7 +272,8 @@ def with_field(document: Mapping[str, Any], schemas: Iterable[str]) -> dict[str,
     """
     found = deepcopy(dict(document))
     known = found.setdefault("components", {}).setdefault("schemas", {})
-    known |= {"PersonascopeRequest": REQUEST_SCHEMA, "PersonascopeReply": REPLY_SCHEMA, "Error": ERROR_SCHEMA}
+    request = {**REQUEST_SCHEMA, "properties": {**REQUEST_SCHEMA["properties"], "gate": _GATE}}
+    known |= {"PersonascopeRequest": request, "PersonascopeReply": REPLY_SCHEMA, "Error": ERROR_SCHEMA}
     for name in schemas:
         if name in known:
             known[name].setdefault("properties", {})[FIELD] = {
