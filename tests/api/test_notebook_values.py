@@ -19,7 +19,7 @@ from personascope.api.notebook import Model, Server
 from personascope.api.notebook._plans import map_of
 from personascope.corpus import load_corpus
 from personascope.engines import ServeCommand
-from personascope.errors import EngineError, SpaceError, StoreError, UsageError
+from personascope.errors import EngineError, SharingError, SpaceError, StoreError, UsageError
 
 
 def test_directions_have_arithmetic(pmap: ps.PersonaMap) -> None:
@@ -106,7 +106,7 @@ def test_a_plan_knows_its_map_however_it_is_added(pmap: ps.PersonaMap, place: Pa
     ("source", "error", "word"),
     [
         ("nowhere", StoreError, "there is no folder"),
-        ("hub:owner/name", UsageError, "hf download owner/name"),
+        ("hub:owner/name", SharingError, "the hub cannot be reached"),
         ("chat.json", StoreError, "is a file"),
         ("plan", StoreError, "Plan.load"),
         ("corpus", StoreError, "is not a map"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import chdir
 from dataclasses import replace
@@ -36,6 +37,8 @@ ELSEWHERE = {
     ("docs/serving.md", 0): "a server",
     ("docs/serving.md", 1): "a server",
     ("docs/serving.md", 2): "a server",
+    ("docs/serving.md", 3): "a server",
+    ("docs/sharing.md", 0): "the hub; tests/sharing opens the same from a stand-in",
     ("docs/traits.md", 0): "minutes of the embedded model; tests/api ranks traits of a tiny one",
     ("docs/vllm.md", 0): "vLLM",
     ("docs/vllm.md", 1): "vLLM",
@@ -138,8 +141,25 @@ def test_notebook(here: dict[str, Any]) -> None:
     assert names["state"].cap_stats[0].tokens > 0
 
 
+def test_sharing(here: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    names = dict(here)
+    run("docs/sharing.md", names)
+    assert PersonaMap.open("runs/copy").digest == names["persona_map"].digest
+    assert capsys.readouterr().out.startswith("run smollm2-135m ")
+
+
+def test_first_pages(here: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree("runs/demo", "runs/first")
+    run("docs/tutorial.md", dict(here))
+    assert "capped_share" in capsys.readouterr().out
+    names = dict(here)
+    run("docs/agents.md", names)
+    assert names["table"].plan[0] == "plain" and len(names["table"]) == 3
+
+
 def test_every_page_is_run_or_named() -> None:
-    pages = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+    pages = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").rglob("*.md"))]
+    pages.insert(0, "README.md")
     found = {(page, number) for page in pages for number in range(len(blocks(page)))}
     ran = {
         "README.md",
@@ -148,6 +168,9 @@ def test_every_page_is_run_or_named() -> None:
         "docs/monitor.md",
         "docs/project.md",
         "docs/conversations.md",
+        "docs/sharing.md",
+        "docs/tutorial.md",
+        "docs/agents.md",
     }
     assert {block for block in found if block[0] not in ran or block in ELSEWHERE} == set(ELSEWHERE)
     assert not ran - {page for page, _ in found}

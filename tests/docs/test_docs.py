@@ -14,7 +14,7 @@ import pytest
 from personascope.cli._app import COMMANDS, load_command
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def commands(page: Path) -> list[str]:
@@ -61,7 +61,7 @@ def parse(line: str) -> None:
         command.make_context(name, list(rest))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_command_line_parses(page: Path) -> None:
     wrong: dict[str, str] = {}
     for line in commands(page):
@@ -78,7 +78,7 @@ def test_the_pages_hold_command_lines() -> None:
 
 def blocks() -> list[Any]:
     return [
-        pytest.param(code, id=f"{page.name}-{number}")
+        pytest.param(code, id=f"{page.relative_to(ROOT).as_posix()}-{number}")
         for page in PAGES
         for number, code in enumerate(
             re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S)

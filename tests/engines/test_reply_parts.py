@@ -288,3 +288,33 @@ def test_a_reply_in_channels_ends_where_the_generation_config_says(monkeypatch: 
     say(monkeypatch, loaded, "<|channel|>Q<|message|>Z<|end|><|start|>WX<|return|>")
     done = ask(engine)
     assert (done.text, done.finish_reason, done.left_thinking) == ("", "stop", True)
+
+
+def test_the_tokens_of_a_part_are_counted_whatever_other_rows_do(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another row may end in the very step after which this row's next token is in another part."""
+    text = loaded.tokenizer(THOUGHT, add_special_tokens=False).input_ids
+    direction = np.random.default_rng(1).standard_normal(loaded.d_model).astype(np.float32)
+    plan = Plan((Steer(0, direction, 0.1, tokens="prompt"), Cap(2, direction, floor=1e3, tokens="thinking")))
+    alone: Completion | None = None
+    for length in range(len(text)):
+        script_replies(
+            monkeypatch, lambda request, n=length: text if request.id == "long" else [*text[:n], text[-1]]
+        )
+        sampling = Sampling(temperature=0, max_new_tokens=40)
+        both = [
+            Request(name, USER, sampling, plan=plan if name == "long" else None) for name in ("long", "short")
+        ]
+        done, other = run(thinking(loaded), *both)
+        assert len(other.token_ids) == length
+        assert done.cap_stats is not None
+        if alone is None:
+            alone = done
+            close = loaded.tokenizer.convert_tokens_to_ids("</think>")
+            thoughts = done.token_ids.index(close) - bounds(done, "thinking").start
+            # The prompt is steered, and caps act on the thoughts alone.
+            assert done.cap_stats.tokens == done.prompt_tokens + thoughts
+            assert done.cap_stats.capped_tokens == thoughts
+        assert alone is not None
+        assert done.cap_stats == alone.cap_stats

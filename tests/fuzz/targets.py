@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import fakes
@@ -25,6 +26,7 @@ from fuzz.mutations import damage_bytes, damage_json, damage_lines
 from helpers.trait_files import write_ours
 from helpers.trait_files import write_released as write_released_jsons
 from interop import test_transcript_exports as exports
+from personascope.api import pull, push
 from personascope.corpus import check_corpus, check_traits, load_corpus, load_traits
 from personascope.corpus._write import write_released
 from personascope.corpus.datasets import load_chats, load_jailbreak_set
@@ -171,6 +173,7 @@ def make_targets(at: Path) -> list[Target]:
 
     made.append(Target("plan.json", at / "plan/plan.json", read_plan, damage_json))
     made.append(Target("plan.safetensors", at / "plan/plan.safetensors", read_plan, sealed=True))
+    made += _shared(at)
     export_released(PersonaMap.open(at / "map"), at / "files")
     import_source(at / "files").save(at / "release")  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -190,6 +193,27 @@ def make_targets(at: Path) -> list[Target]:
     made += _vectors(at / "vectors", rows)
     made += _texts(at)
     return made
+
+
+def _shared(at: Path) -> list[Target]:
+    """A plan that was shared as a folder and as archives; what is read is a copy, as `pull` makes it."""
+    for name in ("shared", "shared.zip", "shared.tar.gz"):
+        push(at / "plan", at / name)
+
+    def pulled(name: str) -> Any:
+        with TemporaryDirectory(dir=at.parent) as folder:
+            found = pull(at / name, Path(folder) / "copy")
+            return found.digest, Plan.load(found.folder).digest
+
+    folder = partial(pulled, "shared")
+    manifest = at / "shared/personascope.json"
+    return [
+        Target("personascope.json", manifest, folder, partial(damage_json, unseal=UNSEALED)),
+        Target("personascope.json, sealed", manifest, folder, damage_json, True),
+        Target("a shared file", at / "shared/plan.safetensors", folder, sealed=True),
+        Target("a shared zip", at / "shared.zip", partial(pulled, "shared.zip"), sealed=True),
+        Target("a shared tar", at / "shared.tar.gz", partial(pulled, "shared.tar.gz"), sealed=True),
+    ]
 
 
 def _traits(at: Path, unsealed: Damage) -> list[Target]:

@@ -20,9 +20,9 @@ import uvicorn
 from eval_case import engine, tiny_run
 from personascope.api import MappedModel
 from personascope.dynamics.monitor import Monitor
-from personascope.engines import PlanStore
+from personascope.engines import PlanBook, PlanStore, fits
 from personascope.interventions import Cap, Plan
-from personascope.live import Admission, MapPlans, PlanBook, Positions, Service, open_socket
+from personascope.live import Admission, MapPlans, Positions, Service, open_socket
 from personascope.live._app import make_app
 from personascope.live._server import DrainingServer
 
@@ -122,7 +122,7 @@ def serving(
     maker = MapPlans(mapped.persona_map, mapped.layout.folder, mapped.norms()) if with_map else None
     positions = Positions.of(mapped.persona_map) if with_map else None
     plan = floor_plan(mapped)
-    book = PlanBook(store, model.info, maker, default)
+    book = PlanBook(store, fits(model.info), maker, default)
     book.add(plan, "floor-folder")
     book.use_default()
     admission = Admission(model.info, model.info.model_id, book, store, positions, 408)

@@ -115,7 +115,7 @@ def test_arguments_are_checked_before_the_model_is_loaded(tmp_path: Path) -> Non
 @pytest.mark.usefixtures("no_model")
 def test_vllm_takes_none_of_the_options_of_the_other_server(tmp_path: Path) -> None:
     del tmp_path
-    done = personascope("serve", "some/model", "--print-command", "--default-plan", "none")
+    done = personascope("serve", "some/model", "--print-command", "--layer", "1")
     assert done.code == 2 and "--engine transformers" in done.err
 
 

@@ -2,55 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import shlex
 import struct
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from live_case import KEY, Served, serving
+from page_case import DONE, ask
 
-from helpers.chromium import Page, chromium, needs_chromium
-from personascope.dynamics.monitor import Monitor, Threshold
+from helpers.chromium import Page, needs_chromium
 
 HOSTILE = (
     "<img src=x onerror=\"document.title='owned'\"> <script>document.title='owned'</script> "
     "</span><iframe src='javascript:1'> \u202e ${7*7} {{7*7}}"
 )
-DONE = "!document.querySelector('#send').hidden"
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    monitor = Monitor(Threshold("token", 0.5, 4), layer=2)
-    with serving(tmp_path_factory.mktemp("page"), key=None, monitor=monitor, slow=0.02) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with chromium(tmp_path_factory.mktemp("chromium")) as page:
-        yield page
-
-
-@pytest.fixture
-def page(served: Served, browser: Page) -> Page:
-    browser.problems.clear()
-    browser.open(f"{served.url}/?{id(object())}")
-    browser.wait("document.querySelectorAll('.picker').length === 2")
-    return browser
-
-
-def ask(page: Page, text: str, tokens: int = 12) -> None:
-    page.run(
-        f"(() => {{ const f = document.querySelector('#tokens'); f.value = {tokens}; "
-        "f.dispatchEvent(new Event('change')); })()"
-    )
-    page.type("#message", text)
-    page.key("Enter", 13, "\r")
-    page.wait("document.querySelector('#message').value === ''")
-    page.wait(DONE)
 
 
 @needs_chromium
@@ -133,25 +101,24 @@ def test_branch_edit_undo_and_stop(page: Page) -> None:
 def test_hostile_texts_are_texts(served: Served, page: Page) -> None:
     ask(page, HOSTILE, tokens=2)
     assert page.run("document.querySelector('.user .text').textContent") == HOSTILE.strip()
-    token = {"text": HOSTILE, "part": "answer", "position": 0.5, "before": 0.1, "percentile": 50}
-    reply = {"text": HOSTILE, "tokens": [token], "name": HOSTILE, "error": HOSTILE, "finish": HOSTILE}
-    state = {
-        "format": "personascope page 1",
-        "columns": [{"kind": "plan", "plan": HOSTILE}, {"kind": HOSTILE}],
-        "conversations": [{"turns": [{"user": HOSTILE, "replies": [reply, {"text": 7, "tokens": "x"}]}]}],
-        "current": 10**9,
-        "temperature": "hot",
-        "__proto__": {"polluted": 1},
-    }
-    found = page.run(
-        "import('/page/state.js').then((s) => { const taken = s.load(" + json.dumps(state) + ");"
-        " document.querySelector('#by-token').click(); document.querySelector('#new').click();"
-        " document.querySelector('#tabs button').click(); return [taken, s.state.temperature]; })"
-    )
-    assert found == [True, 0.7]
+    state = page.run("import('/page/files.js').then((f) => f.saved())")
+    talk = state["conversations"][0]
+    talk |= {"title": HOSTILE, "note": HOSTILE, "names": [HOSTILE, HOSTILE]}
+    for reply in talk["turns"][0]["replies"]:
+        reply |= {"text": HOSTILE, "name": HOSTILE, "error": HOSTILE, "finish": HOSTILE[:90]}
+        reply["tokens"]["text"] = [HOSTILE for _ in reply["tokens"]["text"]]
+        reply["nearest"]["roles"][0]["name"] = HOSTILE
+    state["sources"][0] |= {"model": HOSTILE, "provenance": {"date": HOSTILE, HOSTILE: HOSTILE}}
+    state["sources"][0]["space"]["roles"][0]["name"] = HOSTILE
+    state["__proto__"] = {"polluted": 1}
+    page.run(f"import('/page/files.js').then((f) => f.take(JSON.parse({json.dumps(json.dumps(state))})))")
+    for panel in ("#by-token", "#tab-space", "#deep", "#tab-layers", "#tab-path", "#new", "#compare"):
+        page.click(panel)
+    page.run("document.querySelector('#comparing').close()")
+    page.click("#tabs button:nth-child(2)")
     assert page.run("document.querySelector('.col0 > .said span').textContent") == HOSTILE
     assert page.run("document.title") == f"{served.service.admission.model} · personascope"
-    assert page.run("document.querySelectorAll('.talk img, .talk script, iframe').length") == 0
+    assert page.run("document.querySelectorAll('main img, main script, iframe').length") == 0
     assert page.run("({}).polluted === undefined")
     # The policy refuses what a fault of the page would let in.
     let_in = json.dumps("<img src=x onerror=\"document.title='owned'\">")
@@ -161,10 +128,11 @@ def test_hostile_texts_are_texts(served: Served, page: Page) -> None:
 
 
 @needs_chromium
-def test_a_link_and_a_file_bring_the_page_back(served: Served, page: Page) -> None:
+def test_a_link_brings_settings_and_messages_back(served: Served, page: Page) -> None:
+    page.run("(() => { const f = document.querySelector('#seed'); f.value = 5; "
+             "f.dispatchEvent(new Event('change')); })()")  # fmt: skip
     ask(page, "Remember this")
     link = page.run("import('/page/state.js').then((s) => s.toLink())")
-    state = page.run("import('/page/state.js').then((s) => JSON.stringify(s.saved()))")
     before = page.run("document.querySelector('.col0 > .said').textContent")
     page.open(f"{served.url}/?link{link}")
     page.wait("document.querySelector('#message').value === 'Remember this'")
@@ -172,19 +140,84 @@ def test_a_link_and_a_file_bring_the_page_back(served: Served, page: Page) -> No
     page.wait("document.querySelectorAll('.reply > .said span').length > 2")
     page.wait(DONE)
     assert page.run("document.querySelector('.col0 > .said').textContent") == before
-    page.open(f"{served.url}/?file")
-    page.wait("document.querySelectorAll('.picker').length === 2")
-    page.run(
-        "(() => { const t = new DataTransfer(); t.items.add(new File(["
-        + json.dumps(state)
-        + "], 'page.json'));"
-        " const f = document.querySelector('#file'); f.files = t.files;"
-        " f.dispatchEvent(new Event('change')); })()"
-    )
-    page.wait("document.querySelector('.col0 > .said') !== null")
-    assert page.run("document.querySelector('.col0 > .said').textContent") == before
-    assert page.run("document.querySelectorAll('.col1 > .said span.t10').length") > 0
     assert page.problems == []
+    page.open(f"{served.url}/?bad#s=bm90IGpzb24")
+    page.wait("!document.querySelector('#notice').hidden")
+    assert "The link cannot be read" in page.run("document.querySelector('#notice').textContent")
+
+
+@needs_chromium
+def test_sliders_act_on_the_next_reply_and_columns_are_copied(served: Served, page: Page) -> None:
+    def choose(kind: str) -> None:
+        page.run(
+            "(() => { const s = document.querySelector('[aria-label=\"Plan of the right column\"]'); "
+            f"s.value = '{kind}'; s.dispatchEvent(new Event('change')); }})()"
+        )
+
+    def slide(label: str, value: float) -> None:
+        page.run(
+            f"(() => {{ const s = document.querySelector('[aria-label=\"{label}\"]'); s.value = {value}; "
+            "s.dispatchEvent(new Event('input')); s.dispatchEvent(new Event('change')); })()"
+        )
+
+    def copied(label: str) -> str:
+        page.run(
+            "Object.defineProperty(navigator, 'clipboard', { configurable: true, value: { "
+            "writeText: async (text) => { window.copied = text; } } })"
+        )
+        page.click(f'[aria-label="{label}"]')
+        return page.wait("window.copied")
+
+    choose("cap")
+    for label, value in (("Floor of the right cap", 90), ("First layer of the right cap", 1),
+                         ("Last layer of the right cap", 2)):  # fmt: skip
+        slide(label, value)
+    assert json.loads(copied("Copy the plan of the right column")) == {
+        "cap": {"percentile": 90, "layers": [1, 3]}
+    }
+    ask(page, "It's “rain” \U0001f327?")
+    told = served.chat(
+        "It's “rain” \U0001f327?",
+        {"plan": {"cap": {"percentile": 90, "layers": [1, 3]}}},
+        temperature=0.7, seed=0,
+    )  # fmt: skip
+    reply = page.run("document.querySelector('.col1 > .said').textContent")
+    assert reply == told["choices"][0]["message"]["content"]
+    choose("steer")
+    slide("Strength of the right steering", -0.3)
+    slide("Layer of the right steering", 1)
+    plan = json.loads(copied("Copy the plan of the right column"))
+    assert plan == {"steer": {"strength": -0.3, "layer": 1}}
+    curl = copied("Copy the request of the right column as curl")
+    body = json.loads(shlex.split(curl)[-1])
+    assert curl.startswith(f"curl {served.url}/v1/chat/completions")
+    assert served.http("POST", "/v1/chat/completions", json=body).status_code == 200
+    page.run("window.copied = ''")
+    source = copied("Copy the request of the right column as Python")
+    (call,) = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)
+               and ast.unparse(node.func) == "client.chat.completions.create"]  # fmt: skip
+    given = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
+    assert given.pop("extra_body") | given == body
+    assert page.problems == []
+
+
+@needs_chromium
+def test_a_click_on_the_trajectory_goes_to_its_place(page: Page) -> None:
+    ask(page, "First", tokens=40)
+    ask(page, "Second", tokens=40)
+    page.run("document.querySelector('#chart .p0').dispatchEvent(new MouseEvent('click'))")
+    assert page.run("document.activeElement === document.querySelector('.turn .reply.col0')")
+    page.run("document.querySelector('#chart .p1[aria-label*=\"turn 2\"]').focus()")
+    page.key("Enter", 13, "\r")
+    assert page.run("document.activeElement === document.querySelectorAll('.turn .reply.col1')[1]")
+    page.click("#by-token")
+    page.run(
+        "(() => { const svg = document.querySelector('#chart svg'); const box = svg.getBoundingClientRect(); "
+        "svg.dispatchEvent(new MouseEvent('click', { clientX: box.right - 14, clientY: box.top + 40 })); })()"
+    )
+    last = "[...document.querySelectorAll('.turn:nth-child(2) .said span.on')].length"
+    assert page.run(last) == 1
+    assert "position" in page.run("document.querySelector('#tip').textContent")
 
 
 @needs_chromium

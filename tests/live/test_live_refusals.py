@@ -62,6 +62,7 @@ def test_a_missing_or_wrong_key(served: Served) -> None:
         ({"messages": [{"role": "tool", "content": "x"}]}, "role"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages"),
         ({"messages": "hello"}, "messages"),
+        ({"messages": [{"role": "system", "content": "", "reasoning": "x"}]}, "only the assistant reasons"),
         ({"temperature": -1}, "temperature"),
         ({"temperature": "hot"}, "temperature"),
         ({"top_p": 0}, "top_p"),

@@ -55,3 +55,23 @@ def tight_engine():
     )
     yield engine
     engine.close()
+
+
+@pytest.fixture(scope="module")
+def tags(tmp_path_factory):
+    """A Qwen3-shaped model that thinks, in both engines."""
+    from parts_case import pair, save_tags
+
+    with pair(save_tags(tmp_path_factory.mktemp("tags") / "model")) as both:
+        yield both
+
+
+@pytest.fixture(scope="module")
+def channels(tmp_path_factory):
+    """A harmony-shaped model; so few blocks that requests are preempted, and prompts in chunks."""
+    from parts_case import pair, save_channels
+
+    folder = save_channels(tmp_path_factory.mktemp("channels") / "model")
+    tight = {"max_num_batched_tokens": 24, "num_gpu_blocks_override": 14, "max_model_len": 256}
+    with pair(folder, **tight) as both:
+        yield both

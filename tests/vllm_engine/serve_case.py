@@ -69,12 +69,12 @@ def serve(*args: Any) -> subprocess.CompletedProcess[str]:
     )
 
 
-def start(command: str, log: Path, url: str) -> subprocess.Popen[bytes]:
+def start(command: str, log: Path, url: str, **environment: str) -> subprocess.Popen[bytes]:
     with log.open("wb") as out:
         process = subprocess.Popen(
             ["bash", "-c", f"exec env {command}"],
             # The printed command takes the key from the environment, and does not show it.
-            env={**os.environ, "OMP_NUM_THREADS": "1", "VLLM_API_KEY": KEY},
+            env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {"VLLM_API_KEY": KEY})},
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,

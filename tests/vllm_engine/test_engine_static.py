@@ -49,6 +49,22 @@ def test_both_flavours_do_the_same(running, kind):
     assert report["projections"] < 2e-5
 
 
+def test_both_flavours_do_the_same_on_parts_and_behind_gates():
+    case = Path(__file__).with_name("static_course_case.py")
+    done = subprocess.run(
+        [sys.executable, str(case)],
+        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["requests"] == 12 and report["gates"] + report["stops"] >= 2
+    assert report["stream"] < 2e-5
+
+
 class Recorder:
     """Stands for a kernel, and keeps what it is launched with instead of launching it."""
 

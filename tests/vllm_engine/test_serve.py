@@ -45,7 +45,17 @@ def served(tmp_path_factory):
         port = free.getsockname()[1]
     ran = serve(
         *(MODEL, "--port", port, "--api-key", KEY, "--dtype", "float32", "--plan-store", folder / "plans"),
-        *("--plan", folder / "given", "--", "--max-model-len", 1024, "--max-num-seqs", 16),
+        *(
+            "--plan",
+            folder / "given",
+            "--default-plan",
+            "none",
+            "--",
+            "--max-model-len",
+            1024,
+            "--max-num-seqs",
+            16,
+        ),
     )
     assert ran.returncode == 0, ran.stderr
     assert plans(576, 30)[0].digest in ran.stderr

@@ -86,7 +86,16 @@ def server(folder: Path, *extra: Any) -> Iterator[Started]:
         port = free.getsockname()[1]
     ran = serve(
         *(folder / "model", "--port", port, "--api-key", KEY, "--dtype", "float32"),
-        *("--plan-store", folder / "plans", "--plan", folder / "plan"),
+        *(
+            "--plan-store",
+            folder / "plans",
+            "--plan",
+            folder / "plan",
+            "--default-plan",
+            "none",
+            "--drain",
+            0,
+        ),
         *("--", "--max-model-len", 4096, "--max-num-seqs", 8, *extra),
     )
     assert ran.returncode == 0, ran.stderr

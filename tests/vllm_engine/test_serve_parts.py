@@ -123,12 +123,15 @@ def test_the_command_names_all_that_the_server_needs(tmp_path):
         "VLLM_API_KEY=${VLLM_API_KEY:?the key that clients must send}",
     ]
     assert "a b" not in ran.stdout + ran.stderr
-    assert words[2:5] == [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    server = json.loads(words[2].removeprefix("PERSONASCOPE_SERVER="))
+    assert server == {"default_plan": plan.digest, "names": {"plan": plan.digest}}
+    assert words[3:6] == [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     given = dict(pairwise(words))
     assert given["--worker-cls"].endswith(".PersonascopeWorker")
     assert given["--scheduler-cls"].endswith("Scheduler")
     assert given["--served-model-name"] == files.model_id
-    assert given["--max-model-len"] == "64"
+    assert given["--max-model-len"] == "64" and given["--shutdown-timeout"] == "30"
+    assert given["--middleware"].endswith(".ServerGuard")
     told = json.loads(given["--additional-config"])["personascope"]
     spool = str((tmp_path / "spool").resolve())
     assert told == {"spool": spool, "model_id": files.model_id, "revision": files.revision}

@@ -15,7 +15,8 @@ pytest.importorskip("vllm", reason="vLLM is not installed here; make test has an
 
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from personascope.engines._vllm.server._shutdown import CUT_AFTER, Shutdown, ShuttingDownError
+from personascope.engines import ShuttingDownError
+from personascope.engines._vllm.server._shutdown import CUT_AFTER, Shutdown
 
 
 class Engine:

@@ -20,6 +20,7 @@ from ._pages import Pages, write_pages
 from ._project import project
 from ._serve import prepare_server
 from ._serve_live import LiveServer, open_live_server, own_map, server_engine
+from ._share import Pulled, Pushed, contents_of, pull, push
 from ._steer import Answer, make_cap_plan, make_random_control, make_steering_plan, measure_norms, steer
 from ._talk import Spoken, Talk
 from ._traits import (
@@ -53,6 +54,8 @@ __all__ = [
     "Pages",
     "PersonaMap",
     "PreparedTraits",
+    "Pulled",
+    "Pushed",
     "RunLayout",
     "Spoken",
     "Sweep",
@@ -68,6 +71,7 @@ __all__ = [
     "coherence",
     "compare",
     "compare_with_replay",
+    "contents_of",
     "default_judge",
     "drift",
     "engine_support",
@@ -93,6 +97,8 @@ __all__ = [
     "prepare_traits",
     "pretrained",
     "project",
+    "pull",
+    "push",
     "read_chat_options",
     "read_headers",
     "released_traits",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from personascope import __version__, report
-from personascope.api._inputs import as_folder, as_plan
+from personascope.api._inputs import as_folder, as_local, as_plan
 from personascope.api._layout import replayed
 from personascope.api._mapped_model import MappedModel
 from personascope.api._tabular import Tabular
@@ -266,7 +266,7 @@ def open_monitor(
     """Read a drift monitor, and set the action of its alarm.
 
     Args:
-        path: File of the monitor, or its folder; None for no monitor.
+        path: File of the monitor, or its folder, or an address on the hub; None for no monitor.
         gate: Plan that the alarm switches on.
         stop: Whether the alarm ends the conversation instead.
 
@@ -283,7 +283,7 @@ def open_monitor(
         return None
     if gate is not None and stop:
         raise UsageError("--gate and --stop-at-alarm were both given", hint="an alarm does one of them")
-    return Monitor.load(path, on_alarm="stop" if stop else as_plan(gate))
+    return Monitor.load(as_local(path, ("monitor", "run")), on_alarm="stop" if stop else as_plan(gate))
 
 
 def _engine(mapped: MappedModel, monitor: Monitor | None) -> LocalEngine:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from personascope import interop
+from personascope.api._inputs import as_local
 from personascope.directions import plan_model
 from personascope.errors import UsageError
 from personascope.interop import (
@@ -17,11 +18,12 @@ from personascope.interop import (
     is_experiment_id,
     parse_experiment_id,
 )
-from personascope.interventions import Plan
+from personascope.interventions import Ablate, Plan
 from personascope.space import MAP, PersonaMap
 
-Form = Literal["released", "capping", "gguf"]
-"""Export formats: a released folder, capping_config.pt, a llama.cpp control vector."""
+Form = Literal["released", "capping", "gguf", "glp"]
+"""Export formats: a released folder, capping_config.pt, a llama.cpp control vector (which is added), a GLP
+file (whose directions are projected out)."""
 
 VectorDtype = Literal["float32", "bfloat16"]
 
@@ -104,7 +106,7 @@ def open_any(source: Path | str) -> PersonaMap | Plan | Released:
     Raises:
         UsageError: If the folder holds none of these.
     """
-    folder = Path(source)
+    folder = as_local(source, ("run", "release", "plan"))
     if (folder / "plan.json").is_file():
         return Plan.load(folder)
     if interop.is_release(folder):
@@ -137,7 +139,7 @@ def export(
         experiment: For capping: id of the experiment; the plan's name if not given.
         scale: For gguf: factor on a plan's vectors, or for a map the strength as a fraction of its mean
             response norm. 1 by default.
-        layers: For gguf of a map: layers to export; the middle one if not given.
+        layers: For gguf and glp of a map: layers to export; the middle one if not given.
         model_hint: For gguf: name of the model in the file.
 
     Raises:
@@ -157,6 +159,11 @@ def export(
         if not name:
             raise UsageError("the plan has no name", hint="give the experiment's id by --experiment")
         interop.export_capping_config({name: found}, out, dtype=dtype or "float32")
+    elif to == "glp":
+        made = not isinstance(found, Plan)
+        interop.export_projection(
+            _projection(found, layers), out, method="difference_of_means" if made else ""
+        )
     else:
         plan = _control_vector(source, found, layers)
         interop.export_control_vector(plan, out, scale=1.0 if scale is None else scale, model_hint=model_hint)
@@ -166,11 +173,7 @@ def _control_vector(source: Path | str, found: PersonaMap | Plan | Released, lay
     if isinstance(found, Released):
         raise _wrong(source, found, "gguf", "a map, or a plan of Released.axis_plan: it has no norms")
     if isinstance(found, Plan):
-        if layers:
-            raise UsageError(
-                f"--layer {layers[0]} is not for a plan", hint="the plan says at which layers it acts"
-            )
-        return found
+        return _without_layers(found, layers)
     return axis_plan(
         found.axis,
         list(layers) or [found.middle_layer],
@@ -178,6 +181,29 @@ def _control_vector(source: Path | str, found: PersonaMap | Plan | Released, lay
         norm={number: float(value) for number, value in enumerate(found.response_norms)},
         model=plan_model(found),
     )
+
+
+def _projection(found: PersonaMap | Plan | Released, layers: Sequence[int]) -> Plan:
+    """Return the plan whose directions are projected out: of a map or a release, the axis at some layers."""
+    if isinstance(found, Plan):
+        return _without_layers(found, layers)
+    if isinstance(found, Released):
+        axis, model, middle = found.axis.float().numpy(), None, found.n_layers // 2
+    else:
+        axis, model, middle = found.axis, plan_model(found), found.middle_layer
+    chosen = sorted(set(layers)) or [middle]
+    wrong = [layer for layer in chosen if layer >= len(axis)]
+    if wrong:
+        raise UsageError(f"layer {wrong[0]} is not in the map", hint=f"choose 1 to {len(axis) - 1}")
+    return Plan(tuple(Ablate(layer, axis[layer]) for layer in chosen), model, "axis projected out")
+
+
+def _without_layers(plan: Plan, layers: Sequence[int]) -> Plan:
+    if layers:
+        raise UsageError(
+            f"--layer {layers[0]} is not for a plan", hint="the plan says at which layers it acts"
+        )
+    return plan
 
 
 def _wrong(source: Path | str, found: PersonaMap | Plan | Released, to: Form, wanted: str) -> UsageError:

@@ -12,7 +12,7 @@ from jaxtyping import Float64
 
 from personascope import engines
 from personascope.api._chat_options import options_of_map, tell_thinking
-from personascope.api._inputs import Tell, open_map, quiet
+from personascope.api._inputs import Tell, as_local, open_map, quiet
 from personascope.api._layout import RunLayout
 from personascope.directions import norms_for
 from personascope.errors import SpaceError, UsageError
@@ -66,7 +66,8 @@ class MappedModel:
         """Open a run folder: its map immediately, its model on first use.
 
         Args:
-            folder: Run folder, the map folder in it, or an imported release in place of a map.
+            folder: Run folder, the map folder in it, an imported release in place of a map, or an address on
+                the hub, of which a copy is opened.
             model: Name of the model, if its location has changed since it was mapped.
             engine: Name of an engine (`personascope.engines.ENGINES`), or an engine that is already loaded.
             dtype: Dtype of the weights.
@@ -80,6 +81,7 @@ class MappedModel:
         Raises:
             StoreError: If there is no map, or a given engine's model is not the map's.
         """
+        folder = as_local(folder, tell=tell)
         persona_map = open_map(folder, tell)
         mapped = cls(
             RunLayout.of(folder),

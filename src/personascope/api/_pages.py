@@ -7,7 +7,7 @@ from pathlib import Path
 
 from personascope import report
 from personascope.api._drift import write_cases
-from personascope.api._inputs import Tell, as_folder, open_map, quiet
+from personascope.api._inputs import Tell, as_folder, as_local, open_map, quiet
 from personascope.api._layout import REPORT_HTML, RunLayout
 from personascope.dynamics import read_drift
 from personascope.errors import UsageError
@@ -38,7 +38,7 @@ def write_pages(folder: Path | str, *, out: Path | str | None = None, tell: Tell
         UsageError: If the map is an imported release, which lacks data for the page.
         StoreError: If there is no map, or a page cannot be written.
     """
-    folder = Path(folder)
+    folder = as_local(folder, tell=tell)
     target = as_folder(out, folder / REPORT_HTML)
     persona_map = open_map(folder, tell)
     if persona_map.lacking:

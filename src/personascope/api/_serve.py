@@ -10,13 +10,17 @@ from personascope import engines, models
 from personascope.api._chat_options import options_of_map
 from personascope.api._inputs import Tell, as_folder, open_plan, quiet
 from personascope.api._mapped_model import MappedModel
+from personascope.api._server_plans import check_policy, default_of, names_of
 from personascope.chat import ChatFormat, ChatOptions
-from personascope.engines import PlanStore, Probe, ProbeSet, ServeCommand
+from personascope.engines import PlanStore, Probe, ProbeSet, ServeCommand, ServerOptions
 from personascope.errors import EngineError, UsageError
 from personascope.identity import ModelIdentity
 from personascope.interventions import Plan
 from personascope.models import ModelFiles, cache_root
 from personascope.space import PersonaMap
+
+MAKER = "personascope.live:open_maker"
+"""Maker of inline plans, which vLLM's server loads by name."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +52,11 @@ def prepare_server(
     allow_upload: bool = False,
     trust_remote_code: bool = False,
     chat_options: ChatOptions | None = None,
+    default_plan: str | None = None,
+    require_plan: bool = False,
+    policy: Path | str | None = None,
+    log_texts: bool = False,
+    drain: float | None = None,
     extra: Sequence[str] = (),
     tell: Tell = quiet,
 ) -> Serving:
@@ -66,6 +75,11 @@ def prepare_server(
         allow_upload: Whether to accept uploads of plans without a key.
         trust_remote_code: Whether to run code that comes with the model.
         chat_options: Options of the chat template; those of the map where there is one.
+        default_plan: Plan of requests that name none, as for `open_live_server`.
+        require_plan: Whether no request may switch that plan off.
+        policy: Policy file.
+        log_texts: Whether the log has the texts of requests and replies.
+        drain: Seconds that requests under way have at a shutdown; none if not given.
         extra: Further flags of vLLM.
         tell: Callback for status messages before slow steps.
 
@@ -74,9 +88,24 @@ def prepare_server(
         InterventionError: If a plan is of another model.
         ModelError: If the model cannot be read.
         SpaceError: If the map found no axis.
-        UsageError: If options are given and the model has no chat template.
+        UsageError: If options are given and the model has no chat template, or default plan or policy do not
+            fit the plans.
     """
     acting = [open_plan(plan) for plan in plans]
+    names = dict(names_of(plans, acting))
+    default = default_of(acting, names, default_plan, require_plan=require_plan)
+    server = ServerOptions(
+        names=names,
+        default_plan=None if default is None else default.digest,
+        require_plan=require_plan,
+        policy=None if policy is None else str(Path(policy).resolve()),
+        maker=None if mapped is None else MAKER,
+        maker_args=[]
+        if mapped is None
+        else [str(Path(mapped.persona_map.folder).resolve()), str(mapped.layout.folder.resolve())],
+        log_texts=log_texts,
+    )
+    check_policy(server.read_policy(), [*names, *(plan.digest for plan in acting)], api_key)
     if mapped is not None:
         mapped.require_axis(anyway=anyway)
     tell(f"reading {model} ...")
@@ -102,6 +131,8 @@ def prepare_server(
         api_key=api_key,
         allow_upload=allow_upload,
         same_chat=mapped is not None,
+        server=server,
+        drain=drain,
         extra=[*(("--trust-remote-code",) if trust_remote_code else ()), *extra],
     )
     for value in acting:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from personascope import engines, live
-from personascope.api._inputs import Tell, quiet
+from personascope.api._inputs import Tell, as_local, quiet
 from personascope.api._layout import RunLayout
 from personascope.api._mapped_model import MappedModel
+from personascope.api._server_plans import KEY, check_policy, default_of, names_of
 from personascope.chat import ChatOptions
 from personascope.dynamics.monitor import Monitor
-from personascope.engines import PlanStore, TransformersEngine
+from personascope.engines import PlanBook, PlanStore, Policy, TransformersEngine, fits, read_policy
 from personascope.errors import EngineError, UsageError
 from personascope.interventions import Plan
 from personascope.models import cache_root
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     import socket
 
     from personascope.live import Service
-
-KEY = "VLLM_API_KEY"
-"""Environment variable with the key that clients must send, as for a server of vLLM."""
 
 DRAIN = 30.0
 """Default number of seconds that requests under way have at a shutdown."""
@@ -89,6 +87,9 @@ def open_live_server(
     allow_upload: bool = False,
     trust_remote_code: bool = False,
     chat_options: ChatOptions | None = None,
+    require_plan: bool = False,
+    policy: Path | str | None = None,
+    log_texts: bool = False,
     drain: float = DRAIN,
     tell: Tell = quiet,
 ) -> LiveServer:
@@ -112,6 +113,9 @@ def open_live_server(
         allow_upload: Whether to accept uploads of plans without a key.
         trust_remote_code: Whether to run code that comes with the model.
         chat_options: Options of the chat template; those of the map where there is one.
+        require_plan: Whether no request may switch the default plan off.
+        policy: Policy file, with keys, allowed plans and limits.
+        log_texts: Whether the log has the texts of requests and replies.
         drain: Seconds that requests under way have at a shutdown.
         tell: Callback for status messages before slow steps.
 
@@ -119,14 +123,24 @@ def open_live_server(
         UsageError: If an argument does not fit the others, or the address is taken.
         PersonascopeError: If a plan, map, monitor or model cannot be read, or is of another model.
     """
-    if not (find_spec("starlette") and find_spec("uvicorn")):
+    if not all(map(find_spec, ("starlette", "uvicorn", "prometheus_client"))):
         raise EngineError(
-            "starlette and uvicorn, which answer HTTP, are not installed",
+            "starlette, uvicorn and prometheus-client, which a server needs, are not all installed",
             hint="pip install 'personascope[serve]'",
         )
-    given = live.named_plans(plans)
-    chosen = _default(given, default_plan)
-    watching = None if monitor is None else Monitor.load(monitor)
+    sources = [plan if isinstance(plan, Plan) else as_local(plan, ("plan",), tell) for plan in plans]
+    given = live.named_plans(sources)
+    acting = [plan for plan, _ in given]
+    names = dict(names_of(sources, acting))
+    chosen = default_of(acting, names, default_plan, require_plan=require_plan)
+    rules = Policy.of_key(api_key or os.environ.get(KEY)) if policy is None else read_policy(policy)
+    if policy is not None:
+        check_policy(rules, [*names, *(plan.digest for plan in acting)], api_key)
+        if not rules.keys:
+            rules = rules.with_key(api_key or os.environ.get(KEY))
+    if require_plan and chosen is not None:
+        rules = rules.requiring(chosen.digest)
+    watching = None if monitor is None else Monitor.load(as_local(monitor, ("monitor", "run"), tell))
     positions = None
     if mapped is not None:
         mapped.require_axis(anyway=anyway)
@@ -148,12 +162,13 @@ def open_live_server(
     if mapped is not None:
         tell("reading the map's norms and kept responses ...")
         maker = live.MapPlans(mapped.persona_map, mapped.layout.folder, mapped.norms())
-    book = live.PlanBook(store, engine.info, maker, chosen)
+    book = PlanBook(store, fits(engine.info), maker, None if chosen is None else chosen.digest)
     kept = {book.add(plan, name): plan for plan, name in given}
     book.use_default()
     admission = live.Admission(engine.info, engine.info.model_id, book, store, positions, _vocabulary(engine))
-    key = api_key or os.environ.get(KEY)
-    service = live.Service(engine, admission, monitor=watching, api_key=key, allow_upload=allow_upload)
+    service = live.Service(
+        engine, admission, monitor=watching, policy=rules, allow_upload=allow_upload, log_texts=log_texts
+    )
     bound = listening.getsockname()
     name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
     return LiveServer(
@@ -169,22 +184,6 @@ def open_live_server(
 
 def _vocabulary(engine: TransformersEngine) -> int:
     return int(engine.loaded.model.config.get_text_config(decoder=True).vocab_size)
-
-
-def _default(given: Sequence[tuple[Plan, str]], wanted: str | None) -> str | None:
-    """Return the name or digest of the default plan.
-
-    Raises:
-        UsageError: If it is none of the given plans.
-    """
-    if wanted is None:
-        return given[0][0].digest if len(given) == 1 else None
-    known = {name for plan, folder in given for name in (plan.digest, plan.name, folder) if name}
-    if wanted != "none" and wanted not in known:
-        raise UsageError(
-            f"--default-plan {wanted!r} is none of the plans", hint="name a plan that --plan gives, or none"
-        )
-    return wanted
 
 
 def _engine(

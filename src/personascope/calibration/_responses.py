@@ -127,6 +127,12 @@ class Sample:
                 hint="map the model, or take the authors' caps: personascope import SOURCE --experiment ID",
             )
         sample = cls(path, PersonaMap.open(path / MAP), population)
+        if not (path / "units").is_dir():
+            raise EvaluationError(
+                f"{path} holds a map without the responses of its run, among which percentiles are taken",
+                hint="a map that was shared without its texts has none: set a floor by its position "
+                "(pmap.cap(position=0.0, layers=(14, 22))), or map the model",
+            )
         if next(iter(sample._kept()), None) is None:
             raise EvaluationError(
                 f"{path} kept no response's activations", hint="map again with --keep 512 or more"

@@ -168,6 +168,18 @@ class ReplyReader:
         """Number of tokens fed so far that were not counted in ``answer_tokens``: reasoning and marks."""
         return len(self.kinds) - self.answer_tokens
 
+    def is_full(self, *, answer: int | None, thinking: int | None) -> bool:
+        """Return whether a limit is reached.
+
+        Args:
+            answer: Maximum number of answer tokens; None for no limit.
+            thinking: Maximum number of tokens before an answer begins; None for no limit.
+        """
+        if answer is not None and self.answer_tokens >= answer:
+            return True
+        answering = self.part in ("answer", "tool_calls")
+        return thinking is not None and not answering and self.thinking_tokens >= thinking
+
     def _channel(self, token: int) -> Kind:
         channels = self._channels
         assert channels is not None

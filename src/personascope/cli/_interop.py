@@ -26,6 +26,7 @@ class Target(StrEnum):
     RELEASED = "released"
     CAPPING = "capping"
     GGUF = "gguf"
+    GLP = "glp"
 
 
 class Dtype(StrEnum):
@@ -101,8 +102,10 @@ def _summary(found: Released) -> list[str]:
 
 
 def export(
-    source: Path = typer.Argument(..., help="Run, map, plan, or imported folder."),
-    to: Target = typer.Option(..., "--to", help="Released folder, capping_config.pt, or llama.cpp GGUF."),
+    source: Path = typer.Argument(..., help="Run, map, plan, or imported folder, or hub:owner/name."),
+    to: Target = typer.Option(
+        ..., "--to", help="Released folder, capping_config.pt, llama.cpp GGUF, or GLP."
+    ),
     out_path: Path = typer.Option(..., "--out", help="Folder (released) or file to write."),
     scale: float | None = typer.Option(
         None,
@@ -110,7 +113,7 @@ def export(
         help="gguf: factor on a plan; of a map, the strength as a fraction of the layer's norm.",
     ),
     layer: list[int] | None = typer.Option(
-        None, min=0, help="gguf of a map: layer, repeatable; the middle one if not given."
+        None, min=0, help="gguf, glp of a map: layer, repeatable; the middle one if not given."
     ),
     dtype: Dtype | None = typer.Option(
         None, help="released, capping: type of the vectors; float32 if not given."
@@ -122,16 +125,18 @@ def export(
 ) -> None:
     """Write a map or a plan in a form that other programs read."""
     options = {
-        "--scale": (scale, Target.GGUF),
-        "--layer": (layer or None, Target.GGUF),
-        "--model-hint": (model_hint, Target.GGUF),
-        "--experiment": (experiment, Target.CAPPING),
+        "--scale": (scale, (Target.GGUF,)),
+        "--layer": (layer or None, (Target.GGUF, Target.GLP)),
+        "--model-hint": (model_hint, (Target.GGUF,)),
+        "--experiment": (experiment, (Target.CAPPING,)),
     }
-    for name, (value, form) in options.items():
-        if value is not None and form is not to:
-            raise UsageError(f"{name} {value} goes with --to {form}, not {to}", hint="leave it out")
-    if dtype is not None and to is Target.GGUF:
-        raise UsageError(f"--dtype {dtype} goes not with --to gguf", hint="llama.cpp reads float32 alone")
+    for name, (value, forms) in options.items():
+        if value is not None and to not in forms:
+            raise UsageError(
+                f"{name} {value} goes with --to {' or '.join(forms)}, not {to}", hint="leave it out"
+            )
+    if dtype is not None and to in (Target.GGUF, Target.GLP):
+        raise UsageError(f"--dtype {dtype} goes not with --to {to}", hint="such a file holds float32 alone")
     api.export(
         source,
         to.value,
@@ -146,6 +151,13 @@ def export(
         out.print(
             "at factor 1 it adds the whole norm of the layer: give llama.cpp the strength, as in\n"
             f"  llama-cli --control-vector-scaled {out_path}:0.1",
+            soft_wrap=True,
+            markup=False,
+        )
+    if to is Target.GLP:
+        out.print(
+            "the directions are projected out by a reader of GLP; llama.cpp would add them, and refuses the "
+            "file",
             soft_wrap=True,
             markup=False,
         )

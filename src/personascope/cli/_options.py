@@ -36,7 +36,7 @@ def finite(value: float | None) -> float | None:
     return value
 
 
-RUN = typer.Argument(..., help="Run folder of the model's map.")
+RUN = typer.Argument(..., help="Run folder of the model's map, or hub:owner/name.")
 RUN_KEPT = typer.Argument(..., help="Run folder of a map that kept responses (the default).")
 MODEL = typer.Option(None, help="Model, if it lies elsewhere than when it was mapped.")
 ENGINE = typer.Option("auto", "--engine", help="Engine; auto is vllm where it is installed.")

@@ -41,7 +41,9 @@ class Form(StrEnum):
 
 
 def project(
-    map_folder: Path = typer.Argument(..., metavar="RUN", help="Run folder or map folder."),
+    map_folder: Path = typer.Argument(
+        ..., metavar="RUN", help="Run folder or map folder, or hub:owner/name."
+    ),
     source: str = typer.Argument(
         ...,
         help="File of conversations (JSON, JSONL, Parquet, a log of Inspect, or text with 'User:' and "

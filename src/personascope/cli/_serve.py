@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,10 @@ def serve(
     engine: EngineName = ENGINE,
     plan: list[Path] | None = typer.Option(None, help="Folder of a plan that requests may name, repeatable."),
     default_plan: str | None = typer.Option(
-        None, help=f"Plan of requests that name none, or none; the plan, if there is one. {_ALONE}"
+        None, help="Plan of requests that name none, or none; the plan, if there is one."
     ),
+    require_plan: bool = typer.Option(False, help="Let no request switch the default plan off."),
+    policy: Path | None = typer.Option(None, help="File of keys, allowed plans and limits (docs/policy.md)."),
     map_folder: Path | None = typer.Option(
         None,
         "--map",
@@ -59,8 +62,9 @@ def serve(
         64, min=1, max=2**16, help=f"Replies that are generated side by side. {_ALONE}"
     ),
     drain: float = typer.Option(
-        30.0, min=0.0, callback=finite, help=f"Seconds that requests have to end at a shutdown. {_ALONE}"
+        30.0, min=0.0, max=1e6, callback=finite, help="Seconds that requests have to end at a shutdown."
     ),
+    log_texts: bool = typer.Option(False, help="Log the texts of requests and replies, too."),
     allow_upload: bool = typer.Option(False, help="Take uploads of plans without an API key."),
     trust_remote_code: bool = TRUST,
     thinking: ThinkingName | None = THINKING,
@@ -78,17 +82,19 @@ def serve(
         "dtype": dtype,
         "allow_upload": allow_upload,
         "trust_remote_code": trust_remote_code,
+        "default_plan": default_plan,
+        "require_plan": require_plan,
+        "policy": policy,
+        "log_texts": log_texts,
+        "drain": drain,
         "chat_options": api.read_chat_options(thinking, template_arg or ()),
         "tell": say,
     }
     if print_command or api.server_engine(engine) == "vllm":
-        if default_plan is not None or layer is not None or monitor is not None:
-            raise UsageError(
-                "--default-plan, --layer and --monitor are not for vLLM", hint="add --engine transformers"
-            )
-        plans = [api.open_plan(folder) for folder in plan or ()]
+        if layer is not None or monitor is not None:
+            raise UsageError("--layer and --monitor are not for vLLM", hint="add --engine transformers")
         mapped = None if map_folder is None else open_run(map_folder)
-        _by_vllm(model, plans, mapped, extra or [], print_command, shared)
+        _by_vllm(model, plan or (), mapped, extra or [], print_command, shared)
         return
     if extra:
         raise UsageError(f"{extra[0]} is for vLLM", hint="leave out what follows --")
@@ -100,12 +106,10 @@ def serve(
     server = api.open_live_server(
         model,
         plans=plan or (),
-        default_plan=default_plan,
         mapped=None if found is None else open_run(found),
         layer=layer,
         monitor=monitor,
         max_batch=max_batch,
-        drain=drain,
         **shared,
     )
     for digest, value in server.plans.items():
@@ -119,7 +123,12 @@ def serve(
 
 
 def _by_vllm(
-    model: str, plans: list[Any], mapped: Any, extra: list[str], print_command: bool, shared: dict[str, Any]
+    model: str,
+    plans: Sequence[Path],
+    mapped: Any,
+    extra: list[str],
+    print_command: bool,
+    shared: dict[str, Any],
 ) -> None:
     serving = api.prepare_server(model, plans=plans, mapped=mapped, extra=extra, **shared)
     for digest, value in serving.plans.items():

@@ -30,7 +30,7 @@ UNRELIABLE = 0.5
 
 
 def show(
-    folder: Path = typer.Argument(..., help="Run folder or map folder."),
+    folder: Path = typer.Argument(..., help="Run folder or map folder, or hub:owner/name."),
     ends: int = typer.Option(30, min=0, help="Roles to list at each end of the axis; 0 for all."),
     layers: bool = typer.Option(True, help="Also print the table of layers."),
     scores: bool = typer.Option(False, help="Also print every role's counts by score."),
@@ -215,7 +215,7 @@ def _scores(persona_map: PersonaMap) -> Table:
 
 
 def report(
-    folder: Path = typer.Argument(..., help="Run folder or map folder."),
+    folder: Path = typer.Argument(..., help="Run folder or map folder, or hub:owner/name."),
     out_file: Path | None = typer.Option(
         None, "--out", help="Where to write; report.html in the folder if not given."
     ),

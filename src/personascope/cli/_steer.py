@@ -35,7 +35,7 @@ plan_app = typer.Typer(help="Make a plan, or say what one does.", no_args_is_hel
 
 
 def steer(
-    run: Path = typer.Argument(..., help="Run folder of a map."),
+    run: Path = typer.Argument(..., help="Run folder of a map, or hub:owner/name."),
     question: str = typer.Argument("Who are you?", help="What the user says."),
     system: str = typer.Option("", help="System prompt."),
     strengths: str = typer.Option(
@@ -115,7 +115,7 @@ def norms(
 
 @plan_app.command("steer")
 def plan_steer(
-    run: Path = typer.Argument(..., help="Run folder of a map."),
+    run: Path = typer.Argument(..., help="Run folder of a map, or hub:owner/name."),
     strength: float = typer.Argument(
         ..., callback=finite, help="Fraction of the layer's norm; positive toward the Assistant."
     ),
@@ -186,11 +186,9 @@ def plan_random(
 
 
 @plan_app.command("explain")
-def plan_explain(folder: Path = typer.Argument(..., help="Folder of a plan.")) -> None:
+def plan_explain(folder: Path = typer.Argument(..., help="Folder of a plan, or hub:owner/name.")) -> None:
     """Say in words what a plan does where."""
-    from personascope.interventions import Plan
-
-    out.print(Plan.load(folder).explain(), markup=False)
+    out.print(api.open_plan(folder).explain(), markup=False)
 
 
 def _write(plan: Plan, folder: Path, run: Path) -> None:

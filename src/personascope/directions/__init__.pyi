@@ -12,7 +12,7 @@ from ._controls import (
 )
 from ._named import AXIS, NamedProbe, axis_probe, in_units, parse_probes
 from ._norms import Norms
-from ._norms_file import NORMS, norms_for
+from ._norms_file import NORMS, norms_for, read_norms
 from ._plans import plan_model, steering_plan
 from ._roles import nearest_roles, spread_roles
 
@@ -36,6 +36,7 @@ __all__ = [
     "plan_model",
     "random_unit",
     "read_kinds",
+    "read_norms",
     "require_roles",
     "spread_roles",
     "steering_plan",

@@ -1,4 +1,5 @@
-from ._capability_table import CAPABILITIES, ENGINE_TITLES
+from ._capability import ENGINE_TITLES
+from ._capability_table import CAPABILITIES
 from ._contract import (
     Capture,
     Completion,
@@ -14,6 +15,17 @@ from ._contract import (
     Watch,
     request_seed,
 )
+from ._gate import Alarm, AlarmState, DeclaredWatch, Gate
+from ._http._access import Access, log_to_stderr
+from ._http._answers import Handler, ShuttingDownError, answered, failure
+from ._http._book import INLINE, PlanBook, fits
+from ._http._guard import Guard
+from ._http._metrics import Metrics
+from ._http._openapi import ERROR_SCHEMA, REPLY_SCHEMA, REQUEST_SCHEMA, operation, store_paths
+from ._http._policy import Policy, Rules, read_policy
+from ._http._store_routes import UPLOAD_LIMIT, store_routes
+from ._http._uploads import read_json
+from ._http._watch import RequestWatch, watch_of
 from ._load import LocalEngine, load_engine
 from ._local import native_dtype
 from ._names import bulk_engine
@@ -28,10 +40,12 @@ from ._transformers import (
     verify_model,
 )
 from ._vllm import (
+    OURS,
     FieldGuard,
     PlanStore,
     ProbeSet,
     ServeCommand,
+    ServerOptions,
     StatusError,
     depth,
     problem,
@@ -42,42 +56,72 @@ from ._vllm import (
 __all__ = [
     "CAPABILITIES",
     "ENGINE_TITLES",
+    "ERROR_SCHEMA",
+    "INLINE",
+    "OURS",
+    "REPLY_SCHEMA",
+    "REQUEST_SCHEMA",
     "THINKING_TOKENS",
+    "UPLOAD_LIMIT",
+    "Access",
+    "Alarm",
+    "AlarmState",
     "Capture",
     "Completion",
+    "DeclaredWatch",
     "Engine",
     "EngineInfo",
     "FieldGuard",
+    "Gate",
+    "Guard",
+    "Handler",
     "LiveBatch",
     "LiveEnd",
     "LiveRequest",
     "LiveTokens",
     "LocalEngine",
+    "Metrics",
     "OperationCheck",
+    "PlanBook",
     "PlanStore",
+    "Policy",
     "Probe",
     "ProbeSet",
     "Request",
+    "RequestWatch",
+    "Rules",
     "Sampling",
     "ScoreRequest",
     "Scored",
     "ServeCommand",
+    "ServerOptions",
+    "ShuttingDownError",
     "StatusError",
     "TransformersEngine",
     "TriggeredPlan",
     "TurnActivations",
     "Watch",
+    "answered",
     "bulk_engine",
     "check_tokens",
     "depth",
+    "failure",
+    "fits",
     "load_engine",
+    "log_to_stderr",
     "longest_reply",
     "native_dtype",
+    "operation",
     "problem",
     "read_field",
+    "read_json",
+    "read_policy",
     "request_seed",
     "sampling_record",
     "serve_command",
+    "store_paths",
+    "store_routes",
     "turn_spans",
     "verify_model",
+    "watch_of",
 ]

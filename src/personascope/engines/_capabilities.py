@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from personascope.engines._capability_table import CAPABILITIES, ENGINE_TITLES, EngineKey, Support
+from personascope.engines._capability import ENGINE_TITLES, EngineKey, Support
+from personascope.engines._capability_table import CAPABILITIES
 from personascope.errors import EngineError, PersonascopeError
 
 _BY_KEY = {row.key: row for row in CAPABILITIES}

@@ -2,53 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
-
-EngineKey = Literal["transformers", "vllm", "ray", "server"]
-
-ENGINE_TITLES: Mapping[EngineKey, str] = {
-    "transformers": "the transformers engine",
-    "vllm": "the vllm engine",
-    "ray": "the ray engine",
-    "server": "personascope serve",
-}
-"""Columns of the table: three engines, and vLLM's server with the plugin inside."""
-
-
-@dataclass(frozen=True, slots=True)
-class Support:
-    """Support of one capability by one engine.
-
-    Attributes:
-        level: "yes"; "no"; "as inside" for Ray, whose workers hold one of the other engines; "untried" if
-            it is expected to work and no test has run it; "-" if the capability does not apply.
-        note: Reason or condition, as the end of a sentence.
-        hint: Alternative for the user; empty unless ``level`` is "no".
-    """
-
-    level: Literal["yes", "no", "as inside", "untried", "-"]
-    note: str = ""
-    hint: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Capability:
-    """One row of the table.
-
-    Attributes:
-        key: Name of the capability in code.
-        title: Description as a noun phrase that an error can contain.
-        group: Heading of the row's section.
-        support: Support by engine.
-    """
-
-    key: str
-    title: str
-    group: str
-    support: Mapping[EngineKey, Support]
-
+from personascope.engines._capability import Capability, Support
 
 YES, INSIDE, UNTRIED, NONE = (Support(level) for level in ("yes", "as inside", "untried", "-"))
 
@@ -83,15 +37,13 @@ def _over_http(instead: str) -> Support:
 
 _BETWEEN = _no(
     "nobody outside can be called between two tokens",
-    "use the transformers engine, or feed the monitor once a reply is there and give the plan to the next "
-    "request",
+    "use the transformers engine, or a monitor whose action is a plan or stop and no function",
 )
 _FOLLOW = _no(
     "it keeps no conversation's keys and values for the caller",
     "call observe with the whole conversation, or load the transformers engine",
 )
 _STARTED = "start vLLM without it"
-_PARTS = _no("they are not told apart while it is generated", "act on the response, or use transformers")
 _PROMPT = _no("the response alone is read then", "observe the conversation with an engine of Python")
 _PART = "a worker holds a part of the tokens"
 
@@ -118,10 +70,16 @@ CAPABILITIES: tuple[Capability, ...] = (
         _READ,
         "reply_parts",
         "a chosen part of a generated response (thinking, answer, tool calls)",
-        vllm=_yes("in a second pass"),
+        vllm=_yes("as it passes; in a second pass where a mark is known only once it is whole"),
         server=_no("a response is read as a whole", "read it with an engine of Python"),
     ),
-    _row(_READ, "prompt_tokens", "tokens of the prompt beside a response", vllm=_PROMPT, server=_PROMPT),
+    _row(
+        _READ,
+        "prompt_tokens",
+        "tokens of the prompt beside a response",
+        vllm=_yes("in a second pass"),
+        server=_PROMPT,
+    ),
     _row(
         _READ,
         "observe",
@@ -181,11 +139,32 @@ CAPABILITIES: tuple[Capability, ...] = (
             "use a plan that acts on all, prompt or response, or personascope's own engine",
         ),
     ),
-    _row(_ACT, "part_plans", "a plan bound to a part of the response", vllm=_PARTS, server=_PARTS),
+    _row(
+        _ACT,
+        "part_plans",
+        "a plan bound to a part of the response",
+        server=_yes("of a chat; a bare text has no parts"),
+    ),
+    _row(
+        _ACT,
+        "gate",
+        "a monitor's alarm that stops a response or switches a plan on inside it",
+        ray=_no("a watch stays in the process that made it", "use --engine vllm or transformers"),
+        server=_yes("the field's gate switches a plan on"),
+    ),
+    _row(
+        _ACT,
+        "gate_pipeline",
+        "a gate under pipeline parallelism",
+        NONE,
+        _no("the stage that reads is not the one that acts", "use tensor parallelism"),
+        INSIDE,
+        NONE,
+    ),
     _row(
         _ACT,
         "watch",
-        "a watch on every token (a monitor, a cap that it switches on)",
+        "a watch of one's own on every token (a function that is called in between)",
         YES,
         *[_BETWEEN] * 3,
     ),

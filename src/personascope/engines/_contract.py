@@ -100,7 +100,7 @@ class Request:
         probes: Directions for per-token projections.
         seed: Random seed of the run.
         watch: Callback that gets the projections of every token, and may end the response or switch a plan
-            on; None for none.
+            on; None for none. vLLM takes one that says in advance what it will do (`DeclaredWatch`).
         logprobs: Whether to return the log-probability of every response token under the model as it ran, at
             temperature 1 and without the nucleus, as ``score`` does.
         tokens: Selection of the tokens to pool and project: "answer", "thinking", "tool_calls", "response"

@@ -8,8 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from personascope.chat import PARTS, Rendered, ReplyFormat, ReplySpan, TurnSpan
-from personascope.engines._capabilities import unsupported
-from personascope.engines._contract import Request, Sampling
+from personascope.engines._contract import Sampling
 from personascope.errors import EngineError, UsageError
 from personascope.interventions import Plan, reply_parts
 
@@ -18,6 +17,9 @@ SELECTIONS = ("answer", "response", *(part for part in PARTS if part != "answer"
 
 THINKING_TOKENS = 4
 """Default maximum of reasoning tokens, as a multiple of the maximum of answer tokens."""
+
+MARK_TOKENS = 256
+"""Number of tokens reserved for the marks between the parts of a response."""
 
 _TURN = re.compile(r"turn:(\d{1,9})")
 
@@ -105,6 +107,17 @@ def response_start(rendered: Rendered) -> int:
     return min([last.start, *begins])
 
 
+def part_starts(rendered: Rendered) -> list[tuple[int, str]]:
+    """Return first token and name of each part of a conversation, whose last reply is the response."""
+    replies = [span for span in rendered.spans if span.role == "assistant"]
+    if not replies:
+        return [(0, "prompt")]
+    last = replies[-1]
+    thoughts = [s for s in rendered.thinking if s.index == last.index and s.end > s.start]
+    thinking = [(place, part) for s in thoughts for place, part in ((s.start, "thinking"), (s.end, ""))]
+    return [(0, "prompt"), *thinking, (last.start, "answer"), (last.end, "")]
+
+
 def reply_spans(spans: Sequence[ReplySpan] | None, length: int, tokens: str) -> list[Span]:
     """Return the spans of the selected tokens of a reply, counted from its first one.
 
@@ -132,27 +145,31 @@ def longest_reply(engine: object, sampling: Sampling) -> int:
 def read_reply(
     reply: ReplyFormat | None, tokens: Sequence[int], sampling: Sampling
 ) -> tuple[list[int], tuple[ReplySpan, ...] | None, bool]:
-    """Return a reply within its limits, its parts (None if it is all answer), and whether it was cut.
+    """Return a reply within its limits, its parts (None if it is all answer), and whether it reached one.
 
     This is for engines that do not separate the parts while they generate.
     """
     if reply is None:
         return list(tokens), None, False
     reader = reply.reader()
-    for place, token in enumerate(tokens):
-        answering = reader.part in ("answer", "tool_calls")
-        if reader.answer_tokens >= sampling.max_new_tokens or (
-            not answering and reader.thinking_tokens >= thinking_limit(sampling)
-        ):
-            return list(tokens[:place]), reader.spans if reader.marked else None, True
-        reader.feed(token)
-    return list(tokens), reader.spans if reader.marked else None, False
+    place = 0
+    while not (
+        full := reader.is_full(answer=sampling.max_new_tokens, thinking=thinking_limit(sampling))
+    ) and place < len(tokens):
+        reader.feed(tokens[place])
+        place += 1
+    return list(tokens[:place]), reader.spans if reader.marked else None, full
 
 
 def length_limit(reply: ReplyFormat | None, sampling: Sampling) -> int:
     """Return the number of tokens to generate for a reply whose parts are separated only afterwards."""
     thinks = reply is not None and reply.marks.thinks and not reply.closed
     return sampling.max_new_tokens + (thinking_limit(sampling) if thinks else 0)
+
+
+def longest_marked(sampling: Sampling) -> int:
+    """Return the maximum number of tokens of a reply with all its marks, which are neither part's."""
+    return 2 * (sampling.max_new_tokens + thinking_limit(sampling)) + MARK_TOKENS
 
 
 def check_reply_parts(name: str, plan: Plan | None, tokens: str, reply: ReplyFormat | None) -> None:
@@ -173,25 +190,4 @@ def check_reply_parts(name: str, plan: Plan | None, tokens: str, reply: ReplyFor
         raise EngineError(
             f"{name} asks for the {part.replace('_', ' ')} of a reply, and replies here have none",
             hint="act on or read the answer; raw token ids have no parts either",
-        )
-
-
-def refuse_parts(request: Request) -> None:
-    """Refuse what vLLM cannot do with parts of a reply or with prompt tokens.
-
-    Raises:
-        EngineError: If the plan is bound to a part of the response, or the prompt's tokens are selected.
-    """
-    parts = () if request.plan is None else reply_parts(request.plan)
-    if parts:
-        raise unsupported(
-            "vllm",
-            "part_plans",
-            f"request {request.id!r} has a plan that acts on the {parts[0]} alone: it asks for",
-        )
-    if request.tokens in ("all", "prompt") or request.tokens.startswith("turn:"):
-        raise unsupported(
-            "vllm",
-            "prompt_tokens",
-            f"request {request.id!r} reads the tokens {request.tokens!r}: it asks for",
         )

@@ -4,6 +4,7 @@ from ._entries import Transcript, Unreadable
 from ._experiment import is_experiment_id, parse_experiment_id
 from ._export import export_released
 from ._gguf import export_control_vector
+from ._glp import export_projection
 from ._open import open_map
 from ._release_file import is_release
 from ._released import Released
@@ -22,6 +23,7 @@ __all__ = [
     "axis_plan",
     "export_capping_config",
     "export_control_vector",
+    "export_projection",
     "export_released",
     "import_source",
     "is_experiment_id",

@@ -11,13 +11,19 @@ width from the tensors.
 from __future__ import annotations
 
 import math
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from personascope.errors import InteropError, StoreError
 from personascope.interventions import Plan, Steer
 from personascope.store import remove, sync, tmp_path
+
+if TYPE_CHECKING:
+    from gguf import GGUFWriter
 
 ARCHITECTURE = "controlvector"
 
@@ -42,26 +48,42 @@ def export_control_vector(plan: Plan, path: Path | str, *, scale: float = 1.0, m
             package is not installed.
         StoreError: If the file cannot be written.
     """
+    if not math.isfinite(scale) or scale == 0:
+        raise InteropError(f"the scale is {scale}", hint="give a number other than 0")
+    directions = _directions(plan, scale)
+    hint = model_hint or (plan.model.id if plan.model else "unknown")
+    tensors = {f"direction.{layer}": direction for layer, direction in directions.items()}
+    with gguf_file(Path(path), tensors) as writer:
+        writer.add_string(f"{ARCHITECTURE}.model_hint", hint)
+        writer.add_uint32(f"{ARCHITECTURE}.layer_count", len(directions))
+
+
+@contextmanager
+def gguf_file(path: Path, tensors: Mapping[str, np.ndarray]) -> Generator[GGUFWriter]:
+    """Yield the writer of a control vector's file for its fields, then write the file, whole or not at all.
+
+    Args:
+        path: File to write.
+        tensors: Name -> tensor, in the order of the file.
+
+    Raises:
+        InteropError: If the gguf package is not installed.
+        StoreError: If the file cannot be written.
+    """
     try:
         from gguf import GGUFWriter
     except ImportError as error:
         raise InteropError(
             "the gguf package is not installed", hint='pip install "personascope[gguf]"'
         ) from error
-    if not math.isfinite(scale) or scale == 0:
-        raise InteropError(f"the scale is {scale}", hint="give a number other than 0")
-    directions = _directions(plan, scale)
-    path = Path(path)
     tmp = tmp_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         writer = GGUFWriter(tmp, ARCHITECTURE)
         try:
-            hint = model_hint or (plan.model.id if plan.model else "unknown")
-            writer.add_string(f"{ARCHITECTURE}.model_hint", hint)
-            writer.add_uint32(f"{ARCHITECTURE}.layer_count", len(directions))
-            for layer, direction in directions.items():
-                writer.add_tensor(f"direction.{layer}", direction)
+            yield writer
+            for name, values in tensors.items():
+                writer.add_tensor(name, values)
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
             writer.write_tensors_to_file()
@@ -85,7 +107,8 @@ def _directions(plan: Plan, scale: float) -> dict[int, np.ndarray]:
     for op in plan.ops:
         why = ""
         if not isinstance(op, Steer):
-            why, hint = "llama.cpp adds a vector and does nothing else", "export a plan of Steers"
+            why = "llama.cpp adds a vector and does nothing else"
+            hint = "serve it by `personascope serve --plan`, which caps; or export a plan of Steers"
         elif op.tokens != "all":
             why, hint = f"it acts on {op.tokens!r}, llama.cpp on every token", 'make it with tokens="all"'
         elif op.layer == 0:

@@ -75,7 +75,7 @@ def plan_for_part(plan: Plan, part: str) -> Plan | None:
     if not reply_parts(plan):
         return plan
     ops = tuple(
-        replace(op, tokens="response") if op.tokens == part else op
+        replace(op, tokens="response") if op.tokens in REPLY_PARTS else op
         for op in plan.ops
         if op.tokens not in REPLY_PARTS or op.tokens == part
     )

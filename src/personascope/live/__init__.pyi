@@ -1,5 +1,5 @@
 from ._ask import Admission
-from ._plans import MapPlans, PlanBook, named_plans
+from ._plans import MapPlans, named_plans, open_maker
 from ._positions import Positions
 from ._server import open_socket, serve
 from ._service import Service
@@ -8,11 +8,11 @@ from ._text import ReplyText
 __all__ = [
     "Admission",
     "MapPlans",
-    "PlanBook",
     "Positions",
     "ReplyText",
     "Service",
     "named_plans",
+    "open_maker",
     "open_socket",
     "serve",
 ]

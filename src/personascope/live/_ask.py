@@ -6,14 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from personascope.engines import Capture, EngineInfo, PlanStore, Probe, ProbeSet, Request, read_field
+from personascope.engines import (
+    Capture,
+    EngineInfo,
+    PlanBook,
+    PlanStore,
+    Probe,
+    ProbeSet,
+    Request,
+    Rules,
+    read_field,
+)
 from personascope.errors import EngineError
 from personascope.interventions import Plan
 from personascope.live._body import ChatBody, TextBody
-from personascope.live._plans import PlanBook
-from personascope.live._positions import PROBE, Positions
+from personascope.live._positions import OURS, Positions
 
-FIELDS = ("plan", "probes", "pool", "positions")
+FIELDS = ("plan", "override", "probes", "pool", "positions", "space", "layers")
 """Fields of the ``personascope`` value of a request."""
 
 REQUEST_ID = "chat"
@@ -37,6 +46,8 @@ class Asked:
         pool: Whether the mean of the residual stream is asked for.
         tokens: Whether the position of every token is asked for.
         positions: Reader of positions; None without a map, or if none are asked for.
+        space: Whether the place in the persona space is asked for.
+        layers: Whether the positions at every layer are asked for.
     """
 
     request: Request
@@ -48,11 +59,23 @@ class Asked:
     pool: bool
     tokens: bool
     positions: Positions | None
+    space: bool = False
+    layers: bool = False
 
     @property
     def plan(self) -> Plan | None:
         """Plan of the request."""
         return self.request.plan
+
+    @property
+    def columns(self) -> tuple[slice, slice, int]:
+        """Columns of the space and of the layers in a token's projections, and the first of the client's."""
+        if self.positions is None:
+            return slice(0), slice(0), 0
+        drawn = self.positions.space
+        space = 1 + (len(drawn.probes) if self.space and drawn is not None else 0)
+        layers = space + (len(self.positions.layers.probes) if self.layers else 0)
+        return slice(1, space), slice(space, layers), layers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,14 +98,16 @@ class Admission:
     positions: Positions | None
     vocabulary: int
 
-    def ask(self, body: ChatBody | TextBody, encode: Any) -> Asked:
+    def ask(self, body: ChatBody | TextBody, encode: Any, rules: Rules | None = None) -> Asked:
         """Check a request, and return it for the engine.
 
         Args:
             body: Body of the request.
             encode: Function from a text to its tokens, special ones included.
+            rules: Rules of the request's key; none if not given.
 
         Raises:
+            StatusError: 403 if the rules do not allow the plan.
             PersonascopeError: If the request cannot be honoured.
         """
         field = read_field(body)
@@ -98,14 +123,33 @@ class Admission:
                 "the request's personascope asks for nothing",
                 hint=f"give one of {', '.join(FIELDS)}, or leave it out",
             )
-        plan = self.plans.resolve(value["plan"]) if "plan" in value else self.plans.default
+        plan = self.plans.choose(value, rules or Rules())
         probes = self._probes(value.get("probes"))
         pool = _flag(value, "pool", default=False)
         wanted = _flag(value, "positions", default=field is not None and self.positions is not None)
         if wanted and self.positions is None:
             raise EngineError("positions need the map of the model", hint="start the server with --map")
         shown = None if value.get("positions") is False else self.positions
-        read = () if shown is None else (shown.probe,)
+        space, layers = (_flag(value, name, default=False) for name in ("space", "layers"))
+        if (space or layers) and shown is None:
+            raise EngineError(
+                f"{'space' if space else 'layers'} needs positions",
+                hint="start the server with --map, and leave positions out or true",
+            )
+        read: tuple[Probe, ...] = ()
+        capture = Capture() if pool else None
+        if shown is not None:
+            read = (shown.probe,)
+            if space:
+                if shown.space is None:
+                    raise EngineError(
+                        "an imported release has no persona space", hint="map the model yourself"
+                    )
+                read += shown.space.probes
+                # The nearest roles are those of the mean itself, in all dimensions.
+                capture = capture or Capture((shown.layer,))
+            if layers:
+                read += shown.layers.probes
         if probes is not None:
             read += tuple(
                 Probe(name, layer, direction)
@@ -117,7 +161,7 @@ class Admission:
                 self._prompt(body, encode),
                 body.sampling(self.info.context or LONGEST),
                 plan=plan,
-                capture=Capture() if pool else None,
+                capture=capture,
                 probes=read,
                 seed=body.seed_or_new(),
                 tokens="response",
@@ -130,6 +174,8 @@ class Admission:
             pool=pool,
             tokens=wanted,
             positions=shown,
+            space=space,
+            layers=layers,
         )
 
     def check_probes(self, probes: ProbeSet) -> None:
@@ -178,8 +224,9 @@ class Admission:
             raise EngineError(f"probes is {digest!r}"[:100], hint="give the digest that its upload returned")
         found = PlanStore(self.store.folder).probes(digest)
         self.check_probes(found)
-        if PROBE in found.names:
-            raise EngineError(f"a probe is called {PROBE!r}", hint="rename it: positions are read under it")
+        ours = [name for name in found.names if name.startswith(OURS)]
+        if ours:
+            raise EngineError(f"a probe is called {ours[0]!r}", hint="rename it: positions are read under it")
         return found
 
 

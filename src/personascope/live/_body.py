@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from personascope.chat import Conversation, Message
 from personascope.engines import Sampling
@@ -86,6 +86,12 @@ class ChatMessage(BaseModel):
     content: str | list[TextPart] | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
+
+    @model_validator(mode="after")
+    def _check_reasoning(self) -> Self:
+        if (self.reasoning or self.reasoning_content) and self.role != "assistant":
+            raise ValueError(f"reasoning of a message of {self.role}; only the assistant reasons")
+        return self
 
     def message(self) -> Message:
         """Return the message in the engine's form."""

@@ -1,11 +1,10 @@
-"""The plans that requests may name: by digest, by name, or written inline and resolved through a map."""
+"""Inline plans, resolved through a map, and the plans that a server is given."""
 
 from __future__ import annotations
 
-import json
 import math
-import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +12,17 @@ import numpy as np
 from jaxtyping import Float
 
 from personascope.calibration import Sample, Window, cap_plan
-from personascope.directions import plan_model, steering_plan
-from personascope.engines import EngineInfo, PlanStore
-from personascope.errors import EngineError, EvaluationError, InterventionError, StoreError, UsageError
-from personascope.interventions import Cap, Plan
+from personascope.directions import plan_model, read_norms, steering_plan
+from personascope.engines import INLINE
+from personascope.errors import EvaluationError, StoreError, UsageError
+from personascope.interventions import Cap, Op, Plan, Steer
 from personascope.space import PersonaMap
 
-SHORTEST = 8
-"""Minimum number of digits of a short digest."""
+OVERRIDES = ("floor", "percentile", "strength")
+"""Fields of an override."""
 
-MOST_INLINE = 256
-"""Maximum number of inline plans that are kept in memory."""
-
-NO_PLAN = "none"
-"""Name that asks for no plan, also where the server has a default one."""
-
-_INLINE = 'write {"cap": {"percentile": 75, "layers": [12, 20]}} or {"steer": -0.2}'
+ALONG = 0.9999
+"""Minimum cosine between a cap's direction and the map's axis for its floor to be a position."""
 
 
 class MapPlans:
@@ -62,10 +56,8 @@ class MapPlans:
             UsageError: If the value is malformed, or does not fit the map.
         """
         if not isinstance(value, Mapping) or not set(value) <= {"percentile", "layers"}:
-            raise UsageError(f"the inline cap is {_brief(value)}", hint=_INLINE)
-        percentile = _number(value.get("percentile"), "the percentile of the inline cap")
-        if not 0 <= percentile <= 100:
-            raise UsageError(f"the inline cap has the percentile {percentile:g}", hint="give 0 to 100")
+            raise UsageError(f"the inline cap is {_brief(value)}", hint=INLINE)
+        percentile = _percentile(value.get("percentile"), "the inline cap")
         layers, n_layers = value.get("layers"), self.persona_map.n_layers
         band: list[Any] = layers if isinstance(layers, list) else []
         whole = len(band) == 2 and all(type(layer) is int for layer in band)
@@ -77,13 +69,8 @@ class MapPlans:
         window = Window(*band)
         if self._sample is not None:
             return cap_plan(self._sample, window, axis_percentile=percentile, projections=self._along)
-        quantiles = self.persona_map.quantiles
         ops = tuple(
-            Cap(
-                layer,
-                self.persona_map.unit_axis(layer),
-                floor=float(np.interp(percentile, quantiles.percentiles, quantiles.role[layer])),
-            )
+            Cap(layer, self.persona_map.unit_axis(layer), floor=self._interpolated(percentile, layer))
             for layer in range(window.start, window.stop)
         )
         return Plan(
@@ -105,7 +92,7 @@ class MapPlans:
         strength = value
         if isinstance(value, Mapping):
             if not set(value) <= {"strength", "layer"}:
-                raise UsageError(f"the inline steering is {_brief(value)}", hint=_INLINE)
+                raise UsageError(f"the inline steering is {_brief(value)}", hint=INLINE)
             strength, layer = value.get("strength"), value.get("layer")
         number = _number(strength, "the inline steering strength")
         if layer is not None and (type(layer) is not int or not 0 <= layer < self.persona_map.n_layers):
@@ -115,143 +102,81 @@ class MapPlans:
             )
         return steering_plan(self.persona_map, number, self.norms, layer=layer)
 
-
-class PlanBook:
-    """Plans of a server, by digest, short digest and name.
-
-    Args:
-        store: Store of plans by digest.
-        info: Identity and shape of the served model, which plans must fit.
-        maker: Maker of inline plans; None without a map.
-        default: Name or digest of the plan of requests that name none; None for no plan.
-    """
-
-    def __init__(
-        self, store: PlanStore, info: EngineInfo, maker: MapPlans | None = None, default: str | None = None
-    ) -> None:
-        """Begin with the plans in the store, which have no names yet."""
-        self.store = store
-        self.maker = maker
-        self.default: Plan | None = None
-        self._info = info
-        self._names: dict[str, str] = {}
-        self._inline: dict[str, Plan] = {}
-        # The store's memory, the names and the inline plans are shared by the threads of requests.
-        self._lock = threading.Lock()
-        self._default = default
-
-    def add(self, plan: Plan, *names: str) -> str:
-        """Check and store a plan under its own name and others; return its digest.
-
-        Raises:
-            EngineError: If the plan does not fit the model.
-            StoreError: If it cannot be written.
-        """
-        self.check(plan)
-        with self._lock:
-            digest = self.store.put(plan)
-            for name in (plan.name, *names):
-                if name and name != NO_PLAN:
-                    # A name that is taken stays with the plan that had it first.
-                    self._names.setdefault(name, digest)
-        return digest
-
-    def use_default(self) -> None:
-        """Resolve the default plan.
-
-        Raises:
-            EngineError: If there is no such plan.
-        """
-        self.default = None if self._default is None else self.resolve(self._default)
-
-    def names(self) -> list[dict[str, Any]]:
-        """Return the named plans, as JSON values."""
-        with self._lock:
-            digests = dict.fromkeys(self._names.values())
-            plans = {digest: self.store.plan(digest) for digest in digests}
-            known = [(name, digest) for name, digest in self._names.items()]
-        return [
-            {
-                "name": next(name for name, whose in known if whose == digest),
-                "names": [name for name, whose in known if whose == digest],
-                "digest": digest,
-                "layers": list(plan.layers),
-                "explanation": plan.explain(),
-            }
-            for digest, plan in plans.items()
-        ]
-
-    def forget(self, digest: str) -> None:
-        """Drop a plan that was deleted, with its names."""
-        with self._lock:
-            self.store.forget(digest)
-            self._names = {name: whose for name, whose in self._names.items() if whose != digest}
-
-    def check(self, plan: Plan) -> None:
-        """Check that a plan fits the served model and its dtype.
-
-        Raises:
-            EngineError: If it does not; the message names the reason.
-        """
-        info = self._info
-        try:
-            plan.check_model(
-                model_id=info.model_id,
-                revision=info.model_revision,
-                n_layers=info.n_layers,
-                d_model=info.d_model,
-            )
-            plan.check_dtype(info.dtype)
-        except InterventionError as error:
-            raise EngineError(error.message, hint=error.hint) from error
-
-    def resolve(self, value: Any) -> Plan | None:
-        """Return the plan that a request names or writes; None for no plan.
+    def override(self, plan: Plan, value: Any) -> Plan:
+        """Return a plan whose floors along the axis, or whose steering strengths, are others.
 
         Args:
-            value: Digest, the beginning of one (8 digits or more), name, inline plan, or None or "none".
+            plan: Plan to change.
+            value: Object with ``floor`` (a position in units of the map) or ``percentile`` (of the role
+                responses), and with ``strength`` (a fraction of the mean norm), or with one of them.
 
         Raises:
-            EngineError: If there is no such plan, or it does not fit the model.
-            UsageError: If an inline plan is malformed.
+            UsageError: If the value is malformed, or the plan has nothing that it changes.
         """
-        if value is None or value == NO_PLAN:
-            return None
-        if isinstance(value, Mapping):
-            return self._written(value)
-        if not isinstance(value, str):
-            raise EngineError(f"plan is {_brief(value)}", hint="give a digest, a name or an inline plan")
-        with self._lock:
-            if value in self._names:
-                return self.store.plan(self._names[value])
-            if len(value) < 64 and len(value) >= SHORTEST and set(value) <= set("0123456789abcdef"):
-                found = [digest for digest in self.store.digests(Plan) if digest.startswith(value)]
-                if len(found) > 1:
-                    raise EngineError(
-                        f"{len(found)} plans have digests that begin with {value!r}", hint="give more digits"
-                    )
-                value = found[0] if found else value
-            return self.store.plan(value)
+        if not isinstance(value, Mapping) or not value or not set(value) <= set(OVERRIDES):
+            raise UsageError(f"the override is {_brief(value)}", hint=f"give {', '.join(OVERRIDES)}")
+        if {"floor", "percentile"} <= set(value):
+            raise UsageError("the override has floor and percentile", hint="give one of them")
+        floors = {"floor", "percentile"} & set(value)
+        ops = [self._changed(op, value) for op in plan.ops]
+        for fields, kind in ((floors, Cap), ({"strength"} & set(value), Steer)):
+            same = all(new is old for new, old in zip(ops, plan.ops, strict=True) if isinstance(old, kind))
+            if fields and same:
+                raise UsageError(
+                    f"the plan {plan.name or plan.digest[:12]} has nothing that {fields.pop()} changes",
+                    hint="a floor changes caps along the map's axis, a strength changes steering",
+                )
+        told = ", ".join(f"{name} {number:g}" for name, number in sorted(value.items()))
+        return Plan(tuple(ops), plan.model, f"{plan.name or plan.digest[:12]} ({told})")
 
-    def _written(self, value: Mapping[str, Any]) -> Plan:
-        if not value or not set(value) <= {"cap", "steer"}:
-            raise UsageError(f"the inline plan is {_brief(dict(value))}", hint=_INLINE)
-        if self.maker is None:
-            raise UsageError("an inline plan needs the map of the model", hint="start the server with --map")
-        key = json.dumps(value, sort_keys=True)
-        with self._lock:
-            known = self._inline.get(key)
-        if known is not None:
-            return known
-        # A cap comes last, so that it holds whatever the steering does.
-        made = [getattr(self.maker, kind)(value[kind]) for kind in ("steer", "cap") if kind in value]
-        plan = made[0] if len(made) == 1 else made[0] + made[1]
-        self.check(plan)
-        with self._lock:
-            if len(self._inline) >= MOST_INLINE:
-                self._inline.pop(next(iter(self._inline)))
-            self._inline[key] = plan
-        return plan
+    def _changed(self, op: Op, value: Mapping[str, Any]) -> Op:
+        if isinstance(op, Steer) and "strength" in value:
+            strength = _number(value["strength"], "the strength of the override")
+            norm = op.norm if self.norms is None else float(self.norms[op.layer])
+            if norm is None:
+                raise UsageError(
+                    "this server does not know the norms that strengths are fractions of",
+                    hint="start it with a map's run folder: --map RUN",
+                )
+            return replace(op, strength=strength, norm=norm)
+        if isinstance(op, Cap) and op.floor is not None and {"floor", "percentile"} & set(value):
+            if float(op.direction @ self.persona_map.unit_axis(op.layer)) < ALONG:
+                return op
+            return replace(op, floor=self._floor(value, op.layer))
+        return op
+
+    def _floor(self, value: Mapping[str, Any], layer: int) -> float:
+        if "floor" in value:
+            position = _number(value["floor"], "the floor of the override")
+            mean_role, default = self.persona_map.units(layer)
+            return float(mean_role + position * (default - mean_role))
+        percentile = _percentile(value["percentile"], "the override")
+        if self._sample is None:
+            return self._interpolated(percentile, layer)
+        cap = self.cap({"percentile": percentile, "layers": [layer, layer + 1]}).ops[0]
+        assert isinstance(cap, Cap) and cap.floor is not None
+        return cap.floor
+
+    def _interpolated(self, percentile: float, layer: int) -> float:
+        quantiles = self.persona_map.quantiles
+        return float(np.interp(percentile, quantiles.percentiles, quantiles.role[layer]))
+
+
+def open_maker(map_folder: str, run: str) -> MapPlans:
+    """Return the maker of a map in another process than the engine's; it measures no norms.
+
+    Args:
+        map_folder: Folder of the map.
+        run: Run folder of the map; without stored norms in it there is no inline steering.
+
+    Raises:
+        PersonascopeError: If the map or the norms are damaged.
+    """
+    folder = Path(run)
+    persona_map = PersonaMap.open(map_folder)
+    model = persona_map.model
+    norms = read_norms(folder, revision=model.revision, n_layers=model.n_layers)
+    return MapPlans(persona_map, folder, None if norms is None else norms.mean)
 
 
 def named_plans(plans: Sequence[Plan | Path | str]) -> list[tuple[Plan, str]]:
@@ -264,6 +189,13 @@ def named_plans(plans: Sequence[Plan | Path | str]) -> list[tuple[Plan, str]]:
         (plan, "") if isinstance(plan, Plan) else (Plan.load(plan), Path(plan).resolve().name)
         for plan in plans
     ]
+
+
+def _percentile(value: Any, what: str) -> float:
+    percentile = _number(value, f"the percentile of {what}")
+    if not 0 <= percentile <= 100:
+        raise UsageError(f"{what} has the percentile {percentile:g}", hint="give 0 to 100")
+    return percentile
 
 
 def _number(value: Any, what: str) -> float:

@@ -10,10 +10,14 @@ import numpy as np
 
 from personascope.engines import Probe
 from personascope.errors import UsageError
+from personascope.live._space import LayerReader, SpaceReader
 from personascope.space import PersonaMap
 
-PROBE = "personascope position"
-"""Name of the probe that positions are read with; a client's probes may have any other."""
+OURS = "personascope "
+"""Beginning of the names of the probes that positions are read with; a client's may have any other."""
+
+PROBE = f"{OURS}position"
+"""Name of the probe of the position at the layer of the positions."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,12 +29,16 @@ class Positions:
         layer: Layer of the positions.
         probe: Probe along the unit axis at that layer.
         has_percentiles: Whether the map knows how single responses in a role are spread.
+        space: Reader of places in the persona space; None for an imported release, which has no components.
+        layers: Reader of positions at every layer, for requests that ask for them.
     """
 
     persona_map: PersonaMap
     layer: int
     probe: Probe
     has_percentiles: bool
+    space: SpaceReader | None
+    layers: LayerReader
 
     @classmethod
     def of(cls, persona_map: PersonaMap, layer: int | None = None) -> Positions:
@@ -48,7 +56,12 @@ class Positions:
             )
         axis = persona_map.unit_axis(at)
         return cls(
-            persona_map, at, Probe(PROBE, at, axis), bool(math.isfinite(persona_map.percentile(0.0, at)))
+            persona_map,
+            at,
+            Probe(PROBE, at, axis),
+            bool(math.isfinite(persona_map.percentile(0.0, at))),
+            None if persona_map.lacking else SpaceReader.of(persona_map, at),
+            LayerReader.of(persona_map),
         )
 
     def position(self, projection: float) -> float:
@@ -74,7 +87,16 @@ class Positions:
 
     def description(self) -> dict[str, Any]:
         """Return what a client needs to draw positions, as JSON values."""
-        found: dict[str, Any] = {"layer": self.layer, "units": {"mean_role": 0.0, "default": 1.0}}
+        mean_role, default = self.persona_map.units(self.layer)
+        found: dict[str, Any] = {
+            "layer": self.layer,
+            "units": {"mean_role": 0.0, "default": 1.0},
+            # Raw projections of both, from which those of a position follow.
+            "projections": {"mean_role": mean_role, "default": default},
+            "digest": self.persona_map.digest,
+            "layers": list(self.layers.layers),
+            "space": self.space is not None,
+        }
         if self.has_percentiles:
             quantiles = self.persona_map.quantiles
             for name, rows in (("role", quantiles.role), ("default", quantiles.default)):

@@ -18,7 +18,6 @@ from transformers import PreTrainedTokenizerBase
 
 from personascope.engines import Completion, LiveRequest, LiveTokens
 from personascope.live._ask import Asked
-from personascope.live._positions import PROBE
 from personascope.live._text import ReplyText, TokenText
 
 FIELD = "personascope"
@@ -58,6 +57,7 @@ class Reply:
         self._after: list[tuple[float, ...]] = []
         self._before: list[tuple[float, ...]] = []
         self._sent = 0
+        self._space, self._layers, self._client = asked.columns
 
     def tokens(self, event: LiveTokens) -> Piece:
         """Take new tokens, and return what can be sent of the reply."""
@@ -103,9 +103,8 @@ class Reply:
         self._sent = max(first, last)
         piece.told = {"first": first}
         if asked.probes is not None:
-            shift = int(asked.positions is not None)
             piece.told["projections"] = {
-                name: [row[shift + number] for row in self._after[first:last]]
+                name: [row[self._client + number] for row in self._after[first:last]]
                 for number, name in enumerate(asked.probes.names)
             }
         if asked.tokens and asked.positions is not None:
@@ -118,11 +117,20 @@ class Reply:
         if one.index >= len(self._after):
             empty = {"position": None, "before": None, "percentile": None}
             return {"text": one.text, "part": one.part or "mark", **empty}
-        before = self._before[one.index][0] if one.index < len(self._before) else None
+        after = self._after[one.index]
+        before = self._before[one.index] if one.index < len(self._before) else None
+        record = self.asked.positions.record(after[0], None if before is None else before[0])
+        if self.asked.layers:
+            record |= self._by_layer(after, before)
+        return {"text": one.text, "part": one.part or "mark", **record}
+
+    def _by_layer(self, after: Any, before: Any) -> dict[str, Any]:
+        """Return positions at every layer, of a token's projections or of means of them."""
+        assert self.asked.positions is not None
+        read, chosen = self.asked.positions.layers, self._layers
         return {
-            "text": one.text,
-            "part": one.part or "mark",
-            **self.asked.positions.record(self._after[one.index][0], before),
+            "layers": read.positions(after[chosen]),
+            "layers_before": None if before is None else read.positions(before[chosen]),
         }
 
     def _totals(self, completion: Completion, last: Piece) -> dict[str, Any]:
@@ -161,7 +169,8 @@ class Reply:
         positions = self.asked.positions
         assert positions is not None
         found: dict[str, Any] = {"layer": positions.layer}
-        after = completion.projections[PROBE].astype(np.float64)
+        own = [probe.name for probe in self.asked.request.probes[: self._client]]
+        after = np.stack([completion.projections[name] for name in own], axis=1).astype(np.float64)
         spans = [(span.part, span.start, span.end) for span in completion.spans]
         for name, part in (("answer", "answer"), ("thinking", "thinking")):
             chosen = [at for whose, start, end in spans if whose == part for at in range(start, end)]
@@ -169,9 +178,20 @@ class Reply:
                 chosen = list(range(len(after)))
             if not chosen:
                 continue
-            before = [self._before[at][0] for at in chosen if at < len(self._before)]
-            mean = float(np.mean(before)) if len(before) == len(chosen) else None
-            found[name] = positions.record(float(after[chosen].mean()), mean) | {"tokens": len(chosen)}
+            before = [self._before[at] for at in chosen if at < len(self._before)]
+            earlier = np.mean(before, axis=0) if len(before) == len(chosen) else None
+            mean = after[chosen].mean(axis=0)
+            told = positions.record(float(mean[0]), None if earlier is None else float(earlier[0]))
+            found[name] = told | {"tokens": len(chosen)}
+            if self.asked.space and positions.space is not None:
+                place = positions.space.place
+                found[name]["space"] = place(mean[self._space])
+                found[name]["space_before"] = None if earlier is None else place(earlier[self._space])
+            if self.asked.layers:
+                found[name] |= self._by_layer(mean, earlier)
+        if self.asked.space and positions.space is not None and completion.pooled is not None:
+            row = positions.layer if self.asked.pool else 0
+            found["nearest"] = positions.space.nearest(completion.pooled[row])
         return found
 
 

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from personascope.engines import StatusError, problem
-from personascope.errors import PersonascopeError
+from personascope.engines import (
+    Handler,
+    RequestWatch,
+    StatusError,
+    answered,
+    failure,
+    problem,
+    read_json,
+    watch_of,
+)
 from personascope.live import _openai as openai
 from personascope.live._body import ChatBody, TextBody, read_body
 from personascope.live._reply import Piece, Reply
-from personascope.live._service import Failed, Finished, Service, ShuttingDownError, Step, collect
-from personascope.live._uploads import read_json
-
-Handler = Callable[[Request], Awaitable[Response]]
+from personascope.live._schema import openapi_document
+from personascope.live._service import Failed, Finished, Service, Step, collect
 
 GONE = 499
 """Status of a request whose client has gone, in the log alone."""
@@ -34,6 +41,8 @@ def completion_routes() -> list[Route]:
         Route("/v1/models/{model:path}", answered(_model), methods=["GET"]),
         Route("/health", _health, methods=["GET"]),
         Route("/ready", _ready, methods=["GET"]),
+        Route("/metrics", _metrics, methods=["GET"]),
+        Route("/openapi.json", _openapi, methods=["GET"]),
     ]
 
 
@@ -42,35 +51,16 @@ def service_of(raw: Request) -> Service:
     return raw.app.state.service
 
 
-def answered(handler: Handler) -> Handler:
-    """Return a handler whose errors are answered in the form of the API."""
-
-    async def handle(raw: Request) -> Response:
-        try:
-            return await handler(raw)
-        except StatusError as error:
-            return failure(error.status, str(error))
-        except ShuttingDownError as error:
-            return failure(503, str(error))
-        except PersonascopeError as error:
-            return failure(400, str(error))
-
-    return handle
-
-
-def failure(status: int, text: str, **headers: str) -> JSONResponse:
-    """Return an error in the form of the API."""
-    return JSONResponse(problem(status, text), status, headers=headers)
-
-
 def _completions(kind: type[ChatBody] | type[TextBody]) -> Handler:
     async def complete(raw: Request) -> Response:
         service = service_of(raw)
         body = read_body(kind, read_json(await raw.body()))
         if body.model is not None and body.model != service.admission.model:
             raise _unknown(body.model, service)
-        asked = await service.ask(body)
-        steps = service.run(asked)
+        watch = watch_of(raw.scope) or RequestWatch()
+        asked = await service.ask(body, watch.rules)
+        watch.runs(asked.plan)
+        steps = _watched(service.run(asked), watch)
         if not asked.stream:
             async with aclosing(steps):
                 return await _whole(raw, steps)
@@ -84,6 +74,24 @@ def _completions(kind: type[ChatBody] | type[TextBody]) -> Handler:
         )
 
     return complete
+
+
+async def _watched(steps: AsyncGenerator[Step], watch: RequestWatch) -> AsyncGenerator[Step]:
+    """Pass the steps of a request on, and note what the log and the metrics tell of them."""
+    async with aclosing(steps):
+        reply: Reply | None = None
+        async for step in steps:
+            if isinstance(step, Reply):
+                reply = step
+            elif isinstance(step, Failed):
+                watch.error = step.error.message
+            piece = step.piece if isinstance(step, Finished) else step
+            if isinstance(piece, Piece):
+                watch.text_sent()
+                watch.say(piece.reasoning + piece.content)
+            if isinstance(step, Finished) and reply is not None:
+                watch.replied(reply.usage(step.completion), step.totals)
+            yield step
 
 
 async def _whole(raw: Request, steps: AsyncGenerator[Step]) -> Response:
@@ -160,10 +168,19 @@ def _unknown(name: str, service: Service) -> StatusError:
 
 
 async def _health(raw: Request) -> Response:
-    del raw
-    return Response(status_code=200)
+    return Response(status_code=200 if service_of(raw).healthy else 503)
 
 
 async def _ready(raw: Request) -> Response:
     ready = service_of(raw).ready
     return JSONResponse({"ready": ready}, 200 if ready else 503)
+
+
+async def _metrics(raw: Request) -> Response:
+    text = generate_latest(service_of(raw).access.metrics.registry)
+    return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def _openapi(raw: Request) -> Response:
+    del raw
+    return JSONResponse(openapi_document())

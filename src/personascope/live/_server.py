@@ -10,6 +10,7 @@ from types import FrameType
 
 import uvicorn
 
+from personascope.engines import log_to_stderr
 from personascope.errors import UsageError
 from personascope.live._app import make_app
 from personascope.live._service import Service
@@ -49,9 +50,12 @@ def serve(service: Service, listening: socket.socket, *, drain: float, access_lo
         drain: Seconds.
         access_log: Whether to log a line for each request, without its texts.
     """
+    if access_log:
+        log_to_stderr()
     config = uvicorn.Config(
         make_app(service),
-        access_log=access_log,
+        # The guard logs every request, with its plan.
+        access_log=False,
         server_header=False,
         timeout_graceful_shutdown=CUT_AFTER,
         log_level="info" if access_log else "warning",

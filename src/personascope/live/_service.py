@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
 from personascope.dynamics.monitor import Monitor
-from personascope.engines import Completion, LiveEnd, LiveRequest, LiveTokens, TransformersEngine
+from personascope.engines import (
+    Access,
+    Completion,
+    LiveEnd,
+    LiveRequest,
+    LiveTokens,
+    Metrics,
+    PlanBook,
+    Policy,
+    ProbeSet,
+    Rules,
+    ShuttingDownError,
+    TransformersEngine,
+)
 from personascope.errors import EngineError, PersonascopeError
 from personascope.live._ask import Admission, Asked
 from personascope.live._reply import Piece, Reply
 from personascope.live._worker import BatchWorker, Heard, Refused
-
-
-class ShuttingDownError(EngineError):
-    """Error of a request that was not done when the server shut down."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "the server is shutting down", hint="send the request again, to another server or later"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,7 @@ class Service:
     Attributes:
         admission: Checks of requests.
         monitor: Drift monitor that conversations are checked with; None without one.
+        access: Policy, limits, metrics and logs.
         uploads: Whether plans and probes may be uploaded.
         draining: Whether the server is shutting down, so that no new request is accepted.
         under_way: Number of requests without an end.
@@ -76,7 +82,9 @@ class Service:
         *,
         monitor: Monitor | None = None,
         api_key: str | None = None,
+        policy: Policy | None = None,
         allow_upload: bool = False,
+        log_texts: bool = False,
     ) -> None:
         """Start the worker.
 
@@ -85,16 +93,31 @@ class Service:
             admission: Checks of requests.
             monitor: Drift monitor.
             api_key: Key that clients must send; None for no key.
+            policy: Keys and rules, instead of one key.
             allow_upload: Whether to accept uploads without a key.
+            log_texts: Whether the log has the texts of requests and replies.
+
+        Raises:
+            UsageError: If the policy speaks of a plan that does not exist.
         """
+        policy = policy or Policy.of_key(api_key)
+        admission.plans.apply(policy)
         self.admission = admission
         self.monitor = monitor
-        self.uploads = bool(api_key) or allow_upload
+        self.uploads = bool(policy.keys) or allow_upload
+        self.access = Access(
+            policy,
+            Metrics(CollectorRegistry()),
+            lambda rules: admission.plans.plan_of(rules) is not None,
+            log_texts=log_texts,
+        )
         self.draining = False
         self.under_way = 0
         self._engine = engine
-        self._key = api_key.encode() if api_key else None
         self._worker = BatchWorker(engine.open_batch)
+        self.access.metrics.watch(
+            ready=lambda: self.ready, waiting=lambda: max(0, self.under_way - self.running)
+        )
 
     @property
     def ready(self) -> bool:
@@ -106,14 +129,28 @@ class Service:
         """Number of requests in the batch."""
         return self._worker.running
 
-    def allows(self, authorization: bytes) -> bool:
-        """Return whether the value of an ``Authorization`` header has the key."""
-        if self._key is None:
-            return True
-        scheme, _, given = authorization.partition(b" ")
-        return scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._key)
+    @property
+    def book(self) -> PlanBook:
+        """Plans that requests may name."""
+        return self.admission.plans
 
-    async def ask(self, body: Any) -> Asked:
+    def check_probes(self, probes: ProbeSet) -> None:
+        """Check that probes fit the model (`Admission.check_probes`)."""
+        self.admission.check_probes(probes)
+
+    def forget(self, digest: str) -> None:
+        """Drop an entry that was deleted; requests read probes from the store, so nothing is left to drop."""
+
+    async def stats(self) -> dict[str, Any]:
+        """Return what is under way, as JSON values."""
+        return {"under_way": self.under_way, "running": self.running, "draining": self.draining}
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the thread that generates is alive."""
+        return self._worker.alive
+
+    async def ask(self, body: Any, rules: Rules | None = None) -> Asked:
         """Check a request.
 
         Raises:
@@ -123,7 +160,7 @@ class Service:
             raise ShuttingDownError
         # A plan may be read from the disk, or made from kept responses.
         return await asyncio.to_thread(
-            self.admission.ask, body, lambda text: self._engine.encode(text, special=True)
+            self.admission.ask, body, lambda text: self._engine.encode(text, special=True), rules
         )
 
     async def run(self, asked: Asked) -> AsyncGenerator[Step]:

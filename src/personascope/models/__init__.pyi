@@ -4,6 +4,7 @@ from ._convert import check_conversion
 from ._files import ModelFiles, open_files
 from ._identity import model_identity
 from ._load import LoadedModel, in_memory, load
+from ._read import read_tokenizer
 from ._source import EMBEDDED, resolve
 from ._stack import LayerStack, block_output, layer_stack, replace_block_output
 from ._steered import Steered, steered
@@ -23,6 +24,7 @@ __all__ = [
     "load",
     "model_identity",
     "open_files",
+    "read_tokenizer",
     "replace_block_output",
     "resolve",
     "steered",

@@ -381,6 +381,9 @@ class PersonaMap:
         )
 
 
-def position(projection: Any, mean_role: float, default: float) -> Any:
-    """Convert raw projections on the axis to positions: mean role 0, default 1 (`PersonaMap.units`)."""
+def position(projection: Any, mean_role: Any, default: Any) -> Any:
+    """Convert raw projections on the axis to positions: mean role 0, default 1 (`PersonaMap.units`).
+
+    The mean role and the default may be arrays, one value for each layer.
+    """
     return (projection - mean_role) / (default - mean_role)

@@ -1,12 +1,12 @@
-"""Open a map wherever it lies: a run folder, a map folder, or an imported release."""
+"""Open a map wherever it lies: a run folder, a map folder, an imported release, or the hub."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from personascope import api, space
+from personascope.api._inputs import as_local
 from personascope.api.notebook._persona_map import PersonaMap
 from personascope.api.notebook._status import say
 from personascope.errors import StoreError, UsageError
@@ -16,8 +16,6 @@ from personascope.text import shorten
 
 if TYPE_CHECKING:
     from personascope.api.notebook._model import Model
-
-_HUB = re.compile(r"hub:(?P<name>[\w.-]+/[\w.-]+)")
 
 MapLike = PersonaMap | Path | str
 """An opened map, or the folder of one."""
@@ -34,7 +32,8 @@ def open(
     """Open a map: from its run folder, the map folder in it, or an imported release in place of one.
 
     Args:
-        source: Folder.
+        source: Folder; or ``hub:owner/name[@revision]``, a map that was shared, or ``hub:owner/name:folder``,
+            vectors that the authors released. A copy is fetched, checked and kept in the cache.
         model: Loaded model of the map. If not given, the map's own is loaded when something is asked of it;
             a name or folder says where it is now, or which one a release is of.
         anyway: Whether to steer and cap even if the map found no axis.
@@ -44,18 +43,10 @@ def open(
 
     Raises:
         StoreError: If the folder holds no map, it is damaged, or the model is not the map's.
-        UsageError: If the source is not a local folder.
+        SharingError: If it cannot be fetched from the hub, or is damaged.
+        UsageError: If the address is malformed, or something else lies there.
     """
-    text = str(source)
-    if found := _HUB.fullmatch(text):
-        name = found["name"]
-        out = f"runs/{Path(name).name}"
-        raise UsageError(
-            f"{shorten(text)} is on the hub, and maps are opened from local folders",
-            hint=f"fetch a map by `hf download {name} --local-dir {out}`, or the authors' released vectors "
-            f"by `personascope import {name} --out {out}`, then open {out}",
-        )
-    folder = Path(source).expanduser()
+    folder = as_local(source, tell=say).expanduser()
     _check(folder)
     name = str(model) if isinstance(model, str | Path) else None
     mapped = api.MappedModel.open(folder, model=name, tell=say, progress=progress, **loading)
@@ -77,7 +68,10 @@ def _check(folder: Path) -> None:
         hint = f"maps there: {', '.join(near[:8])}" if near else "make one with ps.map(model)"
         raise StoreError(f"there is no folder {folder}", hint=hint)
     if folder.is_file():
-        raise StoreError(f"{folder} is a file, and a map is a folder", hint="name the run folder")
+        raise StoreError(
+            f"{folder} is a file, and a map is a folder",
+            hint="name the run folder; `personascope pull` unpacks an archive that was shared",
+        )
     if (folder / "plan.json").is_file():
         raise StoreError(f"{folder} holds a plan, not a map", hint=f"ps.Plan.load({str(folder)!r}) reads it")
     if (folder / "units").is_dir() and not (folder / MAP).is_dir():

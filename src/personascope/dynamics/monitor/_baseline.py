@@ -144,6 +144,11 @@ class Standardiser:
         self._seen = 0
         self._sum = 0.0
 
+    @property
+    def state(self) -> tuple[int, float]:
+        """Number of values of the warmup so far, and their sum."""
+        return self._seen, self._sum
+
     def __call__(self, value: float, reply: int, token: int) -> float:
         """Return the deviation of a value; an empty reply (NaN) gives NaN and does not count."""
         of = self._baseline

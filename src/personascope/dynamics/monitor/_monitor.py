@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from personascope.dynamics.monitor._baseline import Level
 from personascope.dynamics.monitor._events import (
@@ -19,8 +19,9 @@ from personascope.dynamics.monitor._events import (
     OnAlarm,
     checked_action,
 )
-from personascope.dynamics.monitor._rules import Rule
+from personascope.dynamics.monitor._rules import Cusum, Rule, Threshold
 from personascope.dynamics.monitor._saved import FORMAT, monitor_file, read_monitor
+from personascope.dynamics.monitor._watch import DeclaredReplyWatch, ReplyWatch
 from personascope.engines import Watch
 from personascope.errors import DynamicsError, StoreError
 from personascope.interventions import Plan
@@ -225,7 +226,7 @@ class Monitor:
 
         The request needs a probe of that name: the unit axis at the monitor's layer. If the engine restarts
         the reply, the monitor returns to its state at the start of the reply, and a callback may be called
-        again.
+        again. A watch of a monitor whose action is no function is a `DeclaredWatch`, which vLLM runs too.
 
         Args:
             probe: Name of the probe; the monitor's by default.
@@ -242,43 +243,16 @@ class Monitor:
                 hint="calibrate one of tokens, or feed it the mean projection when the reply is there",
             )
         name = self.probe if probe is None else probe
-        rescale = self.to_position
-        if isinstance(to_position, PersonaMap):
-            mean_role, default = to_position.units(self.layer)
-            rescale = lambda raw: position(raw, mean_role, default)  # noqa: E731
-        elif to_position is not None:
-            rescale = to_position
-        elif self.units is None:
+        if to_position is not None and not isinstance(to_position, PersonaMap):
+            return ReplyWatch(self, name, to_position, gated=gated)
+        units = self.units if to_position is None else to_position.units(self.layer)
+        if units is None:
             self.to_position(0.0)
-        expected, before = 0, self.copy()
-
-        def see(token: int, projections: Mapping[str, float]) -> Plan | Literal["stop"] | None:
-            nonlocal expected, before
-            if token == 0 and expected:
-                # The engine restarted the reply: discard the state of the first attempt.
-                vars(self).update(vars(before.copy()))
-                expected = 0
-            elif token == 0:
-                before = self.copy()
-            if token != expected:
-                raise DynamicsError(
-                    f"the watch of reply {self._reply} was shown token {token} after {expected - 1}",
-                    hint="give every request a watch of its own: monitor.watch()",
-                )
-            if name not in projections:
-                raise DynamicsError(
-                    f"the request has no probe {name!r} (it has {', '.join(projections) or 'none'})",
-                    hint="add one along the unit axis at the monitor's layer",
-                )
-            if token == 0:
-                self.begin_reply(gated=gated)
-            expected += 1
-            acted = self.feed(float(rescale(projections[name]))).acted
-            if acted == "stop":
-                return "stop"
-            return self.gate if acted == "gate" else None
-
-        return see
+            return ReplyWatch(self, name, self.to_position, gated=gated)
+        if callable(self.on_alarm) or not isinstance(self.rule, Cusum | Threshold):
+            # What a function will answer is not known in advance.
+            return ReplyWatch(self, name, lambda raw: position(raw, *units), gated=gated)
+        return DeclaredReplyWatch(self, name, units, gated=gated)
 
     def _act(self, action: OnAlarm, state: MonitorState) -> MonitorState:
         if callable(action):

@@ -152,7 +152,7 @@ class Cusum:
 
     def tracker(self) -> Tracker:
         """Return a new tracker for a conversation."""
-        return _CusumTracker(self.baseline.standardiser(), self.allowance)
+        return CusumTracker(self.baseline.standardiser(), self.allowance)
 
     def statistic(self, positions: Positions) -> Float[np.ndarray, "n"]:
         """Return the statistic after each value of a conversation, bit for bit as a tracker gives it."""
@@ -281,7 +281,7 @@ class Threshold:
 
     def tracker(self) -> Tracker:
         """Return a new tracker for a conversation."""
-        return _MeanTracker(deque(maxlen=self.window))
+        return MeanTracker(deque(maxlen=self.window))
 
     def statistic(self, positions: Positions) -> Float[np.ndarray, "n"]:
         """Return the statistic after each value of a conversation, bit for bit as a tracker gives it."""
@@ -305,31 +305,39 @@ def first_alarm(rule: Rule, positions: Positions, horizon: int | None = None) ->
 
 
 @dataclass(slots=True)
-class _CusumTracker:
+class CusumTracker:
+    """State of a `Cusum`."""
+
     standardise: Standardiser
     allowance: float
     total: float = 0.0
 
     def update(self, value: float, reply: int, token: int) -> float:
+        """Add the next value (NaN for an empty reply) and return the statistic."""
         z = self.standardise(value, reply, token)
         if z == z:
             self.total = max(0.0, self.total - z - self.allowance)
         return self.total
 
     def copy(self) -> Self:
+        """Return an independent tracker in the same state."""
         return replace(self, standardise=copy.copy(self.standardise))
 
 
 @dataclass(slots=True)
-class _MeanTracker:
+class MeanTracker:
+    """State of a `Threshold`."""
+
     last: deque[float]
 
     def update(self, value: float, reply: int, token: int) -> float:  # noqa: ARG002 (a Tracker's)
+        """Add the next value (NaN for an empty reply) and return the statistic."""
         if value == value:
             self.last.append(value)
         return -math.fsum(self.last) / len(self.last) if len(self.last) == self.last.maxlen else -math.inf
 
     def copy(self) -> Self:
+        """Return an independent tracker in the same state."""
         return replace(self, last=self.last.copy())
 
 

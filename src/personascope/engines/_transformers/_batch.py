@@ -238,12 +238,7 @@ class Batch:
         """Switch the operations of rows whose next token is in another part of the response."""
         if self.memory.whole:
             return
-        changed = False
-        for place, row in enumerate(self.rows):
-            if row.acting is not None and row.plan is not row.ran:
-                row.fold(self.counters, place)
-                changed = True
-        if changed:
+        if any(row.acting is not None and row.plan is not row.ran for row in self.rows):
             self._rows_changed()
 
     def _last_layer(self) -> int | None:
@@ -259,7 +254,10 @@ class Batch:
         self.taps.layers = layers_wanted(requests, self.stack.n_layers)
         whole = self.memory.whole
         plans = [row.queued.request.plan if whole else row.plan for row in self.rows]
-        for row, plan in zip(self.rows, plans, strict=True):
+        for place, (row, plan) in enumerate(zip(self.rows, plans, strict=True)):
+            if plan is not row.ran and not whole:
+                # What the counters hold was counted under the plan that acted so far.
+                row.fold(self.counters, place)
             row.ran = plan
         wanted = {plan.digest for plan in plans if plan is not None}
         if not wanted:

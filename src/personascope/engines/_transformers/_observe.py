@@ -13,7 +13,7 @@ from transformers.cache_utils import DynamicCache
 
 from personascope.chat import Rendered, TurnSpan
 from personascope.engines._contract import Capture, Probe, TurnActivations
-from personascope.engines._parts import response_start, turn_spans
+from personascope.engines._parts import part_starts, response_start, turn_spans
 from personascope.engines._transformers._choice import ModelMemory
 from personascope.engines._transformers._prefill import plan_table
 from personascope.engines._transformers._taps import ForwardHooks, StopForward
@@ -180,7 +180,7 @@ def observe_turns(
     """Pool the activations of each turn of a rendered conversation (see ``TransformersEngine.observe``)."""
     spans = turn_spans(rendered, tokens)
     reader = SpanReader.of(spans, stack.n_layers, capture, probes)
-    parts = parts_of(rendered.token_ids, _reply_parts(rendered), plan)
+    parts = parts_of(rendered.token_ids, part_starts(rendered), plan)
     with taps.attached():
         read_parts(stack, taps, device, parts, reader, extent_of(rendered), memory)
     return reader.turns(spans)
@@ -205,17 +205,6 @@ def parts_of(
         for (begin, part), end in zip(parts, ends, strict=True)
         if begin < end
     ]
-
-
-def _reply_parts(rendered: Rendered) -> list[tuple[int, str]]:
-    """Return first token and name of each part of a conversation, whose last reply is the response."""
-    replies = [span for span in rendered.spans if span.role == "assistant"]
-    if not replies:
-        return [(0, "prompt")]
-    last = replies[-1]
-    thoughts = [s for s in rendered.thinking if s.index == last.index and s.end > s.start]
-    thinking = [(place, part) for s in thoughts for place, part in ((s.start, "thinking"), (s.end, ""))]
-    return [(0, "prompt"), *thinking, (last.start, "answer"), (last.end, "")]
 
 
 def extent_of(rendered: Rendered) -> TokenSpans:

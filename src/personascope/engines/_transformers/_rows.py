@@ -8,7 +8,7 @@ import numpy as np
 
 from personascope.chat import ReplyFormat, ReplyReader
 from personascope.engines._contract import Request, request_seed
-from personascope.engines._parts import thinking_limit
+from personascope.engines._parts import longest_marked, thinking_limit
 from personascope.engines._sampling import uniforms
 from personascope.interventions import (
     CapCounters,
@@ -19,9 +19,6 @@ from personascope.interventions import (
     plan_for_part,
     reply_parts,
 )
-
-MARK_TOKENS = 256
-"""Number of random numbers reserved for the marks between the parts of a response."""
 
 
 @dataclass(slots=True, eq=False)
@@ -111,7 +108,8 @@ class Row:
         plan = self.acting
         if plan is None or not reply_parts(plan):
             return plan
-        return plan_for_part(plan, self.part)
+        here = plan_for_part(plan, self.part)
+        return here if here is not None and acts_on_response(here) else None
 
     @property
     def part(self) -> str:
@@ -170,12 +168,9 @@ class Row:
         reader = self.reader
         if reader is None:
             return len(self.tokens) >= self.queued.max_tokens
-        answering = reader.part in ("answer", "tool_calls")
-        return (
-            reader.answer_tokens >= sampling.max_new_tokens
-            or (not answering and reader.thinking_tokens >= thinking_limit(sampling))
-            or len(self.tokens) >= (len(self.uniform) if room is None else min(len(self.uniform), room))
-        )
+        return reader.is_full(answer=sampling.max_new_tokens, thinking=thinking_limit(sampling)) or len(
+            self.tokens
+        ) >= (len(self.uniform) if room is None else min(len(self.uniform), room))
 
     @property
     def watched(self) -> bool:
@@ -193,5 +188,5 @@ def new_row(queued: Queued, counts: CapCounts) -> Row:
     if queued.reply is not None:
         reader = queued.reply.reader()
         # Marks and the white space around them belong neither to the thinking nor to the answer.
-        longest = 2 * (longest + thinking_limit(request.sampling)) + MARK_TOKENS
+        longest = longest_marked(request.sampling)
     return Row(queued, uniforms(seed, longest), reader, counts=counts)

@@ -4,13 +4,16 @@ from ._version import vllm_version
 from .request._plan_store import PlanStore, ProbeSet
 from .server._command import ServeCommand, serve_command
 from .server._errors import StatusError, problem
-from .server._field import FieldGuard, depth, read_field
+from .server._field import OURS, FieldGuard, depth, read_field
+from .server._server_options import ServerOptions
 
 __all__ = [
+    "OURS",
     "FieldGuard",
     "PlanStore",
     "ProbeSet",
     "ServeCommand",
+    "ServerOptions",
     "StatusError",
     "VLLMEngine",
     "depth",

@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from personascope.engines._capabilities import unsupported
 from personascope.engines._vllm._config import PluginConfig
 from personascope.engines._vllm.request._limits import Limits
 from personascope.engines._vllm.request._plan_store import PlanStore, ProbeSet
+from personascope.engines._vllm.request._reply_spec import GateSpec
 from personascope.engines._vllm.request._spec import Spec
 from personascope.errors import EngineError, InterventionError
-from personascope.interventions import Plan
+from personascope.interventions import Plan, acts_on_response, reply_parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class AdmissionCheck:
         d_model: Width of the residual stream.
         dtype: Dtype of the weights.
         limits: Sizes of the static flavour's tables; None in the dynamic one, whose tables grow.
+        tokenizer: Whether the workers have the model's tokenizer.
+        pipeline: Whether the blocks are spread over a pipeline.
     """
 
     config: PluginConfig
@@ -37,6 +41,8 @@ class AdmissionCheck:
     d_model: int
     dtype: str
     limits: Limits | None = None
+    tokenizer: bool = True
+    pipeline: bool = False
 
     @classmethod
     def of(cls, vllm_config: Any) -> AdmissionCheck:
@@ -52,7 +58,15 @@ class AdmissionCheck:
         dtype = str(vllm_config.model_config.dtype).removeprefix("torch.")
         static = config.static(vllm_config, gpu=not current_platform.is_cpu())
         limits = config.limits if static else None
-        return cls(config, int(text.num_hidden_layers), int(text.hidden_size), dtype, limits)
+        return cls(
+            config,
+            int(text.num_hidden_layers),
+            int(text.hidden_size),
+            dtype,
+            limits,
+            tokenizer=not getattr(vllm_config.model_config, "skip_tokenizer_init", False),
+            pipeline=vllm_config.parallel_config.pipeline_parallel_size > 1,
+        )
 
     def check(self, spec: Spec, store: PlanStore) -> Plan | None:
         """Check a spec, and return its plan, or None if it has none.
@@ -61,19 +75,49 @@ class AdmissionCheck:
             EngineError: If a plan or probe set is missing, or does not fit this model or the plugin.
         """
         self.check_layers(spec.layers or ())
-        if spec.probes is not None:
-            self.check_probes(store.probes(spec.probes))
-        if spec.plan is None:
-            return None
-        plan = store.plan(spec.plan)
-        self.check_plan(plan)
-        for op in plan.ops:
-            if op.tokens.startswith("turn:") and int(op.tokens.removeprefix("turn:")) >= len(spec.turns):
-                raise EngineError(
-                    f"the plan acts from {op.tokens} on, and the request names {len(spec.turns)} turns",
-                    hint="send the turns' first positions, or a plan that acts elsewhere",
-                )
+        probes = None if spec.probes is None else store.probes(spec.probes)
+        if probes is not None:
+            self.check_probes(probes)
+        plan = None if spec.plan is None else store.plan(spec.plan)
+        if plan is not None:
+            self.check_plan(plan)
+            _check_turns(plan, spec)
+        if spec.reply is not None and not self.tokenizer:
+            raise EngineError(
+                "the parts of the response are to be told apart, and vLLM was started without a tokenizer",
+                hint="leave skip_tokenizer_init out",
+            )
+        if spec.gate is not None:
+            self._check_gate(spec, spec.gate, plan, probes, store)
         return plan
+
+    def _check_gate(
+        self, spec: Spec, gate: GateSpec, plan: Plan | None, probes: ProbeSet | None, store: PlanStore
+    ) -> None:
+        if self.pipeline:
+            raise unsupported("vllm", "gate_pipeline", "the request asks for")
+        if gate.at is None and (probes is None or gate.probe not in probes.names):
+            raise EngineError(
+                f"the gate reads the probe {gate.probe!r}, which the request does not have",
+                hint="give the request that probe, along the unit axis at the monitor's layer",
+            )
+        if gate.tokens not in ("response", "answer") and spec.reply is None:
+            raise _no_parts(f"the gate reads the {gate.tokens}")
+        if gate.plan is None:
+            return
+        switched = store.plan(gate.plan)
+        self.check_plan(switched)
+        _check_turns(switched, spec)
+        if not acts_on_response(switched):
+            raise EngineError(
+                "the gate switches on a plan that acts on the prompt alone, which has passed by then",
+                hint="make its operations act on all tokens or on the response",
+            )
+        if plan is not None:
+            try:
+                self.check_plan(plan + switched)
+            except InterventionError as error:
+                raise EngineError(error.message, hint=error.hint) from error
 
     def check_plan(self, plan: Plan) -> None:
         """Check that a plan fits the model, its dtype, the instrumented layers and the table sizes.
@@ -127,3 +171,27 @@ class AdmissionCheck:
                 hint=f"the model has {self.n_layers} layers; the plugin was started with "
                 + ("all of them" if instrumented is None else ", ".join(map(str, sorted(instrumented)))),
             )
+
+
+def _check_turns(plan: Plan, spec: Spec) -> None:
+    """Check that the request has the turns and the parts of a response that a plan acts on.
+
+    Raises:
+        EngineError: If it does not; the message names the place.
+    """
+    for op in plan.ops:
+        if op.tokens.startswith("turn:") and int(op.tokens.removeprefix("turn:")) >= len(spec.turns):
+            raise EngineError(
+                f"the plan acts from {op.tokens} on, and the request names {len(spec.turns)} turns",
+                hint="send the turns' first positions, or a plan that acts elsewhere",
+            )
+    for part in reply_parts(plan):
+        if part != "answer" and spec.reply is None and not spec.parts:
+            raise _no_parts(f"the plan acts on the {part}")
+
+
+def _no_parts(what: str) -> EngineError:
+    return EngineError(
+        f"{what}, and the request does not say how the parts of the response are told apart",
+        hint="send a conversation, whose template has them, or act on the whole response",
+    )

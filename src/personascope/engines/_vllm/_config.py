@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from personascope.engines._capabilities import unsupported
 from personascope.engines._vllm.request._limits import Limits
 from personascope.engines._vllm.request._spec import FIELD
 from personascope.errors import EngineError
+from personascope.models import read_tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,3 +139,14 @@ def refuse_unsupported(vllm_config: Any, *, graphs: bool, gpu: bool = False, v2:
     for key, is_used in used.items():
         if is_used:
             raise unsupported("vllm", key, "vLLM was started with")
+
+
+def tokenizer_of(model_config: Any) -> Any:
+    """Return the tokenizer of vLLM's model, whose texts of single tokens tell the parts of a reply apart."""
+    trusted = bool(getattr(model_config, "trust_remote_code", False))
+    return _tokenizer(str(model_config.tokenizer), model_config.tokenizer_revision, trusted)
+
+
+@lru_cache(maxsize=4)
+def _tokenizer(place: str, revision: str | None, trusted: bool) -> Any:
+    return read_tokenizer(place, {"revision": revision, "trust_remote_code": trusted})

@@ -6,15 +6,14 @@ from __future__ import annotations
 import platform
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
-from personascope.chat import ChatFormat, ChatOptions, Conversation, Message, ReplyFormat, TranscriptFormat
+from personascope.chat import ChatFormat, ChatOptions, Conversation, Message, TranscriptFormat
 from personascope.engines._capabilities import unsupported
-from personascope.engines._checks import check_request, refuse_watch
+from personascope.engines._checks import check_plan, check_request, refuse_watch
 from personascope.engines._contract import (
     Capture,
     Completion,
@@ -25,14 +24,8 @@ from personascope.engines._contract import (
     ScoreRequest,
     TurnActivations,
 )
-from personascope.engines._parts import (
-    Span,
-    check_reply_parts,
-    length_limit,
-    refuse_parts,
-    response_start,
-    turn_spans,
-)
+from personascope.engines._gate import DeclaredWatch
+from personascope.engines._parts import check_reply_parts, part_starts, response_start, turn_spans
 from personascope.engines._texts import Texts
 from personascope.engines._vllm._completion import (
     check_ran,
@@ -43,9 +36,11 @@ from personascope.engines._vllm._completion import (
 )
 from personascope.engines._vllm._config import PluginConfig
 from personascope.engines._vllm._driver import Driver
+from personascope.engines._vllm._replay import opened, replay
 from personascope.engines._vllm._start import CPU_SETTINGS, import_vllm, plugin_options
 from personascope.engines._vllm._submit import (
     InFlightRequest,
+    RenderedRequest,
     SpecBuilder,
     prefill_params,
     sampling_params,
@@ -56,14 +51,11 @@ from personascope.engines._vllm.request._plan_store import PlanStore, ProbeSet
 from personascope.engines._vllm.request._results import Reading
 from personascope.engines._vllm.request._spec import Spec
 from personascope.errors import EngineError
-from personascope.interventions import Plan
+from personascope.interventions import Plan, reply_parts
 from personascope.models import ModelFiles
 
 WINDOW = 1024
 """Number of requests to read ahead, so that prompts with a shared prefix run together and reuse its keys."""
-
-_Queued = tuple[Request, tuple[int, ...], tuple[int, ...], ReplyFormat | None]
-"""A request, its prompt's tokens, the first token of each turn, and the format of its response's parts."""
 
 
 class VLLMEngine(Texts[ModelFiles]):
@@ -110,6 +102,7 @@ class VLLMEngine(Texts[ModelFiles]):
         self.dtype = dtype
         self.max_batch = max_batch
         self._cpu = cpu
+        self._asynchronous = bool(options.get("async_scheduling"))
         self._draws = sampler == "personascope" or (sampler == "auto" and cpu)
         scratch = tempfile.TemporaryDirectory(prefix="personascope-")
         self._store = PlanStore(Path(scratch.name) / "plans")
@@ -150,6 +143,8 @@ class VLLMEngine(Texts[ModelFiles]):
             ) from error
         self._driver = Driver(self.llm, scratch)
         vllm_config = self.llm.llm_engine.vllm_config
+        # vLLM reserves room for one more token than requested.
+        self._context = int(vllm_config.model_config.max_model_len) - 1
         self._limits = config.limits if config.static(vllm_config, gpu=not cpu) else None
 
     @property
@@ -166,8 +161,7 @@ class VLLMEngine(Texts[ModelFiles]):
             chat_digest=chat.digest if chat else "",
             versions={name: version(name) for name in ("personascope", "torch", "transformers")}
             | {"vllm": vllm_version(), "python": platform.python_version()},
-            # vLLM reserves room for one more token than requested.
-            context=int(self.llm.llm_engine.vllm_config.model_config.max_model_len) - 1,
+            context=self._context,
             **self._chat_info(),
         )
 
@@ -205,16 +199,16 @@ class VLLMEngine(Texts[ModelFiles]):
             ChatError: If a conversation cannot be rendered.
         """
         source = iter(requests)
-        waiting: list[_Queued] = []
+        waiting: list[RenderedRequest] = []
         running: dict[str, InFlightRequest] = {}
         try:
             while True:
                 if len(waiting) < self.max_batch:
                     ahead = [self._rendered(request) for request in islice(source, WINDOW)]
-                    waiting += sorted(ahead, key=lambda item: item[1])
+                    waiting += sorted(ahead, key=lambda item: item.prompt)
                 # vLLM's own queue is kept short, because requests in it cannot be sorted any more.
-                while waiting and len(running) < 2 * self.max_batch and self._fits(waiting[0][0], running):
-                    name, in_flight = self._submit(*waiting.pop(0))
+                while waiting and len(running) < 2 * self.max_batch and self._fits(waiting[0], running):
+                    name, in_flight = self._submit(waiting.pop(0))
                     running[name] = in_flight
                 if not running:
                     return
@@ -230,68 +224,69 @@ class VLLMEngine(Texts[ModelFiles]):
         finally:
             self._driver.abandon({name: in_flight.spec for name, in_flight in running.items()})
 
-    def _fits(self, request: Request, running: dict[str, InFlightRequest]) -> bool:
+    def _fits(self, rendered: RenderedRequest, running: dict[str, InFlightRequest]) -> bool:
         """Return whether the static flavour's tables have room for a request besides those in flight."""
-        limits = self._limits
+        limits, request = self._limits, rendered.request
         if limits is None:
             return True
-        specs = [in_flight.spec for in_flight in running.values() if in_flight.spec is not None]
-        plans = {spec.plan for spec in specs} - {None}
-        probes = {spec.probes for spec in specs} - {None}
-        if request.plan is not None and len(plans | {request.plan.digest}) > limits.plans:
-            return False
-        asked = ProbeSet.of(request.probes).digest if request.probes else None
-        return asked is None or len(probes | {asked}) <= limits.probe_sets
+        live = [in_flight.spec for in_flight in running.values() if in_flight.spec is not None]
+        plan = None if request.plan is None else request.plan.digest
+        probes = ProbeSet.of(request.probes).digest if request.probes else None
+        return limits.fits(plan, probes, live, gated=request.watch is not None)
 
-    def _rendered(self, request: Request) -> _Queued:
+    def _rendered(self, request: Request) -> RenderedRequest:
         check_request(request, self.files)
-        refuse_watch(request, "vllm")
-        refuse_parts(request)
-        prompt = request.prompt
+        if not isinstance(request.watch, DeclaredWatch):
+            refuse_watch(request, "vllm")
+        prompt, name = request.prompt, f"request {request.id!r}"
+        if request.watch is not None and self._asynchronous:
+            raise EngineError(
+                f"{name} has a watch, and a step that runs ahead may read a token after the response's last",
+                hint="start the engine with async_scheduling=False, its default",
+            )
         if not isinstance(prompt[0], Message):
-            check_reply_parts(f"request {request.id!r}", None, request.tokens, None)
-            return request, tuple(prompt), (), None  # pyright: ignore[reportReturnType]
+            check_reply_parts(name, request.plan, request.tokens, None)
+            return RenderedRequest(request, tuple(prompt))  # pyright: ignore[reportArgumentType]
         rendered = self._chat().render_with_spans(prompt, add_generation_prompt=True)  # pyright: ignore[reportArgumentType]
-        check_reply_parts(f"request {request.id!r}", None, request.tokens, rendered.reply)
-        turns = tuple(span.start for span in rendered.spans)
-        return request, tuple(rendered.token_ids), turns, rendered.reply
+        check_reply_parts(name, request.plan, request.tokens, rendered.reply)
+        turns = tuple((span.start, span.end) for span in rendered.spans)
+        return RenderedRequest(request, tuple(rendered.token_ids), turns, rendered.reply, self._context)
 
-    def _submit(
-        self, request: Request, prompt: tuple[int, ...], turns: tuple[int, ...], reply: ReplyFormat | None
-    ) -> tuple[str, InFlightRequest]:
+    def _submit(self, rendered: RenderedRequest) -> tuple[str, InFlightRequest]:
+        request, gate = rendered.request, rendered.gate
+        if gate is not None and gate.action != "stop":
+            check_plan(f"the watch of request {request.id!r}", gate.action, request.prompt, self.files)
         name = self._driver.name()
-        limit = length_limit(reply, request.sampling)
-        spec = self._specs.of_request(name, request, prompt, turns, limit)
+        spec = self._specs.of_request(name, rendered, gate)
         params = sampling_params(
-            request,
+            rendered,
             spec,
-            limit=limit,
             eos=self.files.eos_token_ids,
             stops=self._stops(request),
             draws=self._draws,
             cpu=self._cpu,
         )
-        self._driver.add(name, prompt, params, request.id)
-        return name, InFlightRequest(request, prompt, spec, reply)
+        self._driver.add(name, rendered.prompt, params, request.id)
+        return name, InFlightRequest(rendered, spec, gate)
 
     def _completion(
         self, output: Any, in_flight: InFlightRequest, readings: dict[str, Reading]
     ) -> Completion:
-        response = cut_response(self, output, in_flight, self._stops(in_flight.request))
+        rendered = in_flight.rendered
         reading = None if in_flight.spec is None else readings[in_flight.spec.key]
-        if reading is not None and in_flight.watched and not response.is_read_by(reading):
-            # Stop texts and parts are known only after their tokens have passed, so the response is reread.
-            again = self._reread(in_flight, response.tokens, response.chosen)
-            reading = replace(again, cap_counts=reading.cap_counts)
-        return completion(output, in_flight, response, reading, self.files.n_layers)
-
-    def _reread(self, in_flight: InFlightRequest, tokens: list[int], chosen: list[Span]) -> Reading:
-        """Feed a response again and read spans of it, counted from its first token."""
-        assert in_flight.spec is not None
-        start = len(in_flight.prompt)
-        spans = tuple((start + low, start + high) for low, high in chosen)
-        spec = replace(in_flight.spec, key=self._driver.name(), response=start, spans=spans)
-        return self._driver.read((*in_flight.prompt, *tokens), spec)
+        response = cut_response(self, output, in_flight, reading, self._stops(rendered.request))
+        if rendered.request.watch is not None and rendered.reads_response and reading is not None:
+            replay(in_flight, reading)
+        read = reading if rendered.watched else None
+        if rendered.watched and response.chosen:
+            start = len(rendered.prompt)
+            if reading is None or not rendered.reads_response or not response.is_read_by(reading, start):
+                # Stop texts and marks are known only after their tokens have passed, so they pass again.
+                gate = opened(in_flight, reading)
+                spans = [(start + low, start + high) for low, high in response.chosen]
+                spec = self._specs.of_reading(self._driver.name(), rendered, spans, gate)
+                read = self._driver.read((*rendered.prompt, *response.tokens), spec)
+        return completion(output, in_flight, response, reading, read, self.files.n_layers)
 
     def observe(
         self,
@@ -312,7 +307,6 @@ class VLLMEngine(Texts[ModelFiles]):
         """
         asked = Request("observe", conversation, plan=plan, capture=capture, probes=probes)
         check_request(asked, self.files)
-        refuse_parts(asked)
         rendered = self._chat().render_with_spans(conversation, add_generation_prompt=False)
         turns = turn_spans(rendered, tokens)
         read = [span for span in turns if span.end > span.start]
@@ -325,6 +319,7 @@ class VLLMEngine(Texts[ModelFiles]):
             capture=capture,
             probes=probes,
             plan=plan,
+            parts=part_starts(rendered),
         )
         reading = self._driver.read(tuple(rendered.token_ids), spec)
         return turn_activations(turns, read, reading, layers, probes)
@@ -373,9 +368,15 @@ class VLLMEngine(Texts[ModelFiles]):
             raise EngineError(
                 f"request {request.id!r} has no continuation to score", hint="give one token or more"
             )
-        _, prompt, turns, _ = self._rendered(Request(request.id, request.prompt, plan=request.plan))
-        name = self._driver.name()
-        spec = self._specs.of_score(name, request, len(prompt), turns)
+        if request.plan is not None and reply_parts(request.plan):
+            raise EngineError(
+                f"request {request.id!r} acts on {reply_parts(request.plan)[0]!r}, and the parts of a "
+                "continuation are not told apart",
+                hint="act on the response",
+            )
+        rendered = self._rendered(Request(request.id, request.prompt, plan=request.plan))
+        name, prompt = self._driver.name(), rendered.prompt
+        spec = self._specs.of_score(name, request, len(prompt), rendered.turn_starts)
         params = prefill_params(spec, logprobs=True)
         self._driver.add(name, (*prompt, *request.continuation), params, request.id)
         return name, spec, len(prompt)

@@ -10,6 +10,7 @@ scheduling off for a scheduler that is not a subclass of its asynchronous one.
 # vLLM is not installed where types are checked.
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
@@ -20,8 +21,13 @@ from vllm.v1.request import Request
 from personascope.engines._capabilities import unsupported
 from personascope.engines._vllm._admission import AdmissionCheck
 from personascope.engines._vllm.request._plan_store import PlanStore
+from personascope.engines._vllm.request._reply_spec import check_tail
 from personascope.engines._vllm.request._spec import FIELD, Spec, parse_spec
 from personascope.errors import EngineError, PersonascopeError
+from personascope.interventions import reply_parts
+
+OVER = f"{FIELD}_over"
+"""Attribute of a runner's output: the keys of responses that are over."""
 
 if TYPE_CHECKING:
     _Base = Scheduler
@@ -69,12 +75,18 @@ class _Mixin(_Base):
         plan = self._admission.check(spec, self._store)
         if self._admission.limits is not None:
             self._admission.limits.check_room(spec, self._live.values())
-        if plan is None:
+        check_tail(spec.reply, request.prompt_token_ids)
+        if plan is None and spec.gate is None:
             return spec
         if request.prompt_embeds is not None:
             raise unsupported("vllm", "prompt_embeds", "the request asks for")
         # Keys and values computed under a plan must never serve a request without it.
-        salt = spec.salt(request.num_prompt_tokens, all(op.tokens == "all" for op in plan.ops))
+        ops = () if plan is None else plan.ops
+        salt = spec.salt(
+            request.num_prompt_tokens,
+            everywhere=plan is not None and all(op.tokens == "all" for op in ops),
+            by_part=plan is not None and bool(reply_parts(plan)),
+        )
         request.cache_salt = f"{request.cache_salt}/{salt}" if request.cache_salt else salt
         request.block_hashes = []
         request.update_block_hashes()
@@ -93,6 +105,7 @@ class _Mixin(_Base):
     def update_from_output(
         self, scheduler_output: Any, model_runner_output: Any
     ) -> dict[int, EngineCoreOutputs]:
+        self._end(getattr(model_runner_output, OVER, ()))
         outputs = super().update_from_output(scheduler_output, model_runner_output)
         for request, message, key in self._refused:
             outputs.setdefault(request.client_index, EngineCoreOutputs()).outputs.append(
@@ -108,6 +121,15 @@ class _Mixin(_Base):
         if self._keys:
             self._send(outputs, getattr(model_runner_output, FIELD, None) or {})
         return outputs
+
+    def _end(self, keys: Collection[str]) -> None:
+        """Let the step's token be the last of responses that the workers say are over."""
+        if not keys:
+            return
+        for name, key in self._keys.items():
+            request = self.requests.get(name)
+            if key in keys and request is not None:
+                request.max_tokens = min(request.max_tokens, request.num_output_tokens + 1)
 
     def _send(self, outputs: dict[int, EngineCoreOutputs], found: dict[str, list[Any]]) -> None:
         """Attach projections to the outputs; those of a request without output yet are held back."""

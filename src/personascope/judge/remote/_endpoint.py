@@ -10,7 +10,7 @@ from typing import cast
 import httpx
 
 from personascope.errors import UsageError
-from personascope.text import replace_surrogates
+from personascope.text import HIDDEN, hide_bearer, replace_surrogates
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 """Environment variable of the API key, which is sent unless a header holds a key."""
@@ -22,9 +22,6 @@ _SECRET_NAME = re.compile(
 _CREDENTIAL = re.compile(r"authorization|key|token|secret", re.I)
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_BEARER = re.compile(r"(bearer\s+)[^\s\"',;]+", re.I)
-HIDDEN = "[hidden]"
-"""Replacement for a key in a stored or printed text."""
 
 
 def split_address(rest: str) -> tuple[str, str]:
@@ -125,7 +122,7 @@ class Endpoint:
         """
         for secret in self._secrets:
             text = text.replace(secret, HIDDEN)
-        return replace_surrogates(_BEARER.sub(rf"\g<1>{HIDDEN}", text))
+        return replace_surrogates(hide_bearer(text))
 
     def clean_text(self, text: str) -> str:
         """Return a text of a reply without keys and lone surrogates.

@@ -34,6 +34,16 @@ export async function about() {
   return (await call("/v1/personascope/about")).json();
 }
 
+/** Return the persona space, which a server has if its map says so. */
+export async function space() {
+  return (await call("/v1/personascope/space")).json();
+}
+
+/** Return the text of a file of the page. */
+export async function page(name) {
+  return (await call(`/page/${name}`)).text();
+}
+
 /** Ask the monitor about the token positions of each reply of a conversation. */
 export async function watch(replies) {
   return (await call("/v1/personascope/monitor", { method: "POST", body: JSON.stringify({ replies }) })).json();

@@ -1,23 +1,14 @@
-// The trajectory: the position of every reply, or of every token, in both columns; other conversations beside.
+// The trajectory: the position of every reply, or of every token, in both columns; other conversations behind.
 
 import { signed } from "./scale.js";
+import { draw, mark, place, polyline, pressable, tick, ticks, writeLevel } from "./svg.js";
 
-const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 340;
-const HEIGHT = 210;
-const EDGE = { left: 30, right: 8, top: 10, bottom: 24 };
+const HEIGHT = 230;
+const EDGE = { left: 34, right: 8, top: 10, bottom: 26 };
 const WINDOW = 16;
 
-function draw(tag, attributes, text = "") {
-  const made = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  if (text) made.textContent = text;
-  return made;
-}
-
-const place = (one, before) => (before && Number.isFinite(one.before) ? one.before : one.position);
-
-/** Return the points of a column: x, position, turn. */
+/** Return the points of a column: x, position, turn, and the token. */
 function points(talk, column, mode, before) {
   const found = [];
   let at = 0;
@@ -25,7 +16,7 @@ function points(talk, column, mode, before) {
     const reply = turn.replies[column];
     if (mode === "turn") {
       const whole = reply.answer ?? mean(reply.tokens);
-      if (whole) found.push({ x: number + 1, y: place(whole, before), turn: number });
+      if (whole) found.push({ x: number + 1, y: place(whole, before), turn: number, token: null });
       return;
     }
     // Tokens are noisy: each point is the mean of the last sixteen of its reply.
@@ -37,7 +28,8 @@ function points(talk, column, mode, before) {
       sum += last[last.length - 1];
       if (last.length > WINDOW) sum -= last.shift();
       at += 1;
-      if (last.length >= Math.min(WINDOW, read.length)) found.push({ x: at, y: sum / last.length, turn: number });
+      if (last.length >= Math.min(WINDOW, read.length))
+        found.push({ x: at, y: sum / last.length, turn: number, token: one });
     }
   });
   return found;
@@ -46,93 +38,115 @@ function points(talk, column, mode, before) {
 function mean(tokens) {
   const read = tokens.filter((one) => one.part === "answer" && Number.isFinite(one.position));
   if (!read.length) return null;
-  const of = (name) => read.reduce((sum, one) => sum + (one[name] ?? one.position), 0) / read.length;
-  return { position: of("position"), before: of("before") };
+  const over = (name) => read.reduce((sum, one) => sum + one[name], 0) / read.length;
+  const known = read.every((one) => Number.isFinite(one.before));
+  return { position: over("position"), before: known ? over("before") : null };
 }
 
-/** Draw the chart; `visit` is called with a turn and a column when a point is chosen. */
-export function drawChart(into, { conversations, current, mode, before, about, names, visit }) {
-  const map = about?.map;
+/** Draw the chart. `visit` is called with a turn, a column and a token, or null for a whole reply. */
+export function drawChart(into, { talk, others, source, names, mode, before, visit }) {
   const note = document.getElementById("chart-note");
+  // A point that has the focus keeps it when the chart is drawn anew.
+  const focused = into.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
   into.replaceChildren();
-  if (!map) {
+  if (!source?.map) {
     note.textContent = "This server has no map, so that replies have no position. Start it with --map RUN.";
     return;
   }
-  const all = conversations.map((talk) => [0, 1].map((column) => points(talk, column, mode, before)));
-  const flat = all.flat(2);
-  const limit = about.monitor && Number.isFinite(about.monitor.limit) ? about.monitor.limit : null;
-  const values = [0, 1, ...flat.map((point) => point.y), ...(limit === null ? [] : [limit])];
-  const span = Math.max(...values) - Math.min(...values) || 1;
-  const low = Math.min(...values) - span * 0.08;
-  const high = Math.max(...values) + span * 0.08;
+  const mine = [0, 1].map((column) => points(talk, column, mode, before));
+  const flat = mine.flat();
+  const { map, monitor } = source;
+  const limit = Number.isFinite(monitor?.limit) ? monitor.limit : null;
+  const values = [-0.2, 1.2, ...flat.map((point) => point.y), ...(limit === null ? [] : [limit])];
+  const span = Math.max(...values) - Math.min(...values);
+  const low = Math.min(...values) - span * 0.06;
+  const high = Math.max(...values) + span * 0.06;
   const most = Math.max(mode === "turn" ? 2 : 10, ...flat.map((point) => point.x));
-  const x = (value) => EDGE.left + ((value - 1) / Math.max(1, most - 1)) * (WIDTH - EDGE.left - EDGE.right - 8) + 4;
-  const y = (value) => EDGE.top + ((high - value) / (high - low)) * (HEIGHT - EDGE.top - EDGE.bottom);
+  const right = WIDTH - EDGE.right;
+  const bottom = HEIGHT - EDGE.bottom;
+  const x = (value) => EDGE.left + 8 + ((value - 1) / Math.max(1, most - 1)) * (right - EDGE.left - 16);
+  const y = (value) => EDGE.top + ((high - value) / (high - low)) * (bottom - EDGE.top);
   const svg = draw("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "group" });
-  svg.setAttribute("aria-label", describe(all[current], names, mode));
-  const band = map.default_percentiles;
-  if (band) {
-    const top = Math.max(EDGE.top, Math.min(HEIGHT - EDGE.bottom, y(band["95"])));
-    const bottom = Math.max(EDGE.top, Math.min(HEIGHT - EDGE.bottom, y(band["5"])));
-    svg.append(draw("rect", {
-      class: "band", x: EDGE.left, y: top, width: WIDTH - EDGE.left - EDGE.right, height: Math.max(0, bottom - top),
-    }));
+  svg.setAttribute("aria-label", describe(mine, names, mode));
+  const clip = draw("clipPath", { id: "plot" });
+  clip.append(draw("rect", { x: EDGE.left, y: EDGE.top, width: right - EDGE.left, height: bottom - EDGE.top }));
+  svg.append(clip);
+  const lines = mine.map((line) => line.map((point) => [x(point.x), y(point.y)]));
+  frame(svg, { map, limit, low, high, x, y, right, bottom, most, mode, lines });
+  for (const other of others) {
+    if (other === talk || other.source !== talk.source) continue;
+    for (const column of [0, 1]) {
+      const line = points(other, column, mode, before).filter((point) => point.x <= most);
+      const drawn = polyline(line.map((point) => [x(point.x), y(point.y)]), `other c${column}`);
+      drawn.setAttribute("clip-path", "url(#plot)");
+      svg.append(drawn);
+    }
   }
-  for (const value of [0, 1]) {
-    svg.append(draw("line", { class: "unit", x1: EDGE.left, x2: WIDTH - EDGE.right, y1: y(value), y2: y(value) }));
-    svg.append(draw("text", { x: EDGE.left - 6, y: y(value) + 4, "text-anchor": "end" }, String(value)));
-  }
-  if (limit !== null) {
-    svg.append(draw("line", { class: "limit", x1: EDGE.left, x2: WIDTH - EDGE.right, y1: y(limit), y2: y(limit) }));
-    svg.append(draw("text", {
-      class: "limit-text", x: WIDTH - EDGE.right, y: y(limit) + 12, "text-anchor": "end",
-    }, "alarm below"));
-  }
-  svg.append(draw("text", { x: (WIDTH + EDGE.left) / 2, y: HEIGHT - 5, "text-anchor": "middle" }, mode));
-  all.forEach((columns, number) => {
-    if (number === current) return;
-    columns.forEach((line, column) => svg.append(path(line, x, y, `other c${column}`)));
+  mine.forEach((line, column) => {
+    svg.append(polyline(lines[column], `line c${column}`));
+    if (mode === "token") return;
+    for (const point of line) {
+      const label = `${names[column]}, turn ${point.turn + 1}: ${signed(point.y)}`;
+      svg.append(pressable(mark(column, x(point.x), y(point.y), 4.8), label, () => visit(point.turn, column)));
+    }
   });
-  all[current].forEach((line, column) => {
-    svg.append(path(line, x, y, `line c${column}`));
-    if (mode === "turn") for (const point of line) svg.append(dot(point, column, x, y, names, visit));
-  });
+  if (mode === "token" && flat.length) {
+    svg.classList.add("pick");
+    svg.addEventListener("click", (event) => pick(event, svg, mine, x, y, visit));
+  }
   into.append(svg);
-  note.textContent = said(band, about.monitor, mode, before);
+  if (focused) [...svg.querySelectorAll("[role=button]")].find((one) => one.ariaLabel === focused)?.focus();
+  note.textContent = said(map, monitor, mode, before);
 }
 
-function said(band, monitor, mode, before) {
-  const parts = ["0 is the mean role, 1 the default Assistant."];
-  if (band) parts.push("The band holds nine in ten single replies of the default.");
+/** Draw what the lines are read against, and their words. */
+function frame(svg, { map, limit, low, high, x, y, right, bottom, most, mode, lines }) {
+  const band = map.default_percentiles;
+  if (band) {
+    const top = Math.max(EDGE.top, Math.min(bottom, y(band["95"])));
+    const height = Math.max(0, Math.min(bottom, y(band["5"])) - top);
+    svg.append(draw("rect", { class: "band", x: EDGE.left, y: top, width: right - EDGE.left, height }));
+  }
+  for (const value of ticks(low, high)) {
+    if (value === 0 || value === 1) continue;
+    svg.append(draw("text", { x: EDGE.left - 6, y: y(value) + 4, "text-anchor": "end" }, tick(value)));
+  }
+  for (const [value, name] of [[0, "the mean role"], [1, "the default Assistant"]]) {
+    svg.append(draw("line", { class: "unit", x1: EDGE.left, x2: right, y1: y(value), y2: y(value) }));
+    svg.append(draw("text", { x: EDGE.left - 6, y: y(value) + 4, "text-anchor": "end" }, String(value)));
+    svg.append(writeLevel(name, y(value), [EDGE.left, right], lines));
+  }
+  if (limit !== null) {
+    svg.append(draw("line", { class: "limit", x1: EDGE.left, x2: right, y1: y(limit), y2: y(limit) }));
+    svg.append(draw("text", { class: "limit-text on", x: right - 2, y: y(limit) + 12, "text-anchor": "end" }, "alarm below"));
+  }
+  if (mode === "turn" && most <= 20)
+    for (let turn = 1; turn <= most; turn += 1)
+      svg.append(draw("text", { x: x(turn), y: bottom + 13, "text-anchor": "middle" }, String(turn)));
+  const label = mode === "turn" ? "turn" : "token";
+  svg.append(draw("text", { x: (right + EDGE.left) / 2, y: HEIGHT - 2, "text-anchor": "middle" }, label));
+}
+
+/** Visit the token whose point is nearest to a click. */
+function pick(event, svg, lines, x, y, visit) {
+  const box = svg.getBoundingClientRect();
+  const scale = WIDTH / box.width;
+  const at = [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
+  let best = null;
+  lines.forEach((line, column) => line.forEach((point) => {
+    const far = Math.hypot(x(point.x) - at[0], y(point.y) - at[1]);
+    if (!best || far < best.far) best = { far, point, column };
+  }));
+  if (best) visit(best.point.turn, best.column, best.point.token);
+}
+
+function said(map, monitor, mode, before) {
+  const parts = ["Higher is nearer the Assistant."];
+  if (map.default_percentiles) parts.push("The band holds nine in ten single replies of the default.");
   if (mode === "token") parts.push(`Each point is the mean of ${WINDOW} tokens.`);
   if (before) parts.push("Shown before the plan acts at this layer.");
   if (monitor && !Number.isFinite(monitor.limit)) parts.push("The monitor adds up deviations; its alarms are marked.");
   return parts.join(" ");
-}
-
-function path(line, x, y, name) {
-  const corners = line.map((point) => `${x(point.x).toFixed(1)},${y(point.y).toFixed(1)}`);
-  return draw("polyline", { class: name, points: corners.join(" ") });
-}
-
-function dot(point, column, x, y, names, visit) {
-  const shape = column === 0
-    ? draw("circle", { r: 4.5, cx: x(point.x), cy: y(point.y) })
-    : draw("rect", { width: 8.5, height: 8.5, x: x(point.x) - 4.25, y: y(point.y) - 4.25 });
-  shape.setAttribute("class", `p${column}`);
-  shape.setAttribute("tabindex", "0");
-  shape.setAttribute("role", "button");
-  const label = `${names[column]}, turn ${point.turn + 1}: ${signed(point.y)}`;
-  shape.setAttribute("aria-label", label);
-  shape.append(draw("title", {}, label));
-  shape.addEventListener("click", () => visit(point.turn, column));
-  shape.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" && event.key !== " ") return;
-    event.preventDefault();
-    visit(point.turn, column);
-  });
-  return shape;
 }
 
 function describe(columns, names, mode) {

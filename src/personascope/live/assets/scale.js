@@ -45,5 +45,8 @@ export function drawLegend(into, layer) {
   const ends = make("div", "ends");
   for (const value of ["−1", "0", "1", "2"]) ends.append(make("span", "", value));
   scale.append(bar, ends);
-  into.append(scale, make("span", "", `position at layer ${layer}: 0 the mean role, 1 the default Assistant`));
+  const words = make("div", "words");
+  words.append(make("b", "", "Orange: toward the roles. Blue: toward the Assistant."));
+  words.append(make("span", "", `Position at layer ${layer}: 0 is the mean role, 1 the default Assistant`));
+  into.append(scale, words);
 }

@@ -9,11 +9,13 @@ const shown = (one) => (state.before && Number.isFinite(one.before) ? one.before
 
 /** One reply on the page, to which tokens are added as they come. */
 export class ReplyView {
-  constructor(reply, column, name) {
+  constructor(reply, column, name, { pick }) {
     this.reply = reply;
+    this.pick = pick;
     this.node = make("article", `reply col${column}`);
     // What a finished reply ran under stays its name, whatever the column is set to now.
     name = reply.seed === null ? name : reply.name || "No plan";
+    this.name = name;
     this.node.setAttribute("aria-label", name);
     this.node.tabIndex = -1;
     this.thoughts = make("details", "thoughts");
@@ -93,10 +95,15 @@ export class ReplyView {
 
   listen() {
     for (const box of [this.said, this.thought]) {
-      box.addEventListener("pointermove", (event) => {
+      // A finger taps, and does not hover.
+      for (const kind of ["pointermove", "click"]) box.addEventListener(kind, (event) => {
         const node = event.target.closest?.("span");
-        if (node?.token) showTip(node, event.clientX, event.clientY);
-        else hideTip();
+        if (node?.token) {
+          if (!tip.hidden && this.pointed === node) return;
+          this.pointed = node;
+          showTip(node, event.clientX, event.clientY);
+          this.pick(node.token);
+        } else hideTip();
       });
       box.addEventListener("pointerleave", hideTip);
     }
@@ -113,10 +120,18 @@ export class ReplyView {
     this.mark(Math.max(0, Math.min(count - 1, this.active + step)));
   }
 
+  /** Show one token, as the arrow keys do. */
+  show(token) {
+    const index = [...this.said.children].findIndex((node) => node.token === token);
+    this.said.focus({ preventScroll: true });
+    if (index >= 0) this.mark(index);
+  }
+
   mark(index) {
     this.said.children[this.active]?.classList.remove("on");
     this.active = index;
     const node = this.said.children[index];
+    this.pick(node?.token ?? null);
     if (!node) {
       hideTip();
       return;
@@ -153,13 +168,14 @@ export function hideTip() {
   tip.hidden = true;
 }
 
-/** Draw the user's message of a turn, with what can be done with it. */
+/** Draw the user's message of a turn, with what can be done with it; nothing where there are no acts. */
 export function userView(turn, number, { edit, branch, again }) {
   const node = make("div", "user");
   node.dir = "auto";
   const text = make("div", "text", turn.user);
   const acts = make("div", "acts");
-  for (const [label, act] of [["Edit", () => editing()], ["Branch", branch], ["Again", again]]) {
+  const known = edit ? [["Edit", () => editing()], ["Branch", branch], ["Again", again]] : [];
+  for (const [label, act] of known) {
     const button = make("button", "", label);
     button.type = "button";
     button.setAttribute("aria-label", `${label}, message ${number + 1}`);

@@ -70,6 +70,22 @@ class Limits:
                 hint="use fewer, or a larger personascope.limits in --additional-config",
             )
 
+    def fits(self, plan: str | None, probes: str | None, live: Collection[Spec], *, gated: bool) -> bool:
+        """Return whether a request's plan and probes have rows besides the specs in flight.
+
+        Args:
+            plan: Digest of its plan, or None.
+            probes: Digest of its probes, or None.
+            live: Specs in flight.
+            gated: Whether it may have a gate, which takes a row for both plans together.
+        """
+        held = set[str]().union(*map(plan_rows, live))
+        more = gated + (plan is not None and plan not in held)
+        if more and len(held) + more > self.plans:
+            return False
+        sets = {spec.probes for spec in live} - {None}
+        return probes is None or len(sets | {probes}) <= self.probe_sets
+
     def check_room(self, spec: Spec, live: Collection[Spec]) -> None:
         """Check that a request fits besides the specs in flight.
 
@@ -77,16 +93,34 @@ class Limits:
             EngineError: If it does not; the message names the full table.
         """
         for what, new, held, most in (
-            ("plans", spec.plan, {other.plan for other in live}, self.plans),
-            ("probe sets", spec.probes, {other.probes for other in live}, self.probe_sets),
+            ("plans", plan_rows(spec), set[str]().union(*map(plan_rows, live)), self.plans),
+            (
+                "probe sets",
+                {spec.probes} - {None},
+                {other.probes for other in live} - {None},
+                self.probe_sets,
+            ),
         ):
-            if new is not None and len((held - {None}) | {new}) > most:
+            if new and len(held | new) > most:
                 raise _full(most, what)
         spans = [len(other.spans or ((0, 1),)) for other in (*live, spec) if other.pool]
         if spec.pool and sum(spans) > self.slots:
             raise _full(self.slots, "pooled spans")
-        if spec.plan is not None and sum(other.plan is not None for other in (*live, spec)) > self.slots:
+        slots = [_count_slots(other) for other in (*live, spec)]
+        if slots[-1] and sum(slots) > self.slots:
             raise _full(self.slots, "requests with a plan")
+
+
+def plan_rows(spec: Spec) -> set[str]:
+    """Return a name for each row that a request takes in the table of plans."""
+    gate = None if spec.gate is None else spec.gate.plan
+    plan = set[str]() if spec.plan is None else {spec.plan}
+    return plan if gate is None else plan | {f"{spec.plan} {gate}"}
+
+
+def _count_slots(spec: Spec) -> int:
+    gated = spec.gate is not None and spec.gate.plan is not None
+    return 2 if gated else int(spec.plan is not None)
 
 
 def _full(most: int, what: str) -> EngineError:

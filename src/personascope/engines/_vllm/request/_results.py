@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import load
@@ -24,7 +25,12 @@ class Reading:
         sums: Sums of activations, [spans, layers, d] float32, or None.
         norms: Sums of the tokens' norms, [spans, layers], or None.
         projections: Projections of each span's tokens, [tokens, probes] float32.
-        cap_counts: Counts of where the plan acted and its caps fired.
+        cap_counts: Counts of where the plan acted and its caps fired, before a gate opened.
+        read: Positions that each span read, as ranges; None for all of it.
+        gate_at: Position from which a gate acted; None if none did.
+        gate_counts: Counts from there on; None without a gate.
+        stopped: Position at which an alarm ended the response, or None.
+        prompt: Position of the response's first token, if any of this is known; else 0.
     """
 
     plan: str | None
@@ -34,6 +40,11 @@ class Reading:
     norms: np.ndarray | None
     projections: list[np.ndarray]
     cap_counts: CapCounts
+    read: list[list[tuple[int, int]]] | None = None
+    gate_at: int | None = None
+    gate_counts: CapCounts | None = None
+    stopped: int | None = None
+    prompt: int = 0
 
     def mean(self, span: int, layers: Sequence[int]) -> np.ndarray | None:
         """Return the mean over a span at some layers, [layers, d]; None for an empty span."""
@@ -88,7 +99,6 @@ def _parse(blob: bytes) -> dict[str, _Part]:
     found: dict[str, _Part] = {}
     for key, meta in json.loads(header["__metadata__"]["results"]).items():
         at = meta["place"]
-        cap_counts = meta.get("cap_counts")
         reading = Reading(
             plan=meta["plan"],
             counts=meta["counts"],
@@ -98,18 +108,27 @@ def _parse(blob: bytes) -> dict[str, _Part]:
             projections=[arrays[f"{at}.projections.{number}"] for number in range(len(meta["counts"]))]
             if "probes" in meta
             else [],
-            cap_counts=CapCounts()
-            if cap_counts is None
-            else CapCounts(
-                cap_counts["tokens"],
-                cap_counts["capped"],
-                {int(layer): count for layer, count in cap_counts["fired"].items()},
-                {int(layer): length for layer, length in cap_counts["moved"].items()},
-                cap_counts["greatest"],
-            ),
+            cap_counts=_counts(meta.get("cap_counts")) or CapCounts(),
+            read=None if "read" not in meta else [[(a, b) for a, b in one] for one in meta["read"]],
+            gate_at=meta.get("gate_at"),
+            gate_counts=_counts(meta.get("gate_counts")),
+            stopped=meta.get("stopped"),
+            prompt=meta.get("prompt", 0),
         )
         found[key] = _Part(reading, meta.get("columns", []), meta.get("stage", 0), arrays.get(f"{at}.hit"))
     return found
+
+
+def _counts(told: dict[str, Any] | None) -> CapCounts | None:
+    if told is None:
+        return None
+    return CapCounts(
+        told["tokens"],
+        told["capped"],
+        {int(layer): count for layer, count in told["fired"].items()},
+        {int(layer): length for layer, length in told["moved"].items()},
+        told["greatest"],
+    )
 
 
 def _merge(key: str, parts: list[_Part]) -> Reading:
@@ -119,7 +138,9 @@ def _merge(key: str, parts: list[_Part]) -> Reading:
     first = parts[0].reading
     for part in parts:
         reading, same = part.reading, stages[part.stage].reading
-        if (reading.counts, reading.plan, reading.layers) != (first.counts, first.plan, same.layers):
+        if (reading.counts, reading.plan, reading.layers) != (first.counts, first.plan, same.layers) or (
+            (reading.gate_at, reading.stopped) != (first.gate_at, first.stopped)
+        ):
             raise EngineError(
                 f"the workers read different tokens of request {key!r}: "
                 f"{[part.reading.counts for part in parts]}",
@@ -153,6 +174,7 @@ def _join(key: str, parts: list[_Part]) -> Reading:
     return Reading(
         plan=first.plan,
         counts=first.counts,
+        read=first.read,
         layers=[layer for reading in readings for layer in reading.layers],
         sums=np.concatenate(sums, axis=1) if sums else None,
         norms=np.concatenate(norms, axis=1) if norms else None,

@@ -5,11 +5,20 @@ Plans and probes are named by digest, and must be in the plan store before (`_pl
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from personascope.chat import PARTS
+from personascope.engines._vllm.request._reply_spec import (
+    GateSpec,
+    ReplySpec,
+    read_gate_spec,
+    read_parts,
+    read_reply_spec,
+)
 from personascope.errors import EngineError
 from personascope.interventions import TokenSpans
 
@@ -40,6 +49,12 @@ class Spec:
         layers: Layers to pool; None for all that are instrumented.
         norms: Whether to sum the norms of the tokens too.
         probes: Digest of the probes on which the spans' tokens are projected, or None.
+        reply: How the response's tokens are assigned to its parts as they are drawn, and where it ends; None
+            if neither plan nor readings depend on that.
+        parts: First position and name of the parts of a response that already exists, if a plan acts on
+            parts of it.
+        select: Part of the response that is read within the spans; "response" for all of it.
+        gate: What an alarm switches on inside the response, or None.
     """
 
     key: str
@@ -52,6 +67,10 @@ class Spec:
     norms: bool = False
     probes: str | None = None
     samples: int = 1
+    reply: ReplySpec | None = None
+    parts: tuple[tuple[int, str], ...] = ()
+    select: str = "response"
+    gate: GateSpec | None = None
 
     def extra_args(self) -> dict[str, Any]:
         """Return the value of ``SamplingParams.extra_args``."""
@@ -74,15 +93,27 @@ class Spec:
             return ()
         return ((self.token_spans(prompt).prompt, END),) if self.spans is None else self.spans
 
-    def salt(self, prompt: int, acts_everywhere: bool) -> str:
+    def salt(self, prompt: int, everywhere: bool, by_part: bool = False) -> str:
         """Return the salt that separates the plan's keys and values in the prefix cache.
 
         If a plan acts on a part of the sequence only, its effect on the same tokens depends on where the part
-        begins, so the positions are included.
+        begins, so the positions are included, and so is all that decides on which tokens a gate acts.
+
+        Args:
+            prompt: Number of tokens of the prompt.
+            everywhere: Whether every operation of the plan acts on all tokens.
+            by_part: Whether one acts on a part of the response.
         """
+        gated = self.gate is not None and self.gate.plan is not None
         where = (
-            "" if acts_everywhere else f"/{self.token_spans(prompt).prompt}/{','.join(map(str, self.turns))}"
+            ""
+            if everywhere and not gated
+            else f"/{self.token_spans(prompt).prompt}/{','.join(map(str, self.turns))}"
         )
+        if gated or by_part:
+            marks = None if self.reply is None else self.reply.marks
+            told = repr((marks, self.parts, (self.gate, self.probes) if gated else None))
+            where += f"/{hashlib.sha256(told.encode()).hexdigest()[:32]}"
         return f"{FIELD}/{self.plan}{where}"
 
 
@@ -124,6 +155,10 @@ def parse_spec(extra_args: Mapping[str, Any] | None) -> Spec | None:
             norms=_flag(value, "norms"),
             probes=None if value.get("probes") is None else _text(value, "probes"),
             samples=_count(value.get("samples", 1)),
+            reply=read_reply_spec(value.get("reply")),
+            parts=read_parts(value.get("parts")),
+            select=str(value.get("select", "response")),
+            gate=read_gate_spec(value.get("gate")),
         )
     except (TypeError, ValueError) as error:
         raise _bad(str(error)) from error
@@ -133,13 +168,15 @@ def parse_spec(extra_args: Mapping[str, Any] | None) -> Spec | None:
         raise _bad("pools no layer")
     if spec.norms and not spec.pool:
         raise _bad("asks for norms without pooling")
+    if spec.select not in ("response", *PARTS):
+        raise _bad(f"selects {spec.select!r}")
     return spec
 
 
 def _bad(what: str) -> EngineError:
     return EngineError(
         f"the {FIELD} value of the request {what}",
-        hint="fields are key, plan, response, turns, spans, pool, layers, norms, probes and samples",
+        hint=f"fields are {', '.join(Spec.__dataclass_fields__)}",
     )
 
 

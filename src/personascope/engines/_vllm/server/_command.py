@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import sys
@@ -15,11 +16,15 @@ from personascope.engines._vllm._config import PluginConfig
 from personascope.engines._vllm._start import CPU_SETTINGS, plugin_options
 from personascope.engines._vllm._version import no_vllm
 from personascope.engines._vllm.request._spec import FIELD
+from personascope.engines._vllm.server._server_options import VARIABLE, ServerOptions
 from personascope.errors import UsageError
 from personascope.models import ModelFiles
 
 KEY = "VLLM_API_KEY"
 """Environment variable with the key that clients must send."""
+
+GUARD = "personascope.engines._vllm.server._front.ServerGuard"
+"""Middleware of vLLM's application, which fails to start without it."""
 
 TEMPLATE, OPTIONS = "--chat-template", "--default-chat-template-kwargs"
 """Options of vLLM that change how conversations are rendered."""
@@ -58,6 +63,8 @@ def serve_command(
     allow_upload: bool = False,
     layers: frozenset[int] | None = None,
     same_chat: bool = False,
+    server: ServerOptions | None = None,
+    drain: float | None = None,
     extra: Sequence[str] = (),
 ) -> ServeCommand:
     """Return the command that serves a model.
@@ -76,6 +83,8 @@ def serve_command(
         allow_upload: Whether to accept uploads without a key.
         layers: Layers that may be edited or read; None for all.
         same_chat: Whether to refuse arguments that render conversations differently from the engines.
+        server: Options of plans, policy and logs.
+        drain: Seconds that requests under way have at a shutdown; None for vLLM's default, which is none.
         extra: Further arguments of vLLM.
 
     Raises:
@@ -107,10 +116,16 @@ def serve_command(
         argv.append(f"--{name.replace('_', '-')}")
         if value is not True:
             argv.append(value if isinstance(value, str) else json.dumps(value))
+    # The guard stands before all of vLLM's routes, and logs every request with its plan.
+    argv += ["--middleware", GUARD, "--disable-uvicorn-access-log"]
+    if drain is not None and not _take(extra, "--shutdown-timeout")[1]:
+        argv += ["--shutdown-timeout", str(math.ceil(drain))]
     plugins = [name for name in os.environ.get("VLLM_PLUGINS", "").split(",") if name and name != FIELD]
     environment = {"VLLM_PLUGINS": ",".join([*plugins, FIELD])}
     if api_key:
         environment[KEY] = api_key
+    if server is not None and server != ServerOptions():
+        environment[VARIABLE] = server.variable()
     return ServeCommand((*argv, *extra), environment)
 
 

@@ -11,6 +11,8 @@ _KINDS = {
     401: "AuthenticationError",
     403: "PermissionDeniedError",
     404: "NotFoundError",
+    413: "RequestTooLargeError",
+    429: "RateLimitError",
     503: "ServiceUnavailableError",
 }
 
@@ -20,12 +22,14 @@ class StatusError(Exception):
 
     Attributes:
         status: HTTP status of the answer.
+        headers: Headers of the answer.
     """
 
-    def __init__(self, status: int, text: str) -> None:
-        """Store the status and the message."""
+    def __init__(self, status: int, text: str, **headers: str) -> None:
+        """Store the status, the message and the headers; ``_`` in a header's name stands for ``-``."""
         super().__init__(text)
         self.status = status
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
 
 def problem(status: int, text: str) -> dict[str, Any]:

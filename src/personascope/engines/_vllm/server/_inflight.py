@@ -10,12 +10,14 @@ from uuid import uuid4
 
 import numpy as np
 
+from personascope.engines._vllm._completion import counts_of_plan, triggered
 from personascope.engines._vllm._version import SUPPORTED
 from personascope.engines._vllm.request._plan_store import ProbeSet
+from personascope.engines._vllm.request._reply_spec import GateSpec, ReplySpec
 from personascope.engines._vllm.request._results import Reading
 from personascope.engines._vllm.request._spec import FIELD, Spec, sample_keys
 from personascope.errors import EngineError
-from personascope.interventions import Plan
+from personascope.interventions import CapStats, Plan
 
 
 @dataclass(slots=True, eq=False)
@@ -26,23 +28,38 @@ class InFlightRequest:
         spec: Spec that the engine gets.
         plan: Plan of the request, or None.
         probes: Probes of the request, or None.
+        switched: Plan that its gate switches on, or None.
         rows: For each sample, the projections of its response tokens so far.
         tokens: For each sample, the number of response tokens in vLLM's reply so far.
         sent: For each sample, the number of tokens whose projections were sent to the client.
+        prompt_tokens: Number of tokens of the prompt, once vLLM has said it.
+        told: Field of the reply, once it is known.
         problem: Reason of a refusal, or error in the projections; "" if there is none.
     """
 
     spec: Spec
     plan: Plan | None
     probes: ProbeSet | None
+    switched: Plan | None = None
     rows: list[list[list[float]]] = field(default_factory=list[list[list[float]]])
     tokens: list[int] = field(default_factory=list[int])
     sent: list[int] = field(default_factory=list[int])
+    prompt_tokens: int = 0
+    told: Mapping[str, Any] = field(default_factory=dict[str, Any])
     problem: str = ""
 
     @classmethod
     def new(
-        cls, *, plan: Plan | None, probes: ProbeSet | None, pool: bool, samples: int, digest: str | None
+        cls,
+        *,
+        plan: Plan | None,
+        probes: ProbeSet | None,
+        pool: bool,
+        samples: int,
+        digest: str | None,
+        reply: ReplySpec | None = None,
+        gate: GateSpec | None = None,
+        switched: Plan | None = None,
     ) -> InFlightRequest:
         """Return a request with a new, unique key."""
         spec = Spec(
@@ -51,8 +68,10 @@ class InFlightRequest:
             pool=pool,
             probes=None if probes is None else probes.digest,
             samples=samples,
+            reply=reply,
+            gate=gate,
         )
-        return cls(spec, plan, probes, [[] for _ in range(samples)], [0] * samples, [0] * samples)
+        return cls(spec, plan, probes, switched, [[] for _ in range(samples)], [0] * samples, [0] * samples)
 
     @property
     def keys(self) -> list[str]:
@@ -81,10 +100,18 @@ class InFlightRequest:
             EngineError: If the request was refused, ran with another plan, or lacks projections.
         """
         samples = [self._sample(n, readings[key]) for n, key in enumerate(self.keys)]
-        head = {"plan": self.spec.plan, "probes": self.spec.probes}
+        name = None if self.plan is None else self.plan.name
+        head: dict[str, Any] = {"plan": self.spec.plan, "plan_name": name, "probes": self.spec.probes}
         if self.spec.samples == 1:
-            return head | samples[0]
-        return head | {"samples": [{"index": n, **sample} for n, sample in enumerate(samples)]}
+            self.told = head | samples[0]
+        else:
+            self.told = head | {"samples": [{"index": n, **sample} for n, sample in enumerate(samples)]}
+        return dict(self.told)
+
+    @property
+    def usage(self) -> dict[str, int]:
+        """Numbers of tokens of the prompt and of all responses."""
+        return {"prompt_tokens": self.prompt_tokens, "completion_tokens": sum(self.tokens)}
 
     def _sample(self, number: int, reading: Reading) -> dict[str, Any]:
         if self.problem:
@@ -104,21 +131,37 @@ class InFlightRequest:
                     hint="report this with the vLLM version; the response is not used",
                 )
         if self.plan is not None:
-            told = reading.cap_counts.stats(self.plan)
-            found["firing"] = {
-                "share": told.firing_share,
-                "tokens": told.tokens,
-                "capped_tokens": told.capped_tokens,
-                "max_moved": told.max_moved,
-                "layers": {
-                    str(layer): {"fired": count, "moved": told.moved[layer]}
-                    for layer, count in told.fired.items()
-                },
-            }
+            found["firing"] = _firing(counts_of_plan(reading, self.plan).stats(self.plan))
+        if self.spec.gate is not None:
+            found["gate"] = self._gate(number, reading)
         if self.spec.pool:
             mean = reading.mean(0, reading.layers)
             found["pooled"] = None if mean is None else _array(mean, reading)
         return found
+
+    def _gate(self, number: int, reading: Reading) -> dict[str, Any]:
+        """Return what a gate did: its first token is None if its alarm was not raised within the response."""
+        assert self.spec.gate is not None
+        opened = triggered(reading, self.plan, self.switched, reading.prompt)
+        if opened is None or opened.token > self.tokens[number]:
+            return {"plan": self.spec.gate.plan, "token": None, "firing": None}
+        return {
+            "plan": opened.plan_digest,
+            "token": opened.token,
+            "firing": _firing(opened.cap_stats),
+        }
+
+
+def _firing(stats: CapStats) -> dict[str, Any]:
+    return {
+        "share": stats.firing_share,
+        "tokens": stats.tokens,
+        "capped_tokens": stats.capped_tokens,
+        "max_moved": stats.max_moved,
+        "layers": {
+            str(layer): {"fired": count, "moved": stats.moved[layer]} for layer, count in stats.fired.items()
+        },
+    }
 
 
 def _array(mean: np.ndarray, reading: Reading) -> dict[str, Any]:

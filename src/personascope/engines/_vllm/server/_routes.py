@@ -7,13 +7,15 @@ API key protects like all of /v1. A request without the plugin's field is passed
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.routing import Route
 from vllm.entrypoints.openai.chat_completion.api_router import create_chat_completion
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.api_router import create_completion
@@ -21,13 +23,18 @@ from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.serve.utils.api_utils import validate_json_request
 
 from personascope.engines._capabilities import unsupported
+from personascope.engines._http._answers import ShuttingDownError, failure_of, note_failure
+from personascope.engines._http._openapi import with_field
+from personascope.engines._http._policy import Rules
+from personascope.engines._http._store_routes import store_routes
+from personascope.engines._http._watch import RequestWatch, watch_of
 from personascope.engines._vllm.request._spec import FIELD
-from personascope.engines._vllm.server._errors import problem
+from personascope.engines._vllm.server._errors import StatusError, problem
 from personascope.engines._vllm.server._field import CHAT, TEXT, FieldGuard, read_field
+from personascope.engines._vllm.server._front import process_front
 from personascope.engines._vllm.server._inflight import InFlightRequest
-from personascope.engines._vllm.server._shutdown import ShuttingDownError
-from personascope.engines._vllm.server._state import Serving, open_serving
-from personascope.engines._vllm.server._store_routes import add_routes
+from personascope.engines._vllm.server._state import Serving, nothing_asked, open_serving
+from personascope.engines._vllm.server._watched import run_plain, say, watched
 from personascope.errors import EngineError, PersonascopeError
 
 log = logging.getLogger(__name__)
@@ -62,8 +69,16 @@ class PersonascopeEndpoint:
                 dependencies=[Depends(validate_json_request)],
                 response_model=None,
             )
-        add_routes(app, self.serving)
+        app.router.routes.extend(store_routes(self._host))
+        app.router.routes.append(Route("/ready", self._ready, methods=["GET"]))
         app.add_middleware(FieldGuard)
+        own = app.openapi
+
+        def openapi() -> dict[str, Any]:
+            return with_field(own(), ("ChatCompletionRequest", "CompletionRequest"))
+
+        # FastAPI answers /openapi.json by this function.
+        app.openapi = openapi  # pyright: ignore[reportAttributeAccessIssue]
 
     async def init_state(self, engine_client: Any, state: Any, args: Any) -> None:
         """Connect to the engine if the plugin's worker and scheduler are in it; else log a warning."""
@@ -74,6 +89,7 @@ class PersonascopeEndpoint:
         except EngineError as error:
             self._missing = f"{error.message}; {error.hint}"
             log.warning("requests with the field %s are refused: %s", FIELD, self._missing)
+        process_front().access.metrics.set_ready(self._serving is not None)
 
     def serving(self) -> Serving:
         """Return the state that the routes share.
@@ -85,24 +101,48 @@ class PersonascopeEndpoint:
             raise EngineError(f"this server has no {FIELD} in its engine: {self._missing}")
         return self._serving
 
+    async def _ready(self, raw: Request) -> JSONResponse:
+        """Answer whether requests are taken: the engine is loaded, and the server is not shutting down."""
+        del raw
+        ready = self._serving is not None and not self._serving.shutdown.begun
+        process_front().access.metrics.set_ready(ready)
+        return JSONResponse({"ready": ready}, 200 if ready else 503)
+
+    def _host(self, raw: Request) -> Serving:
+        try:
+            serving = self.serving()
+        except EngineError as error:
+            raise StatusError(501, str(error)) from error
+        watch_before(raw, serving)
+        return serving
+
     async def _run(self, inner: Callable[..., Awaitable[Any]], request: Any, raw: Request) -> Any:
         try:
             asked = read_field(request)
         except EngineError as error:
             return JSONResponse(problem(400, str(error)), 400)
-        if asked is None:
-            return await inner(request, raw)
         try:
             serving = self.serving()
         except EngineError as error:
+            if asked is None and not process_front().access.planned(rules_of(raw)):
+                return await inner(request, raw)
             return JSONResponse(problem(501, str(error)), 501)
         try:
-            in_flight = serving.admit(asked, request.n or 1)
+            watch = watch_before(raw, serving)
+            if asked is not None and not asked:
+                raise nothing_asked()
+            # A plan may be read from the disk, or made from a map.
+            plan = await asyncio.to_thread(serving.book.choose, asked or {}, watch.rules)
+            watch.runs(plan)
+            if plan is None and is_plain(asked):
+                if asked is not None:
+                    serving.shutdown.check()
+                return await run_plain(inner, request, raw, watch, told=asked is not None)
+            in_flight = serving.admit(asked or {}, request, plan, watch.rules)
             refuse_unfit(request, in_flight)
-        except ShuttingDownError as error:
-            return JSONResponse(problem(503, str(error)), 503)
-        except PersonascopeError as error:
-            return JSONResponse(problem(400, str(error)), 400)
+        except (StatusError, PersonascopeError) as error:
+            note_failure(raw, error)
+            return failure_of(error)
         # Token ids are needed to count the tokens and to match projections to them.
         tokens = bool(request.return_token_ids)
         request.return_token_ids = True
@@ -115,9 +155,37 @@ class PersonascopeEndpoint:
             if isinstance(response, StreamingResponse):
                 chunks: Any = response.body_iterator
                 usage = bool(getattr(request.stream_options, "include_usage", False))
-                response.body_iterator = serving.stream(chunks, in_flight, tokens=tokens, usage=usage)
+                stream = serving.stream(chunks, in_flight, tokens=tokens, usage=usage)
+                response.body_iterator = watched(stream, watch, in_flight)
             return response
-        return await _whole(serving, in_flight, inner, request, raw, tokens)
+        response = await _whole(serving, in_flight, inner, request, raw, tokens)
+        watch.replied(in_flight.usage, in_flight.told)
+        if watch.texts is not None and isinstance(response, JSONResponse):
+            say(json.loads(bytes(response.body)), watch)
+        return response
+
+
+def rules_of(raw: Request) -> Rules:
+    """Return the rules of a request's key."""
+    watch = watch_of(raw.scope)
+    return process_front().access.policy.rules if watch is None else watch.rules
+
+
+def watch_before(raw: Request, serving: Serving) -> RequestWatch:
+    """Return the watch of a request.
+
+    Raises:
+        StatusError: 501 if the policy has keys, and no guard has asked for them.
+    """
+    watch = watch_of(raw.scope)
+    if watch is None and serving.front.access.policy.keys:
+        raise StatusError(501, "the policy has keys, and the server was started without personascope's guard")
+    return watch or RequestWatch(serving.front.access.policy.rules)
+
+
+def is_plain(asked: Mapping[str, Any] | None) -> bool:
+    """Return whether the field asks for nothing but, in so many words, no plan."""
+    return asked is None or (set(asked) <= {"plan"} and len(asked) == 1)
 
 
 async def _whole(

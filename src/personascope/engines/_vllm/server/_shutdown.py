@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from vllm.v1.engine.exceptions import EngineDeadError
 
+from personascope.engines._http._answers import ShuttingDownError
 from personascope.engines._vllm._version import SUPPORTED
 from personascope.errors import EngineError
 
@@ -23,15 +24,6 @@ CUT_AFTER = 5
 """Seconds after which open connections are closed, once the engine has stopped."""
 
 _Value = TypeVar("_Value")
-
-
-class ShuttingDownError(EngineError):
-    """Error of a request that was not done when the server shut down."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "the server is shutting down", hint="send the request again, to another server or later"
-        )
 
 
 class Shutdown:

@@ -7,56 +7,137 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from vllm import envs
 from vllm.utils.import_utils import resolve_obj_by_qualname
 
 from personascope.engines._capabilities import unsupported
+from personascope.engines._http._answers import ShuttingDownError
+from personascope.engines._http._book import PlanBook
+from personascope.engines._http._policy import Rules
 from personascope.engines._vllm._admission import AdmissionCheck
+from personascope.engines._vllm._config import tokenizer_of
 from personascope.engines._vllm._scheduler import PersonascopeAsyncScheduler, PersonascopeScheduler
-from personascope.engines._vllm.request._plan_store import PlanStore
+from personascope.engines._vllm.request._plan_store import PlanStore, ProbeSet
+from personascope.engines._vllm.request._reply_spec import GateSpec, read_gate_spec
 from personascope.engines._vllm.request._results import read_results
 from personascope.engines._vllm.request._spec import FIELD
 from personascope.engines._vllm.server._errors import problem
+from personascope.engines._vllm.server._front import Front, process_front
 from personascope.engines._vllm.server._inflight import InFlightRequest, InFlightRequests
-from personascope.engines._vllm.server._shutdown import Shutdown, ShuttingDownError
+from personascope.engines._vllm.server._replies import ReplyFormats
+from personascope.engines._vllm.server._shutdown import Shutdown
 from personascope.errors import EngineError
-from personascope.interventions import REPLY_PARTS
+from personascope.interventions import Plan, reply_parts
 
 log = logging.getLogger(__name__)
 
-FIELDS = ("plan", "probes", "pool")
+FIELDS = ("plan", "override", "probes", "pool", "gate")
 """Fields of the value in a request."""
+
+
+def nothing_asked() -> EngineError:
+    """Return the error of a request whose field asks for nothing."""
+    return EngineError(
+        f"the request's {FIELD} asks for nothing",
+        hint=f"give one of {', '.join(FIELDS)}, or leave it out",
+    )
+
+
+def open_book(front: Front, admission: AdmissionCheck) -> PlanBook:
+    """Return the plans of a server, with names, default and policy.
+
+    Raises:
+        PersonascopeError: If a plan is missing, or the map of inline plans is damaged.
+    """
+    options = front.options
+    maker = None
+    if options.maker is not None:
+        maker = resolve_obj_by_qualname(options.maker.replace(":", "."))(*options.maker_args)
+    book = PlanBook(
+        PlanStore(admission.config.store),
+        admission.check_plan,
+        maker,
+        options.default_plan,
+        store_inline=True,
+    )
+    for name, digest in options.names.items():
+        book.name(digest, name)
+    book.use_default()
+    book.apply(front.access.policy)
+    return book
 
 
 class Serving:
     """State of the plugin in one API server."""
 
-    def __init__(self, engine: Any, admission: AdmissionCheck, state: Any, *, uploads: bool) -> None:
+    def __init__(
+        self,
+        engine: Any,
+        admission: AdmissionCheck,
+        state: Any,
+        replies: ReplyFormats,
+        *,
+        uploads: bool,
+        front: Front | None = None,
+    ) -> None:
         """Hook the engine's outputs and its shutdown.
 
         Args:
             engine: vLLM's ``AsyncLLM``.
             admission: Check of requests, plans and probes.
             state: State of the application.
+            replies: Formats of the replies to chats.
             uploads: Whether plans and probes may be uploaded.
+            front: What stands before the application; that of the process if not given.
+
+        Raises:
+            PersonascopeError: If a plan of the options or the policy is missing, or a map is damaged.
         """
+        self.front = front or process_front()
         self.engine = engine
         self.admission = admission
         self.uploads = uploads
+        self.replies = replies
         self.store = PlanStore(admission.config.store)
+        self.book = open_book(self.front, admission)
         self.requests = InFlightRequests()
         self.requests.listen(engine.output_processor)
         self.shutdown = Shutdown()
         self.shutdown.watch(engine, state, lambda: len(self.requests))
+        self.front.access.metrics.watch(ready=lambda: not self.shutdown.begun)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def admit(self, asked: Mapping[str, Any], samples: int) -> InFlightRequest:
+    def check_probes(self, probes: ProbeSet) -> None:
+        """Check that probes fit the model (`AdmissionCheck.check_probes`)."""
+        self.admission.check_probes(probes)
+
+    def forget(self, digest: str) -> None:
+        """Drop an entry that was deleted."""
+        self.store.forget(digest)
+
+    async def stats(self) -> dict[str, Any]:
+        """Return what is under way, and what the workers hold, as JSON values."""
+        workers = await self.engine.collective_rpc("personascope_stats")
+        return {"under_way": len(self.requests), "workers": workers}
+
+    def admit(
+        self, asked: Mapping[str, Any], request: Any, plan: Plan | None, rules: Rules
+    ) -> InFlightRequest:
         """Check the plugin's field of a request, and return the request in flight with a new key.
+
+        Args:
+            asked: Value of the field.
+            request: vLLM's request that it is in.
+            plan: Plan under which it runs (`PlanBook.choose`).
+            rules: Rules of the request's key, which a gate's plan is held to as well.
 
         Raises:
             EngineError: If the field is malformed, or cannot be honoured.
+            StatusError: 403 if the rules do not allow the plan of its gate.
             ShuttingDownError: If the server is shutting down.
         """
         self.shutdown.check()
@@ -66,35 +147,42 @@ class Serving:
                 f"the request's {FIELD} has an unknown field {unknown[0]!r}",
                 hint=f"fields are {', '.join(FIELDS)}",
             )
-        digests = {name: asked.get(name) for name in ("plan", "probes")}
-        for name, digest in digests.items():
-            if digest is not None and not isinstance(digest, str):
-                raise EngineError(f"{name} is {digest!r}", hint="give the digest that its upload returned")
+        probes_digest = asked.get("probes")
+        if probes_digest is not None and not isinstance(probes_digest, str):
+            raise EngineError(
+                f"probes is {probes_digest!r}"[:100], hint="give the digest that its upload returned"
+            )
         pool = asked.get("pool", False)
         if not isinstance(pool, bool):
             raise EngineError(f"pool is {pool!r}", hint="give true or false")
-        plan_digest, probes_digest = digests["plan"], digests["probes"]
-        if plan_digest is None and probes_digest is None and not pool:
-            raise EngineError(
-                f"the request's {FIELD} asks for nothing",
-                hint=f"give one of {', '.join(FIELDS)}, or leave it out",
-            )
-        plan = None if plan_digest is None else self.store.plan(plan_digest)
-        title = "" if plan_digest is None else plan_digest[:12]
-        for op in () if plan is None else plan.ops:
-            if op.tokens.startswith("turn:") or op.tokens in REPLY_PARTS:
-                raise unsupported(
-                    "server",
-                    "part_plans" if op.tokens in REPLY_PARTS else "turn_plans",
-                    f"plan {title} acts on {op.tokens}: the request asks for",
-                )
+        if plan is None and probes_digest is None and not pool:
+            raise nothing_asked()
+        plan_digest = None if plan is None else plan.digest
+        gate, switched = read_gate(asked.get("gate")), None
+        if gate is not None:
+            switched = self.book.choose({"plan": gate.plan}, rules)
+            if switched is None:
+                raise EngineError("the gate has no plan", hint="name the plan that it switches on")
+            gate = replace(gate, plan=switched.digest)
+        _refuse_turns(plan, switched)
+        parts = any(one is not None and reply_parts(one) for one in (plan, switched))
+        reply = self.replies.of(request) if gate is not None or parts else None
+        if gate is not None and gate.tokens == "answer" and reply is None:
+            gate = replace(gate, tokens="response")
         in_flight = InFlightRequest.new(
             plan=plan,
             probes=None if probes_digest is None else self.store.probes(probes_digest),
             pool=pool,
-            samples=samples,
+            samples=request.n or 1,
             digest=plan_digest,
+            reply=reply,
+            gate=gate,
+            switched=switched,
         )
+        for one in (plan, switched):
+            if one is not None:
+                # The engine reads it from the store, and so does the check.
+                self.store.put(one)
         self.admission.check(in_flight.spec, self.store)
         return in_flight
 
@@ -179,6 +267,7 @@ class Serving:
                 self.abandon(in_flight, chunks)
 
     def _annotate(self, value: dict[str, Any], in_flight: InFlightRequest, tokens: bool) -> None:
+        in_flight.prompt_tokens = in_flight.prompt_tokens or prompt_tokens(value)
         for choice in value["choices"]:
             number = choice["index"]
             in_flight.tokens[number] += len(choice.get("token_ids") or ())
@@ -195,9 +284,46 @@ class Serving:
         """
         for choice in value["choices"]:
             in_flight.tokens[choice["index"]] = len(choice.get("token_ids") or ())
+        in_flight.prompt_tokens = prompt_tokens(value)
         if not tokens:
             hide_tokens(value)
         value[FIELD] = await self.totals(in_flight)
+
+
+def prompt_tokens(value: Mapping[str, Any]) -> int:
+    """Return the number of tokens of the prompt, as a reply or a chunk of one says it; 0 if it does not."""
+    return max(len(part.get("prompt_token_ids") or ()) for part in (value, *value["choices"]))
+
+
+def read_gate(value: Any) -> GateSpec | None:
+    """Return the gate of a request's field; None without one. It reads the answer unless it says otherwise.
+
+    Raises:
+        EngineError: If it is malformed.
+    """
+    if value is None:
+        return None
+    hint = 'give {"plan": "DIGEST", "probe": "axis", "alarm": {...}}, the alarm as monitor.watch() makes it'
+    if not isinstance(value, Mapping) or "at" in value or not isinstance(value.get("plan"), str):
+        raise EngineError("the gate is no object with a plan, a probe and an alarm", hint=hint)
+    try:
+        return read_gate_spec({"tokens": "answer", **value})
+    except (TypeError, ValueError) as error:
+        raise EngineError(f"the request {error}", hint=hint) from error
+
+
+def _refuse_turns(*plans: Plan | None) -> None:
+    """Refuse plans that act from a turn on, which a rendered prompt does not show.
+
+    Raises:
+        EngineError: If one does.
+    """
+    for plan in plans:
+        for op in () if plan is None else plan.ops:
+            if op.tokens.startswith("turn:"):
+                assert plan is not None
+                title = f"plan {plan.digest[:12]} acts on {op.tokens}"
+                raise unsupported("server", "turn_plans", f"{title}: the request asks for")
 
 
 def hide_tokens(value: dict[str, Any]) -> None:
@@ -254,4 +380,7 @@ async def open_serving(engine: Any, state: Any, args: Any) -> Serving:
         # vLLM passes on any error of the worker as a bare Exception.
         raise EngineError(f"the engine's worker is not personascope's: {error}", hint=hint) from error
     keys = getattr(args, "api_key", None) or [envs.VLLM_API_KEY]
-    return Serving(engine, admission, state, uploads=any(keys) or admission.config.allow_upload)
+    replies = ReplyFormats(partial(tokenizer_of, config.model_config), args)
+    front = process_front()
+    uploads = any(keys) or bool(front.access.policy.keys) or admission.config.allow_upload
+    return Serving(engine, admission, state, replies, uploads=uploads, front=front)

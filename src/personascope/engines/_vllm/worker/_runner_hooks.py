@@ -71,7 +71,12 @@ def _install_v1(runner: Any, runtime: Runtime) -> None:
         batch = runner.input_batch
         count = batch.num_reqs
         runtime.begin_step(
-            batch.req_ids[:count], runner.query_start_loc.np, batch.num_computed_tokens_cpu[:count], lookup
+            batch.req_ids[:count],
+            runner.query_start_loc.np,
+            batch.num_computed_tokens_cpu[:count],
+            lookup,
+            # Under asynchronous scheduling only the device has the tokens that were drawn last.
+            lambda: runner.input_ids.gpu[: int(runner.query_start_loc.np[count])].cpu().numpy(),
         )
         return result
 
@@ -106,7 +111,11 @@ def _install_v2(runner: Any, runtime: Runtime) -> None:
     def prepare_inputs(*args: Any, **kwargs: Any) -> Any:
         batch = prepare(*args, **kwargs)
         runtime.begin_step(
-            batch.req_ids, batch.query_start_loc_np, batch.num_computed_tokens_np, known.__getitem__
+            batch.req_ids,
+            batch.query_start_loc_np,
+            batch.num_computed_tokens_np,
+            known.__getitem__,
+            lambda: batch.input_ids[: int(batch.query_start_loc_np[len(batch.req_ids)])].cpu().numpy(),
         )
         return batch
 

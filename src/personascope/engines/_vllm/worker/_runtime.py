@@ -6,7 +6,7 @@ inside the forward pass (`Runtime.layer`). When a request ends, its results wait
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from torch import Tensor
 
 from personascope.engines._vllm.request._plan_store import PlanStore
 from personascope.engines._vllm.request._spec import parse_spec
+from personascope.engines._vllm.worker._course import Course, acts_by_part
+from personascope.engines._vllm.worker._courses import course_meta, course_of, follow, told_counts
 from personascope.engines._vllm.worker._pending_results import PendingResults, Result, pack_results
 from personascope.engines._vllm.worker._records import (
     Lookup,
@@ -22,11 +24,12 @@ from personascope.engines._vllm.worker._records import (
     RequestRecord,
     SteadyStep,
     StepPart,
+    Tokens,
 )
 from personascope.engines._vllm.worker._span_sums import Slots, SpanSums
 from personascope.engines._vllm.worker._step_reads import StepReads
 from personascope.errors import EngineError
-from personascope.interventions import CapCounts, PackedCapCounters, PackedPlans, Segment, acting_spans
+from personascope.interventions import CapCounts, PackedCapCounters, PackedPlans, Plan, Segment, acting_spans
 
 
 class Runtime:
@@ -53,6 +56,7 @@ class Runtime:
         layers: Sequence[int],
         stages: int = 1,
         stage: int = 0,
+        tokenizer: Callable[[], Any] | None = None,
     ) -> None:
         """Allocate counters; sums grow with the requests that pool.
 
@@ -64,7 +68,10 @@ class Runtime:
             layers: Layers that are instrumented in this worker.
             stages: Number of pipeline stages.
             stage: Index of this worker's stage.
+            tokenizer: Function that returns the model's tokenizer, called for the first response whose parts
+                are told apart.
         """
+        self._tokenizer = tokenizer
         self.d_model, self.tokens, self.device, self.store = d_model, tokens, device, store
         self.instrumented = frozenset(layers)
         self.stages, self.stage = stages, stage
@@ -78,6 +85,7 @@ class Runtime:
         self.count_slots = Slots(1, self._more_counts)
         self._steady: SteadyStep | None = None
         self._counted: list[tuple[RequestRecord, int, int, int, int]] = []
+        self._followed: list[RequestRecord] = []
         self._step_tokens = 0
         self.live = False
 
@@ -85,7 +93,12 @@ class Runtime:
 
     @torch.inference_mode()
     def begin_step(
-        self, ids: Sequence[str], starts: np.ndarray, computed: np.ndarray, lookup: Lookup
+        self,
+        ids: Sequence[str],
+        starts: np.ndarray,
+        computed: np.ndarray,
+        lookup: Lookup,
+        tokens: Tokens | None = None,
     ) -> None:
         """Prepare for a forward pass with the given requests.
 
@@ -94,9 +107,11 @@ class Runtime:
             starts: First row of each request, and the end, [requests + 1].
             computed: Position of each request's first token in the step, [requests].
             lookup: Function called for each new request.
+            tokens: Function that returns the ids of the step's tokens; it is called if the parts of a
+                response depend on them, and waits for the device if there is one.
         """
         self.end_step()
-        if self._steady is not None and self._steady.goes_on(ids, starts, computed):
+        if self._steady is not None and self._steady.goes_on(ids, starts, computed, tokens):
             self.live = True
             return
         self._settle()
@@ -113,13 +128,15 @@ class Runtime:
         if not self.live:
             self._clear()
             return
+        self._followed = [record for record, *_ in parts if record.course is not None]
+        follow(parts, tokens)
         self._route(parts)
         if self.stages > 1:
             self._counted = [(*part, part[0].seen) for part in parts if part[0].plan is not None]
         else:
             self._steady = SteadyStep.of(ids, starts, computed, parts)
-        for record, _, start, tokens in parts:
-            record.count(start, tokens)
+        for record, _, start, count in parts:
+            record.count(start, count)
 
     def _settle(self) -> None:
         """Count the tokens of steady steps, and forget the steady step."""
@@ -134,12 +151,25 @@ class Runtime:
     def _route(self, parts: list[StepPart]) -> None:
         """Determine the rows to edit, sum and project."""
         segments = [
-            Segment(record.plan, record.parts, record.count_slot, start, row, tokens, record.seen)
+            Segment(
+                plan,
+                record.parts,
+                record.slot_of(run),
+                run.begin,
+                row + run.begin - start,
+                run.end - run.begin,
+                record.seen,
+            )
             for record, row, start, tokens in parts
-            if record.plan is not None
+            if record.planned
+            for run in record.runs(start, start + tokens)
+            if (plan := run.here) is not None
         ]
-        live = [record.plan for record in self.records.values() if record is not None and record.plan]
-        self.edits.begin(segments, live)
+        table, live = self.edits.table, dict[str, Plan]()
+        if table is None or any(segment.plan.digest not in table.places for segment in segments):
+            # It is made anew, and must not lack what another part or request needs next.
+            live = {plan.digest: plan for record in self.records.values() if record for plan in record.plans}
+        self.edits.begin(segments, list(live.values()))
         self.reads.route(parts)
 
     def layer(self, layer: int, hidden: Tensor, residual: Tensor | None) -> None:
@@ -163,7 +193,16 @@ class Runtime:
         self._keep_hits()
         self.counters.finish()
         self.live = False
-        return self.reads.finish()
+        return self.reads.finish(0 if self._steady is None else self._steady.owed)
+
+    def take_over(self) -> list[str]:
+        """Return the keys of the responses whose last token has passed, each once."""
+        found: list[str] = []
+        for record in self._followed:
+            if record.course is not None and record.course.over and not record.course.told:
+                record.course.told = True
+                found.append(record.spec.key)
+        return found
 
     def _keep_hits(self) -> None:
         """Store on which tokens a cap fired, to be merged with those of other stages (`read_results`)."""
@@ -199,15 +238,32 @@ class Runtime:
             probes=None if spec.probes is None else self.store.probes(spec.probes),
             spans=spec.read(prompt),
         )
+        record.course = self._course(record)
         record.counts = [0] * len(record.spans)
         record.rows = [[] for _ in record.spans]
         if spec.pool:
             record.slots = [self.sums.take() for _ in record.spans]
-        if record.plan is not None:
-            record.acting = acting_spans(record.plan, record.parts)
+        if record.plan is not None or (record.course is not None and record.course.gate is not None):
+            if record.plan is not None and record.course is None:
+                record.acting = acting_spans(record.plan, record.parts)
             record.count_slot = self.count_slots.take()
             self._clear_counts(record.count_slot)
+        if record.course is not None and record.course.gate is not None:
+            record.gate_slot = self.count_slots.take()
+            self._clear_counts(record.gate_slot)
         return record
+
+    def _course(self, record: RequestRecord) -> Course | None:
+        """Return the course of a response, if what is done to it or read of it depends on one."""
+        spec = record.spec
+        if spec.gate is None and spec.reply is None and not acts_by_part(record.plan):
+            return None
+        if spec.reply is not None and self._tokenizer is None:
+            raise EngineError(
+                "the parts of a response are to be told apart, and the worker has no tokenizer",
+                hint="start vLLM with its tokenizer",
+            )
+        return course_of(record, self.store, None if spec.reply is None else self._tokenizer)
 
     def _more_counts(self, slots: Slots) -> None:
         slots.grow(1)
@@ -217,8 +273,10 @@ class Runtime:
     def _clear_counts(self, slot: int) -> None:
         self.counters.clear(slot)
 
-    def _cap_counts(self, record: RequestRecord) -> CapCounts:
-        return self.counters.counts(record.count_slot, record.acted)
+    def _cap_counts(self, slot: int, tokens: int, plan: Plan) -> CapCounts:
+        """Return the counts of a slot, for ``tokens`` tokens on which its plan acted."""
+        del plan
+        return self.counters.counts(slot, tokens)
 
     @torch.inference_mode()
     def finish(self, name: str) -> None:
@@ -231,8 +289,7 @@ class Runtime:
         if self.done.wanted(record.spec.key):
             self.done.keep(record.spec.key, self._result(record))
         self.sums.slots.free += record.slots
-        if record.count_slot:
-            self.count_slots.free.append(record.count_slot)
+        self.count_slots.free += [slot for slot in (record.count_slot, record.gate_slot) if slot]
 
     def _result(self, record: RequestRecord) -> Result:
         meta: dict[str, Any] = {"counts": record.counts, "plan": record.spec.plan}
@@ -258,15 +315,14 @@ class Runtime:
                 arrays[f"projections.{number}"] = np.array(rows, np.float32).reshape(
                     len(rows), len(record.probes.names)
                 )
+        before, after = (record.acted, 0) if record.course is None else record.course.acted(record.seen)
         if record.plan is not None:
-            counts = self._cap_counts(record)
-            meta["cap_counts"] = {
-                "tokens": counts.tokens,
-                "capped": counts.capped,
-                "fired": {str(layer): count for layer, count in counts.fired.items()},
-                "moved": {str(layer): length for layer, length in counts.moved.items()},
-                "greatest": counts.greatest,
-            }
+            meta["cap_counts"] = told_counts(self._cap_counts(record.count_slot, before, record.plan))
+        if record.course is not None:
+            meta |= course_meta(record)
+            plan = record.course.gated_plan
+            if plan is not None:
+                meta["gate_counts"] = told_counts(self._cap_counts(record.gate_slot, after, plan))
         if self.stages > 1:
             meta["stage"] = self.stage
             arrays["hit"] = np.array(sorted(record.hit), np.int64)

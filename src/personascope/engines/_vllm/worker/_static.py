@@ -18,9 +18,10 @@ from personascope.engines._vllm.request._plan_store import ProbeSet
 from personascope.engines._vllm.worker._records import Projections, RequestRecord, StepPart
 from personascope.engines._vllm.worker._runtime import Runtime
 from personascope.engines._vllm.worker._span_sums import Slots, SpanSums
+from personascope.engines._vllm.worker._step_reads import read_rows
 from personascope.engines._vllm.worker._triton import LayerBuffers, StepBuffers, run_layer
 from personascope.errors import EngineError
-from personascope.interventions import Ablate, Cap, CapCounts, Plan, Steer
+from personascope.interventions import REPLY_PARTS, Ablate, Cap, CapCounts, Plan, Steer
 
 
 class _Table:
@@ -133,7 +134,7 @@ class StaticRuntime(Runtime):
         self.sums = StaticSums(self.layers, limits.slots, self.d_model, self.device)
         self.count_slots = Slots(1, self._more_counts, count=limits.slots)
         self._dirty = False
-        self._projected: list[tuple[RequestRecord, int, int, int]] = []
+        self._projected: list[tuple[RequestRecord, int, int, int, int]] = []
 
     def layer(self, layer: int, hidden: Tensor, residual: Tensor | None) -> None:
         """Run the layer's kernel, which becomes part of a graph that is being recorded."""
@@ -154,25 +155,25 @@ class StaticRuntime(Runtime):
         place, active, count_slot, pool, probes = np.zeros((5, count), np.int32)
         self._projected = []
         for record, row, start, tokens in parts:
-            here = slice(row, row + tokens)
-            positions = np.arange(start, start + tokens)
-            fresh = positions >= record.seen
-            if record.plan is not None:
-                place[here] = self.plans.rows[record.plan.digest]
-                count_slot[here] = np.where(fresh, record.count_slot, 0)
-                for bit, where in enumerate(parts_of(record.plan)):
+            for run in record.runs(start, start + tokens) if record.planned else ():
+                if run.plan is None:
+                    continue
+                here = slice(row + run.begin - start, row + run.end - start)
+                positions = np.arange(run.begin, run.end)
+                place[here] = self.plans.rows[run.plan.digest]
+                count_slot[here] = np.where(positions >= record.seen, record.slot_of(run), 0)
+                for bit, where in enumerate(parts_of(run.plan)):
+                    if where in REPLY_PARTS:
+                        active[here] |= (where == run.part) << bit
+                        continue
                     low, high = record.parts.bounds(where)
                     active[here] |= ((positions >= low) & (positions < high)).astype(np.int32) << bit
-            for number, (first, stop) in enumerate(record.spans):
-                read = (positions >= first) & (positions < stop) & fresh
-                if not read.any():
-                    continue
-                if record.spec.pool:
-                    pool[here][read] = record.slots[number]
-                if record.probes is not None:
-                    probes[here][read] = self.probe_sets.rows[record.probes.digest]
-                    begin = row + int(read.argmax())
-                    self._projected.append((record, number, begin, int(read.sum())))
+        for record, number, position, begin, end in read_rows(parts):
+            if record.spec.pool:
+                pool[begin:end] = record.slots[number]
+            if record.probes is not None:
+                probes[begin:end] = self.probe_sets.rows[record.probes.digest]
+                self._projected.append((record, number, position, begin, end))
         for buffer, values in zip(
             (self.step.place, self.step.active, self.step.count_slot, self.step.pool, self.step.probes),
             (place, active, count_slot, pool, probes),
@@ -203,11 +204,11 @@ class StaticRuntime(Runtime):
         found: Projections = {}
         if self._projected:
             host = self.projected.cpu()
-            for record, number, begin, tokens in self._projected:
+            moved = 0 if self._steady is None else self._steady.owed
+            for record, number, position, begin, end in self._projected:
                 assert record.probes is not None
-                part = host[begin : begin + tokens, : len(record.probes.names)].tolist()
-                found.setdefault(record.spec.key, []).append((number, len(record.rows[number]), part))
-                record.rows[number] += part
+                part = host[begin:end, : len(record.probes.names)].tolist()
+                record.take(number, position + moved, part, found)
         return found
 
     def _hit_rows(self) -> np.ndarray:
@@ -217,10 +218,10 @@ class StaticRuntime(Runtime):
         record = super()._admit(name, prompt, extra_args)
         if record is None:
             return None
-        if record.plan is not None:
-            row, new = self.plans.take(record.plan.digest)
+        for plan in _plans_of(record):
+            row, new = self.plans.take(plan.digest)
             if new:
-                self._write_plan(row, record.plan)
+                self._write_plan(row, plan)
         if record.probes is not None:
             row, new = self.probe_sets.take(record.probes.digest)
             if new:
@@ -240,12 +241,11 @@ class StaticRuntime(Runtime):
         self.greatest[slot] = 0
         self.capped[slot] = 0
 
-    def _cap_counts(self, record: RequestRecord) -> CapCounts:
-        slot = record.count_slot
-        assert record.plan is not None
-        capped = [layer for layer in record.plan.layers if layer in self.layers]
+    def _cap_counts(self, slot: int, tokens: int, plan: Plan) -> CapCounts:
+        """Return the counts of a slot, for ``tokens`` tokens on which its plan acted."""
+        capped = [layer for layer in plan.layers if layer in self.layers]
         return CapCounts(
-            record.acted,
+            tokens,
             int(self.capped[slot]),
             {layer: int(self.layers[layer].fired[slot]) for layer in capped},
             {layer: float(self.layers[layer].moved[slot]) for layer in capped},
@@ -258,8 +258,8 @@ class StaticRuntime(Runtime):
         record = self.records.get(name)
         super().finish(name)
         if record is not None:
-            if record.plan is not None:
-                self.plans.give_back(record.plan.digest)
+            for plan in _plans_of(record):
+                self.plans.give_back(plan.digest)
             if record.probes is not None:
                 self.probe_sets.give_back(record.probes.digest)
 
@@ -291,6 +291,12 @@ class StaticRuntime(Runtime):
             for number, column in enumerate(columns):
                 buffers.vectors[row, number] = torch.tensor(probes.directions[column], device=self.device)
                 buffers.columns[row, number] = column
+
+
+def _plans_of(record: RequestRecord) -> list[Plan]:
+    if record.course is not None:
+        return record.course.plans
+    return [] if record.plan is None else [record.plan]
 
 
 def parts_of(plan: Plan) -> Sequence[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,14 +23,19 @@ _Range = tuple[int, int, int]
 
 @dataclass(slots=True, eq=False)
 class _Read:
-    """Tokens of a step that are read together, with rows and slots on the device and on the host."""
+    """Tokens of a step that are read together, with rows and slots on the device and on the host.
+
+    An owner is a record, the number of a span, and the first position and number of its tokens.
+    """
 
     rows: Tensor
     host_rows: np.ndarray
     slots: Tensor
     host_slots: np.ndarray
     probes: ProbeSet | None = None
-    owners: list[tuple[RequestRecord, int, int]] = field(default_factory=list[tuple[RequestRecord, int, int]])
+    owners: list[tuple[RequestRecord, int, int, int]] = field(
+        default_factory=list[tuple[RequestRecord, int, int, int]]
+    )
 
 
 class StepReads:
@@ -59,21 +64,15 @@ class StepReads:
         """Determine the rows to sum and project."""
         pooled: dict[tuple[int, ...] | None, list[_Range]] = {}
         normed: list[_Range] = []
-        probed: dict[str, list[tuple[RequestRecord, int, int, int]]] = {}
-        for record, row, start, tokens in parts:
-            for number, (first, stop) in enumerate(record.spans):
-                low = max(first, start, record.seen)
-                high = min(stop, start + tokens)
-                if low >= high:
-                    continue
-                rows = (row + low - start, row + high - start)
-                if record.spec.pool:
-                    layers = None if record.spec.layers is None else tuple(sorted(set(record.spec.layers)))
-                    pooled.setdefault(layers, []).append((*rows, record.slots[number]))
-                    if record.spec.norms:
-                        normed.append((*rows, record.slots[number]))
-                if record.probes is not None:
-                    probed.setdefault(record.probes.digest, []).append((record, number, *rows))
+        probed: dict[str, list[tuple[RequestRecord, int, int, int, int]]] = {}
+        for record, number, position, begin, end in read_rows(parts):
+            if record.spec.pool:
+                layers = None if record.spec.layers is None else tuple(sorted(set(record.spec.layers)))
+                pooled.setdefault(layers, []).append((begin, end, record.slots[number]))
+                if record.spec.norms:
+                    normed.append((begin, end, record.slots[number]))
+            if record.probes is not None:
+                probed.setdefault(record.probes.digest, []).append((record, number, position, begin, end))
         self._pools = self._pool_reads(pooled)
         self._normed = _Read(*self._index(normed)) if normed else None
         self._probed = {}
@@ -81,9 +80,9 @@ class StepReads:
             probes = found[0][0].probes
             assert probes is not None
             read = _Read(
-                *self._index([(low, high, 0) for _, _, low, high in found]),
+                *self._index([(low, high, 0) for *_, low, high in found]),
                 probes=probes,
-                owners=[(record, number, high - low) for record, number, low, high in found],
+                owners=[(record, number, at, high - low) for record, number, at, low, high in found],
             )
             for layer in sorted(set(probes.layers) & self.layers):
                 self._probed.setdefault(layer, []).append(read)
@@ -107,15 +106,18 @@ class StepReads:
                 self._open[id(read)] = read, values
             self._open[id(read)][1][:, columns] = take_rows(hidden, residual, read.rows).float() @ vectors
 
-    def finish(self) -> Projections:
-        """Append the step's projections to the records, and return them."""
+    def finish(self, moved: int = 0) -> Projections:
+        """Append the step's projections to the records, and return them.
+
+        Args:
+            moved: Number of steps that continued the one that was routed, each a token further.
+        """
         found: Projections = {}
         for read, values in self._open.values():
             rows = values.tolist()
-            for record, number, tokens in read.owners:
+            for record, number, position, tokens in read.owners:
                 part, rows = rows[:tokens], rows[tokens:]
-                found.setdefault(record.spec.key, []).append((number, len(record.rows[number]), part))
-                record.rows[number] += part
+                record.take(number, position + moved, part, found)
         self._open = {}
         return found
 
@@ -145,3 +147,12 @@ class StepReads:
                 self._matrices.popitem(last=False)
         self._matrices.move_to_end(key)
         return self._matrices[key]
+
+
+def read_rows(parts: Sequence[StepPart]) -> Iterator[tuple[RequestRecord, int, int, int, int]]:
+    """Yield what a step reads for the first time: record, span, first position, first row, end row."""
+    for record, row, start, tokens in parts:
+        for number, (first, stop) in enumerate(record.spans):
+            low, high = max(first, start, record.seen), min(stop, start + tokens)
+            for begin, end in record.reads(low, high) if low < high else ():
+                yield record, number, begin, row + begin - start, row + end - start

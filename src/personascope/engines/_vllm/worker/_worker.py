@@ -8,13 +8,19 @@ Its methods are the targets of ``collective_rpc``.
 # vLLM is not installed where types are checked.
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from vllm.distributed import get_pp_group
 from vllm.model_executor.models.utils import PPMissingLayer
 from vllm.platforms import current_platform
 
-from personascope.engines._vllm._config import PluginConfig, records_graphs, refuse_unsupported
+from personascope.engines._vllm._config import (
+    PluginConfig,
+    records_graphs,
+    refuse_unsupported,
+    tokenizer_of,
+)
 from personascope.engines._vllm.request._plan_store import PlanStore
 from personascope.engines._vllm.worker._layer_op import RUNTIMES, decoder_blocks, instrument
 from personascope.engines._vllm.worker._runner_hooks import install
@@ -66,6 +72,7 @@ class PersonascopeWorker(_Worker):
             "layers": sorted(wanted),
             "stages": self.parallel_config.pipeline_parallel_size,
             "stage": get_pp_group().rank_in_group,
+            "tokenizer": partial(tokenizer_of, self.model_config),
         }
         if static:
             from personascope.engines._vllm.worker._static import StaticRuntime
@@ -83,17 +90,21 @@ class PersonascopeWorker(_Worker):
         self.personascope_runtime = runtime
 
     def sample_tokens(self, grammar_output: Any) -> Any:
-        """Sample, and send the step's projections to the scheduler with the tokens.
+        """Sample, and tell the scheduler the step's projections, and which responses are over.
 
         With pipeline parallelism none are sent, because the scheduler hears only the last stage, which holds
         only its own layers.
         """
         output = super().sample_tokens(grammar_output)
-        found = self.personascope_runtime.end_step()
-        if found and self.personascope_runtime.stages == 1:
-            target = getattr(output, "_model_runner_output", output)
-            if target is not None:
+        runtime = self.personascope_runtime
+        found = runtime.end_step()
+        target = getattr(output, "_model_runner_output", output)
+        if target is not None:
+            if found and runtime.stages == 1:
                 target.personascope = found
+            over = runtime.take_over()
+            if over:
+                target.personascope_over = over
         return output
 
     def personascope_fetch(self, keys: list[str]) -> bytes:

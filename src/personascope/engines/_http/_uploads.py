@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from personascope.engines import Probe, ProbeSet, depth
+from personascope.engines._contract import Probe
+from personascope.engines._vllm.request._plan_store import ProbeSet
+from personascope.engines._vllm.server._field import MAX_DEPTH, depth
 from personascope.errors import UsageError
 from personascope.interventions import Plan
-
-MAX_DEPTH = 128
-"""Maximum nesting depth of a body."""
 
 
 def read_json(body: bytes) -> Any:
