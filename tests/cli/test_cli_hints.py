@@ -16,7 +16,7 @@ FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9]")
 FOREIGN = {
     *("--additional-config", "--chat-template", "--default-chat-template-kwargs", "--enforce-eager"),  # vLLM
     *("--scheduler-cls", "--served-model-name", "--shutdown-timeout", "--tensor-parallel-size"),
-    *("--worker-cls", "--head"),  # vLLM, Ray
+    *("--worker-cls", "--middleware", "--disable-uvicorn-access-log", "--head"),  # vLLM, Ray
     *("--control-vector", "--control-vector-scaled", "--control-vector-layer-range"),  # llama.cpp
     *("--include", "--apply", "--use", "--gen"),  # lm-eval, which writes on with an underscore
     *("--local-dir", "--no-deps"),  # the hub's client, pip
