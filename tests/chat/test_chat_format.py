@@ -252,6 +252,8 @@ def test_a_template_with_todays_date_keeps_the_day_on_which_it_was_made() -> Non
         ((USER, Message("system", "Be a pirate.")), "late system"),
         ((Message("assistant", "Arr."),), "must alternate"),
         ((USER, USER), "must alternate"),
+        ((Message("system", "", "So."), USER), r"message 0 \(system\) has reasoning"),
+        ((Message("user", "Who?", "So."),), r"message 0 \(user\) has reasoning"),
     ],
 )
 def test_conversations_that_do_not_fit_are_refused_by_name(conversation: Conversation, message: str) -> None:

@@ -271,6 +271,11 @@ class ChatFormat:
         sources: list[_Place | None] = []
         pending: str | None = None
         for index, message in enumerate(conversation):
+            if message.reasoning.strip() and message.role != "assistant":
+                raise ChatError(
+                    f"message {index} ({message.role}) has reasoning, which no template writes there",
+                    hint="only messages of the assistant have reasoning; put the text into the content",
+                )
             if message.role == "system" and not message.content.strip():
                 sources.append(None)
             elif message.role == "system" and not self.supports_system:
