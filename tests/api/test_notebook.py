@@ -83,6 +83,9 @@ def test_the_listing(place: Path, model: Model, pmap: ps.PersonaMap) -> None:
         "cap",
         *(f"{control} 0 of cap" for control in ("random", "shuffled", "role-span")),
     ]
+    # A card shows some columns of the table: each of them must be there.
+    cards = [one._repr_html_() for one in (found, sweep, evaluation, capable)]
+    assert "conclusion" in cards[2] and all("<table" in card for card in cards)
     plots = [pmap.plot(), found.plot(), sweep.plot(), evaluation.plot(), capable.plot("cap")]
     for number, plot in enumerate(plots):
         assert plot.save(place / f"figure{number}.png").read_bytes().startswith(b"\x89PNG")

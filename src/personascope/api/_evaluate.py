@@ -66,7 +66,7 @@ class Evaluation(Tabular):
 
     def shown(self) -> tuple[str, ...]:
         """Return the columns of the card."""
-        return ("condition", "measure", "share", "low", "high", "n", "less_plain", "less_random")
+        return ("condition", "measure", "share", "low", "high", "n", "less_plain", "conclusion")
 
     def records(self) -> list[dict[str, Any]]:
         """Return a row for each condition and measure: share, and differences from no plan and controls."""
