@@ -45,15 +45,13 @@ _FOLLOW = _no(
 )
 _STARTED = "start vLLM without it"
 _PROMPT = _no("the response alone is read then", "observe the conversation with an engine of Python")
+_AGAIN = _yes("in a second pass")
+_CHATS = _yes("of a chat; a bare text has no parts")
+_STAGES = _no("the stage that reads is not the one that acts", "use tensor parallelism")
 _PART = "a worker holds a part of the tokens"
 
-_READ, _ACT, _ASK, _SPREAD, _LOAD = (
-    "What is read",
-    "Plans",
-    "Requests",
-    "Speed and size",
-    "Loading",
-)
+_READ, _ACT, _ASK = "What is read", "Plans", "Requests"
+_SPREAD, _LOAD = "Speed and size", "Loading"
 
 CAPABILITIES: tuple[Capability, ...] = (
     _row(_READ, "run", "generated responses"),
@@ -73,13 +71,7 @@ CAPABILITIES: tuple[Capability, ...] = (
         vllm=_yes("as it passes; in a second pass where a mark is known only once it is whole"),
         server=_no("a response is read as a whole", "read it with an engine of Python"),
     ),
-    _row(
-        _READ,
-        "prompt_tokens",
-        "tokens of the prompt beside a response",
-        vllm=_yes("in a second pass"),
-        server=_PROMPT,
-    ),
+    _row(_READ, "prompt_tokens", "tokens of the prompt beside a response", vllm=_AGAIN, server=_PROMPT),
     _row(
         _READ,
         "observe",
@@ -139,12 +131,7 @@ CAPABILITIES: tuple[Capability, ...] = (
             "use a plan that acts on all, prompt or response, or personascope's own engine",
         ),
     ),
-    _row(
-        _ACT,
-        "part_plans",
-        "a plan bound to a part of the response",
-        server=_yes("of a chat; a bare text has no parts"),
-    ),
+    _row(_ACT, "part_plans", "a plan bound to a part of the response", server=_CHATS),
     _row(
         _ACT,
         "gate",
@@ -152,15 +139,7 @@ CAPABILITIES: tuple[Capability, ...] = (
         ray=_no("a watch stays in the process that made it", "use --engine vllm or transformers"),
         server=_yes("the field's gate switches a plan on"),
     ),
-    _row(
-        _ACT,
-        "gate_pipeline",
-        "a gate under pipeline parallelism",
-        NONE,
-        _no("the stage that reads is not the one that acts", "use tensor parallelism"),
-        INSIDE,
-        NONE,
-    ),
+    _row(_ACT, "gate_pipeline", "a gate under pipeline parallelism", NONE, _STAGES, INSIDE, NONE),
     _row(
         _ACT,
         "watch",
