@@ -72,9 +72,14 @@ test-rooms: $(VENV)/.ready
 		tests/cli/test_cli_start.py tests/corpus tests/directions tests/docs tests/interventions tests/runs \
 		tests/space tests/stats tests/store tests/text
 
+# One process after another: vLLM gives the memory of an engine back only when its process ends, and Ray ends its
+# own workers where memory is short.
+VLLM_PYTEST := OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind $(VLLM_BIN)/python -m pytest --durations=20
+
 test-vllm: $(VLLM_VENV)/.ready
-	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind $(VLLM_BIN)/python -m pytest --durations=40 \
-		tests/vllm_engine tests/ray_engine
+	$(VLLM_PYTEST) tests/vllm_engine --ignore-glob='*/test_serve*.py'
+	$(VLLM_PYTEST) tests/vllm_engine/test_serve*.py
+	$(VLLM_PYTEST) tests/ray_engine
 
 # Every rule that rests on Transformers, on its newest release and on the oldest that is allowed.
 .venv-%/.ready: pyproject.toml

@@ -46,6 +46,8 @@ class Served:
 
     def http(self, method: str, path: str, key: str | None = KEY, **options: Any) -> httpx.Response:
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        if "content" in options:
+            headers["Content-Type"] = "application/json"
         return httpx.request(method, f"{self.url}{path}", headers=headers, timeout=120, **options)
 
     def stats(self) -> dict[str, int]:
