@@ -89,6 +89,8 @@ def test_all_run_and_end_in_a_figure(kernel: tuple[Any, Path]) -> None:
         where = {"metadata": {"path": str(folder)}}
         client = NotebookClient(notebook, km=manager, timeout=300, resources=where)
         client.execute(cleanup_kc=False)
+        # The kernel goes on; the sockets of this client would else be closed by chance, in any test.
+        client.kc.stop_channels()
         (*_, last) = [cell for cell in notebook.cells if cell.cell_type == "code"]
         kinds = {kind for output in last.outputs for kind in output.get("data", {})}
         assert kinds & {"image/png", "image/svg+xml"}, (path.name, last.outputs)

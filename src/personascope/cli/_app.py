@@ -76,8 +76,8 @@ COMMANDS = {
     ),
     "import": Entry("_interop:import_", _FILES, "Read the authors' files, safely."),
     "export": Entry("_interop:export", _FILES, "Write a map or a plan in a form that other programs read."),
-    "push": Entry("_share:push", _FILES, "Share a map, plan or monitor: on the hub, as a file or a folder."),
-    "pull": Entry("_share:pull", _FILES, "Fetch a map, plan or monitor that was shared, and check it."),
+    "push": Entry("_share:push", _FILES, "Share a map, plan or monitor, with a card made from it."),
+    "pull": Entry("_share:pull", _FILES, "Fetch a map, plan or monitor that was shared."),
     "corpus": Entry("_corpus:corpus_app", _FILES, "Check a corpus, or look at one."),
     "doctor": Entry(
         "_doctor:doctor",

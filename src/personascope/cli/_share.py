@@ -37,7 +37,7 @@ def push(
         help="Licence of the model; read from its card on the hub if not given.",
     ),
 ) -> None:
-    """Share a map, plan or monitor, with a card made from it: on the hub, as a file, or as a folder."""
+    """Share a map, plan or monitor, with a card made from it; on the hub, as a file, or as a folder."""
     done = api.push(
         thing,
         to,
@@ -65,7 +65,7 @@ def pull(
         8.0, min=0.0, callback=finite, help="Fetch at most this much; more is refused before it is fetched."
     ),
 ) -> None:
-    """Fetch a map, plan or monitor that was shared, check every file, and write it into a new folder."""
+    """Fetch a map, plan or monitor that was shared, and check every file; it is written into a new folder."""
     found = api.pull(source, out_folder, revision=revision, max_bytes=int(max_gb * _GB), tell=say)
     whose = f" of {found.model}" if found.model else ""
     _line(f"a {found.kind}{whose}, licence of the model: {found.licence or 'not known'}")

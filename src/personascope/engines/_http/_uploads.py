@@ -76,8 +76,10 @@ def read_probes(value: Any) -> ProbeSet:
                 vector = np.array(direction if numbers else [], np.float64).astype(np.float32)
         except OverflowError:
             vector = np.array([np.inf], np.float32)
-        if not vector.size or not np.isfinite(vector).all():
+        if not vector.size:
             raise UsageError(f"probe {name[:80]!r} has a direction that is no list of numbers", hint=hint)
+        if not np.isfinite(vector).all():
+            raise UsageError(f"probe {name[:80]!r} has a direction that is not finite in float32", hint=hint)
         if any(vector.shape != other.direction.shape for other in probes.values()):
             raise UsageError(f"probe {name[:80]!r} is {vector.size} wide, the first one is not", hint=hint)
         probes[name] = Probe(name, layer, vector)
