@@ -203,6 +203,20 @@ def test_a_changed_or_missing_shard_is_named(tmp_path: Path) -> None:
     assert folder.shard("roles", "nobody") is None
 
 
+def test_a_record_whose_checksum_lost_its_name_is_not_taken_for_an_early_one(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run")
+    path = run / "units/00000/unit.json"
+    record = json.loads(path.read_text())
+    for name in ("checksums", "x", ""):
+        path.write_text(
+            json.dumps({(name if key == "checksum" else key): one for key, one in record.items()})
+        )
+        with pytest.raises(StoreError, match=f"has its checksum in the field '{name}'"):
+            RunFolder.read(run)
+    path.write_text(json.dumps({key: one for key, one in record.items() if key != "checksum"}))
+    assert RunFolder.read(run).units[0].meta
+
+
 def test_records_are_checked(tmp_path: Path) -> None:
     run = made_run(tmp_path / "run")
     for name, change, said in [

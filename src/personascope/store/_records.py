@@ -84,6 +84,10 @@ def checksum_of(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True, ensure_ascii=True).encode("ascii")).hexdigest()
 
 
+def _is_sha256(value: Any) -> bool:
+    return isinstance(value, str) and len(value) == 64
+
+
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return a record with its checksum added.
 
@@ -139,4 +143,8 @@ def as_record(
             f"{path} was changed since it was written: its content does not have the checksum in it",
             hint=f"{hint.rstrip('.')}; if you changed it by hand, remove its field {CHECKSUM!r}",
         )
+    for key in [] if CHECKSUM in value else [key for key, one in value.items() if _is_sha256(one)]:
+        # Without the field, a record is early or was changed by hand; with its name damaged it is neither.
+        if value[key] == checksum_of({name: one for name, one in value.items() if name != key}):
+            raise StoreError(f"{path} has its checksum in the field {short(key)}", hint=hint)
     return record
