@@ -103,6 +103,9 @@ def _point(cell: Cell) -> ParetoPoint:
     up, down = cell.assistant, cell.harmful
     half = (((up.high - up.low) / 2) ** 2 + ((down.high - down.low) / 2) ** 2) ** 0.5 / 2
     benefit = Estimate(cell.benefit, cell.benefit - half, cell.benefit + half)
+    if cell.away:
+        # Away from the Assistant, harm is no part of the gain.
+        benefit = Estimate(-up.estimate, -up.high, -up.low)
     return ParetoPoint(cell.condition, benefit, Estimate.of(cell.capability), Estimate.of(cell.kl))
 
 
