@@ -192,6 +192,17 @@ def test_a_sweep_ends_with_a_recommendation_or_says_why_not(mapped: Path) -> Non
         (("evaluate", "coherence", "{run}", "--controls", "isotropic,isotropic"), 2, "is given twice"),
         (("evaluate", "harm", "{run}", "--controls", "uniform"), 2, "no control 'uniform'"),
         (("calibrate", "{run}", "--controls", "uniform"), 2, "isotropic, shuffled, role-span"),
+        (("calibrate", "{run}", "--strengths=-0.1"), 2, "--strengths is not for a sweep of caps"),
+        (("calibrate", "{run}", "--layers", "3"), 2, "--layers is not for a sweep of caps"),
+        (
+            ("calibrate", "{run}", "--steer", "--windows", "0:2"),
+            2,
+            "--windows is not for a sweep",
+        ),
+        (("calibrate", "{run}", "--steer", "--axis-percentiles", "50"), 2, "--axis-percentiles is not for"),
+        (("calibrate", "{run}", "--steer", "--population", "roles and traits"), 2, "--population is not"),
+        (("calibrate", "{run}", "--steer", "--strengths=-0.1,0.1", "--anyway"), 2, "those of one sign"),
+        (("calibrate", "{run}", "--steer", "--layers", "1,x"), 2, "no list of whole numbers"),
         (("plan", "cap", "{run}", "--out", "{run}/x"), 2, "one floor is needed"),
         (
             ("plan", "cap", "{run}", "--anyway", "--out", "{run}/x", "--axis-percentile", "101"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ from personascope.cli._options import (
     names,
     numbers,
 )
+from personascope.errors import UsageError
 
 if TYPE_CHECKING:
     from personascope.calibration import Calibration
@@ -43,17 +45,19 @@ def calibrate_model(
     steer: bool = typer.Option(
         False, "--steer/--cap", help="Sweep steering over layers and strengths instead of caps."
     ),
-    strengths: str = typer.Option(
-        "0.05,0.1,0.2",
+    strengths: str | None = typer.Option(
+        None,
         help="Steering strengths, as fractions of the layer's norm: all toward the Assistant, or all "
-        "(negative) away from it.",
+        "(negative) away from it; 0.05,0.1,0.2 if not given.",
     ),
     layers: str | None = typer.Option(
         None, help="Layers to steer at, one at a time; the middle layer and one to each side if not given."
     ),
     windows: str | None = typer.Option(None, help="Bands of layers with commas, such as 14:22,18:26."),
-    axis_percentiles: str = typer.Option(
-        "25,50,75,90", help="Floors as percentiles of role responses on the axis. Higher is stronger."
+    axis_percentiles: str | None = typer.Option(
+        None,
+        help="Floors as percentiles of role responses on the axis, higher is stronger; 25,50,75,90 if not "
+        "given.",
     ),
     n_random: int = N_RANDOM,
     controls: str = CONTROLS,
@@ -65,7 +69,9 @@ def calibrate_model(
     questions: int | None = typer.Option(
         None, min=1, max=160, help="Questions of the capability task; 160 if not given."
     ),
-    chats: int = typer.Option(40, min=2, help="Ordinary chats that the KL divergence is measured on."),
+    chats: int = typer.Option(
+        40, min=2, max=40, help="Ordinary chats that the KL divergence is measured on."
+    ),
     max_capability_loss: float = typer.Option(
         0.02, callback=finite, min=0.0, help="Accuracy that a recommended plan may cost."
     ),
@@ -92,10 +98,17 @@ def calibrate_model(
 ) -> None:
     """Sweep caps (or, with --steer, layers and strengths) and recommend one (section 5 of the paper)."""
     chosen = judge.choose()
-    floors = tuple(numbers(axis_percentiles, "axis-percentiles"))
+    unread: dict[str, object] = {"windows": windows, "axis-percentiles": axis_percentiles}
+    if not steer:
+        unread = {"strengths": strengths, "layers": layers}
+    elif population != "roles":
+        unread["population"] = population
+    for name, value in unread.items():
+        if value is not None:
+            kind, other = ("steering", "--cap") if steer else ("caps", "--steer")
+            raise UsageError(f"--{name} is not for a sweep of {kind}", hint=f"leave it out, or give {other}")
     settings = api.SweepSettings(
-        axis_percentiles=floors,
-        strengths=tuple(numbers(strengths, "strengths")) if steer else (),
+        strengths=tuple(numbers(strengths or "0.05,0.1,0.2", "strengths")) if steer else (),
         layers=None if layers is None else tuple(integers(layers, "layers")),
         chats=chats,
         n_random=n_random,
@@ -108,6 +121,9 @@ def calibrate_model(
         max_kl=max_kl,
         min_effect=min_effect,
     )
+    if axis_percentiles is not None:
+        floors = tuple(numbers(axis_percentiles, "axis-percentiles"))
+        settings = replace(settings, axis_percentiles=floors)
     mapped = engine.open(run)
     found = api.calibrate(
         mapped,
