@@ -20,7 +20,7 @@ from personascope.chat import Conversation, Message
 from personascope.corpus.datasets import load_chats
 from personascope.engines import Completion, Engine, Request, Sampling, Scored, ScoreRequest
 from personascope.errors import EvaluationError, UsageError
-from personascope.evals._conditions import PLAIN, Condition
+from personascope.evals._conditions import Condition
 from personascope.judge import JudgeItem
 from personascope.runs import Job, ProgressCallback, chat_notes, collect, dated, shown
 from personascope.stats import Interval, mean_interval
@@ -205,7 +205,7 @@ class _DivergenceJob(Job[_Unit]):
         missing = [id for id in self.prompts if id not in unit.answers]
         if unit.index == 0 and missing:
             return [Request(id, self.prompts[id], self.sampling, seed=self.seed) for id in missing]
-        plan = self.conditions[unit.index - 1].plan if unit.index else PLAIN.plan
+        plan = self.conditions[unit.index - 1].plan if unit.index else None
         return [
             ScoreRequest(id, self.prompts[id], answer, plan)
             for id, answer in unit.answers.items()

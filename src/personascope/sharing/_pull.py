@@ -10,7 +10,7 @@ from pathlib import Path
 from personascope.errors import PersonascopeError, SharingError, UsageError
 from personascope.sharing._address import HubAddress, hub_address
 from personascope.sharing._folder import MAX_MANIFEST, copy_shared, new_place
-from personascope.sharing._hub import Listing, fetch_files, list_files
+from personascope.sharing._hub import OURS, Listing, fetch_files, list_files
 from personascope.sharing._manifest import (
     MANIFEST,
     MAX_BYTES,
@@ -176,7 +176,7 @@ def _check_listing(address: HubAddress, there: Listing, manifest: Manifest, out:
 
 
 def _tell_left(there: Listing, manifest: Manifest, tell: Callable[[str], None]) -> None:
-    unknown = sorted(set(there.files) - set(manifest.files) - {MANIFEST, "README.md", ".gitattributes"})
+    unknown = sorted(set(there.files) - set(manifest.files) - {MANIFEST, *OURS})
     if not unknown:
         return
     shown = ", ".join(unknown[:3]) + (f" and {len(unknown) - 3} more" if len(unknown) > 3 else "")
