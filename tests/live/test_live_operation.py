@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from live_case import CHAT, Served, body, serving
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from personascope.dynamics.monitor import Monitor, Threshold
@@ -100,6 +101,17 @@ def test_alarms_are_counted_once(tmp_path: Path) -> None:
         for replies in ([[1.0]], [[1.0], [-1.0]], [[1.0], [-1.0], [1.0]]):
             assert served.http("POST", path, json={"replies": replies}).status_code == 200
         assert samples(served)["personascope_alarms_total",] == 1
+
+
+def test_a_gate_that_opened_is_an_alarm() -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    shut, opened = ({"gate": {"plan": "p", "token": token}, "firing": {"share": 0.5}} for token in (None, 0))
+    for field in ({}, shut, opened, {"samples": [shut, opened, opened]}):
+        metrics.begun()
+        metrics.ended("chat", 200, 1.0, first=None, plan="p", prompt_tokens=1, reply_tokens=1, field=field)
+    assert registry.get_sample_value("personascope_alarms_total") == 3
+    assert registry.get_sample_value("personascope_firing_share_count", {"plan": "p"}) == 5
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.testclient import TestClient
 
 from interop.map_case import save_map
+from personascope.dynamics.monitor import Monitor, Threshold
 from personascope.engines import PlanStore, ServerOptions
 from personascope.engines._vllm.server import _routes
 from personascope.engines._vllm.server._front import ServerGuard, process_front
@@ -162,6 +163,18 @@ def test_a_required_plan_holds_on_every_route(open_web: Any) -> None:
     assert answer.status_code == 403 and "without the plan" in answer.json()["error"]["message"]
     assert web.seen.specs == [{"key": web.seen.specs[0]["key"], "plan": PLAN.digest}]
     assert web.delete(f"/v1/personascope/plans/{PLAN.digest}").status_code == 403
+
+
+def test_a_gate_s_plan_is_held_to_the_policy_too(open_web: Any) -> None:
+    web = open_web(default_plan=PLAN.digest, require_plan=True)
+    watching = Monitor(Threshold("token", 0.0, 1), layer=2, probe="a", units=(0.0, 1.0), on_alarm=OTHER)
+    told = watching.watch().gate()
+    assert told is not None
+    gate = {"plan": "other", "probe": "a", "alarm": told.alarm.record()}
+    for plan in ("other", OTHER.digest, OTHER.digest[:10], "none"):
+        answer = ask(web, {"pool": True, "gate": gate | {"plan": plan}})
+        assert answer.status_code == 403 and PLAN.digest[:12] in answer.json()["error"]["message"], plan
+    assert not web.seen.specs
 
 
 def test_without_the_engine_s_part_a_planned_server_answers_nothing(open_web: Any, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from personascope.api._mapped_model import MappedModel
 from personascope.api._server_plans import KEY, check_policy, default_of, names_of
 from personascope.chat import ChatOptions
 from personascope.dynamics.monitor import Monitor
-from personascope.engines import PlanBook, PlanStore, Policy, TransformersEngine, fits, read_policy
+from personascope.engines import PlanBook, PlanStore, TransformersEngine, fits, open_policy
 from personascope.errors import EngineError, UsageError
 from personascope.interventions import Plan
 from personascope.models import cache_root
@@ -133,13 +133,10 @@ def open_live_server(
     acting = [plan for plan, _ in given]
     names = dict(names_of(sources, acting))
     chosen = default_of(acting, names, default_plan, require_plan=require_plan)
-    rules = Policy.of_key(api_key or os.environ.get(KEY)) if policy is None else read_policy(policy)
-    if policy is not None:
-        check_policy(rules, [*names, *(plan.digest for plan in acting)], api_key)
-        if not rules.keys:
-            rules = rules.with_key(api_key or os.environ.get(KEY))
-    if require_plan and chosen is not None:
-        rules = rules.requiring(chosen.digest)
+    rules = open_policy(policy, required=chosen.digest if require_plan and chosen is not None else None)
+    check_policy(rules, [*names, *(plan.digest for plan in acting)], api_key)
+    if not rules.keys:
+        rules = rules.with_key(api_key or os.environ.get(KEY))
     watching = None if monitor is None else Monitor.load(as_local(monitor, ("monitor", "run"), tell))
     positions = None
     if mapped is not None:

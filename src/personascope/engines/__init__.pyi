@@ -19,10 +19,12 @@ from ._gate import Alarm, AlarmState, DeclaredWatch, Gate
 from ._http._access import Access, log_to_stderr
 from ._http._answers import Handler, ShuttingDownError, answered, failure
 from ._http._book import INLINE, PlanBook, fits
+from ._http._errors import StatusError, problem
+from ._http._field import FieldGuard, read_field
 from ._http._guard import Guard
 from ._http._metrics import Metrics
 from ._http._openapi import ERROR_SCHEMA, REPLY_SCHEMA, REQUEST_SCHEMA, operation, store_paths
-from ._http._policy import Policy, Rules, read_policy
+from ._http._policy import Policy, Rules, open_policy, read_policy
 from ._http._store_routes import UPLOAD_LIMIT, store_routes
 from ._http._uploads import read_json
 from ._http._watch import RequestWatch, watch_of
@@ -39,26 +41,13 @@ from ._transformers import (
     TransformersEngine,
     verify_model,
 )
-from ._vllm import (
-    OURS,
-    FieldGuard,
-    PlanStore,
-    ProbeSet,
-    ServeCommand,
-    ServerOptions,
-    StatusError,
-    depth,
-    problem,
-    read_field,
-    serve_command,
-)
+from ._vllm import PlanStore, ProbeSet, ServeCommand, ServerOptions, serve_command
 
 __all__ = [
     "CAPABILITIES",
     "ENGINE_TITLES",
     "ERROR_SCHEMA",
     "INLINE",
-    "OURS",
     "REPLY_SCHEMA",
     "REQUEST_SCHEMA",
     "THINKING_TOKENS",
@@ -104,13 +93,13 @@ __all__ = [
     "answered",
     "bulk_engine",
     "check_tokens",
-    "depth",
     "failure",
     "fits",
     "load_engine",
     "log_to_stderr",
     "longest_reply",
     "native_dtype",
+    "open_policy",
     "operation",
     "problem",
     "read_field",

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from personascope.engines._http._field import CHAT, OURS, TEXT
 from personascope.engines._http._limits import Limiter
 from personascope.engines._http._metrics import Metrics
 from personascope.engines._http._policy import Policy, Rules
-from personascope.engines._vllm.server._field import CHAT, OURS, TEXT
 
 OPEN = frozenset(
     ("/", "/health", "/ready", "/metrics", "/openapi.json", "/ping", "/version", "/load", "/docs", "/redoc")

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from personascope.engines._http._errors import StatusError, problem
 from personascope.engines._http._watch import watch_of
-from personascope.engines._vllm.server._errors import StatusError, problem
 from personascope.errors import EngineError, PersonascopeError
 
 Handler = Callable[[Request], Awaitable[Response]]

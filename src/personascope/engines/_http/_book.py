@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from personascope.engines._contract import EngineInfo
+from personascope.engines._http._errors import StatusError
 from personascope.engines._http._policy import INLINE_PLANS, NO_PLAN, Policy, Quota, Rules
 from personascope.engines._vllm.request._plan_store import PlanStore, ProbeSet
-from personascope.engines._vllm.server._errors import StatusError
 from personascope.errors import EngineError, InterventionError, UsageError
 from personascope.interventions import Plan
 

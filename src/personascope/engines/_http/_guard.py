@@ -9,10 +9,10 @@ from typing import Any
 
 from personascope.engines._http._access import NO_MODEL, Access
 from personascope.engines._http._answers import failure_of
+from personascope.engines._http._errors import StatusError
+from personascope.engines._http._field import CHAT, OURS, TEXT
 from personascope.engines._http._store_routes import UPLOAD_LIMIT
 from personascope.engines._http._watch import SCOPE, RequestWatch
-from personascope.engines._vllm.server._errors import StatusError
-from personascope.engines._vllm.server._field import CHAT, OURS, TEXT
 
 Receive = Callable[[], Awaitable[Any]]
 

@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from personascope.engines._http._errors import StatusError
 from personascope.engines._http._policy import Rules
-from personascope.engines._vllm.server._errors import StatusError
 
 MINUTE = 60.0
 """Length of the window of the limits, in seconds."""

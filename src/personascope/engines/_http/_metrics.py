@@ -151,7 +151,15 @@ class Metrics:
         for kind, count in (("prompt", prompt_tokens), ("reply", reply_tokens)):
             if count:
                 self._tokens.labels(kind, plan).inc(count)
-        answer, firing = field.get("answer") or {}, field.get("firing") or {}
+        # A request for several samples has what was read of each in a list.
+        for sample in field.get("samples") or (field,):
+            self._sampled(sample, plan)
+
+    def _sampled(self, sample: Mapping[str, Any], plan: str) -> None:
+        """Count what was applied to a reply and read of it."""
+        answer, firing, gate = (sample.get(name) or {} for name in ("answer", "firing", "gate"))
+        if gate.get("token") is not None:
+            self.alarmed()
         for metric, value in (
             (self._position, answer.get("position")),
             (self._before, answer.get("before")),

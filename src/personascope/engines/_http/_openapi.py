@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from typing import Any
 
+from personascope.engines._http._field import OURS
 from personascope.engines._vllm.request._spec import FIELD
-from personascope.engines._vllm.server._field import OURS
 
 Schema = dict[str, Any]
 

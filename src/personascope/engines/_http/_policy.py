@@ -195,6 +195,20 @@ class Policy:
         return found if scheme.lower() == b"bearer" else None
 
 
+def open_policy(path: Path | str | None, *, required: str | None) -> Policy:
+    """Return the policy of a server: that of a file, or one that allows all.
+
+    Args:
+        path: Policy file; None for none.
+        required: Digest of a plan that every request has if its key has no default of its own, or None.
+
+    Raises:
+        UsageError: If the file is malformed (`read_policy`), or a key allows requests without a plan.
+    """
+    policy = Policy() if path is None else read_policy(path)
+    return policy if required is None else policy.requiring(required)
+
+
 def read_policy(path: Path | str, environment: Mapping[str, str] | None = None) -> Policy:
     """Read a policy file.
 

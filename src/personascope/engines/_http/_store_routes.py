@@ -12,11 +12,11 @@ from starlette.routing import Route
 
 from personascope.engines._http._answers import Handler, answered
 from personascope.engines._http._book import PlanBook
+from personascope.engines._http._errors import StatusError
+from personascope.engines._http._field import OURS
 from personascope.engines._http._uploads import read_json, read_plan, read_probes
 from personascope.engines._http._watch import watch_of
 from personascope.engines._vllm.request._plan_store import PlanStore, ProbeSet
-from personascope.engines._vllm.server._errors import StatusError
-from personascope.engines._vllm.server._field import OURS
 from personascope.errors import EngineError
 from personascope.interventions import Plan
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from personascope.engines._contract import Probe
+from personascope.engines._http._field import MAX_DEPTH, depth
 from personascope.engines._vllm.request._plan_store import ProbeSet
-from personascope.engines._vllm.server._field import MAX_DEPTH, depth
 from personascope.errors import UsageError
 from personascope.interventions import Plan
 

@@ -24,13 +24,14 @@ from vllm.entrypoints.serve.utils.api_utils import validate_json_request
 
 from personascope.engines._capabilities import unsupported
 from personascope.engines._http._answers import ShuttingDownError, failure_of, note_failure
+from personascope.engines._http._errors import StatusError, problem
+from personascope.engines._http._field import CHAT, TEXT, FieldGuard, read_field
 from personascope.engines._http._openapi import with_field
 from personascope.engines._http._policy import Rules
 from personascope.engines._http._store_routes import store_routes
 from personascope.engines._http._watch import RequestWatch, watch_of
 from personascope.engines._vllm.request._spec import FIELD
-from personascope.engines._vllm.server._errors import StatusError, problem
-from personascope.engines._vllm.server._field import CHAT, TEXT, FieldGuard, read_field
+from personascope.engines._vllm.server._chosen import choose
 from personascope.engines._vllm.server._front import process_front
 from personascope.engines._vllm.server._inflight import InFlightRequest
 from personascope.engines._vllm.server._state import Serving, nothing_asked, open_serving
@@ -131,14 +132,13 @@ class PersonascopeEndpoint:
             watch = watch_before(raw, serving)
             if asked is not None and not asked:
                 raise nothing_asked()
-            # A plan may be read from the disk, or made from a map.
-            plan = await asyncio.to_thread(serving.book.choose, asked or {}, watch.rules)
-            watch.runs(plan)
-            if plan is None and is_plain(asked):
+            chosen = await asyncio.to_thread(choose, serving.book, asked or {}, watch.rules)
+            watch.runs(chosen.plan)
+            if chosen.plan is None and is_plain(asked):
                 if asked is not None:
                     serving.shutdown.check()
                 return await run_plain(inner, request, raw, watch, told=asked is not None)
-            in_flight = serving.admit(asked or {}, request, plan, watch.rules)
+            in_flight = serving.admit(asked or {}, request, chosen)
             refuse_unfit(request, in_flight)
         except (StatusError, PersonascopeError) as error:
             note_failure(raw, error)

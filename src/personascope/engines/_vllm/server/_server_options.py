@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from personascope.engines._http._policy import Policy, read_policy
+from personascope.engines._http._policy import Policy, open_policy
 from personascope.errors import UsageError
 from personascope.store import problem_of
 
@@ -64,9 +64,6 @@ class ServerOptions(BaseModel):
         Raises:
             UsageError: If the policy file is malformed, or contradicts the options.
         """
-        policy = Policy() if self.policy is None else read_policy(self.policy)
-        if not self.require_plan:
-            return policy
-        if self.default_plan is None:
+        if self.require_plan and self.default_plan is None:
             raise UsageError("a plan is required, and there is no default", hint="give --default-plan")
-        return policy.requiring(self.default_plan)
+        return open_policy(self.policy, required=self.default_plan if self.require_plan else None)

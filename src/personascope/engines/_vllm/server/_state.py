@@ -17,15 +17,14 @@ from vllm.utils.import_utils import resolve_obj_by_qualname
 from personascope.engines._capabilities import unsupported
 from personascope.engines._http._answers import ShuttingDownError
 from personascope.engines._http._book import PlanBook
-from personascope.engines._http._policy import Rules
+from personascope.engines._http._errors import problem
 from personascope.engines._vllm._admission import AdmissionCheck
 from personascope.engines._vllm._config import tokenizer_of
 from personascope.engines._vllm._scheduler import PersonascopeAsyncScheduler, PersonascopeScheduler
 from personascope.engines._vllm.request._plan_store import PlanStore, ProbeSet
-from personascope.engines._vllm.request._reply_spec import GateSpec, read_gate_spec
 from personascope.engines._vllm.request._results import read_results
 from personascope.engines._vllm.request._spec import FIELD
-from personascope.engines._vllm.server._errors import problem
+from personascope.engines._vllm.server._chosen import Chosen
 from personascope.engines._vllm.server._front import Front, process_front
 from personascope.engines._vllm.server._inflight import InFlightRequest, InFlightRequests
 from personascope.engines._vllm.server._replies import ReplyFormats
@@ -124,20 +123,16 @@ class Serving:
         workers = await self.engine.collective_rpc("personascope_stats")
         return {"under_way": len(self.requests), "workers": workers}
 
-    def admit(
-        self, asked: Mapping[str, Any], request: Any, plan: Plan | None, rules: Rules
-    ) -> InFlightRequest:
+    def admit(self, asked: Mapping[str, Any], request: Any, chosen: Chosen) -> InFlightRequest:
         """Check the plugin's field of a request, and return the request in flight with a new key.
 
         Args:
             asked: Value of the field.
             request: vLLM's request that it is in.
-            plan: Plan under which it runs (`PlanBook.choose`).
-            rules: Rules of the request's key, which a gate's plan is held to as well.
+            chosen: What it runs under.
 
         Raises:
             EngineError: If the field is malformed, or cannot be honoured.
-            StatusError: 403 if the rules do not allow the plan of its gate.
             ShuttingDownError: If the server is shutting down.
         """
         self.shutdown.check()
@@ -155,15 +150,9 @@ class Serving:
         pool = asked.get("pool", False)
         if not isinstance(pool, bool):
             raise EngineError(f"pool is {pool!r}", hint="give true or false")
+        plan, gate, switched = chosen.plan, chosen.gate, chosen.switched
         if plan is None and probes_digest is None and not pool:
             raise nothing_asked()
-        plan_digest = None if plan is None else plan.digest
-        gate, switched = read_gate(asked.get("gate")), None
-        if gate is not None:
-            switched = self.book.choose({"plan": gate.plan}, rules)
-            if switched is None:
-                raise EngineError("the gate has no plan", hint="name the plan that it switches on")
-            gate = replace(gate, plan=switched.digest)
         _refuse_turns(plan, switched)
         parts = any(one is not None and reply_parts(one) for one in (plan, switched))
         reply = self.replies.of(request) if gate is not None or parts else None
@@ -174,7 +163,7 @@ class Serving:
             probes=None if probes_digest is None else self.store.probes(probes_digest),
             pool=pool,
             samples=request.n or 1,
-            digest=plan_digest,
+            digest=None if plan is None else plan.digest,
             reply=reply,
             gate=gate,
             switched=switched,
@@ -293,23 +282,6 @@ class Serving:
 def prompt_tokens(value: Mapping[str, Any]) -> int:
     """Return the number of tokens of the prompt, as a reply or a chunk of one says it; 0 if it does not."""
     return max(len(part.get("prompt_token_ids") or ()) for part in (value, *value["choices"]))
-
-
-def read_gate(value: Any) -> GateSpec | None:
-    """Return the gate of a request's field; None without one. It reads the answer unless it says otherwise.
-
-    Raises:
-        EngineError: If it is malformed.
-    """
-    if value is None:
-        return None
-    hint = 'give {"plan": "DIGEST", "probe": "axis", "alarm": {...}}, the alarm as monitor.watch() makes it'
-    if not isinstance(value, Mapping) or "at" in value or not isinstance(value.get("plan"), str):
-        raise EngineError("the gate is no object with a plan, a probe and an alarm", hint=hint)
-    try:
-        return read_gate_spec({"tokens": "answer", **value})
-    except (TypeError, ValueError) as error:
-        raise EngineError(f"the request {error}", hint=hint) from error
 
 
 def _refuse_turns(*plans: Plan | None) -> None:

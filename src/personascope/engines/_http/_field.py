@@ -11,8 +11,8 @@ from urllib.parse import parse_qsl
 
 from starlette.responses import JSONResponse
 
+from personascope.engines._http._errors import problem
 from personascope.engines._vllm.request._spec import FIELD
-from personascope.engines._vllm.server._errors import problem
 from personascope.errors import EngineError
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
