@@ -14,6 +14,7 @@ from personascope.engines import ScoreRequest, TransformersEngine
 from personascope.errors import EngineError, UsageError
 from personascope.mapping import MAP, RunSums, collect_rollouts, open_run, run_map
 from personascope.mapping._map import make_space
+from personascope.mapping._sums import Vectors
 from personascope.space import NUISANCES, PersonaMap
 from personascope.store import RunFolder
 from tiny import load_tiny
@@ -142,6 +143,34 @@ def test_a_map_records_what_was_played_and_what_its_components_follow(tmp_path: 
     assert "axis" in repr(found) and found.verdict().headline in repr(found)
 
 
+def test_the_verdict_with_the_other_vectors_is_that_of_the_map_made_of_them(tmp_path: Path) -> None:
+    class Keen(fakes.FakeEngine):
+        """Plays every role in two of three responses."""
+
+        def score(self, requests):
+            for number, scored in enumerate(super().score(requests)):
+                name = scored.id.split("/")[0]
+                shift = 0 if name == "default" else -5 if number % 3 else 5
+                yield replace(scored, logprobs=scored.logprobs + shift)
+
+    def mapped(vectors: Vectors) -> PersonaMap:
+        run_map(Keen(), fakes.corpus(), fakes.SMALL, out=tmp_path, judge=None, vectors=vectors, n_boot=10)
+        return PersonaMap.open(tmp_path / MAP)
+
+    def grades(found: PersonaMap) -> tuple[str, ...]:
+        return tuple(answer.grade for _, answer in found.verdict().answers)
+
+    played, rubric = mapped("played"), mapped("rubric")
+    assert played.checks is not None and rubric.checks is not None
+    assert (played.checks.vectors, rubric.checks.vectors) == ("played", "rubric")
+    told, back = played.checks.other, rubric.checks.other
+    assert told is not None and back is not None
+    assert (told.vectors, back.vectors) == ("rubric", "played")
+    assert (told.layer, back.layer) == (rubric.middle_layer, played.middle_layer)
+    assert (told.axis, told.main, told.default) == grades(rubric)
+    assert (back.axis, back.main, back.default) == grades(played)
+
+
 def test_too_few_roles_that_played_give_a_space_of_all_and_it_says_so(tmp_path: Path) -> None:
     class Deaf(fakes.FakeEngine):
         """Answers as if no role had been given."""
@@ -159,5 +188,6 @@ def test_too_few_roles_that_played_give_a_space_of_all_and_it_says_so(tmp_path: 
     run_map(Deaf(), fakes.corpus(), fakes.SMALL, out=tmp_path / "map", judge=None, n_boot=10)
     found = PersonaMap.open(tmp_path / "map" / MAP)
     assert found.checks is not None and found.checks.vectors == "rubric" and found.checks.played == 0.0
+    assert found.checks.other is None
     assert found.verdict().axis.grade == "not found"
     assert any("0% of the responses played" in reason for reason in found.verdict().axis.reasons)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from personascope.space import NUISANCES, MapChecks, RolePlay
+from personascope.space import NUISANCES, MapChecks, OtherVectors, RolePlay, other_vectors
 from personascope.space._checks import FOLLOWED
 from personascope.space._verdict import choose_layer, verdict_at
 
@@ -137,3 +137,13 @@ def test_the_middle_layer_is_the_nearest_of_the_best():
     assert choose_layer(ends, good, good, ones) == 5
     for few in (1, 2, 3):
         assert choose_layer(good[:few], good[:few], good[:few], ones[:few]) == few // 2
+
+
+def test_another_verdict_with_the_other_vectors_is_said_and_an_equal_one_is_not():
+    weak = other_vectors(stats(split_half=0.6, default_percentile=(0.5, 0.5)), checks(), "rubric", 0)
+    assert weak == OtherVectors("rubric", 0, "weak", "found", "not found")
+    (warning,) = verdict_at(stats(), checks(other=weak), 1).warnings
+    assert "all responses with the score 3 (--vectors rubric)" in warning
+    assert warning.endswith("axis weak; main component: found; default at its end: not found")
+    same = other_vectors(stats(), checks(), "rubric", 0)
+    assert verdict_at(stats(), checks(other=same), 1).warnings == ()

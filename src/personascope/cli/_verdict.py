@@ -27,11 +27,12 @@ def print_verdict(persona_map: PersonaMap) -> None:
         out.print(f"design: {persona_map.design}")
         return
     profile = checks.profile
-    made_of = {"played": "responses that played", "rubric": "all responses with the score 3"}[checks.vectors]
+    from personascope.space import MADE_OF
+
     out.print(
         f"design: {checks.design}; {profile['name']}, seed {profile['seed']}: {profile['roles']} roles, "
         f"{profile['prompts'] or 'all'} prompts, {profile['questions']} questions, "
-        f"{profile['max_new_tokens']} tokens; vectors of {made_of}"
+        f"{profile['max_new_tokens']} tokens; vectors of {MADE_OF[checks.vectors]}"
         + (", length regressed out" if checks.length_adjusted else "")
     )
     if checks.threshold is not None:

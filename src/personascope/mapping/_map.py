@@ -27,7 +27,7 @@ from personascope.mapping._run import Collected, collect_rollouts, open_run
 from personascope.mapping._sums import RunSums, Vectors, response_norms
 from personascope.mapping._until import Until, check_until, read_until
 from personascope.runs import Progress, ProgressCallback, dated, shown
-from personascope.space import Space, build_space
+from personascope.space import Space, SpaceStats, build_space
 from personascope.store import RunFolder
 
 log = logging.getLogger(__name__)
@@ -157,6 +157,9 @@ def run_map(
                 adjusted=adjust_length,
                 command=command,
                 curve=collected.curve,
+                other=other_space(
+                    folder, design, engine.info, made_of, adjust_length=adjust_length, n_boot=n_boot
+                ),
             )
             return MapResult(space, response_norms(folder), collected)
 
@@ -242,24 +245,68 @@ def make_space(
     Raises:
         SpaceError: If the run is too small for a space.
     """
-
-    def build(chosen: Vectors) -> Space:
-        sums = RunSums(folder, design, info.n_layers, info.d_model, vectors=chosen)
-        with_vector = int((sums.counts("fully").sum(axis=1) >= design.profile.min_fully).sum())
-        if chosen == "played" and with_vector < PLAYED_ROLES * len(sums.roles):
-            raise SpaceError(f"{with_vector} of {len(sums.roles)} roles were played")
-        return build_space(
-            LengthAdjusted(sums, folder, chosen) if adjust_length else sums,
-            min_fully=design.profile.min_fully,
-            min_somewhat=design.profile.min_somewhat,
-            n_boot=n_boot,
-            seed=design.seed,
-        )
-
     if vectors == "played":
         try:
-            return build("played"), "played"
+            return _build(
+                "played", folder, design, info, adjust_length=adjust_length, n_boot=n_boot
+            ), "played"
         except SpaceError as error:
             # If the cause is the run itself, the second build raises the same error.
             log.warning("no space of the responses that played (%s): all are taken", error.message)
-    return build("rubric"), "rubric"
+    return _build("rubric", folder, design, info, adjust_length=adjust_length, n_boot=n_boot), "rubric"
+
+
+def other_space(
+    folder: RunFolder,
+    design: Design,
+    info: EngineInfo,
+    made_of: Vectors,
+    *,
+    adjust_length: bool = False,
+    n_boot: int = 200,
+) -> tuple[SpaceStats, Vectors, int] | None:
+    """Return statistics, kind and middle layer of the space of the other kind of vectors.
+
+    Keeping only what played leaves out the roles that are most like the default. So a verdict may rest on
+    this choice, and both are made (docs/design.md). None if role information was not measured, or if too few
+    roles were played.
+
+    Args:
+        folder: Run folder.
+        design: Design of the run.
+        info: Engine information: layers and width.
+        made_of: Kind of responses in the vectors of the map.
+        adjust_length: Whether to regress out response length, within questions.
+        n_boot: Number of bootstrap draws.
+    """
+    if not design.profile.role_information:
+        return None
+    kind: Vectors = "rubric" if made_of == "played" else "played"
+    try:
+        space = _build(kind, folder, design, info, adjust_length=adjust_length, n_boot=n_boot)
+    except SpaceError as error:
+        log.info("no space of the other vectors (%s): %s", kind, error.message)
+        return None
+    return space.stats, kind, space.middle_layer
+
+
+def _build(
+    vectors: Vectors,
+    folder: RunFolder,
+    design: Design,
+    info: EngineInfo,
+    *,
+    adjust_length: bool,
+    n_boot: int,
+) -> Space:
+    sums = RunSums(folder, design, info.n_layers, info.d_model, vectors=vectors)
+    with_vector = int((sums.counts("fully").sum(axis=1) >= design.profile.min_fully).sum())
+    if vectors == "played" and with_vector < PLAYED_ROLES * len(sums.roles):
+        raise SpaceError(f"{with_vector} of {len(sums.roles)} roles were played")
+    return build_space(
+        LengthAdjusted(sums, folder, vectors) if adjust_length else sums,
+        min_fully=design.profile.min_fully,
+        min_somewhat=design.profile.min_somewhat,
+        n_boot=n_boot,
+        seed=design.seed,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,9 @@ from personascope.space import (
     Quantiles,
     RolePlay,
     Space,
+    SpaceStats,
     correlate,
+    other_vectors,
     projection_quantiles,
 )
 from personascope.store import RunFolder
@@ -42,6 +45,7 @@ def publish(
     adjusted: bool = False,
     command: str = "",
     curve: LearningCurve | None = None,
+    other: tuple[SpaceStats, Vectors, int] | None = None,
 ) -> Path:
     """Write the map to ``<run>/map`` and return its path.
 
@@ -54,6 +58,7 @@ def publish(
         adjusted: Whether response length was regressed out.
         command: Command line to record in the map.
         curve: Learning curve of an adaptive run; that of a fixed design is made here.
+        other: Statistics, kind and middle layer of the space of the other kind of vectors.
 
     Raises:
         SpaceError: If the kept sample holds no response of the default, or none of a role.
@@ -61,6 +66,41 @@ def publish(
     """
     target = folder.path / MAP
     found = nuisance_means(folder, design, vectors)
+    checks = MapChecks(
+        design=DESIGN,
+        profile={
+            "name": design.profile.name,
+            "seed": design.seed,
+            "roles": len(design.roles),
+            "prompts": design.profile.prompts,
+            "questions": len(design.questions),
+            "kinds": sorted({design.corpus.questions[index].kind for index in design.questions}),
+            "max_new_tokens": design.profile.max_new_tokens,
+        },
+        vectors=vectors,
+        threshold=baseline(folder, design) if design.profile.role_information else None,
+        roles={
+            role: RolePlay(len(values), found.played[role], sum(values) / len(values))
+            for role, values in sorted(found.information.items())
+            if role != DEFAULT
+        },
+        cut=found.cut / max(found.responses, 1),
+        perplexity=float(np.exp(-np.mean(found.log_probabilities))) if found.log_probabilities else None,
+        garbled=found.garbled / max(found.responses, 1),
+        correlations=correlate(
+            found.means(space.roles),
+            space.stats.projections,
+            space.role_vectors,
+            space.mean,
+            space.components,
+        ),
+        n_roles=len(space.roles),
+        length_adjusted=adjusted,
+        judges=dict(sorted(totals(folder, "judges").items())),
+    )
+    if other is not None:
+        stats, kind, layer = other
+        checks = replace(checks, other=other_vectors(stats, checks, kind, layer))
     meta = MapMeta(
         model=MapModel(
             info.model_id,
@@ -84,38 +124,7 @@ def publish(
         unscored=_by_role(folder, "unscored"),
         empty=_by_role(folder, *LEFT_OUT),
         curve=curve or fixed_curve(folder, design, info, vectors),
-        checks=MapChecks(
-            design=DESIGN,
-            profile={
-                "name": design.profile.name,
-                "seed": design.seed,
-                "roles": len(design.roles),
-                "prompts": design.profile.prompts,
-                "questions": len(design.questions),
-                "kinds": sorted({design.corpus.questions[index].kind for index in design.questions}),
-                "max_new_tokens": design.profile.max_new_tokens,
-            },
-            vectors=vectors,
-            threshold=baseline(folder, design) if design.profile.role_information else None,
-            roles={
-                role: RolePlay(len(values), found.played[role], sum(values) / len(values))
-                for role, values in sorted(found.information.items())
-                if role != DEFAULT
-            },
-            cut=found.cut / max(found.responses, 1),
-            perplexity=float(np.exp(-np.mean(found.log_probabilities))) if found.log_probabilities else None,
-            garbled=found.garbled / max(found.responses, 1),
-            correlations=correlate(
-                found.means(space.roles),
-                space.stats.projections,
-                space.role_vectors,
-                space.mean,
-                space.components,
-            ),
-            n_roles=len(space.roles),
-            length_adjusted=adjusted,
-            judges=dict(sorted(totals(folder, "judges").items())),
-        ),
+        checks=checks,
     )
     PersonaMap.save(target, space, meta)
     return target

@@ -1,5 +1,5 @@
 from ._build import build_space
-from ._checks import NUISANCES, MapChecks, RolePlay, correlate
+from ._checks import NUISANCES, MapChecks, OtherVectors, RolePlay, correlate
 from ._curve import CurvePoint, LearningCurve, curve_point
 from ._map import PersonaMap, position
 from ._map_traits import MapTraits, Population, TraitMeta, TraitPlace, save_traits
@@ -11,10 +11,11 @@ from ._save import MAP
 from ._space import Space, SpaceStats
 from ._sums import Bucket, FoldDesign, FoldSums
 from ._trait_space import TraitSpace, build_trait_space
-from ._verdict import Finding, Verdict
+from ._verdict import MADE_OF, Finding, Verdict, other_vectors
 
 __all__ = [
     "DIMENSIONS",
+    "MADE_OF",
     "MAP",
     "NUISANCES",
     "PERCENTILES",
@@ -30,6 +31,7 @@ __all__ = [
     "MapMeta",
     "MapModel",
     "MapTraits",
+    "OtherVectors",
     "PersonaMap",
     "Population",
     "Precision",
@@ -48,6 +50,7 @@ __all__ = [
     "curve_point",
     "layer_sums",
     "measure_precision",
+    "other_vectors",
     "position",
     "projection_quantiles",
     "save_traits",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -19,6 +19,9 @@ NUISANCES: tuple[str, ...] = (
     "garble",
 )
 """Nuisance variables measured for every response, in the order of all arrays over nuisances."""
+
+Grade = Literal["found", "weak", "not found", "unknown"]
+"""Grade of an answer of the verdict."""
 
 FOLLOWED: tuple[str, ...] = ("axis", "PC1", "PC2", "PC3")
 """Directions that the nuisances are correlated with, in the order of ``MapChecks.correlations``."""
@@ -37,6 +40,25 @@ class RolePlay:
     responses: int
     played: int
     information: float
+
+
+@dataclass(frozen=True, slots=True)
+class OtherVectors:
+    """The verdict on a map of the same run whose role vectors are made of other responses.
+
+    Attributes:
+        vectors: Kind of responses in its role vectors, "played" or "rubric".
+        layer: Its middle layer.
+        axis: Whether there is an axis.
+        main: Whether the axis is its main component.
+        default: Whether the default is at the end of its first component.
+    """
+
+    vectors: str
+    layer: int
+    axis: Grade
+    main: Grade
+    default: Grade
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +82,8 @@ class MapChecks:
         length_adjusted: Whether response length was regressed out, within questions.
         judges: Judge name -> number of responses that it scored; empty without a judge, and in maps of
             versions that did not count them.
+        other: Verdict on the map of the other kind of vectors; None if the run makes no such map, and in maps
+            of versions that did not look.
     """
 
     design: str
@@ -74,6 +98,7 @@ class MapChecks:
     n_roles: int
     length_adjusted: bool = False
     judges: Mapping[str, int] = field(default_factory=dict[str, int])
+    other: OtherVectors | None = None
 
     @property
     def played(self) -> float | None:

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import ConfigDict, Field
 
 from personascope.errors import StoreError
-from personascope.space._checks import FOLLOWED, MapChecks, RolePlay
+from personascope.space._checks import FOLLOWED, MapChecks, OtherVectors, RolePlay
 from personascope.space._curve import CurvePoint, LearningCurve
 from personascope.space._meta import MapModel
 from personascope.space._space import Space, SpaceStats
@@ -50,6 +50,7 @@ class _ChecksRecord(Record):
     n_roles: int
     length_adjusted: bool = False
     judges: dict[str, int] = Field(default_factory=dict[str, int])
+    other: OtherVectors | None = None
 
     def made(self, correlations: np.ndarray) -> MapChecks:
         """Return the checks, with the correlations from the map's tensors."""

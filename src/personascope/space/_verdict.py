@@ -8,17 +8,17 @@ sentence as every role's prompt).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
-from personascope.space._checks import FOLLOWED, NUISANCES, MapChecks
+from personascope.space._checks import FOLLOWED, NUISANCES, Grade, MapChecks, OtherVectors
 from personascope.space._space import SpaceStats
 
-Grade = Literal["found", "weak", "not found", "unknown"]
-
 GRADES: tuple[Grade, ...] = ("not found", "weak", "found")
+
+MADE_OF = {"played": "responses that played", "rubric": "all responses with the score 3"}
+"""What role vectors are made of, in words."""
 
 SPLIT_HALF = (0.5, 0.8)
 """Bounds of the split-half cosine of the axis: at least the first for weak, the second for found."""
@@ -122,10 +122,7 @@ class Verdict:
     @property
     def headline(self) -> str:
         """The three grades on one line."""
-        return (
-            f"axis {self.axis.grade}; main component: {self.main.grade}; "
-            f"default at its end: {self.default.grade}"
-        )
+        return headline(self.axis.grade, self.main.grade, self.default.grade)
 
 
 def verdict_at(stats: SpaceStats, checks: MapChecks | None, layer: int) -> Verdict:
@@ -188,7 +185,36 @@ def verdict_at(stats: SpaceStats, checks: MapChecks | None, layer: int) -> Verdi
         grade(percentile, DEFAULT_PERCENTILE),
         (f"above {percentile:.0%} of the roles on PC1, at {position:.2f} of their range",),
     )
-    return Verdict(layer, axis, main, default, _warnings(checks, layer))
+    grades = (axis.grade, main.grade, default.grade)
+    return Verdict(layer, axis, main, default, (*_warnings(checks, layer), *_otherwise(checks.other, grades)))
+
+
+def other_vectors(stats: SpaceStats, checks: MapChecks, vectors: str, layer: int) -> OtherVectors:
+    """Return the verdict on a map of the same run with the other kind of vectors.
+
+    Args:
+        stats: Statistics of that map.
+        checks: Checks of the run.
+        vectors: Kind of responses in its role vectors.
+        layer: Its middle layer.
+    """
+    found = verdict_at(stats, checks, layer)
+    return OtherVectors(vectors, layer, found.axis.grade, found.main.grade, found.default.grade)
+
+
+def _otherwise(other: OtherVectors | None, grades: tuple[Grade, ...]) -> tuple[str, ...]:
+    if other is None or (other.axis, other.main, other.default) == grades:
+        return ()
+    return (
+        f"with vectors of {MADE_OF[other.vectors]} (--vectors {other.vectors}), the same run gives another "
+        f"verdict: "
+        f"{headline(other.axis, other.main, other.default)}",
+    )
+
+
+def headline(axis: Grade, main: Grade, default: Grade) -> str:
+    """Return three grades on one line."""
+    return f"axis {axis}; main component: {main}; default at its end: {default}"
 
 
 def _grade_prompts(prompts: float, roles: float) -> Grade:
