@@ -20,7 +20,7 @@ from personascope.engines import native_dtype
 from personascope.judge.local._judge import LocalJudge
 from personascope.models import load
 
-REPEATS = 3
+REPEATS = 2
 
 
 def judge(loaded: object, batch_size: int, *, shares: bool) -> LocalJudge:

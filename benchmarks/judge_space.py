@@ -2,14 +2,15 @@
 
 Reads a committed run of judge ``rules`` of which every fold of a role holds one response (`quick`,
 `standard`), and lets other judges score the responses of some of its roles, drawn at random. It makes a map
-of all responses, of those that each judge puts fully in the role (score 3), and of those that played, over
-the same roles, and compares axis and ranking with those of all responses. A map of fewer responses differs
-by chance too, so beside each stand maps of as many responses of each role, drawn at random. Responses that
-``rules`` scored 0 or 1 lie in no fold of their own and are left out of all maps; their number is given.
+of all responses, of those that each judge puts fully in the role (score 3), of those that played, and of as
+many that the judge gives the greatest probability of a 3, all over the same roles. Axis and ranking are
+compared with those of all responses. A map of fewer responses differs by chance too, so beside each stand
+maps of as many responses of each role, drawn at random. Responses that ``rules`` scored 0 or 1 lie in no fold
+of their own and are left out of all maps; their number is given.
 
     python benchmarks/judge_space.py RUN ROLES JUDGE [ROLES JUDGE ...]     # writes judge_space.md
 
-JUDGE is one as in --judge, such as local:MODEL.gguf; each has a number of roles of its own.
+JUDGE is one as in --judge, such as local:MODEL.gguf or rules; each has a number of roles of its own.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from scipy.stats import rankdata
 from personascope.corpus import load_corpus
 from personascope.engines import EngineInfo
 from personascope.errors import SpaceError
-from personascope.judge import Judge, JudgeItem, parse_judge
+from personascope.judge import Judge, JudgeItem, Verdict, parse_judge
 from personascope.mapping import RunSums, plan_run, resolve_profile
 from personascope.space import Bucket, Space, build_space
 from personascope.store import RunFolder
@@ -88,11 +89,11 @@ def design_of(folder: RunFolder) -> Any:
     return design
 
 
-async def scores(judge: Judge, items: list[JudgeItem]) -> dict[str, int | None]:
-    """Return the score of every item, with a line of progress on stderr."""
+async def verdicts(judge: Judge, items: list[JudgeItem]) -> dict[str, Verdict]:
+    """Return the verdict on every item, with a line of progress on stderr."""
     room, start, done = asyncio.Semaphore(AT_ONCE), time.monotonic(), 0
 
-    async def one(item: JudgeItem) -> tuple[str, int | None]:
+    async def one(item: JudgeItem) -> tuple[str, Verdict]:
         nonlocal done
         async with room:
             verdict = await judge.score(item)
@@ -100,7 +101,7 @@ async def scores(judge: Judge, items: list[JudgeItem]) -> dict[str, int | None]:
         if done % 20 == 0 or done == len(items):
             left = (time.monotonic() - start) / done * (len(items) - done)
             print(f"judge: {done} of {len(items)}, {left / 60:.1f} min left", file=sys.stderr, flush=True)
-        return item.id, verdict.score
+        return item.id, verdict
 
     try:
         return dict(await asyncio.gather(*(one(item) for item in items)))
@@ -257,15 +258,22 @@ def section(folder: RunFolder, design: Any, spec: str, count: int) -> str:
     judge = parse_judge(spec)
     assert judge is not None
     start = time.monotonic()
-    given = asyncio.run(scores(judge, items))
+    judged = asyncio.run(verdicts(judge, items))
+    given = {name: verdict.score for name, verdict in judged.items()}
     minutes = (time.monotonic() - start) / 60
     keep = {name: np.zeros((len(names), sums.n_folds), bool) for name in ("rules", "judge", "played")}
+    shares = np.full((len(names), sums.n_folds), -1.0)
     for row in rows:
         at = (names.index(row["role"]), row["fold"])
         if row["score"] >= 2:
             keep["rules"][at] = row["score"] == 3
             keep["judge"][at] = given[row["id"]] == 3
             keep["played"][at] = bool(row["played"])
+            shares[at] = (judged[row["id"]].probabilities or (0.0,) * 4)[3]
+    # A judge whose labels are all alike may still put responses in order.
+    keep["likeliest"] = np.zeros_like(keep["played"])
+    likeliest = np.argsort(-shares, axis=None, kind="stable")[: int(keep["played"].sum())]
+    keep["likeliest"].flat[likeliest] = True
     both = [(row["score"], given[row["id"]]) for row in rows if given[row["id"]] is not None]
     first, second = (np.array(side) for side in zip(*both, strict=True))
     table = np.zeros((4, 4), int)
@@ -286,13 +294,15 @@ def section(folder: RunFolder, design: Any, spec: str, count: int) -> str:
         "| cosine of the axes | at random | Spearman of the places | at random | ends |",
         "|---" * 11 + "|",
     ]
-    for name, chosen in (
-        ("all (no judge)", np.ones_like(keep["rules"])),
-        ("rules: 3", keep["rules"]),
-        ("judge: 3", keep["judge"]),
-        ("played", keep["played"]),
-        ("judge: 3, and played", keep["judge"] & keep["played"]),
-    ):
+    kept = [("all (no judge)", np.ones_like(keep["rules"])), ("rules: 3", keep["rules"])]
+    kept += [("played", keep["played"])]
+    if spec != "rules":
+        kept += [
+            ("judge: 3", keep["judge"]),
+            ("judge: 3, and played", keep["judge"] & keep["played"]),
+            ("judge: likeliest a 3, as many as played", keep["likeliest"]),
+        ]
+    for name, chosen in kept:
         lines.append(rows_of(name, every, chosen, design, (whole, space.middle_layer)))
         print(lines[-1], file=sys.stderr, flush=True)
     return "\n".join(lines) + "\n"
