@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -67,7 +67,7 @@ class Memory:
         self.peaks: dict[str, tuple[float, float]] = {}
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[Callable[[Progress], None]]:
+    def stage(self, name: str) -> Generator[Callable[[Progress], None]]:
         """Record the lowest and highest memory of a stage; gives a callback for its progress."""
         process, stop, seen = psutil.Process(), threading.Event(), list[float]()
         begun = [False]

@@ -41,7 +41,7 @@ APART = (
 
 def name_of(found: Any) -> str:
     """Return a short name of a map's model."""
-    return found.model.model_id.split("/")[-1].removesuffix(".gguf").removesuffix("-q4_k_m")
+    return found.model.id.split("/")[-1].removesuffix(".gguf").removesuffix("-q4_k_m")
 
 
 def cells(pair: Any) -> dict[str, str]:

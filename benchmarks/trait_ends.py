@@ -91,7 +91,7 @@ def the_set(run: str) -> tuple[PersonaMap, MapTraits]:
 def compare(runs: list[str]) -> None:
     """Write the page of two runs or more."""
     sets = [the_set(run) for run in runs]
-    models = [found.model.model_id.split("/")[-1] for found, _ in sets]
+    models = [found.model.id.split("/")[-1] for found, _ in sets]
     places = [{place.name: place for place in traits.places(found.middle_layer)} for found, traits in sets]
     head = f"| | {' | '.join(models)} |"
     rule = "|---" * (len(models) + 1) + "|"
