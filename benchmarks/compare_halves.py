@@ -66,11 +66,12 @@ class Half:
         return self._sums["default"]
 
 
-def half_map(run: Path, half: int, folder: Path) -> Path:
-    """Write the map of one half of a run at the run's middle layer, and return its folder."""
+def half_map(run: Path, half: int, folder: Path, layer: int | None = None) -> Path:
+    """Write the map of one half of a run at a layer, by default the run's middle one; return its folder."""
     found = PersonaMap.open(run)
     least = max(1, found.minimums[0] // 2)
-    sums = Half(RunFolder.read(run, unit=UnitMeta), found, found.middle_layer, half)
+    at = found.middle_layer if layer is None else layer
+    sums = Half(RunFolder.read(run, unit=UnitMeta), found, at, half)
     space = build_space(sums, min_fully=least, min_somewhat=least, n_boot=5, n_splits=3)
     record = found.model.record | {"n_layers": 1}
     unknown = Quantiles(np.zeros((1, 9)), np.zeros((1, 9)))

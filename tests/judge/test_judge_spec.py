@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import personascope.models
 import tiny
@@ -45,6 +46,11 @@ def test_local(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == [("org/some-model", {"dtype": "float32"})]
     check_judge("local:org/some-model")
     assert len(asked) == 1  # a check loads nothing
+    # A CPU without bfloat16 arithmetic is several times faster in float32.
+    for able, dtype in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"avx512_bf16": able})
+        parse_judge("local:org/some-model", device="cpu")
+        assert asked[-1] == ("org/some-model", {"dtype": dtype, "device": "cpu"})
 
 
 @pytest.mark.parametrize(

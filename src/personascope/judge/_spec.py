@@ -58,8 +58,9 @@ def parse_judge(
         fallback_options: Options of the second judge, and of all judges after a "then".
         options: Options of the first judge. For ``openai`` they are the fields of `OpenAIOptions`; for
             ``local`` ``batch_size`` and ``dtype``, ``device``, ``device_map``, ``attn_implementation``,
-            ``trust_remote_code`` as `personascope.models.load` takes them. An option that is None counts as
-            not given.
+            ``trust_remote_code`` as `personascope.models.load` takes them; the dtype is by default
+            "bfloat16" where the device computes in it, else "float32". An option that is None counts as not
+            given.
 
     Raises:
         UsageError: If the specification is none of these, a part of a chain is ``none``, an option does not
@@ -130,7 +131,10 @@ def _make(spec: str, given: Mapping[str, Any]) -> Judge | None:
         model, address = split_address(rest)
         return OpenAIJudge(model, address, OpenAIOptions(**given))
     # Import here, because only this judge needs torch.
+    from personascope.engines import native_dtype
     from personascope.models import load
 
-    loaded = load(rest, **{name: given[name] for name in _LOADING if name in given})
+    loading: dict[str, Any] = {"dtype": native_dtype(given.get("device"))}
+    loading |= {name: given[name] for name in _LOADING if name in given}
+    loaded = load(rest, **loading)
     return LocalJudge(loaded, **{name: given[name] for name in _LOCAL if name in given})

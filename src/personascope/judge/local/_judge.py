@@ -6,7 +6,7 @@ import itertools
 import math
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from personascope.chat import ChatFormat, TranscriptFormat
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 OPENING = "Score:"
 LABELS = (" 0", " 1", " 2", " 3")
 LABEL_OPENING = "Label:"
+_UNLIKE = ("b", "7")
+"""Two texts that differ from their first token on, and so do their digests (a letter and a digit). They tell
+where the prompts of a rubric begin to differ."""
 
 
 def label_tokens(
@@ -53,9 +56,10 @@ class LocalJudge:
 
     The labels of the 0-3 score are its digits. Those of any other rubric are lettered from A, and the letters
     are compared; of a scale from 0 to 100 these are steps of ten. Probabilities are over the labels alone.
-    Where a label takes several tokens, whole label sequences are compared. Calls from several threads take
-    turns. Give the judge a model of its own, never one that an engine generates with, because the engine's
-    hooks would act on its passes.
+    Where a label takes several tokens, whole label sequences are compared. What the rubric says before the
+    material passes through the model once, not for each item. Calls from several threads take turns. Give
+    the judge a model of its own, never one that an engine generates with, because the engine's hooks would
+    act on its passes.
 
     Args:
         loaded: Model to judge with.
@@ -88,8 +92,13 @@ class LocalJudge:
         self._limit = int(limit or 0)
         self._lock = threading.Lock()
         # Look score_batch up at each call, so that a wrapper set later takes effect.
-        self._batcher = Batcher(lambda items: self.score_batch(items), batch_size)
-        self._tokens = 0
+        self._batcher = Batcher(lambda items: self.score_batch(items), batch_size, distance=_distance)
+        # Rubric digest and eval_prompt -> tokens that all of their prompts begin with.
+        self._shared_of: dict[tuple[str, str | None], tuple[int, ...]] = {}
+        # Import here, because the other judges do not need torch.
+        from personascope.judge.local._passes import PromptPasses
+
+        self._passes = PromptPasses(loaded)
         self._errors: Counter[str] = Counter()
 
     @property
@@ -100,7 +109,7 @@ class LocalJudge:
     @property
     def stats(self) -> JudgeStats:
         """Number of tokens that went through the model, and of items without a score by kind."""
-        return JudgeStats(prompt_tokens=self._tokens, errors=dict(self._errors))
+        return JudgeStats(prompt_tokens=self._passes.tokens, errors=dict(self._errors))
 
     async def score(self, item: JudgeItem) -> Verdict:
         """Score one item, together with the others that wait at the same time."""
@@ -120,11 +129,7 @@ class LocalJudge:
                 opening, labels = self._label_tokens(rubric)
                 longest = max(len(label) for label in labels) - 1
                 try:
-                    messages = rubric_messages(item, form=rubric.short_form, letters=rubric.key != "score")
-                    rendered = self._chat.render_with_spans(messages, add_generation_prompt=True)
-                    # Skip the reasoning of a model that would think first.
-                    prefix = () if rendered.reply is None else rendered.reply.answer_prefix()
-                    ids = [*rendered.token_ids, *prefix, *opening]
+                    ids = [*self._render(item), *opening]
                 except ChatError as error:
                     verdicts[index] = self._unscored(item, "chat template", error.message)
                     continue
@@ -135,17 +140,53 @@ class LocalJudge:
                     verdicts[index] = self._unscored(item, "too long", reason)
                 else:
                     prompts[index] = ids
-            by_rubric: dict[str, list[int]] = {}
-            for index in prompts:
-                by_rubric.setdefault(lettered(items[index].rubric).digest, []).append(index)
-            for digest, indices in by_rubric.items():
+            for (digest, shared), indices in self._alike(items, prompts).items():
                 _, labels = self._tokens_of[digest]
+                # Prompts of about one length stand together, so that little is padded.
+                indices.sort(key=lambda index: len(prompts[index]))
                 for start in range(0, len(indices), self._batch_size):
                     chunk = indices[start : start + self._batch_size]
-                    scores = self._label_log_probs([prompts[index] for index in chunk], labels)
+                    scores = self._label_log_probs([prompts[index] for index in chunk], shared, labels)
                     for index, logs in zip(chunk, scores, strict=True):
                         verdicts[index] = self._verdict(items[index], logs)
         return [verdicts[index] for index in range(len(items))]
+
+    def _render(self, item: JudgeItem) -> list[int]:
+        rubric = lettered(item.rubric)
+        messages = rubric_messages(item, form=rubric.short_form, letters=rubric.key != "score")
+        rendered = self._chat.render_with_spans(messages, add_generation_prompt=True)
+        # Skip the reasoning of a model that would think first.
+        return [*rendered.token_ids, *(() if rendered.reply is None else rendered.reply.answer_prefix())]
+
+    def _alike(
+        self, items: Sequence[JudgeItem], prompts: Mapping[int, list[int]]
+    ) -> dict[tuple[str, tuple[int, ...]], list[int]]:
+        """Group prompts by rubric and by the beginning that they share, (digest, tokens) -> indices."""
+        groups: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+        for index, ids in prompts.items():
+            shared = self._shared(items[index])
+            # The material may melt into the tokens before it in a way that was not foreseen.
+            begins = tuple(ids[: len(shared)]) == shared
+            digest = lettered(items[index].rubric).digest
+            groups.setdefault((digest, shared if begins else ()), []).append(index)
+        return groups
+
+    def _shared(self, item: JudgeItem) -> tuple[int, ...]:
+        """Return the tokens that all prompts of an item's rubric begin with, whatever the material."""
+        key = (lettered(item.rubric).digest, item.eval_prompt)
+        if key not in self._shared_of:
+            try:
+                one, other = (
+                    self._render(JudgeItem(text, text, text, text, text, text, item.eval_prompt, item.rubric))
+                    for text in _UNLIKE
+                )
+            except ChatError:
+                # A template may refuse these texts and take others.
+                one = other = []
+            pairs = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+            # The last of them, such as a space, may be one token with the text after it.
+            self._shared_of[key] = tuple(token for token, _ in pairs)[:-1]
+        return self._shared_of[key]
 
     def _label_tokens(self, rubric: Rubric) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
         if rubric.digest not in self._tokens_of:
@@ -171,32 +212,33 @@ class LocalJudge:
         return Verdict(item.id, index, reason, self.name, probabilities=shares, label=label)
 
     def _label_log_probs(
-        self, prompts: Sequence[list[int]], labels: Sequence[tuple[int, ...]]
+        self, prompts: Sequence[list[int]], shared: Sequence[int], labels: Sequence[tuple[int, ...]]
     ) -> list[list[float]]:
         """Return the log-probability of each label after each prompt, [prompts, labels]."""
         if all(len(label) == 1 for label in labels):
-            last = self._log_probs(prompts, keep=1)[:, 0]
+            last = self._log_probs(prompts, shared, keep=1)[:, 0]
             return last[:, [label[0] for label in labels]].tolist()
         columns: list[list[float]] = []
         for label in labels:
-            steps = self._log_probs([[*ids, *label[:-1]] for ids in prompts], keep=len(label))
+            steps = self._log_probs([[*ids, *label[:-1]] for ids in prompts], shared, keep=len(label))
             columns.append(steps[:, range(len(label)), label].sum(-1).tolist())
         return [list(row) for row in zip(*columns, strict=True)]
 
-    def _log_probs(self, rows: Sequence[list[int]], *, keep: int) -> Any:
+    def _log_probs(self, rows: Sequence[list[int]], shared: Sequence[int], *, keep: int) -> Any:
         """Return log-probabilities at the last ``keep`` positions, [rows, keep, vocabulary] float32."""
         import torch
 
-        device = self._loaded.device
-        lengths = [len(row) for row in rows]
-        width = max(lengths)
-        # Pad on the right, where a causal model cannot see it, so that positions do not change.
-        ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device)
-        mask = torch.tensor([[1] * n + [0] * (width - n) for n in lengths], device=device)
-        places = torch.tensor([list(range(n - keep, n)) for n in lengths])
-        self._tokens += sum(lengths)
         with torch.inference_mode():
-            output: Any = self._loaded.stack.backbone(input_ids=ids, attention_mask=mask, use_cache=False)
-            hidden = output.last_hidden_state
-            kept = hidden[torch.arange(len(rows))[:, None], places]
-            return self._loaded.stack.logits(kept).float().log_softmax(-1).cpu()
+            states = self._passes.last_states(rows, shared, keep)
+            return self._loaded.stack.logits(states).float().log_softmax(-1).cpu()
+
+
+def _distance(item: JudgeItem, other: JudgeItem) -> float:
+    """Return how unlike the prompts of two items are: in length, and beyond that in rubric."""
+    if item.rubric is not other.rubric or item.eval_prompt != other.eval_prompt:
+        return math.inf
+    return abs(_length(item) - _length(other))
+
+
+def _length(item: JudgeItem) -> int:
+    return len(item.description) + len(item.system_prompt) + len(item.question) + len(item.response)
