@@ -13,7 +13,7 @@ from tools.docsite._page import Page, cell
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
-PLAIN_MODULES = ("errors", "identity")
+PLAIN_MODULES = ("errors", "hub", "identity")
 WIDTH = 96
 
 
