@@ -305,6 +305,8 @@ def summarise(
                 price.kl,
                 condition.control,
                 settings.away,
+                condition.strength,
+                None if condition.strength is None or condition.plan is None else condition.plan.layers[0],
             )
         )
     axis = [cell for cell in cells if cell.kind == "axis"]
