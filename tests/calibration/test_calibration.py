@@ -247,6 +247,10 @@ def test_a_sweep_over_steering_has_a_cell_for_each_layer_and_strength(tmp_path: 
         assert 0 < weak.kl.estimate < strong.kl.estimate
         control = by_name[f"random 0 at 0.4, layer {layer}"]
         assert control.control_of == (f"axis -0.4, layer {layer}",)
+        assert (weak.strength, weak.layer) == (-0.1, layer) and (control.strength, control.layer) == (
+            0.4,
+            layer,
+        )
     assert all(c.away and c.benefit == -c.assistant.estimate and c.firing_share == 0 for c in result.cells)
     assert (tmp_path / "norms.json").exists()
     save_calibration_figure(tmp_path / "pareto.svg", result)

@@ -178,7 +178,20 @@ def test_a_sweep_ends_with_a_recommendation_or_says_why_not(mapped: Path) -> Non
     ]
     assert "2 caps with 2 controls each: 7 conditions" in ran.err
     assert (out / "pareto.png").exists()
-    assert (out / "plan").exists() == bool(record["recommended"])
+
+
+def test_a_sweep_of_steering_stands_in_the_report(mapped: Path) -> None:
+    run = mapped / "run"
+    ran = personascope(
+        *("calibrate", run, "--steer", "--anyway", "--corpus", mapped / "corpus", "--strengths=-0.1,-0.2"),
+        *("--layers", "2", "--roles", "2", "--jailbreaks", "1", "--questions", "2", "--chats", "2"),
+        *("--controls", "shuffled", "--n-random", "1", "--dtype", "float32"),
+    )
+    assert ran.code == 0, ran.err
+    assert personascope("report", run, "--out", mapped / "steering.html").code == 0
+    page = (mapped / "steering.html").read_text(encoding="utf-8")
+    flat = page.replace(": ", ":")
+    assert '"steering":{' in flat and '"strength":-0.2' in flat and '"away":true' in flat
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from personascope.errors import StoreError
 from personascope.report.map_page._data import LayerView, ReportData, Sample
 from personascope.report.map_page._layers import as_point, short, shown_layers
 from personascope.report.map_page._page import render
-from personascope.report.map_page._result_views import EvaluationView, Range, Row
+from personascope.report.map_page._result_views import EvaluationView, Range, Row, SweepCell, SweepView
 from personascope.report.map_page._results import (
     ResultFiles,
     evaluations_of,
@@ -72,6 +72,22 @@ SWEEP = {
     ],
     "recommended": None,
     "why": "none of the 1 cells does more than its controls",
+    "jailbreak": TABLE,
+}  # fmt: skip
+STEERING = {
+    "cells": [
+        {
+            "condition": name, "kind": "random" if control else "axis", "control": control, "benefit": 0.2,
+            "incoherent": 0.0, "firing_share": 0.0, "assistant": interval(-0.2), "harmful": interval(0.1),
+            "capability": interval(0.0), "kl": interval(0.15), "away": True, "strength": strength, "layer": 2,
+        }
+        for name, control, strength in (
+            ("axis -0.1, layer 2", None, -0.1), ("random 0 at 0.1, layer 2", "isotropic", 0.1)
+        )
+    ],
+    "front": ["axis -0.1, layer 2"],
+    "recommended": "axis -0.1, layer 2",
+    "why": "beyond its controls",
     "jailbreak": TABLE,
 }  # fmt: skip
 TALKS = {
@@ -131,9 +147,10 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
     ]
     assert (capability.name, capability.rows[0].measure) == ("capability", "basics, acc")
     assert capability.rows[0].share == Range(0.5, None, None, 40)
-    sweep = sweep_of(files)
+    sweep = sweep_of(files.sweep)
     assert sweep is not None and sweep.cells[0].assistant.estimate == 0.3
     assert (sweep.recommended, sweep.notes) == ("", ("of the offline judge",))
+    assert (sweep.away, sweep.cells[0].kl, sweep.cells[0].front) == (False, None, False)
     (talks,) = talks_of(files)
     assert (talks.name, talks.layer, talks.domains[0].turns) == ("simulated", 2, (0, 1))
     assert [(one.rule, one.of, one.alarms.estimate) for one in monitor_of(files)] == [
@@ -142,9 +159,23 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
     ]
 
 
+def test_a_sweep_of_steering_is_read_with_its_doses_and_its_price(tmp_path: Path) -> None:
+    sweep = sweep_of(write(tmp_path, STEERING))
+    assert sweep is not None and sweep.away and sweep.recommended == "axis -0.1, layer 2"
+    own, control = sweep.cells
+    assert (own.control, own.strength, own.layer, own.front) == ("", -0.1, 2, True)
+    assert (control.control, control.strength, control.front) == ("isotropic", 0.1, False)
+    assert own.kl is not None and own.kl.estimate == 0.15 and own.assistant.estimate == -0.2
+
+
 def test_a_run_without_results_has_none(tmp_path: Path) -> None:
     files = ResultFiles((tmp_path / "no.json",), tmp_path / "x", (("y", tmp_path / "y"),), tmp_path / "z")
-    assert (evaluations_of(files), sweep_of(files), talks_of(files), monitor_of(files)) == ((), None, (), ())
+    assert (evaluations_of(files), sweep_of(files.sweep), talks_of(files), monitor_of(files)) == (
+        (),
+        None,
+        (),
+        (),
+    )
 
 
 @pytest.mark.parametrize("value", [{"results": [{"condition": 7}], "name": "x"}, {"plain": []}, {"bins": 3}])
@@ -163,6 +194,28 @@ def test_the_longest_answers_are_cut_to_what_a_page_takes() -> None:
     first, second = (cut(one, limit) for one in many)
     assert (first.question, len(first.text), first.cut) == ("Who?", 246, 254)
     assert (len(second.text), second.cut) == (82, 218 + 7)
+
+
+def steering_view() -> SweepView:
+    """Return a sweep over two layers and three strengths with a control of each, one of them recommended."""
+
+    def cell(layer: int, size: float, control: str = "") -> SweepCell:
+        gain = (0.1 if control else 1.0) * size * layer
+        up = Range(gain, gain - 0.05, gain + 0.05, 8)
+        down = Range(-gain, -gain - 0.1, -gain + 0.1, 8)
+        lost = Range(-size / 10, -0.1, 0.1, 8)
+        kl = Range(size**2, 0.5 * size**2, 2 * size**2, 8)
+        name = (
+            f"{control} at {size:g}, layer {layer}" if control else f"axis {size:+g}, layer {layer}{HOSTILE}"
+        )
+        front = layer == 2 and not control
+        return SweepCell(name, control, up, down, lost, 0.01, 0.0, gain, kl, size, layer, front)
+
+    cells = [
+        cell(layer, size, kind) for layer in (1, 2) for size in (0.05, 0.1, 0.2) for kind in ("", "shuffled")
+    ]
+    best = f"axis +0.1, layer 2{HOSTILE}"
+    return SweepView(tuple(cells), best, "it does more than its controls", (HOSTILE,))
 
 
 def with_layers() -> ReportData:
@@ -186,6 +239,7 @@ def with_layers() -> ReportData:
         data,
         layers=(middle, other),
         evaluations=(EvaluationView(HOSTILE, rows, (HOSTILE,), {}),),
+        steering=steering_view(),
         middle_layer=1,
     )
 
@@ -278,6 +332,33 @@ def test_evaluations_are_shown_by_measure_and_run_nothing(page: Page) -> None:
     assert page.run("document.querySelector('#evaluation-0 td:nth-child(2)').textContent") == "10.0%"
     assert page.run("window.hit") is None
     assert page.run("document.querySelectorAll('#results img').length") == 0
+
+
+@needs_chromium
+def test_a_sweep_of_steering_shows_dose_effect_price_controls_and_choice(page: Page) -> None:
+    told = page.run("document.getElementById('steering').textContent")
+    assert "Recommended: axis +0.1, layer 2" in told and "it does more than its controls" in told
+    titles = "[...document.querySelectorAll('#steering .g-xtitle, #steering .g-x2title')]"
+    page.wait(f"{titles}.length === 2", 20)
+    assert set(page.run(f"{titles}.map((one) => one.textContent)")) == {
+        *("KL from no plan, nats a token", "strength toward the Assistant"),
+    }
+    drawn = "document.querySelector('#steering .plot').data"
+    names = page.run(f"{drawn}.filter((one) => one.xaxis === 'x').map((one) => one.name)")
+    assert names == ["controls", "layer 1", "layer 2", "Pareto front", "recommended"]
+    # The doses of a layer in order, and the same gains against their price.
+    assert page.run(f"{drawn}.find((one) => one.xaxis === 'x2' && one.mode === 'lines+markers').x") == [
+        0.05,
+        0.1,
+        0.2,
+    ]
+    assert page.run(f"{drawn}.find((one) => one.name === 'recommended').y") == [pytest.approx(0.2)]
+    assert page.run(f"{drawn}.find((one) => one.name === 'recommended').x") == [pytest.approx(0.01)]
+    assert page.run(f"{drawn}.filter((one) => one.name === 'controls').map((one) => one.x.length)") == [6, 6]
+    tables = page.run("[...document.querySelectorAll('#steering table')].map((one) => one.rows.length)")
+    assert tables == [7, 7]
+    buttons = "[...document.querySelectorAll('#steering .saves button')].map((one) => one.textContent)"
+    assert page.run(buttons) == ["CSV", "SVG"]
 
 
 @needs_chromium

@@ -13,7 +13,7 @@ from tools.docsite._page import Page, cell
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
-PLAIN_MODULES = ("errors", "identity")
+PLAIN_MODULES = ("errors", "hub", "identity")
 WIDTH = 96
 
 
@@ -200,7 +200,11 @@ def _signature(node: Function) -> str:
         for mark in _decorators(node)
         if mark in ("classmethod", "staticmethod", "contextmanager")
     ]
-    returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    returned = ast.unparse(node.returns) if node.returns else ""
+    if "estimable" in _decorators(node):
+        # The function prepares; what is called runs.
+        returned = returned.removeprefix("Prepared[").removesuffix("]")
+    returns = f" -> {returned}" if returned else ""
     arguments = _arguments(node.args)
     line = f"{start}{node.name}({', '.join(arguments)}){returns}"
     if len(line) > WIDTH:

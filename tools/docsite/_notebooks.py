@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from tools.docsite._page import Page
+from tools.docsite._source import colab_link
 
 HEAD = """# Notebooks
 
@@ -36,4 +37,7 @@ def _page(path: Path) -> Page:
         elif text:
             parts.append(f"```python\n{text}\n```")
     parts.append(f"The file: [{path.name}](../files/notebooks/{path.name}).")
+    link = colab_link(path.parents[1], path.name)
+    if link:
+        parts.insert(1, f"[Open in Colab]({link})")
     return Page(f"notebooks/{path.stem}.md", "\n\n".join(parts) + "\n", f"notebooks/{path.name}")

@@ -5,6 +5,7 @@ from ._compare_maps import MapComparison, compare
 from ._comparison import Comparison
 from ._converse import Conversations, open_monitor, replay, simulate
 from ._drift import DriftAnalysis, compare_with_replay, drift
+from ._estimate import Prepared, WorkEstimate
 from ._evaluate import Evaluation, coherence, jailbreak, pretrained, susceptibility
 from ._exchange import ImportedPlan, export, import_plan, import_release, open_any
 from ._harm import HarmEvaluation, harm
@@ -53,6 +54,7 @@ __all__ = [
     "MappedModel",
     "Pages",
     "PersonaMap",
+    "Prepared",
     "PreparedTraits",
     "Pulled",
     "Pushed",
@@ -62,6 +64,7 @@ __all__ = [
     "SweepSettings",
     "Talk",
     "TraitEstimate",
+    "WorkEstimate",
     "calibrate",
     "calibrate_drift_monitor",
     "capability",

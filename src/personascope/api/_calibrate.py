@@ -10,6 +10,15 @@ from typing import Any
 
 from personascope import __version__, calibration, report
 from personascope.api._comparison import checked_kinds
+from personascope.api._estimate import (
+    Prepared,
+    WorkEstimate,
+    estimable,
+    estimated_judge,
+    judging_remarks,
+    resumed_remark,
+    written,
+)
 from personascope.api._inputs import as_corpus, as_folder
 from personascope.api._judging import JudgeChoice, choose_judge
 from personascope.api._mapped_model import MappedModel
@@ -28,6 +37,8 @@ from personascope.corpus.datasets import load_jailbreak_set
 from personascope.errors import UsageError
 from personascope.interventions import Plan
 from personascope.judge import Judge, harm_warning
+
+FIGURE = "pareto.png"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -108,6 +119,7 @@ class Sweep(Tabular):
         return harm_warning() if self.calibration.jailbreak.caveats else ""
 
 
+@estimable
 def calibrate(
     mapped: MappedModel,
     settings: SweepSettings | None = None,
@@ -122,7 +134,7 @@ def calibrate(
     seed: int = 0,
     restart: bool = False,
     anyway: bool = False,
-) -> Sweep:
+) -> Prepared[Sweep]:
     """Sweep caps over layers and floors, or steering over layers and strengths; recommend one (section 5).
 
     Args:
@@ -157,41 +169,70 @@ def calibrate(
     if dataset or personas:
         attacks = load_jailbreak_set(dataset or None, personas=personas)
     sample = Sample.open(mapped.layout.folder, population)
-    norms = None
+    steering = bool(settings.strengths)
+    counts = _counts(mapped, settings, anyway=anyway)
+    own = mapped.layout.steering_sweep if steering else mapped.layout.calibration
+    folder = as_folder(out, own)
+
+    def estimate() -> WorkEstimate:
+        norms, measuring = mapped.estimate_norms() if steering else (None, None)
+        chosen = choose_judge(judge)
+        _, steps = calibration.estimate_calibration(
+            mapped.engine,
+            sample,
+            texts,
+            judge=estimated_judge(chosen),
+            settings=settings,
+            norms=norms,
+            jailbreaks=attacks,
+            seed=seed,
+        )
+        evaluations = ("susceptibility", "jailbreak", "basics", "divergence")
+        return WorkEstimate(
+            "calibration",
+            steps if measuring is None else (measuring, *steps),
+            written(folder, (*evaluations, calibration.RESULT, FIGURE, calibration.PLAN)),
+            (counts, *judging_remarks(chosen), *resumed_remark(folder / evaluations[0])),
+        )
+
+    def run() -> Sweep:
+        norms = mapped.norms() if steering else None
+        mapped.tell(counts)
+        found = calibration.calibrate(
+            mapped.engine,
+            sample,
+            texts,
+            out=folder,
+            judge=make_judge,
+            settings=settings,
+            norms=norms,
+            jailbreaks=attacks,
+            seed=seed,
+            progress=mapped.progress,
+            restart=restart,
+            command=mapped.command,
+        )
+        figure = folder / FIGURE
+        report.save_calibration_figure(figure, found)
+        plan = None if found.plan is None else folder / calibration.PLAN
+        return Sweep(found, folder / calibration.RESULT, figure, plan, make_judge())
+
+    return Prepared(estimate, run)
+
+
+def _counts(mapped: MappedModel, settings: SweepSettings, *, anyway: bool) -> str:
+    """Return the numbers of plans and conditions of a sweep, after checking its strengths and layers."""
     if settings.strengths:
         check_dose(settings.strengths, anyway=anyway)
         layers = default_layers(mapped.persona_map) if settings.layers is None else settings.layers
         for layer in layers:
             mapped.layer(layer)
-        norms = mapped.norms()
         what, swept = "strengths and layers", len(layers) * len(settings.strengths)
     else:
         bands = settings.windows or default_windows(mapped.persona_map.n_layers)
         what, swept = "caps", len(bands) * len(settings.axis_percentiles)
     each = settings.n_random * len(settings.controls)
-    mapped.tell(
-        f"{swept} {what} with {each} controls each: {1 + swept * (1 + each)} conditions of each evaluation"
-    )
-    own = mapped.layout.steering_sweep if settings.strengths else mapped.layout.calibration
-    folder = as_folder(out, own)
-    found = calibration.calibrate(
-        mapped.engine,
-        sample,
-        texts,
-        out=folder,
-        judge=make_judge,
-        settings=settings,
-        norms=norms,
-        jailbreaks=attacks,
-        seed=seed,
-        progress=mapped.progress,
-        restart=restart,
-        command=mapped.command,
-    )
-    figure = folder / "pareto.png"
-    report.save_calibration_figure(figure, found)
-    plan = None if found.plan is None else folder / calibration.PLAN
-    return Sweep(found, folder / calibration.RESULT, figure, plan, make_judge())
+    return f"{swept} {what} with {each} controls each: {1 + swept * (1 + each)} conditions of each evaluation"
 
 
 def _judge_maker(judge: Judge | JudgeChoice | str, mapped: MappedModel) -> Callable[[], Judge]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from personascope import __version__, report
 from personascope.api._comparison import checked_kinds, with_controls
+from personascope.api._estimate import Prepared, WorkEstimate, estimable
 from personascope.api._inputs import as_folder
 from personascope.api._layout import RESULTS
 from personascope.api._mapped_model import MappedModel
@@ -175,6 +176,7 @@ class CapabilityEvaluation(Tabular):
         return {task: why for found in self.conditions.values() for task, why in found.failed.items()}
 
 
+@estimable
 def capability(
     mapped: MappedModel,
     plans: Mapping[str, Plan] | None = None,
@@ -184,7 +186,7 @@ def capability(
     controls: Sequence[str] = CONTROLS,
     limit: int | None = None,
     out: Path | str | None = None,
-) -> CapabilityEvaluation:
+) -> Prepared[CapabilityEvaluation]:
     """Run tasks of lm-evaluation-harness without a plan, with plans, and with their controls.
 
     Args:
@@ -205,13 +207,23 @@ def capability(
     kinds = checked_kinds(mapped, controls, n_random)
     chosen = (PLAIN, *with_controls(mapped, plans or {}, n_random, kinds))
     todo = harness.DEFAULT_TASKS if tasks is None else tasks
-    mapped.tell(f"{control_counts(chosen)}, of {len(todo)} tasks each")
-    found = {c.name: harness.capability(mapped.engine, c.plan, todo, limit=limit) for c in chosen}
+    counts = f"{control_counts(chosen)}, of {len(todo)} tasks each"
     folder = as_folder(out, mapped.layout.evaluation("capability"))
-    folder.mkdir(parents=True, exist_ok=True)
-    evaluation = CapabilityEvaluation(found, folder / RESULTS, chosen)
-    write_json(folder / RESULTS, _record(evaluation))
-    return evaluation
+
+    def estimate() -> WorkEstimate:
+        steps, failed = harness.estimate_capability(mapped.engine, len(chosen), todo, limit=limit)
+        left_out = [f"{task} {why}" for task, why in failed.items()]
+        return WorkEstimate("capability", steps, (folder / RESULTS,), (counts, *left_out))
+
+    def run() -> CapabilityEvaluation:
+        mapped.tell(counts)
+        found = {c.name: harness.capability(mapped.engine, c.plan, todo, limit=limit) for c in chosen}
+        folder.mkdir(parents=True, exist_ok=True)
+        evaluation = CapabilityEvaluation(found, folder / RESULTS, chosen)
+        write_json(folder / RESULTS, _record(evaluation))
+        return evaluation
+
+    return Prepared(estimate, run)
 
 
 def _record(evaluation: CapabilityEvaluation) -> dict[str, Any]:

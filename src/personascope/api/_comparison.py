@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from personascope.api._mapped_model import MappedModel
 from personascope.calibration import control_plans
 from personascope.directions import (
@@ -60,6 +62,7 @@ class Comparison:
         *,
         engine: LocalEngine | None = None,
         model: PlanModel | None = None,
+        norms: np.ndarray | None = None,
         seed: int = 0,
     ) -> tuple[Condition, ...]:
         """Return the conditions; the norms that strengths refer to are measured if they are not stored.
@@ -68,6 +71,7 @@ class Comparison:
             mapped: Mapped model.
             engine: Engine of the steered model, if it is another one (a base model).
             model: Model of the plans, if it is another one.
+            norms: Norms that strengths refer to, [L], instead of those of the mapped model.
             seed: Random seed of the controls.
 
         Raises:
@@ -79,7 +83,7 @@ class Comparison:
         return steering_conditions(
             mapped.persona_map,
             self.strengths,
-            mapped.norms(engine),
+            mapped.norms(engine) if norms is None else norms,
             layer=self.layer,
             n_random=self.n_random,
             controls=kinds,

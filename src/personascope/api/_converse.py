@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from personascope import __version__, report
+from personascope.api._estimate import Prepared, WorkEstimate, estimable, resumed_remark, written
 from personascope.api._inputs import as_folder, as_local, as_plan
 from personascope.api._layout import replayed
 from personascope.api._mapped_model import MappedModel
@@ -19,6 +20,7 @@ from personascope.corpus.dialogues import DOMAINS, load_cases, load_domains
 from personascope.directions import parse_probes
 from personascope.dynamics import DriftRun, conversations, read_drift
 from personascope.dynamics.conversations import (
+    Auditor,
     Simulation,
     case_scenarios,
     sample_scenarios,
@@ -29,6 +31,7 @@ from personascope.dynamics.trajectories import trajectories
 from personascope.engines import Sampling
 from personascope.errors import UsageError
 from personascope.interventions import Plan
+from personascope.runs import WorkStep
 
 if TYPE_CHECKING:
     from personascope.engines import LocalEngine
@@ -125,6 +128,7 @@ class Conversations(Tabular):
         return report.Plot(title, draw, {"run": str(self.run.path), "personascope": __version__})
 
 
+@estimable
 def simulate(
     mapped: MappedModel,
     *,
@@ -147,7 +151,7 @@ def simulate(
     out: Path | str | None = None,
     seed: int = 0,
     restart: bool = False,
-) -> Conversations:
+) -> Prepared[Conversations]:
     """Let an auditor talk with the model, and read where each reply lies on the axis (section 4).
 
     Args:
@@ -189,35 +193,63 @@ def simulate(
     acting = as_plan(plan)
     at = mapped.layer(layer)
     also = parse_probes(mapped.persona_map, probes, at)
-    engine = _engine(mapped, monitor)
-    max_batch = int(mapped.loading["max_batch"])
-    done = conversations.simulate(
-        engine,
-        mapped.persona_map,
-        scenarios,
-        conversations.parse_auditor(
-            auditor, target=engine, min_turns=min_turns, max_batch=max_batch, headers=auditor_headers
-        ),
-        out=as_folder(out, mapped.layout.cases if cases else mapped.layout.conversations()),
-        turns=turns,
-        layer=at,
-        probes=also,
-        plan=acting,
-        monitor=monitor,
-        sampling=Sampling(
-            temperature=temperature,
-            max_new_tokens=max_new_tokens,
-            max_thinking_tokens=max_thinking_tokens,
-        ),
-        tokens=part,
-        seed=seed,
-        progress=mapped.progress,
-        restart=restart,
-        command=mapped.command,
+    folder = as_folder(out, mapped.layout.cases if cases else mapped.layout.conversations())
+    sampling = Sampling(
+        temperature=temperature,
+        max_new_tokens=max_new_tokens,
+        max_thinking_tokens=max_thinking_tokens,
     )
-    return Conversations(done, read_drift(done.path))
+
+    def player(engine: LocalEngine) -> Auditor:
+        max_batch = int(mapped.loading["max_batch"])
+        return conversations.parse_auditor(
+            auditor, target=engine, min_turns=min_turns, max_batch=max_batch, headers=auditor_headers
+        )
+
+    def estimate() -> WorkEstimate:
+        engine = _engine(mapped, monitor)
+        scripted = cases or auditor.strip() == "scripted"
+        steps = conversations.estimate_conversations(
+            engine,
+            mapped.persona_map,
+            conversations.scripts_of(scenarios, turns, seed, scripted=scripted),
+            layer=at,
+            probes=also,
+            plan=acting,
+            sampling=sampling,
+            tokens=part,
+            seed=seed,
+            auditor=player(engine),
+        )
+        counts = f"{len(scenarios)} conversations of {turns} turns at most"
+        return _estimate("simulation", steps, folder, counts, monitor)
+
+    def run() -> Conversations:
+        engine = _engine(mapped, monitor)
+        done = conversations.simulate(
+            engine,
+            mapped.persona_map,
+            scenarios,
+            player(engine),
+            out=folder,
+            turns=turns,
+            layer=at,
+            probes=also,
+            plan=acting,
+            monitor=monitor,
+            sampling=sampling,
+            tokens=part,
+            seed=seed,
+            progress=mapped.progress,
+            restart=restart,
+            command=mapped.command,
+        )
+        return Conversations(done, read_drift(done.path))
+
+    return Prepared(estimate, run)
 
 
+@estimable
 def replay(
     mapped: MappedModel,
     source: Path | str,
@@ -227,7 +259,7 @@ def replay(
     probes: Sequence[str] = (),
     out: Path | str | None = None,
     restart: bool = False,
-) -> Conversations:
+) -> Prepared[Conversations]:
     """Repeat the same user messages under another plan, or under none.
 
     Args:
@@ -245,19 +277,40 @@ def replay(
     before = read_drift(Path(source))
     acting = as_plan(plan)
     also = parse_probes(mapped.persona_map, probes, before.layer)
-    done = conversations.replay(
-        _engine(mapped, monitor),
-        mapped.persona_map,
-        before,
-        out=as_folder(out, mapped.layout.conversations(replayed(before.path))),
-        probes=also,
-        plan=acting,
-        monitor=monitor,
-        progress=mapped.progress,
-        restart=restart,
-        command=mapped.command,
-    )
-    return Conversations(done, read_drift(done.path))
+    folder = as_folder(out, mapped.layout.conversations(replayed(before.path)))
+
+    def estimate() -> WorkEstimate:
+        scripts = conversations.scripts_of_run(before)
+        how = conversations.settings_of_run(before)
+        steps = conversations.estimate_conversations(
+            _engine(mapped, monitor), mapped.persona_map, scripts, probes=also, plan=acting, **how
+        )
+        return _estimate("replay", steps, folder, f"{len(scripts)} conversations", monitor)
+
+    def run() -> Conversations:
+        done = conversations.replay(
+            _engine(mapped, monitor),
+            mapped.persona_map,
+            before,
+            out=folder,
+            probes=also,
+            plan=acting,
+            monitor=monitor,
+            progress=mapped.progress,
+            restart=restart,
+            command=mapped.command,
+        )
+        return Conversations(done, read_drift(done.path))
+
+    return Prepared(estimate, run)
+
+
+def _estimate(
+    name: str, steps: tuple[WorkStep, ...], folder: Path, counts: str, monitor: Monitor | None
+) -> WorkEstimate:
+    watched = "" if monitor is None else "the monitor's own time is not counted"
+    remarks = (counts, *filter(None, (watched,)), *resumed_remark(folder))
+    return WorkEstimate(name, steps, written(folder, ("manifest.json", "units")), remarks)
 
 
 def open_monitor(

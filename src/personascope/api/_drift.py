@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from personascope import report
+from personascope.api._estimate import Prepared, WorkEstimate, estimable, written
 from personascope.api._inputs import Tell, quiet
 from personascope.api._layout import REPLAY, RESULTS
 from personascope.corpus.dialogues import load_cases
 from personascope.dynamics import DriftRun, read_drift
-from personascope.dynamics.causes import Causes, find_causes
+from personascope.dynamics.causes import Causes, estimate_causes, find_causes
 from personascope.dynamics.conversations import CASES
 from personascope.dynamics.trajectories import (
     Contrast,
@@ -51,6 +52,7 @@ class DriftAnalysis:
         return sum(dialogue.ended is None for dialogue in self.run.dialogues)
 
 
+@estimable
 def drift(
     conversations: Path | str,
     *,
@@ -60,7 +62,7 @@ def drift(
     shuffles: int = 100,
     seed: int = 0,
     tell: Tell = quiet,
-) -> DriftAnalysis:
+) -> Prepared[DriftAnalysis]:
     """Analyse conversations: trajectories by domain, contrasts, and the messages that precede drift.
 
     Args:
@@ -80,24 +82,35 @@ def drift(
     tell(f"reading {folder} ...")
     run = read_drift(folder)
     at = run.layer if layer is None else layer
-    title = _title(run, at)
-    found = trajectories(run, layer=at, seed=seed)
-    record: dict[str, object] = {"layer": at, "trajectories": found.record()}
-    positions = TrajectoryData.of(found, f"Positions of replies: {title}")
-    report.trajectory_figure(folder / "trajectories.png", positions)
-    differences: tuple[Contrast, ...] = ()
-    if len(found.domains) > 1:
-        differences = contrasts(run, layer=at, seed=seed)
-        record["contrasts"] = [one.record() for one in differences]
-    why = None
-    if causes:
-        tell("embedding the user's messages, and regressing positions on them ...")
-        encoder = Embedder() if embedding is None else Embedder(embedding)
-        why = find_causes(run, encoder, layer=at, shuffles=shuffles, seed=seed)
-        record["causes"] = why.record(rows=False)
-        _draw_causes(folder, why, title)
-    write_json(folder / RESULTS, record)
-    return DriftAnalysis(run, at, found, differences, why, folder / RESULTS)
+    encoder = Embedder() if embedding is None else Embedder(embedding)
+
+    def estimate() -> WorkEstimate:
+        steps = estimate_causes(run, encoder, layer=at, shuffles=shuffles, seed=seed) if causes else ()
+        turns = sum(len(dialogue.turns) for dialogue in run.dialogues)
+        figures = ("prediction.png", "clusters.png") if causes else ()
+        files = written(folder, (RESULTS, "trajectories.png", *figures))
+        return WorkEstimate("drift", steps, files, (f"{len(run.dialogues)} conversations, {turns} turns",))
+
+    def analyse() -> DriftAnalysis:
+        title = _title(run, at)
+        found = trajectories(run, layer=at, seed=seed)
+        record: dict[str, object] = {"layer": at, "trajectories": found.record()}
+        positions = TrajectoryData.of(found, f"Positions of replies: {title}")
+        report.trajectory_figure(folder / "trajectories.png", positions)
+        differences: tuple[Contrast, ...] = ()
+        if len(found.domains) > 1:
+            differences = contrasts(run, layer=at, seed=seed)
+            record["contrasts"] = [one.record() for one in differences]
+        why = None
+        if causes:
+            tell("embedding the user's messages, and regressing positions on them ...")
+            why = find_causes(run, encoder, layer=at, shuffles=shuffles, seed=seed)
+            record["causes"] = why.record(rows=False)
+            _draw_causes(folder, why, title)
+        write_json(folder / RESULTS, record)
+        return DriftAnalysis(run, at, found, differences, why, folder / RESULTS)
+
+    return Prepared(estimate, analyse)
 
 
 def compare_with_replay(

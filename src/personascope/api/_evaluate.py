@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from personascope import __version__, report
 from personascope.api._comparison import Comparison, checked_kinds
+from personascope.api._estimate import (
+    Prepared,
+    WorkEstimate,
+    estimable,
+    estimated_judge,
+    judging_remarks,
+    resumed_remark,
+    written,
+)
 from personascope.api._inputs import as_corpus, as_folder
 from personascope.api._judging import JudgeChoice, as_judge, choose_judge
 from personascope.api._layout import RESULTS
@@ -17,11 +27,13 @@ from personascope.corpus import Corpus
 from personascope.corpus.datasets import load_chats, load_jailbreak_set
 from personascope.directions import CONTROLS, ControlKind, nearest_roles
 from personascope.evals import (
+    Condition,
     EvalRun,
     Result,
     Table,
     Trials,
     control_counts,
+    estimate_evaluation,
     evaluation_table,
     jailbreak_trials,
     opening_trials,
@@ -122,6 +134,7 @@ def _less(result: Result, kind: ControlKind) -> dict[str, float | None]:
     }
 
 
+@estimable
 def susceptibility(
     mapped: MappedModel,
     compare: Comparison | None = None,
@@ -133,7 +146,7 @@ def susceptibility(
     out: Path | str | None = None,
     seed: int = 0,
     restart: bool = False,
-) -> Evaluation:
+) -> Prepared[Evaluation]:
     """Evaluate role susceptibility: who the model says it is in a role (section 3.2 of the paper).
 
     Args:
@@ -158,6 +171,7 @@ def susceptibility(
     return _evaluate(mapped, compare, trials, judge, out, seed, restart)
 
 
+@estimable
 def jailbreak(
     mapped: MappedModel,
     compare: Comparison | None = None,
@@ -169,7 +183,7 @@ def jailbreak(
     out: Path | str | None = None,
     seed: int = 0,
     restart: bool = False,
-) -> Evaluation:
+) -> Prepared[Evaluation]:
     """Evaluate persona jailbreaks: how often a persona gets the model to comply with harmful requests.
 
     Args:
@@ -192,6 +206,7 @@ def jailbreak(
     return _evaluate(mapped, compare, trials, judge, out, seed, restart)
 
 
+@estimable
 def pretrained(
     mapped: MappedModel,
     compare: Comparison | None = None,
@@ -202,7 +217,7 @@ def pretrained(
     out: Path | str | None = None,
     seed: int = 0,
     restart: bool = False,
-) -> Evaluation:
+) -> Prepared[Evaluation]:
     """Evaluate a base model's self-descriptions, steered with this map's axis (section 3.2 of the paper).
 
     Args:
@@ -229,6 +244,7 @@ def pretrained(
     )
 
 
+@estimable
 def coherence(
     mapped: MappedModel,
     compare: Comparison | None = None,
@@ -238,7 +254,7 @@ def coherence(
     out: Path | str | None = None,
     seed: int = 0,
     restart: bool = False,
-) -> Evaluation:
+) -> Prepared[Evaluation]:
     """Evaluate coherence on ordinary questions: repetition, script and language, perplexity.
 
     Args:
@@ -276,22 +292,61 @@ def _evaluate(
     restart: bool,
     *,
     base: LocalEngine | None = None,
-) -> Evaluation:
-    """Run the trials under every condition on the mapped model, or on a base model; write the results."""
+) -> Prepared[Evaluation]:
+    """Prepare the trials under every condition on the mapped model, or on a base model."""
     target = None
     if base is not None:
         info = base.info
         target = PlanModel(info.model_id, info.model_revision, info.n_layers, info.d_model)
-    conditions = compare.conditions(mapped, engine=base, model=target, seed=seed)
-    engine = mapped.engine if base is None else base
-    scorer = as_judge(judge, mapped.tell)
+    folder = as_folder(out, mapped.layout.evaluation(trials.name))
     for problem in trials.problems:
         mapped.tell(f"left out: {problem}")
+
+    def estimate() -> WorkEstimate:
+        norms, measuring = (None, None) if compare.plans else mapped.estimate_norms(base)
+        conditions = compare.conditions(mapped, engine=base, model=target, norms=norms, seed=seed)
+        step = estimate_evaluation(
+            mapped.engine if base is None else base,
+            trials,
+            conditions,
+            judge=estimated_judge(judge),
+            seed=seed,
+        )
+        return WorkEstimate(
+            trials.name,
+            (step,) if measuring is None else (measuring, step),
+            written(folder, ("manifest.json", "units", RESULTS, f"{trials.name}.png")),
+            (
+                f"{control_counts(conditions)}, of {len(trials.items)} trials each",
+                *judging_remarks(judge),
+                *resumed_remark(folder),
+            ),
+        )
+
+    def run() -> Evaluation:
+        conditions = compare.conditions(mapped, engine=base, model=target, seed=seed)
+        engine = mapped.engine if base is None else base
+        return _run(mapped, engine, trials, conditions, judge, folder, seed, restart)
+
+    return Prepared(estimate, run)
+
+
+def _run(
+    mapped: MappedModel,
+    engine: LocalEngine,
+    trials: Trials,
+    conditions: Sequence[Condition],
+    judge: Judge | JudgeChoice | None,
+    folder: Path,
+    seed: int,
+    restart: bool,
+) -> Evaluation:
+    """Run the trials under every condition, and write the results."""
+    scorer = as_judge(judge, mapped.tell)
     n_trials = len(trials.items)
     mapped.tell(
         f"{control_counts(conditions)}, of {n_trials} trials each: {len(conditions) * n_trials} responses"
     )
-    folder = as_folder(out, mapped.layout.evaluation(trials.name))
     done = run_evaluation(
         engine,
         trials,

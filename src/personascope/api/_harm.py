@@ -9,6 +9,15 @@ from typing import Any
 
 from personascope import __version__, report
 from personascope.api._comparison import checked_kinds
+from personascope.api._estimate import (
+    Prepared,
+    WorkEstimate,
+    estimable,
+    estimated_judge,
+    judging_remarks,
+    resumed_remark,
+    written,
+)
 from personascope.api._inputs import as_corpus, as_folder, as_plan
 from personascope.api._judging import JudgeChoice, as_judge, choose_judge
 from personascope.api._layout import RESULTS
@@ -21,6 +30,7 @@ from personascope.dynamics.harm import (
     HarmResult,
     HarmRun,
     PlanOn,
+    estimate_harm,
     harm_design,
     harm_result,
     read_harm,
@@ -85,6 +95,7 @@ class HarmEvaluation(Tabular):
         return report.Plot("Drift and harm", lambda path: report.save_harm_figure(path, found), about)
 
 
+@estimable
 def harm(
     mapped: MappedModel,
     *,
@@ -107,7 +118,7 @@ def harm(
     out: Path | str | None = None,
     seed: int = 0,
     restart: bool = False,
-) -> HarmEvaluation:
+) -> Prepared[HarmEvaluation]:
     """Evaluate harm after drift: a first reply in a role, then a harmful question (section 4 of the paper).
 
     Args:
@@ -156,27 +167,46 @@ def harm(
     )
     for problem in design.problems:
         mapped.tell(f"left out: {problem}")
-    scorer = as_judge(judge, mapped.tell)
     folder = as_folder(out, mapped.layout.evaluation(HARM))
-    done = run_harm(
-        engine,
-        mapped.persona_map,
-        design,
-        out=folder,
-        judge=scorer,
-        layer=layer,
-        plan=acting,
-        plan_on=plan_on,
-        progress=mapped.progress,
-        restart=restart,
-        command=mapped.command,
-    )
-    partial = done.partial and scorer is not None
-    if done.unscored + done.empty == done.trials:
-        return HarmEvaluation(done, None, None, None, scorer, partial)
-    result = harm_result(
-        read_harm(folder), mapped.persona_map, bins=bins, n_random=n_random, kinds=kinds, seed=seed
-    )
-    write_json(folder / RESULTS, result.record())
-    figure = report.save_harm_figure(folder / f"{HARM}.png", result)
-    return HarmEvaluation(done, result, folder / RESULTS, figure, scorer, partial)
+
+    def estimate() -> WorkEstimate:
+        at = mapped.layer(layer)
+        step = estimate_harm(
+            engine, design, layer=at, judge=estimated_judge(judge), plan=acting, plan_on=plan_on
+        )
+        files = written(folder, ("manifest.json", "units", RESULTS, f"{HARM}.png"))
+        counts = (
+            f"{len(design.roles)} groups of trials: {design.n_openings} first replies, "
+            f"{len(design.trials)} second ones"
+        )
+        return WorkEstimate(HARM, (step,), files, (counts, *judging_remarks(judge), *resumed_remark(folder)))
+
+    def run() -> HarmEvaluation:
+        scorer = as_judge(judge, mapped.tell)
+        done = _run_design(scorer)
+        partial = done.partial and scorer is not None
+        if done.unscored + done.empty == done.trials:
+            return HarmEvaluation(done, None, None, None, scorer, partial)
+        result = harm_result(
+            read_harm(folder), mapped.persona_map, bins=bins, n_random=n_random, kinds=kinds, seed=seed
+        )
+        write_json(folder / RESULTS, result.record())
+        figure = report.save_harm_figure(folder / f"{HARM}.png", result)
+        return HarmEvaluation(done, result, folder / RESULTS, figure, scorer, partial)
+
+    def _run_design(scorer: Judge | None) -> HarmRun:
+        return run_harm(
+            engine,
+            mapped.persona_map,
+            design,
+            out=folder,
+            judge=scorer,
+            layer=layer,
+            plan=acting,
+            plan_on=plan_on,
+            progress=mapped.progress,
+            restart=restart,
+            command=mapped.command,
+        )
+
+    return Prepared(estimate, run)

@@ -110,8 +110,8 @@ class RunLayout:
         return self.folder / MONITOR_REPORT
 
     @property
-    def results(self) -> tuple[tuple[Path, ...], Path, tuple[tuple[str, Path], ...], Path]:
-        """Files of results: of evaluations, the sweep, analysed conversations by name, the monitor."""
+    def results(self) -> tuple[tuple[Path, ...], Path, tuple[tuple[str, Path], ...], Path, Path]:
+        """Files of results: evaluations, sweep over caps, conversations by name, monitor, steering."""
         from personascope.calibration import RESULT
 
         return (
@@ -119,6 +119,7 @@ class RunLayout:
             self.calibration / RESULT,
             tuple((path.parent.name, path) for path in sorted(self.folder.glob(f"drift/*/{RESULTS}"))),
             self.monitor_report,
+            self.steering_sweep / RESULT,
         )
 
     @property

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from personascope import engines, mapping
 from personascope.api._chat_options import tell_thinking
+from personascope.api._estimate import WorkEstimate, written
 from personascope.api._inputs import Tell, as_corpus, as_folder, quiet
 from personascope.api._judging import JudgeChoice, as_judge, choose_judge, default_judge
 from personascope.api._layout import RunLayout
 from personascope.corpus import Corpus
 from personascope.judge import Judge
 from personascope.mapping import MapResult, ProfileChanges, RunEstimate, Until, Vectors
-from personascope.runs import ProgressCallback
+from personascope.runs import ProgressCallback, WorkStep
+from personascope.space import MAP
 
 if TYPE_CHECKING:
     from personascope.engines import LocalEngine
@@ -50,6 +52,28 @@ class PreparedMap:
         profile = mapping.resolve_profile(self.profile, **self.changes)
         design = mapping.design_run(self.engine, self.corpus, profile, seed=self.seed, until=self.until)
         return design.profile.max_new_tokens, mapping.estimate(self.engine, design, judge=self.judge)
+
+    def work(self, folder: Path) -> WorkEstimate:
+        """Return the cost estimate of the run in a folder, as that of every other long command."""
+        longest, found = self.estimate()
+        step = WorkStep(
+            "responses",
+            found.rollouts,
+            found.rollouts if self.changes.get("role_information") is not False else 0,
+            found.prompt_tokens,
+            found.response_tokens,
+            found.seconds,
+        )
+        if found.judge is not None:
+            judge = found.judge
+            step += WorkStep("", sent=judge.prompt_tokens, received=judge.completion_tokens, cost=judge.cost)
+        gib = 2**30
+        size = f"{found.disk.total / gib:.2f} GiB on the disk, {found.memory / gib:.2f} GiB beside the model"
+        remarks = [f"responses of {longest} tokens at most", size]
+        if found.expected is not None:
+            least, most = found.expected.least, found.expected.most
+            remarks.append(f"{least:,} to {most:,} of the responses until enough is known")
+        return WorkEstimate("map", (step,), written(folder, ("manifest.json", "units", MAP)), tuple(remarks))
 
     def run(
         self,

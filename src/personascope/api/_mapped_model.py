@@ -14,10 +14,10 @@ from personascope import engines
 from personascope.api._chat_options import options_of_map, tell_thinking
 from personascope.api._inputs import Tell, as_local, open_map, quiet
 from personascope.api._layout import RunLayout
-from personascope.directions import norms_for
+from personascope.directions import estimate_norms, norms_for
 from personascope.errors import SpaceError, UsageError
 from personascope.identity import ModelIdentity
-from personascope.runs import ProgressCallback
+from personascope.runs import ProgressCallback, WorkStep
 from personascope.space import MapModel, PersonaMap
 
 if TYPE_CHECKING:
@@ -189,6 +189,21 @@ class MappedModel:
             return norms_for(engine or self.engine, self.layout.folder, progress=self.progress).mean
         self.layout.base.mkdir(exist_ok=True)
         return norms_for(engine, self.layout.base, progress=self.progress).mean
+
+    def estimate_norms(self, engine: LocalEngine | None = None) -> tuple[np.ndarray, WorkStep | None]:
+        """Return the norms as in `norms`, and what measuring them would take; nothing is stored.
+
+        Args:
+            engine: As in `norms`.
+
+        Returns:
+            Norms that are stored, and None; or those of a few chats, and the work that measuring them on all
+            would be.
+        """
+        base = engine is not None and not self._is_mapped(engine)
+        folder = self.layout.base if base else self.layout.folder
+        found, step = estimate_norms(engine or self.engine, folder)
+        return found.mean, step
 
     def _is_mapped(self, engine: LocalEngine) -> bool:
         info = engine.info

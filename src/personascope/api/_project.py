@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from personascope.api._estimate import Prepared, WorkEstimate, estimable, resumed_remark, written
 from personascope.api._inputs import as_plan
 from personascope.api._mapped_model import MappedModel
 from personascope.directions import NamedProbe, parse_probes
@@ -40,6 +42,7 @@ class Projecting:
             yield entry
 
 
+@estimable
 def project(
     mapped: MappedModel,
     source: Path | str | TranscriptSource,
@@ -53,7 +56,7 @@ def project(
     part: str = "answer",
     out: Path | str | None = None,
     restart: bool = False,
-) -> Projecting:
+) -> Prepared[Projecting]:
     """Project every turn of conversations on the Assistant Axis, and on any other direction.
 
     Args:
@@ -85,38 +88,46 @@ def project(
     _must_hold_some(opened, limit)
     at = mapped.layer(layer)
     also = parse_probes(mapped.persona_map, probes, at)
-    counted = Counted(opened.name, at)
-    if out is None:
-        projector = projection.Projector(
+    options: dict[str, Any] = {
+        "layer": at,
+        "probes": also,
+        "tokens": tokens,
+        "max_tokens": max_tokens,
+        "plan": acting,
+        "part": part,
+    }
+
+    def estimate() -> WorkEstimate:
+        step = projection.estimate_projection(
+            mapped.engine, mapped.persona_map, opened, limit=limit, **options
+        )
+        if out is None:
+            return WorkEstimate("projection", (step,), ())
+        files = written(Path(out), ("manifest.json", "units", projection.TABLE, projection.SUMMARY))
+        return WorkEstimate("projection", (step,), files, resumed_remark(Path(out)))
+
+    def run() -> Projecting:
+        counted = Counted(opened.name, at)
+        if out is None:
+            projector = projection.Projector(mapped.engine, mapped.persona_map, **options)
+            names = tuple(named.name for named in projector.probes)
+            read = enumerate(opened.read(limit=limit))
+            entries = (projector.project(entry, number) for number, entry in read)
+            return Projecting(names, at, counted, entries)
+        done = projection.run_projection(
             mapped.engine,
             mapped.persona_map,
-            layer=at,
-            probes=also,
-            tokens=tokens,
-            max_tokens=max_tokens,
-            plan=acting,
-            part=part,
+            opened,
+            out=out,
+            limit=limit,
+            progress=mapped.progress,
+            restart=restart,
+            command=mapped.command,
+            **options,
         )
-        names = tuple(named.name for named in projector.probes)
-        read = enumerate(opened.read(limit=limit))
-        return Projecting(names, at, counted, (projector.project(entry, number) for number, entry in read))
-    run = projection.run_projection(
-        mapped.engine,
-        mapped.persona_map,
-        opened,
-        out=out,
-        layer=at,
-        probes=also,
-        tokens=tokens,
-        limit=limit,
-        max_tokens=max_tokens,
-        plan=acting,
-        part=part,
-        progress=mapped.progress,
-        restart=restart,
-        command=mapped.command,
-    )
-    return Projecting(tuple(run.probes), at, counted, iter(run))
+        return Projecting(tuple(done.probes), at, counted, iter(done))
+
+    return Prepared(estimate, run)
 
 
 def _must_hold_some(opened: TranscriptSource, limit: int | None) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from personascope.api._comparison import checked_kinds, with_controls
+from personascope.api._estimate import Prepared, WorkEstimate, estimable
 from personascope.api._inputs import as_plan, open_plan
 from personascope.api._mapped_model import MappedModel
 from personascope.calibration import (
@@ -24,6 +25,7 @@ from personascope.directions import (
     Control,
     Norms,
     controls_of,
+    estimate_norms,
     norms_for,
     read_kinds,
     steering_plan,
@@ -125,7 +127,8 @@ def _along_the_axis(
     return conditions
 
 
-def measure_norms(mapped: MappedModel, chats: str | None = None, *, limit: int = 10_000) -> Norms:
+@estimable
+def measure_norms(mapped: MappedModel, chats: str | None = None, *, limit: int = 10_000) -> Prepared[Norms]:
     """Measure the mean norm over ordinary chats, the unit of strengths, and store it in the run folder.
 
     Args:
@@ -139,13 +142,19 @@ def measure_norms(mapped: MappedModel, chats: str | None = None, *, limit: int =
     chosen = load_chats(chats, limit=limit)
     for problem in chosen.problems:
         mapped.tell(f"left out: {problem}")
-    return norms_for(
-        mapped.engine,
-        mapped.layout.folder,
-        chats=chosen.chats,
-        source=chosen.source,
-        progress=mapped.progress,
-    )
+    folder = mapped.layout.folder
+
+    def estimate() -> WorkEstimate:
+        _, step = estimate_norms(mapped.engine, folder, chosen.chats)
+        remark = f"{len(chosen.chats)} chats of {chosen.source}"
+        return WorkEstimate("norms", () if step is None else (step,), (mapped.layout.norms,), (remark,))
+
+    def run() -> Norms:
+        return norms_for(
+            mapped.engine, folder, chats=chosen.chats, source=chosen.source, progress=mapped.progress
+        )
+
+    return Prepared(estimate, run)
 
 
 def make_steering_plan(

@@ -11,12 +11,14 @@ from typing import Unpack
 import numpy as np
 
 from personascope import engines, trait_vectors
+from personascope.api._estimate import WorkEstimate, written
 from personascope.api._inputs import as_corpus
 from personascope.api._judging import JudgeChoice, as_judge, choose_judge
 from personascope.api._mapped_model import MappedModel
 from personascope.corpus import Corpus, Question, TraitEntry, TraitSet, holds, load_traits, write_trait
 from personascope.errors import UsageError
 from personascope.judge import Estimate, Judge, JudgeChain, OpenAIJudge
+from personascope.runs import WorkStep
 from personascope.space import PersonaMap
 from personascope.trait_vectors import TraitChanges, TraitProfile, TraitsResult
 
@@ -45,6 +47,23 @@ class TraitEstimate:
     seconds: float
     disk: int
     judge: Estimate | None
+
+    def work(self, folder: Path) -> WorkEstimate:
+        """Return the same as that of every other long command, for a run in a folder."""
+        step = WorkStep(
+            "responses", self.rollouts, response_tokens=self.response_tokens, seconds=self.seconds
+        )
+        if self.judge is not None:
+            judge = self.judge
+            step += WorkStep(
+                "",
+                calls=self.rollouts,
+                sent=judge.prompt_tokens,
+                received=judge.completion_tokens,
+                cost=judge.cost,
+            )
+        remarks = (f"{self.traits:,} traits", f"{self.disk / 2**30:.2f} GiB on the disk")
+        return WorkEstimate("traits", (step,), written(folder, ("manifest.json", "units")), remarks)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -27,6 +27,9 @@ class Cell:
         kl: KL(no plan || plan) on ordinary chats, in nats per token.
         control: Kind of a control's direction; None for a cell on the axis.
         away: Whether the wanted effect is away from the Assistant.
+        strength: Steering strength, as a fraction of the layer's norm; None for caps. A control serves both
+            signs, and its strength has none.
+        layer: Layer that is steered at; None for caps.
     """
 
     condition: str
@@ -40,6 +43,8 @@ class Cell:
     kl: Interval
     control: str | None = None
     away: bool = False
+    strength: float | None = None
+    layer: int | None = None
 
     @property
     def benefit(self) -> float:

@@ -32,6 +32,7 @@ from personascope.evals import (
     Condition,
     Divergence,
     Table,
+    Trials,
     harm_caveats,
     jailbreak_trials,
     label_measure,
@@ -186,13 +187,8 @@ def calibrate(
     )
     if settings.strengths and norms is None:
         norms = norms_for(engine, out, progress=progress).mean
-    plans = _plan_conditions(sample, settings, norms, seed=seed)
-    conditions = (PLAIN, *plans)
-    roles = nearest_roles(found, min(settings.roles, len(found.roles)))
-    trials = (
-        susceptibility_trials(corpus, roles, prompts=settings.prompts),
-        jailbreak_trials(jailbreaks or load_jailbreak_set(), limit=settings.jailbreaks),
-    )
+    conditions = sweep_conditions(sample, settings, norms, seed=seed)
+    trials = sweep_trials(sample, corpus, settings, jailbreaks)
     runs = [
         run_evaluation(
             engine,
@@ -229,13 +225,26 @@ def calibrate(
     return summarise(out, conditions, basics, divergences, settings, partial=any(run.partial for run in runs))
 
 
-def _plan_conditions(
+def sweep_trials(
+    sample: Sample, corpus: Corpus, settings: SweepSettings, jailbreaks: JailbreakSet | None = None
+) -> tuple[Trials, Trials]:
+    """Return the trials of a sweep: role susceptibility and persona jailbreaks."""
+    found = sample.persona_map
+    roles = nearest_roles(found, min(settings.roles, len(found.roles)))
+    return (
+        susceptibility_trials(corpus, roles, prompts=settings.prompts),
+        jailbreak_trials(jailbreaks or load_jailbreak_set(), limit=settings.jailbreaks),
+    )
+
+
+def sweep_conditions(
     sample: Sample, settings: SweepSettings, norms: Float[np.ndarray, "L"] | None, *, seed: int
 ) -> tuple[Condition, ...]:
+    """Return the conditions of a sweep: no plan, then every cell with its controls."""
     found, controls = sample.persona_map, read_kinds(settings.controls)
     if norms is not None and settings.strengths:
         layers = default_layers(found) if settings.layers is None else settings.layers
-        return steering_sweep(
+        plans = steering_sweep(
             found,
             layers,
             settings.strengths,
@@ -244,14 +253,16 @@ def _plan_conditions(
             controls=controls,
             seed=seed,
         )
-    return cap_conditions(
-        sample,
-        settings.windows or default_windows(found.n_layers),
-        settings.axis_percentiles,
-        n_random=settings.n_random,
-        controls=controls,
-        seed=seed,
-    )
+    else:
+        plans = cap_conditions(
+            sample,
+            settings.windows or default_windows(found.n_layers),
+            settings.axis_percentiles,
+            n_random=settings.n_random,
+            controls=controls,
+            seed=seed,
+        )
+    return (PLAIN, *plans)
 
 
 def summarise(
@@ -305,6 +316,8 @@ def summarise(
                 price.kl,
                 condition.control,
                 settings.away,
+                condition.strength,
+                None if condition.strength is None or condition.plan is None else condition.plan.layers[0],
             )
         )
     axis = [cell for cell in cells if cell.kind == "axis"]

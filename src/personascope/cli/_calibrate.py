@@ -10,6 +10,7 @@ import typer
 
 from personascope import api
 from personascope.cli._console import PARTLY, err, out, say_next
+from personascope.cli._estimate import print_estimate
 from personascope.cli._grid import grid
 from personascope.cli._groups import EngineOptions, JudgeOptions, grouped
 from personascope.cli._json import hand_over
@@ -18,6 +19,7 @@ from personascope.cli._options import (
     ANYWAY,
     CONTROLS,
     CORPUS,
+    DRY_RUN,
     N_RANDOM,
     PERSONAS,
     POPULATION,
@@ -95,6 +97,7 @@ def calibrate_model(
     seed: int = SEED,
     restart: bool = RESTART,
     anyway: bool = ANYWAY,
+    dry_run: bool = DRY_RUN,
 ) -> None:
     """Sweep caps (or, with --steer, layers and strengths) and recommend one (section 5 of the paper)."""
     chosen = judge.choose()
@@ -125,7 +128,7 @@ def calibrate_model(
         floors = tuple(numbers(axis_percentiles, "axis-percentiles"))
         settings = replace(settings, axis_percentiles=floors)
     mapped = engine.open(run)
-    found = api.calibrate(
+    work = api.calibrate.prepare(
         mapped,
         settings,
         windows=None if windows is None else names(windows),
@@ -139,6 +142,10 @@ def calibrate_model(
         restart=restart,
         anyway=anyway,
     )
+    if dry_run:
+        print_estimate(work.estimate())
+        return
+    found = work.run()
     result = found.calibration
     hand_over(results=found.records(), recommended=result.recommended, why=result.why)
     _print_calibration(result)

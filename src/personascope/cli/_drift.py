@@ -10,9 +10,11 @@ from rich.markup import escape
 
 from personascope import api
 from personascope.cli._console import PARTLY, err, out, say, say_next
+from personascope.cli._estimate import print_estimate
 from personascope.cli._grid import grid
 from personascope.cli._json import hand_over
-from personascope.cli._options import MAX_SEED
+from personascope.cli._options import DRY_RUN, MAX_SEED
+from personascope.errors import UsageError
 
 if TYPE_CHECKING:
     from personascope.dynamics.causes import Causes
@@ -34,16 +36,23 @@ def drift(
     seed: int = typer.Option(
         0, min=0, max=MAX_SEED, help="Random seed of folds, shuffles and bootstrap draws."
     ),
+    dry_run: bool = DRY_RUN,
 ) -> None:
     """Analyse conversations: where each domain goes, and which messages do it."""
     if against is not None:
+        if dry_run:
+            raise UsageError("--dry-run is not for --against", hint="leave it out: it takes seconds")
         _side_by_side(
             api.compare_with_replay(conversations, against, layer=layer, seed=seed, tell=say), against
         )
         return
-    found = api.drift(
+    work = api.drift.prepare(
         conversations, layer=layer, causes=causes, embedding=embedding, shuffles=shuffles, seed=seed, tell=say
     )
+    if dry_run:
+        print_estimate(work.estimate())
+        return
+    found = work.run()
     _print_trajectories(found.trajectories)
     if found.contrasts:
         _print_contrasts(found.contrasts)

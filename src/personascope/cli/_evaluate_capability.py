@@ -10,11 +10,13 @@ import typer
 from personascope import api
 from personascope.cli._console import PARTLY, err, out
 from personascope.cli._controls import print_comparisons
+from personascope.cli._estimate import print_estimate
 from personascope.cli._grid import grid
 from personascope.cli._groups import EngineOptions, grouped
 from personascope.cli._json import hand_over
 from personascope.cli._options import (
     CONTROLS,
+    DRY_RUN,
     EVALUATION,
     N_RANDOM,
     PLANS,
@@ -39,11 +41,12 @@ def capability(
     controls: str = CONTROLS,
     limit: int | None = typer.Option(None, min=1, help="Examples of each task at most."),
     engine: EngineOptions = EngineOptions(),
+    dry_run: bool = DRY_RUN,
 ) -> None:
     """Capability: tasks of lm-evaluation-harness without a plan, with plans, and with their controls."""
     acting = api.load_plans(plans or ())
     mapped = engine.open(run)
-    found = api.capability(
+    work = api.capability.prepare(
         mapped,
         acting,
         tasks=None if tasks is None else names(tasks),
@@ -52,6 +55,10 @@ def capability(
         limit=limit,
         out=out_folder,
     )
+    if dry_run:
+        print_estimate(work.estimate())
+        return
+    found = work.run()
     _print_rows(found)
     print_comparisons([(r.condition, r.task.name, r.against_controls, r.conclusion) for r in found.rows])
     out.print(f"results in {found.results}")

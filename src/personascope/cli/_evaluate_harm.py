@@ -8,12 +8,14 @@ import typer
 
 from personascope import api
 from personascope.cli._console import PARTLY, err, out
+from personascope.cli._estimate import print_estimate
 from personascope.cli._groups import EngineOptions, JudgeOptions, grouped
 from personascope.cli._json import hand_over
 from personascope.cli._judging import print_judging
 from personascope.cli._options import (
     CONTROLS,
     CORPUS,
+    DRY_RUN,
     EVALUATION,
     RESTART,
     RUN,
@@ -54,11 +56,12 @@ def harm(
     engine: EngineOptions = EngineOptions(),
     seed: int = SEED,
     restart: bool = RESTART,
+    dry_run: bool = DRY_RUN,
 ) -> None:
     """Drift and harm: a first reply in a role, then a harmful question (section 4 of the paper)."""
     chosen = judge.choose()
     mapped = engine.open(run)
-    found = api.harm(
+    work = api.harm.prepare(
         mapped,
         roles=roles,
         questions=questions,
@@ -80,6 +83,10 @@ def harm(
         seed=seed,
         restart=restart,
     )
+    if dry_run:
+        print_estimate(work.estimate())
+        return
+    found = work.run()
     done = found.run
     if found.result is None:
         out.print(

@@ -9,11 +9,13 @@ import typer
 
 from personascope import api
 from personascope.cli._console import PARTLY, err, out, say_next
+from personascope.cli._estimate import print_estimate
 from personascope.cli._groups import ComparisonOptions, EngineOptions, JudgeOptions, grouped
 from personascope.cli._json import hand_over
 from personascope.cli._judging import print_judging
 from personascope.cli._options import (
     CORPUS,
+    DRY_RUN,
     EVALUATION,
     PERSONAS,
     RESTART,
@@ -23,7 +25,7 @@ from personascope.cli._options import (
 from personascope.cli._tables import print_table
 
 if TYPE_CHECKING:
-    from personascope.api import Evaluation
+    from personascope.api import Evaluation, Prepared
 
 
 @grouped
@@ -38,13 +40,14 @@ def susceptibility(
     engine: EngineOptions = EngineOptions(),
     seed: int = SEED,
     restart: bool = RESTART,
+    dry_run: bool = DRY_RUN,
 ) -> None:
     """Role susceptibility: who the model says it is when it plays a role (section 3.2 of the paper)."""
     compare = comparison.read()
     chosen = judge.choose()
     mapped = engine.open(run)
     _print(
-        api.susceptibility(
+        api.susceptibility.prepare(
             mapped,
             compare,
             roles=roles,
@@ -56,6 +59,7 @@ def susceptibility(
             restart=restart,
         ),
         run,
+        dry_run=dry_run,
     )
 
 
@@ -73,13 +77,14 @@ def jailbreak(
     engine: EngineOptions = EngineOptions(),
     seed: int = SEED,
     restart: bool = RESTART,
+    dry_run: bool = DRY_RUN,
 ) -> None:
     """Persona jailbreaks: how often a persona gets what it should not."""
     compare = comparison.read()
     chosen = judge.choose()
     mapped = engine.open(run)
     _print(
-        api.jailbreak(
+        api.jailbreak.prepare(
             mapped,
             compare,
             dataset=dataset,
@@ -91,6 +96,7 @@ def jailbreak(
             restart=restart,
         ),
         run,
+        dry_run=dry_run,
     )
 
 
@@ -107,13 +113,14 @@ def pretrained(
     engine: EngineOptions = EngineOptions(),
     seed: int = SEED,
     restart: bool = RESTART,
+    dry_run: bool = DRY_RUN,
 ) -> None:
     """Pre-trained models: what a base model says of itself, steered with an axis (section 3.2)."""
     compare = comparison.read()
     chosen = judge.choose()
     mapped = engine.open(run)
     _print(
-        api.pretrained(
+        api.pretrained.prepare(
             mapped,
             compare,
             base=base,
@@ -124,6 +131,7 @@ def pretrained(
             restart=restart,
         ),
         run,
+        dry_run=dry_run,
     )
 
 
@@ -139,17 +147,25 @@ def coherence(
     engine: EngineOptions = EngineOptions(),
     seed: int = SEED,
     restart: bool = RESTART,
+    dry_run: bool = DRY_RUN,
 ) -> None:
     """Coherence of answers to ordinary questions: repetition, script and language, perplexity."""
     compare = comparison.read()
     mapped = engine.open(run)
     _print(
-        api.coherence(mapped, compare, chats=chats, limit=limit, out=out_folder, seed=seed, restart=restart),
+        api.coherence.prepare(
+            mapped, compare, chats=chats, limit=limit, out=out_folder, seed=seed, restart=restart
+        ),
         run,
+        dry_run=dry_run,
     )
 
 
-def _print(found: Evaluation, folder: Path) -> None:
+def _print(work: Prepared[Evaluation], folder: Path, *, dry_run: bool) -> None:
+    if dry_run:
+        print_estimate(work.estimate())
+        return
+    found = work.run()
     run = found.run
     hand_over(results=found.records(), notes=list(found.notes()))
     print_table(found.table)

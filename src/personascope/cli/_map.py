@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,11 +12,13 @@ import typer
 from personascope import api
 from personascope.cli._console import PARTLY, err, out, say, say_next, this_command
 from personascope.cli._groups import JudgeOptions, grouped
+from personascope.cli._json import hand_over
 from personascope.cli._judging import print_judging
 from personascope.cli._options import (
     ADDRESS,
     BATCH,
     CORPUS,
+    DRY_RUN,
     DTYPE,
     ENGINE,
     MAX_SEED,
@@ -104,7 +107,7 @@ def map_model(
         "that is met stops (docs/design.md).",
     ),
     restart: bool = RESTART,
-    dry_run: bool = typer.Option(False, help="Print what it would take, and stop."),
+    dry_run: bool = DRY_RUN,
 ) -> None:
     """Role-play the corpus with a model and write its persona map; the same command resumes a run."""
     chosen = judge.choose(lambda: api.default_judge(model))
@@ -148,6 +151,7 @@ def map_model(
         longest, estimate = prepared.estimate()
         out.print(f"length            {longest} tokens at most")
         _print_estimate(estimate)
+        hand_over(estimate=asdict(estimate), max_new_tokens=longest)
         return
     layout = prepared.layout if out_folder is None else api.RunLayout(out_folder)
     begun = time.monotonic()

@@ -47,6 +47,7 @@ ADDRESS = typer.Option(None, help="Ray cluster of the workers: auto, ray://HOST:
 TRUST = typer.Option(False, help="Run code that comes with the model.")
 MAX_SEED = 2**63 - 1
 SEED = typer.Option(0, min=0, max=MAX_SEED, help="Random seed.")
+DRY_RUN = typer.Option(False, "--dry-run", help="Print what it would take, and stop.")
 RESTART = typer.Option(False, help="Forget the run that is in the folder.")
 CORPUS = typer.Option(None, help="Corpus folder; the built-in one if not given.")
 TRAIT_CORPUS = typer.Option(

@@ -15,8 +15,10 @@ import typer
 
 from personascope import api
 from personascope.cli._console import PARTLY, err, out, say
+from personascope.cli._estimate import print_estimate
 from personascope.cli._grid import grid
-from personascope.cli._options import DTYPE, LAYER, MODEL, RESTART, DtypeName
+from personascope.cli._json import ask_for_json
+from personascope.cli._options import DRY_RUN, DTYPE, LAYER, MODEL, RESTART, DtypeName
 from personascope.cli._run import open_run
 from personascope.errors import UsageError
 from personascope.text import escape_controls, escape_controls_in_json
@@ -74,6 +76,7 @@ def project(
     plan: Path | None = typer.Option(None, help="Read them under this plan."),
     restart: bool = RESTART,
     dtype: DtypeName = DTYPE,
+    dry_run: bool = DRY_RUN,
 ) -> None:
     """Project every turn of conversations on the Assistant Axis, and on any other direction."""
     form = Form.JSON if as_json else form
@@ -81,7 +84,7 @@ def project(
         raise UsageError(
             f"--tokens has no place in --format {form}", hint="take --format json or jsonl, or --out FOLDER"
         )
-    found = api.project(
+    work = api.project.prepare(
         open_run(map_folder, model=model, dtype=dtype),
         source,
         probes=probe or (),
@@ -94,6 +97,12 @@ def project(
         out=out_folder,
         restart=restart,
     )
+    if dry_run:
+        if form is Form.JSON:
+            ask_for_json()
+        print_estimate(work.estimate())
+        return
+    found = work.run()
     _write(iter(found), found.counted, form, list(found.probes), tokens=tokens)
     if out_folder is not None:
         err.print(f"written to {out_folder}", markup=False, soft_wrap=True)

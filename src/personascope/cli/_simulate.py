@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from personascope import api
 from personascope.cli._console import PARTLY, err, out, say_next
+from personascope.cli._estimate import print_estimate
 from personascope.cli._grid import grid
 from personascope.cli._groups import EngineOptions, grouped
 from personascope.cli._json import hand_over
@@ -17,6 +18,7 @@ from personascope.cli._options import (
     AUDITOR_HEADER,
     AUDITORS,
     DOMAINS,
+    DRY_RUN,
     MAX_THINKING,
     RESTART,
     RUN,
@@ -27,7 +29,7 @@ from personascope.cli._options import (
 )
 
 if TYPE_CHECKING:
-    from personascope.api import Conversations
+    from personascope.api import Conversations, Prepared
 
 PLAN = typer.Option(None, help="Plan under which the model replies; none if not given.")
 MONITOR = typer.Option(None, help="Drift monitor (monitor.json) that follows every conversation.")
@@ -81,12 +83,13 @@ def simulate_talks(
     engine: EngineOptions = LOADING,
     seed: int = SEED,
     restart: bool = RESTART,
+    dry_run: bool = DRY_RUN,
 ) -> None:
     """Let an auditor talk with the model, and read where each reply lies on the axis (section 4)."""
     headers = api.read_headers(auditor_header or ())
     follower = api.open_monitor(monitor, gate=gate, stop=stop_at_alarm)
     mapped = engine.open(run)
-    done = api.simulate(
+    work = api.simulate.prepare(
         mapped,
         domains=names(domains),
         cases=cases,
@@ -108,7 +111,7 @@ def simulate_talks(
         seed=seed,
         restart=restart,
     )
-    _print(done, run)
+    _print(work, run, dry_run=dry_run)
 
 
 @grouped
@@ -125,11 +128,12 @@ def replay_talks(
     probes: list[str] = PROBES,
     engine: EngineOptions = LOADING,
     restart: bool = RESTART,
+    dry_run: bool = DRY_RUN,
 ) -> None:
     """Say the same messages again under another plan, or under none."""
     follower = api.open_monitor(monitor, gate=gate, stop=stop_at_alarm)
     mapped = engine.open(run)
-    done = api.replay(
+    work = api.replay.prepare(
         mapped,
         source,
         plan=plan,
@@ -138,10 +142,14 @@ def replay_talks(
         out=out_folder,
         restart=restart,
     )
-    _print(done, run)
+    _print(work, run, dry_run=dry_run)
 
 
-def _print(found: Conversations, folder: Path) -> None:
+def _print(work: Prepared[Conversations], folder: Path, *, dry_run: bool) -> None:
+    if dry_run:
+        print_estimate(work.estimate())
+        return
+    found = work.run()
     run, done = found.run, found.simulation
     hand_over(results=found.records())
     table = grid(

@@ -9,8 +9,10 @@ import typer
 
 from personascope import api
 from personascope.cli._console import err, out, say_next
+from personascope.cli._estimate import print_estimate
 from personascope.cli._options import (
     ANYWAY,
+    DRY_RUN,
     DTYPE,
     LAYER,
     MODEL,
@@ -103,9 +105,14 @@ def norms(
     limit: int = typer.Option(10_000, min=1, help="Chats at most."),
     model: str | None = MODEL,
     dtype: DtypeName = DTYPE,
+    dry_run: bool = DRY_RUN,
 ) -> None:
     """Measure the unit of strengths: the mean norm of the residual stream over ordinary chats."""
-    measured = api.measure_norms(open_run(run, model=model, dtype=dtype), chats, limit=limit)
+    work = api.measure_norms.prepare(open_run(run, model=model, dtype=dtype), chats, limit=limit)
+    if dry_run:
+        print_estimate(work.estimate())
+        return
+    measured = work.run()
     for problem in measured.skipped:
         err.print(f"[yellow]left out:[/] {problem}")
     out.print(f"{measured.chats} chats of {measured.source}, {measured.tokens:,} tokens")

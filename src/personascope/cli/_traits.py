@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,18 @@ from rich.markup import escape
 from personascope import api
 from personascope.cli._console import PARTLY, err, out, say_next
 from personascope.cli._groups import EngineOptions, JudgeOptions, grouped
+from personascope.cli._json import hand_over
 from personascope.cli._judging import judged_by, print_judging
-from personascope.cli._options import ANYWAY, MAX_SEED, RESTART, RUN, TRAIT_CORPUS, ProfileName, names
+from personascope.cli._options import (
+    ANYWAY,
+    DRY_RUN,
+    MAX_SEED,
+    RESTART,
+    RUN,
+    TRAIT_CORPUS,
+    ProfileName,
+    names,
+)
 from personascope.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,7 +70,7 @@ def run_traits(
     restart: bool = RESTART,
     anyway: bool = ANYWAY,
     ends: int = typer.Option(20, min=0, help="Traits to list at each end of the axis; 0 for all."),
-    dry_run: bool = typer.Option(False, help="Print what it would take, and stop."),
+    dry_run: bool = DRY_RUN,
 ) -> None:
     """Ask both poles of traits, and rank them by their cosine to the axis; the same command resumes a run."""
     chosen = judge.choose(lambda: "none")
@@ -101,7 +112,9 @@ def run_traits(
         keep=keep,
     )
     if dry_run:
-        _print_estimate(prepared.estimate())
+        estimate = prepared.estimate()
+        _print_estimate(estimate)
+        hand_over(estimate=asdict(estimate))
         return
     print_result(prepared, prepared.run(restart=restart), ends=ends)
     say_next(("show", run), ("report", run))

@@ -12,6 +12,7 @@ from ._controls import (
 )
 from ._named import AXIS, NamedProbe, axis_probe, in_units, parse_probes
 from ._norms import Norms
+from ._norms_estimate import estimate_norms
 from ._norms_file import NORMS, norms_for, read_norms
 from ._plans import plan_model, steering_plan
 from ._roles import nearest_roles, spread_roles
@@ -27,6 +28,7 @@ __all__ = [
     "Norms",
     "axis_probe",
     "controls_of",
+    "estimate_norms",
     "in_units",
     "kind_label",
     "nearest_roles",

@@ -2,6 +2,7 @@ from ._basics import BasicsRows, run_basics
 from ._conclusion import Conclusion, conclude, conclusion_words, kinds_listed
 from ._conditions import PLAIN, Condition, check_strengths, control_counts, steering_conditions
 from ._divergence import Divergence, divergence, run_divergence
+from ._estimate import estimate_basics, estimate_divergence, estimate_evaluation
 from ._evaluations import evaluation_table, harm_caveats
 from ._rows import read_evaluation
 from ._run import EvalRun, run_evaluation
@@ -24,6 +25,9 @@ __all__ = [
     "conclusion_words",
     "control_counts",
     "divergence",
+    "estimate_basics",
+    "estimate_divergence",
+    "estimate_evaluation",
     "evaluation_table",
     "harm_caveats",
     "jailbreak_trials",

@@ -128,7 +128,7 @@ class _BasicsJob(Job[_Unit]):
         self.pairs = {
             f"{question.id}/{number}": pair
             for question in asked
-            for number, pair in enumerate(_pairs(engine, question))
+            for number, pair in enumerate(answer_tokens(engine, question))
         }
 
     def done(self, folder: RunFolder) -> int:
@@ -175,8 +175,14 @@ class _BasicsJob(Job[_Unit]):
         folder.commit(unit.index, rows=table, meta={"condition": self.name(unit)}, parts={})
 
 
-def _pairs(engine: Engine, question: ChoiceQuestion) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Yield, for each answer, the tokens of the question and those of the answer."""
+def answer_tokens(
+    engine: Engine, question: ChoiceQuestion
+) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Yield, for each answer, the tokens of the question and those of the answer.
+
+    Raises:
+        EngineError: If the tokenizer joins the end of the question and the answer in one token.
+    """
     prompt = f"Question: {question.question}\nAnswer:"
     opening = engine.encode(prompt, special=True)
     for choice in question.choices:

@@ -110,7 +110,7 @@ def run_divergence(
     out = Path(out)
     engine = dated(engine, out, restart=restart)
     known = load_chats().chats if chats is None else chats
-    asked = [first for first in map(_first, known) if first is not None]
+    asked = first_messages(known)
     planned = [condition for condition in conditions if condition.plan is not None]
     names = [condition.name for condition in planned]
     if len(set(names)) < len(names) or not asked:
@@ -140,8 +140,15 @@ def run_divergence(
     ]
 
 
-def _first(chat: Conversation) -> Message | None:
-    return next((message for message in chat if message.role == "user"), None)
+def first_messages(chats: Sequence[Conversation]) -> list[Message]:
+    """Return the first user message of each chat that has one."""
+    found = (next((message for message in chat if message.role == "user"), None) for chat in chats)
+    return [message for message in found if message is not None]
+
+
+def answer_sampling(max_new_tokens: int) -> Sampling:
+    """Return how answers without a plan are drawn: without a nucleus, as the probabilities are compared."""
+    return Sampling(temperature=1.0, top_p=1.0, max_new_tokens=max_new_tokens)
 
 
 def _logprobs(folder: RunFolder, index: int) -> Mapping[str, np.ndarray]:
@@ -175,8 +182,7 @@ class _DivergenceJob(Job[_Unit]):
     ) -> None:
         self.prompts = {f"chat/{number}": (message,) for number, message in enumerate(asked)}
         self.conditions, self.seed = conditions, seed
-        # The probabilities are compared without a nucleus, so the answers are drawn without one.
-        self.sampling = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=max_new_tokens)
+        self.sampling = answer_sampling(max_new_tokens)
         self.total = len(asked) * (len(conditions) + 2)
 
     def done(self, folder: RunFolder) -> int:

@@ -9,11 +9,11 @@ from typing import Any
 
 import huggingface_hub
 import torch
-from huggingface_hub import errors as hub_errors
 from jaxtyping import Float
 from torch import Tensor
 
 from personascope.errors import InteropError
+from personascope.hub import hub_errors
 from personascope.interop._capping import read_capping_config
 from personascope.interop._pt import plain, read_pt, vectors
 from personascope.interop._released import Released
@@ -182,22 +182,10 @@ def _find(source: str, parts: Collection[str], revision: str | None) -> Path:
     }
     patterns = [root + name for part in PARTS if part in {*parts, "axis"} for name in names[part]]
     at = f" at revision {revision!r}" if revision else ""
-    try:
+    with hub_errors(InteropError, repo, what="data set", revision=revision, instead="a local folder"):
         snapshot = huggingface_hub.snapshot_download(
             repo, repo_type="dataset", revision=revision, allow_patterns=patterns
         )
-    except (hub_errors.RepositoryNotFoundError, hub_errors.RevisionNotFoundError) as error:
-        raise InteropError(
-            f"there is no dataset {repo}{at} on the hub, or it is private",
-            hint="check the spelling, or `hf auth login` for a private one",
-        ) from error
-    except hub_errors.LocalEntryNotFoundError as error:
-        raise InteropError(
-            f"{repo}{at} is not in the local cache and the hub cannot be reached",
-            hint="go online once (and unset HF_HUB_OFFLINE), or give a local folder",
-        ) from error
-    except (OSError, ValueError, hub_errors.HfHubHTTPError) as error:
-        raise InteropError(f"{repo}{at} cannot be fetched: {error}", hint="try again when online") from error
     folder = Path(snapshot) / inside if inside else Path(snapshot)
     if not folder.is_dir():
         raise InteropError(f"{repo}{at} has no folder {inside!r}", hint="check the part after the colon")

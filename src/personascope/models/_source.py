@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 import huggingface_hub
-from huggingface_hub import errors as hub_errors
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from personascope.errors import ModelError
+from personascope.hub import hub_errors
 from personascope.models._cache import adapter_fingerprint, sampled_fingerprint
 from personascope.models._gguf import parts_of
 
@@ -105,33 +106,19 @@ def resolve(name: str, *, revision: str | None = None, cache_dir: Path | None = 
 
 def _resolve_hub(name: str, revision: str | None, cache_dir: Path | None) -> ModelSource:
     at = f" at revision {revision!r}" if revision else ""
-    try:
-        config = huggingface_hub.hf_hub_download(
-            name, "config.json", revision=revision, cache_dir=None if cache_dir is None else str(cache_dir)
-        )
-    except hub_errors.GatedRepoError as error:
-        raise ModelError(
-            f"{name} is gated and this account may not read it",
-            hint="accept its terms on its page at huggingface.co, then `hf auth login`",
-        ) from error
-    except (hub_errors.RepositoryNotFoundError, hub_errors.RevisionNotFoundError) as error:
-        raise ModelError(
-            f"there is no model {name}{at} on the hub, or it is private",
-            hint="check the spelling, or `hf auth login` for a private one",
-        ) from error
-    except hub_errors.LocalEntryNotFoundError as error:
-        raise ModelError(
-            f"{name}{at} is not in the local cache and the hub cannot be reached",
-            hint="go online once (and unset HF_HUB_OFFLINE), or give a local folder, a .gguf file, or one of "
-            + ", ".join(EMBEDDED),
-        ) from error
-    except hub_errors.EntryNotFoundError as error:
-        raise ModelError(
-            f"{name}{at} has no config.json",
-            hint="name a repository in Transformers' format; fetch an adapter's files, and name their folder",
-        ) from error
-    except (OSError, ValueError, hub_errors.HfHubHTTPError) as error:
-        raise ModelError(f"{name}{at} cannot be fetched: {error}", hint="try again when online") from error
+    cache = None if cache_dir is None else str(cache_dir)
+    instead = f"a local folder, a .gguf file, or one of {', '.join(EMBEDDED)}"
+    with hub_errors(ModelError, name, what="model", revision=revision, instead=instead):
+        try:
+            config = huggingface_hub.hf_hub_download(name, "config.json", revision=revision, cache_dir=cache)
+        except EntryNotFoundError as error:
+            if isinstance(error, LocalEntryNotFoundError):
+                raise
+            raise ModelError(
+                f"{name}{at} has no config.json",
+                hint="name a repository in Transformers' format; of an adapter fetch the files, and name "
+                "their folder",
+            ) from error
     folder = Path(config).parent
     return ModelSource(name, "hub", (folder,), folder.name, cache_dir)
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from personascope.errors import PersonascopeError, SharingError
+from personascope.errors import SharingError
+from personascope.hub import hub_errors
 from personascope.sharing._address import HubAddress, is_commit
-from personascope.text import escape_controls, hide_secrets, shorten
+from personascope.text import shorten
 
 TYPE = "dataset"
 OURS = (".gitattributes", "README.md")
@@ -54,55 +55,16 @@ def reaching(address: HubAddress, doing: str) -> Generator[None]:
         UnreachableError: If the hub cannot be reached.
         SharingError: If anything else fails there.
     """
-    from huggingface_hub import errors as hub
-
-    name, at = address.repo, f" at {address.revision}" if address.revision else ""
-    try:
+    with hub_errors(
+        SharingError,
+        address.repo,
+        what="data set",
+        doing=doing,
+        revision=address.revision,
+        unreachable=UnreachableError,
+        missing="push --create makes it",
+    ):
         yield
-    except PersonascopeError:
-        raise
-    except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled) as error:
-        raise UnreachableError(
-            f"{name} cannot be {doing}{at}: the hub cannot be reached",
-            hint="go online, and unset HF_HUB_OFFLINE",
-        ) from error
-    except hub.GatedRepoError as error:
-        raise SharingError(
-            f"{name} is gated, and you are not let in",
-            hint="ask for access on its page, then `hf auth login`",
-        ) from error
-    except hub.RepositoryNotFoundError as error:
-        raise SharingError(
-            f"there is no data set {name} on the hub, or it is private and you may not see it",
-            hint="check the spelling; `hf auth login` for a private one; push --create makes it",
-        ) from error
-    except hub.RevisionNotFoundError as error:
-        raise SharingError(
-            f"{name} has no revision {address.revision!r}",
-            hint="name a branch, a tag or a commit; push --create makes a branch",
-        ) from error
-    except hub.HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", None)
-        if status in (401, 403):
-            raise SharingError(
-                f"{name} cannot be {doing}{at}: the hub refuses it ({status})",
-                hint="`hf auth login` with a token that may write there",
-            ) from error
-        raise SharingError(
-            f"{name} cannot be {doing}{at}: the hub says {status}: {_brief(error)}",
-            hint="try again: it is busy, or what is there was changed meanwhile",
-        ) from error
-    except Exception as error:
-        # Versions of huggingface_hub take different HTTP libraries, whose errors have no class in common.
-        told = f"{name} cannot be {doing}{at}: {_brief(error)}"
-        if type(error).__name__ in ("ConnectError", "ConnectTimeout", "ReadTimeout", "ConnectionError"):
-            raise UnreachableError(told, hint="check the connection, and try again") from error
-        raise SharingError(told, hint="try again; nothing is left half-written") from error
-
-
-def _brief(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return shorten(escape_controls(hide_secrets(text)), 200)
 
 
 def list_files(address: HubAddress) -> Listing:

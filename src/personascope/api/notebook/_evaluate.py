@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, Protocol, cast, overload
 
 from personascope import api
+from personascope.api._estimate import Estimable, Prepared, estimable
 from personascope.api.notebook._model import Model
 from personascope.api.notebook._open import MapLike, as_map
 from personascope.errors import UsageError
@@ -23,51 +24,66 @@ _OWN = ("mapped", "compare", "plan", "plans", "n_random", "controls")
 """Arguments of the functions of `api` that `evaluate` fills in itself."""
 
 
-@overload
-def evaluate(
-    model: Model | None,
-    pmap: MapLike,
-    what: Literal["susceptibility", "jailbreak", "pretrained", "coherence"],
-    *,
-    plans: Plans | None = ...,
-    strengths: Sequence[float] | None = ...,
-    n_random: int | None = ...,
-    controls: Sequence[str] | None = ...,
-    layer: int | None = ...,
-    **options: Any,
-) -> api.Evaluation: ...
+class Evaluate(Protocol):
+    """The function `evaluate`: what it returns follows from the evaluation's name."""
+
+    @overload
+    def __call__(
+        self,
+        model: Model | None,
+        pmap: MapLike,
+        what: Literal["susceptibility", "jailbreak", "pretrained", "coherence"],
+        *,
+        plans: Plans | None = ...,
+        strengths: Sequence[float] | None = ...,
+        n_random: int | None = ...,
+        controls: Sequence[str] | None = ...,
+        layer: int | None = ...,
+        **options: Any,
+    ) -> api.Evaluation: ...
+
+    @overload
+    def __call__(
+        self,
+        model: Model | None,
+        pmap: MapLike,
+        what: Literal["harm"],
+        *,
+        plans: Plans | None = ...,
+        strengths: Sequence[float] | None = ...,
+        n_random: int | None = ...,
+        controls: Sequence[str] | None = ...,
+        layer: int | None = ...,
+        **options: Any,
+    ) -> api.HarmEvaluation: ...
+
+    @overload
+    def __call__(
+        self,
+        model: Model | None,
+        pmap: MapLike,
+        what: Literal["capability"],
+        *,
+        plans: Plans | None = ...,
+        strengths: Sequence[float] | None = ...,
+        n_random: int | None = ...,
+        controls: Sequence[str] | None = ...,
+        layer: int | None = ...,
+        **options: Any,
+    ) -> api.CapabilityEvaluation: ...
+
+    def estimate(self, model: Model | None, pmap: MapLike, what: What, **options: Any) -> api.WorkEstimate:
+        """Estimate what the evaluation would take; the arguments are those of the evaluation itself."""
+        ...
 
 
-@overload
-def evaluate(
-    model: Model | None,
-    pmap: MapLike,
-    what: Literal["harm"],
-    *,
-    plans: Plans | None = ...,
-    strengths: Sequence[float] | None = ...,
-    n_random: int | None = ...,
-    controls: Sequence[str] | None = ...,
-    layer: int | None = ...,
-    **options: Any,
-) -> api.HarmEvaluation: ...
+def cast_evaluate(function: Estimable[..., Any]) -> Evaluate:
+    """Return the same function, with the types of each evaluation."""
+    return cast("Evaluate", function)
 
 
-@overload
-def evaluate(
-    model: Model | None,
-    pmap: MapLike,
-    what: Literal["capability"],
-    *,
-    plans: Plans | None = ...,
-    strengths: Sequence[float] | None = ...,
-    n_random: int | None = ...,
-    controls: Sequence[str] | None = ...,
-    layer: int | None = ...,
-    **options: Any,
-) -> api.CapabilityEvaluation: ...
-
-
+@cast_evaluate
+@estimable
 def evaluate(
     model: Model | None,
     pmap: MapLike,
@@ -79,10 +95,10 @@ def evaluate(
     controls: Sequence[str] | None = None,
     layer: int | None = None,
     **options: Any,
-) -> api.Evaluation | api.HarmEvaluation | api.CapabilityEvaluation:
+) -> Prepared[api.Evaluation | api.HarmEvaluation | api.CapabilityEvaluation]:
     """Evaluate plans, or steering along the axis, beside no plan and the same on control directions.
 
-    The same call goes on with an interrupted evaluation.
+    The same call goes on with an interrupted evaluation. ``evaluate.estimate`` says what it would take.
 
     Args:
         model: Loaded model; None loads the map's own.
@@ -105,7 +121,7 @@ def evaluate(
     """
     if what not in _NAMES:
         raise UsageError(f"there is no evaluation {what!r}", hint=_near(str(what), _NAMES))
-    function: Callable[..., Any] = getattr(api, what)
+    function: Any = getattr(api, what)
     known = [name for name in inspect.signature(function).parameters if name not in (*_OWN, "layer")]
     for name in options:
         if name not in known:
@@ -119,16 +135,16 @@ def evaluate(
     if what in _COMPARED:
         if strengths is not None:
             more["strengths"] = tuple(strengths)
-        return function(mapped, api.Comparison(plans=named, layer=layer, **more), **options)
+        return function.prepare(mapped, api.Comparison(plans=named, layer=layer, **more), **options)
     if strengths is not None:
         raise UsageError(f"{what} takes plans, and no strengths", hint="give plans=[pmap.steer(-0.2)]")
     if what == "capability":
         if layer is not None:
             raise UsageError("capability reads no layer", hint="leave layer= out; a plan names its own")
-        return api.capability(mapped, named, **more, **options)
+        return api.capability.prepare(mapped, named, **more, **options)
     if len(named) > 1:
         raise UsageError(f"harm takes one plan, {len(named)} are given", hint="call it once for each")
-    return api.harm(mapped, plan=next(iter(named.values()), None), layer=layer, **more, **options)
+    return api.harm.prepare(mapped, plan=next(iter(named.values()), None), layer=layer, **more, **options)
 
 
 def _named(plans: Plans | None) -> dict[str, Plan]:

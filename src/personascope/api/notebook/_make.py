@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Unpack
 
 from personascope import api
+from personascope.api._estimate import Prepared, estimable
 from personascope.api.notebook._model import Model, load
 from personascope.api.notebook._open import open
 from personascope.api.notebook._persona_map import PersonaMap
@@ -17,6 +18,7 @@ from personascope.mapping import ProfileChanges, Vectors
 from personascope.runs import ProgressCallback
 
 
+@estimable
 def map(
     model: Model | Path | str,
     profile: str = "standard",
@@ -31,10 +33,11 @@ def map(
     restart: bool = False,
     anyway: bool = False,
     **changes: Unpack[ProfileChanges],
-) -> PersonaMap:
+) -> Prepared[PersonaMap]:
     """Map a model's persona space: generate responses in roles, judge them, and find the Assistant Axis.
 
     The same call goes on with an interrupted run, and returns at once when the map is complete.
+    ``map.estimate`` takes the same arguments, and says what it would take.
 
     Args:
         model: Loaded model, or its name.
@@ -68,15 +71,20 @@ def map(
         tell=say,
         **changes,
     )
-    result = prepared.run(
-        out=out, vectors=vectors, adjust_length=adjust_length, progress=progress, restart=restart
-    )
     folder = prepared.layout.folder if out is None else Path(out)
-    if result.space is None:
-        raise SpaceError(
-            f"the run in {folder} has no map yet: {result.collected.problem}", hint="the same call goes on"
+
+    def run() -> PersonaMap:
+        result = prepared.run(
+            out=folder, vectors=vectors, adjust_length=adjust_length, progress=progress, restart=restart
         )
-    if result.collected.partial:
-        say(f"partly done: {result.collected.problem}; the same call goes on")
-    loaded = model if isinstance(model, Model) else Model(name, prepared.engine)
-    return open(folder, model=loaded, anyway=anyway, progress=progress)
+        if result.space is None:
+            raise SpaceError(
+                f"the run in {folder} has no map yet: {result.collected.problem}",
+                hint="the same call goes on",
+            )
+        if result.collected.partial:
+            say(f"partly done: {result.collected.problem}; the same call goes on")
+        loaded = model if isinstance(model, Model) else Model(name, prepared.engine)
+        return open(folder, model=loaded, anyway=anyway, progress=progress)
+
+    return Prepared(lambda: prepared.work(folder), run)

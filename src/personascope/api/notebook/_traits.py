@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from personascope import __version__, api, report
+from personascope.api._estimate import Prepared, estimable
 from personascope.api._tabular import Tabular
 from personascope.api.notebook._model import Model
 from personascope.api.notebook._open import MapLike, as_map
@@ -90,6 +91,7 @@ class RankedTraits(Tabular):
         )
 
 
+@estimable
 def traits(
     model: Model | None,
     pmap: MapLike,
@@ -104,10 +106,10 @@ def traits(
     seed: int = 0,
     restart: bool = False,
     **changes: Unpack[TraitChanges],
-) -> RankedTraits:
+) -> Prepared[RankedTraits]:
     """Ask both poles of traits, and rank their vectors by the cosine with the axis (section 2 of the paper).
 
-    The same call goes on with an interrupted run.
+    The same call goes on with an interrupted run. ``traits.estimate`` says what it would take.
 
     Args:
         model: Loaded model; None loads the map's own.
@@ -140,10 +142,14 @@ def traits(
         anyway=opened.anyway,
         **changes,
     )
-    done = prepared.run(restart=restart)
-    if done.traits is None:
-        raise UsageError(
-            f"no trait has enough pairs yet: {done.collected.problem}", hint="call it again to go on"
-        )
-    at = opened.arrays.middle_layer if layer is None else layer
-    return RankedTraits(done.traits, at, done.collected.problem)
+
+    def run() -> RankedTraits:
+        done = prepared.run(restart=restart)
+        if done.traits is None:
+            raise UsageError(
+                f"no trait has enough pairs yet: {done.collected.problem}", hint="call it again to go on"
+            )
+        at = opened.arrays.middle_layer if layer is None else layer
+        return RankedTraits(done.traits, at, done.collected.problem)
+
+    return Prepared(lambda: prepared.estimate().work(prepared.folder), run)

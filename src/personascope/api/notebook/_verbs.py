@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from personascope import api
+from personascope.api._estimate import Prepared, estimable
 from personascope.api.notebook._model import Model
 from personascope.api.notebook._open import MapLike, as_map
 from personascope.calibration import Window
@@ -17,6 +18,7 @@ from personascope.interventions import Plan
 from personascope.judge import Judge
 
 
+@estimable
 def calibrate(
     model: Model | None,
     pmap: MapLike,
@@ -38,10 +40,10 @@ def calibrate(
     out: Path | str | None = None,
     seed: int = 0,
     restart: bool = False,
-) -> api.Sweep:
+) -> Prepared[api.Sweep]:
     """Sweep caps over layers and floors, each with controls, and recommend one (section 5 of the paper).
 
-    The same call goes on with an interrupted sweep.
+    The same call goes on with an interrupted sweep. ``calibrate.estimate`` says what it would take.
 
     Args:
         model: Loaded model; None loads the map's own.
@@ -87,7 +89,7 @@ def calibrate(
         max_capability_loss=max_capability_loss,
         max_incoherent_rise=max_incoherent_rise,
     )
-    return api.calibrate(
+    return api.calibrate.prepare(
         opened.mapped(model),
         settings,
         windows=bands,
@@ -102,6 +104,7 @@ def calibrate(
     )
 
 
+@estimable
 def simulate(
     model: Model | None,
     pmap: MapLike,
@@ -122,10 +125,10 @@ def simulate(
     out: Path | str | None = None,
     seed: int = 0,
     restart: bool = False,
-) -> api.Conversations:
+) -> Prepared[api.Conversations]:
     """Let a user talk with the model, and read where each reply lies on the axis (section 4 of the paper).
 
-    The same call goes on with an interrupted run.
+    The same call goes on with an interrupted run. ``simulate.estimate`` says what it would take.
 
     Args:
         model: Loaded model; None loads the map's own.
@@ -151,7 +154,7 @@ def simulate(
         UsageError: If an argument does not fit.
         StoreError: If the folder holds another run, or the model is not the map's.
     """
-    return api.simulate(
+    return api.simulate.prepare(
         as_map(pmap).mapped(model),
         domains=tuple(domains),
         per_domain=conversations,

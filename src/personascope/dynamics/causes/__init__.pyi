@@ -1,4 +1,5 @@
 from ._clusters import Clusters, cluster_messages
+from ._estimate import estimate_causes
 from ._find import Causes, find_causes
 from ._prediction import Prediction
 
@@ -7,5 +8,6 @@ __all__ = [
     "Clusters",
     "Prediction",
     "cluster_messages",
+    "estimate_causes",
     "find_causes",
 ]

@@ -83,10 +83,14 @@ class LocalAuditor:
             min_turns: Number of turns before the auditor may end a conversation.
             sampling: Sampling options of the auditor's messages.
         """
-        self._engine = engine
+        self.engine = engine
         self._min_turns = min_turns
         self._sampling = sampling or Sampling(max_new_tokens=REPLY_TOKENS)
         self.name = f"local:{engine.info.model_id}"
+
+    def on(self, engine: Engine) -> LocalAuditor:
+        """Return the same auditor on another engine."""
+        return LocalAuditor(engine, min_turns=self._min_turns, sampling=self._sampling)
 
     def answer(self, asked: Sequence[UserTurnRequest]) -> list[Answer]:
         """Return the next message of each conversation; sampling depends on the seed, scenario and turn."""
@@ -99,7 +103,7 @@ class LocalAuditor:
             )
             for one in asked
         ]
-        texts = {completion.id: completion.text for completion in self._engine.run(requests)}
+        texts = {completion.id: completion.text for completion in self.engine.run(requests)}
         return [
             read_message(texts[request.id], one, self._min_turns)
             for request, one in zip(requests, asked, strict=True)

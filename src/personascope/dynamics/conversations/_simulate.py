@@ -188,13 +188,20 @@ def replay(
     if not any(dialogue.turns for dialogue in source.dialogues):
         raise DynamicsError(f"{source.path} has no turn to replay", hint="simulate conversations first")
     scenarios = tuple(Scenario(**note) for note in source.manifest["notes"]["scenes"])
-    temperature, top_p, longest, least, stop, *thinking = source.manifest["identity"]["sampling"]
-    options.setdefault("layer", source.layer)
-    options.setdefault("turns", source.turns)
-    options.setdefault("sampling", Sampling(temperature, top_p, longest, least, tuple(stop), *thinking))
-    options.setdefault("seed", source.manifest["identity"]["seed"])
-    options.setdefault("tokens", source.manifest["identity"].get("tokens", "answer"))
+    options = {"turns": source.turns, **settings_of_run(source), **options}
     return simulate(engine, persona_map, scenarios, ReplayAuditor(source), **options)
+
+
+def settings_of_run(source: DriftRun) -> dict[str, Any]:
+    """Return the layer, sampling, seed and tokens of an earlier run, as keyword arguments of `simulate`."""
+    identity = source.manifest["identity"]
+    temperature, top_p, longest, least, stop, *thinking = identity["sampling"]
+    return {
+        "layer": source.layer,
+        "sampling": Sampling(temperature, top_p, longest, least, tuple(stop), *thinking),
+        "seed": identity["seed"],
+        "tokens": identity.get("tokens", "answer"),
+    }
 
 
 def _monitor_identity(monitor: Monitor) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 from ._design import harm_design
+from ._estimate import estimate_harm
 from ._result import HarmResult, harm_result
 from ._rows import read_harm
 from ._run import HarmRun, PlanOn, run_harm
@@ -9,6 +10,7 @@ __all__ = [
     "HarmResult",
     "HarmRun",
     "PlanOn",
+    "estimate_harm",
     "harm_design",
     "harm_result",
     "read_harm",

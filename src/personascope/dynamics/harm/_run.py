@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from personascope.dynamics.harm._design import HarmDesign, Opening
+from personascope.dynamics.harm._design import HarmDesign, HarmTrial, Opening
 from personascope.dynamics.harm._rows import EVALUATION, POOLED, SCHEMA, UnitMeta, said, trial_row
 from personascope.engines import Capture, Completion, Engine, Request, Scored
 from personascope.errors import EngineError, UsageError
@@ -129,6 +129,25 @@ def run_harm(
     return HarmRun(out, len(design.trials), got.unscored, empty, got.judge)
 
 
+def first_request(design: HarmDesign, opening: Opening, layer: int, plan: Plan | None) -> Request:
+    """Return the request for a first reply, which is read at a layer."""
+    return Request(
+        f"first|{opening.id}",
+        opening.conversation,
+        design.first,
+        plan=plan,
+        capture=Capture((layer,)),
+        seed=design.seed,
+    )
+
+
+def second_request(design: HarmDesign, trial: HarmTrial, reply: str, plan: Plan | None) -> Request:
+    """Return the request for a second reply, given the first."""
+    return Request(
+        f"second|{trial.id}", trial.conversation(reply), design.second, plan=plan, seed=design.seed
+    )
+
+
 @dataclass(slots=True, eq=False)
 class _Unit:
     """Work unit of one role.
@@ -185,24 +204,11 @@ class _HarmJob(Job[_Unit]):
     def requests(self, unit: _Unit) -> Sequence[Request]:
         if not unit.first:
             return [
-                Request(
-                    f"first|{opening.id}",
-                    opening.conversation,
-                    self.design.first,
-                    plan=self.first_plan,
-                    capture=Capture((self.layer,)),
-                    seed=self.design.seed,
-                )
+                first_request(self.design, opening, self.layer, self.first_plan)
                 for opening in self.design.openings(unit.role)
             ]
         return [
-            Request(
-                f"second|{trial.id}",
-                trial.conversation(unit.first[trial.opening.id].text),
-                self.design.second,
-                plan=self.second_plan,
-                seed=self.design.seed,
-            )
+            second_request(self.design, trial, unit.first[trial.opening.id].text, self.second_plan)
             for trial in self.design.by_role[unit.role]
             if trial.id not in unit.rows and said(unit.first[trial.opening.id])
         ]

@@ -20,6 +20,7 @@ from personascope.evals.harness._capability import (
     CapabilityTask,
     Metric,
     capability,
+    estimate_capability,
 )
 from personascope.evals.harness._lm import PersonascopeLM
 from personascope.evals.harness._register import register, task_paths
@@ -34,6 +35,7 @@ __all__ = [
     "Metric",
     "PersonascopeLM",
     "capability",
+    "estimate_capability",
     "lm_eval_task_folder",
     "register",
     "task_paths",

@@ -16,6 +16,7 @@ from personascope.errors import ChatError, EvaluationError, PersonascopeError, U
 from personascope.evals.harness._lm import PersonascopeLM
 from personascope.evals.harness._register import task_paths
 from personascope.interventions import Plan
+from personascope.runs import Meter, WorkStep
 
 log = logging.getLogger(__name__)
 
@@ -169,24 +170,7 @@ def capability(
             failed[name] = f"cannot be loaded: {_reason(error)}"
             continue
         try:
-            results = simple_evaluate(
-                model=model,
-                tasks=found,
-                task_manager=finder.manager(name),
-                limit=limit,
-                num_fewshot=0 if num_fewshot is None and name in DEFAULT_TASKS else num_fewshot,
-                apply_chat_template=chat,
-                fewshot_as_multiturn=chat,
-                log_samples=True,
-                # Our own tables bootstrap intervals from the documents' scores.
-                bootstrap_iters=0,
-                random_seed=seed,
-                numpy_random_seed=seed,
-                torch_random_seed=seed,
-                fewshot_random_seed=seed,
-            )
-            assert results is not None
-            done.append(_task(name, results))
+            done.append(_task(name, _evaluate(model, finder, name, found, chat, limit, num_fewshot, seed)))
         except (UsageError, EvaluationError, ChatError) as error:
             failed[name] = f"cannot be run: {error.message}"
         except PersonascopeError:
@@ -212,6 +196,81 @@ def capability(
             "seed": seed,
         },
     )
+
+
+def estimate_capability(
+    engine: Engine,
+    conditions: int,
+    tasks: Sequence[str] = DEFAULT_TASKS,
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    probe: int = 2,
+) -> tuple[tuple[WorkStep, ...], dict[str, str]]:
+    """Estimate `capability` under a number of conditions, from the first documents of each task.
+
+    Tasks are loaded, and with them their data from the Hugging Face hub, which are needed to count documents.
+
+    Args:
+        engine: Engine of the model.
+        conditions: Number of conditions.
+        tasks: Names of tasks or groups.
+        limit: Maximum number of documents per task.
+        seed: Random seed.
+        probe: Number of documents of each task to run, without a plan.
+
+    Returns:
+        A part of the work for each task, and task name -> why it could not be loaded or run.
+    """
+    chat = bool(engine.info.chat_digest)
+    finder = _Finder(task_paths())
+    steps: list[WorkStep] = []
+    failed: dict[str, str] = {}
+    for name in dict.fromkeys(tasks):
+        meter = Meter(engine)
+        model = PersonascopeLM(meter, seed=seed)
+        few = probe if limit is None else min(probe, limit)
+        try:
+            found = finder.load(name)
+            results = _evaluate(model, finder, name, found, chat, few, None, seed)
+        except Exception as error:  # whatever a task's own code raises
+            failed[name] = f"cannot be run: {_reason(error)}"
+            continue
+        counts = results["n-samples"].values()
+        whole = sum(min(one["original"], limit or one["original"]) for one in counts)
+        run = sum(one["effective"] for one in counts)
+        steps.append(meter.step(name, scale=conditions * whole / max(run, 1)))
+    return tuple(steps), failed
+
+
+def _evaluate(
+    model: PersonascopeLM,
+    finder: _Finder,
+    name: str,
+    found: list[Any],
+    chat: bool,
+    limit: int | None,
+    num_fewshot: int | None,
+    seed: int,
+) -> Mapping[str, Any]:
+    results = simple_evaluate(
+        model=model,
+        tasks=found,
+        task_manager=finder.manager(name),
+        limit=limit,
+        num_fewshot=0 if num_fewshot is None and name in DEFAULT_TASKS else num_fewshot,
+        apply_chat_template=chat,
+        fewshot_as_multiturn=chat,
+        log_samples=True,
+        # Our own tables bootstrap intervals from the documents' scores.
+        bootstrap_iters=0,
+        random_seed=seed,
+        numpy_random_seed=seed,
+        torch_random_seed=seed,
+        fewshot_random_seed=seed,
+    )
+    assert results is not None
+    return results
 
 
 class _Finder:

@@ -1,5 +1,5 @@
 "use strict";
-// What the run measured besides its map: evaluations, the calibration sweep, conversations, the monitor.
+// What the run measured besides its map: evaluations, the calibration sweeps, conversations, the monitor.
 const CONTROLS = ["isotropic", "shuffled", "role_span", "control"];
 const paintOf = (kind) => (kind === "plain" ? theme.ink : CONTROLS.includes(kind) ? theme.middle : theme.assistant);
 const shares = (r, sign) => (r.low === null || r.high === null ? 0 : sign * ((sign > 0 ? r.high : r.low) - r.estimate));
@@ -102,6 +102,43 @@ function sweep(found) {
 
 const LINES = ["assistant", "role", "good", "soft", "ink"];
 const DASHES = ["solid", "dash", "dot"];
+function steering(found) {
+  const sign = found.away ? "less of the Assistant" : "more answers as the Assistant, less harm";
+  const [box, row] = card("steering", "Calibration of steering", `Above, the effect of each dose at each layer; below, what the effect costs. Changes from no plan: up is more of what is wanted (${sign}), right is further from the model's own answers.`);
+  box.append(make("p", "", found.recommended ? `Recommended: ${found.recommended}. ${found.why}` : `No steering is recommended: ${found.why}`));
+  const plot = make("div", "plot"), doses = found.cells.some((c) => c.strength !== null);
+  const kl = (c) => (c.kl ? c.kl.estimate : null), nats = (c) => (c.kl ? range(c.kl, (x) => show(x, 3)) : "–");
+  const dose = (c) => (c.strength === null ? "" : c.strength), at = (c) => (c.layer === null ? "" : c.layer);
+  saveButtons(row, "calibration_steering", () => [
+    ["plan", "control", "layer", "strength", "benefit", ...["assistant", "harmful", "capability", "kl"].flatMap((n) => [n, `${n} low`, `${n} high`]), "incoherent", "front", "recommended"],
+    ...found.cells.map((c) => [c.condition, c.control, at(c), dose(c), c.benefit, ...[c.assistant, c.harmful, c.capability, c.kl].flatMap((r) => [r?.estimate, r?.low, r?.high]), c.incoherent, c.front ? "yes" : "", c.condition === found.recommended ? "yes" : ""]),
+  ], () => plot);
+  const head = ["plan", "gain", "KL, nats a token", "Assistant share", "harmful share", "accuracy", "incoherent", "front"];
+  const lines = (cells) => cells.map((c) => [c.condition, percent(c.benefit), nats(c), range(c.assistant, percent), range(c.harmful, percent), range(c.capability, percent), percent(c.incoherent), c.front ? "yes" : ""]);
+  box.append(plot, folded("Numbers", table(head, lines(found.cells.filter((c) => !c.control)))), folded("Controls", table(head.slice(0, -1), lines(found.cells.filter((c) => c.control)).map((l) => l.slice(0, -1)))));
+  for (const text of found.notes) box.append(make("p", "caption", text));
+  const about = (c) => `<b>${plain(c.condition)}</b><br>gain ${percent(c.benefit)}, KL ${nats(c)} nats<br>Assistant ${percent(c.assistant.estimate)}, harm ${percent(c.harmful.estimate)}, accuracy ${percent(c.capability.estimate)}`;
+  redraw.push(() => {
+    plot.style.height = doses ? "620px" : "340px";
+    const trace = (name, cells, x, axes, extra) => ({ type: "scatter", name, x: cells.map(x), y: cells.map((c) => c.benefit), text: cells.map(about), hovertemplate: "%{text}<extra></extra>", ...axes, ...extra });
+    const own = found.cells.filter((c) => !c.control), controls = found.cells.filter((c) => c.control), best = own.filter((c) => c.condition === found.recommended);
+    const layers = [...new Set(own.map((c) => c.layer))], size = (c) => Math.abs(c.strength), price = { xaxis: "x", yaxis: "y" }, dosed = { xaxis: "x2", yaxis: "y2", showlegend: false };
+    const line = (i) => ({ color: theme[LINES[i % LINES.length]], width: 2, dash: DASHES[Math.floor(i / LINES.length) % DASHES.length] });
+    const grey = { mode: "markers", marker: { size: 7, color: theme.soft, symbol: "circle-open" } }, star = { mode: "markers", marker: { size: 17, symbol: "star", color: theme.role, line: { color: theme.card, width: 1 } } };
+    const of = (layer) => own.filter((c) => c.layer === layer).sort((one, other) => size(one) - size(other));
+    const front = own.filter((c) => c.front).sort((one, other) => kl(one) - kl(other));
+    const traces = [trace("controls", controls, kl, price, grey), ...layers.map((layer, i) => trace(layer === null ? "axis" : `layer ${layer}`, of(layer), kl, price, { mode: "markers", marker: { size: 10, color: line(i).color } })),
+      trace("Pareto front", front, kl, price, { mode: "lines", line: { color: theme.soft, width: 1, dash: "dot" } }), trace("recommended", best, kl, price, star)];
+    if (doses) traces.push(trace("controls", controls, size, dosed, grey), ...layers.map((layer, i) => trace("", of(layer), size, dosed, { mode: "lines+markers", line: line(i), marker: { size: 8 } })), trace("recommended", best, size, dosed, star));
+    const gain = (domain) => flat({ domain, tickformat: "+.0%", title: { text: "gain" } });
+    Plotly.react(plot, traces.filter((t) => t.x.length), layout({
+      hovermode: "closest", xaxis: flat({ title: { text: "KL from no plan, nats a token" }, rangemode: "tozero" }), yaxis: gain(doses ? [0, 0.4] : [0, 1]),
+      ...(doses ? { xaxis2: flat({ anchor: "y2", title: { text: found.away ? "strength away from the Assistant" : "strength toward the Assistant" }, rangemode: "tozero" }), yaxis2: gain([0.58, 1]) } : {}),
+    }), config);
+  });
+  return box;
+}
+
 function talks(one, index) {
   const [box, row] = card(`talks-${index}`, `Conversations: ${title(one.name)}`, `Mean position of the replies by turn at layer ${one.layer} (0 is the mean role, 1 the default Assistant), with 95% intervals over topics.`);
   const plot = make("div", "plot");
@@ -130,6 +167,7 @@ function monitor(rules) {
 function addResults(host) {
   data.evaluations.forEach((one, i) => host.append(evaluation(one, i)));
   if (data.sweep) host.append(sweep(data.sweep));
+  if (data.steering) host.append(steering(data.steering));
   data.talks.forEach((one, i) => host.append(talks(one, i)));
   if (data.monitor.length) host.append(monitor(data.monitor));
 }

@@ -185,7 +185,8 @@ class ReportData:
         traits_notes: Sentences on what the traits rest on.
         layers: Views of the layers to choose from; empty for the middle layer alone, in raw projections.
         evaluations: Evaluations of the run.
-        sweep: Calibration sweep of the run, or None without one.
+        sweep: Sweep of the run over caps, or None without one.
+        steering: Sweep of the run over steering, or None without one.
         talks: Analysed conversations of the run.
         monitor: False alarms of the run's drift monitor.
     """
@@ -214,5 +215,6 @@ class ReportData:
     layers: tuple[LayerView, ...] = ()
     evaluations: tuple[EvaluationView, ...] = ()
     sweep: SweepView | None = None
+    steering: SweepView | None = None
     talks: tuple[TalksView, ...] = ()
     monitor: tuple[MonitorRule, ...] = ()

@@ -62,17 +62,22 @@ class EvaluationView:
 
 @dataclass(frozen=True)
 class SweepCell:
-    """One cap of the sweep, or a control of it; all values are differences from no plan.
+    """One plan of the sweep, or a control of one; all values are differences from no plan.
 
     Attributes:
         condition: Name of the condition.
-        control: Kind of a control's direction; "" for a cap on the axis.
+        control: Kind of a control's direction; "" for a plan on the axis.
         assistant: Change of the Assistant share.
         harmful: Change of the harmful share.
         capability: Change of the accuracy.
         incoherent: Change of the incoherent share.
         firing: Share of tokens on which the cap fired.
-        benefit: Mean of the gain in Assistant share and the drop in harm.
+        benefit: Size of the wanted effect. Toward the Assistant it is the mean of the gain in Assistant share
+            and the drop in harm, away from it the drop in Assistant share.
+        kl: KL divergence from no plan on ordinary chats, in nats a token; None if it was not measured.
+        strength: Steering strength, a fraction of the layer's norm; None for caps.
+        layer: Layer that is steered at; None for caps.
+        front: Whether it is on the Pareto front.
     """
 
     condition: str
@@ -83,23 +88,29 @@ class SweepCell:
     incoherent: float | None
     firing: float | None
     benefit: float | None
+    kl: Range | None = None
+    strength: float | None = None
+    layer: int | None = None
+    front: bool = False
 
 
 @dataclass(frozen=True)
 class SweepView:
-    """The calibration sweep of the run.
+    """A calibration sweep of the run.
 
     Attributes:
-        cells: Caps and their controls.
-        recommended: Name of the recommended cap; "" if there is none.
+        cells: Plans and their controls.
+        recommended: Name of the recommended plan; "" if there is none.
         why: Why it is recommended, or why none is.
         notes: Sentences that the reader must know.
+        away: Whether the wanted effect is away from the Assistant.
     """
 
     cells: tuple[SweepCell, ...]
     recommended: str
     why: str
     notes: tuple[str, ...]
+    away: bool = False
 
 
 @dataclass(frozen=True)

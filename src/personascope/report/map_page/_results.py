@@ -1,4 +1,4 @@
-"""Read the results of a run for its report: evaluations, calibration sweep, conversations, monitor."""
+"""Read the results of a run for its report: evaluations, calibration sweeps, conversations, monitor."""
 
 from __future__ import annotations
 
@@ -28,15 +28,17 @@ class ResultFiles:
 
     Attributes:
         evaluations: Results of evaluations.
-        sweep: Result of the calibration sweep, or None.
+        sweep: Result of the sweep over caps, or None.
         talks: Name -> results of an analysis of conversations.
         monitor: Report of the drift monitor, or None.
+        steering: Result of the sweep over steering, or None.
     """
 
     evaluations: tuple[Path, ...] = ()
     sweep: Path | None = None
     talks: tuple[tuple[str, Path], ...] = ()
     monitor: Path | None = None
+    steering: Path | None = None
 
 
 NO_RESULTS = ResultFiles()
@@ -83,10 +85,15 @@ class _Cell(Record):
     benefit: float | None = None
     control: str | None = None
     kind: str
+    kl: _Interval | None = None
+    away: bool = False
+    strength: float | None = None
+    layer: int | None = None
 
 
 class _Sweep(Record):
     cells: list[_Cell]
+    front: tuple[str, ...] = ()
     recommended: str | None
     why: str
     jailbreak: _Table
@@ -217,15 +224,18 @@ def _evaluation(table: _Table) -> EvaluationView:
     return EvaluationView(table.name, tuple(rows), tuple(table.notes), dict(table.caveats))
 
 
-def sweep_of(files: ResultFiles) -> SweepView | None:
-    """Return the calibration sweep of a run, or None if there was none.
+def sweep_of(path: Path | None) -> SweepView | None:
+    """Return a calibration sweep of a run, or None if there was none.
+
+    Args:
+        path: Result of the sweep, over caps or over steering.
 
     Raises:
         StoreError: If the file is damaged.
     """
-    if files.sweep is None or not files.sweep.is_file():
+    if path is None or not path.is_file():
         return None
-    found = read_record(files.sweep, _Sweep, hint=_AGAIN)
+    found = read_record(path, _Sweep, hint=_AGAIN)
     cells = [
         SweepCell(
             one.condition,
@@ -236,11 +246,16 @@ def sweep_of(files: ResultFiles) -> SweepView | None:
             one.incoherent,
             one.firing_share,
             one.benefit,
+            None if one.kl is None else one.kl.made(),
+            one.strength,
+            one.layer,
+            one.condition in found.front,
         )
         for one in found.cells
     ]
     notes = dict.fromkeys(found.jailbreak.caveats.values())
-    return SweepView(tuple(cells), found.recommended or "", found.why, tuple(notes))
+    away = any(one.away for one in found.cells)
+    return SweepView(tuple(cells), found.recommended or "", found.why, tuple(notes), away)
 
 
 def talks_of(files: ResultFiles) -> tuple[TalksView, ...]:
