@@ -6,7 +6,8 @@ Both halves run on one server, in alternating slices of a tenth of the time, so 
 slows both. Requests are streams, their prompts are drawn with a seed, and their lengths are fixed
 (``ignore_eos`` where the server takes it). Printed are, for either half: requests, errors, tokens a second,
 p50 and p99 of the time to the first text and between texts; the ratio of the throughputs; and with ``--pid``
-the resident memory of the server's process tree over time. Exit code 1 if a request failed.
+and ``--beside-pid`` the resident memory of the servers' process trees over time. Exit code 1 if a request
+failed.
 
 The server without personascope is measured by giving its URL as ``--beside``; then the slices alternate
 between the two servers, and the plan is named on the first only.
@@ -134,15 +135,20 @@ def memory(pid: int | None) -> float | None:
 
 async def measure(args: argparse.Namespace) -> dict[str, Any]:
     with_plan, without = Half(), Half()
-    resident = [memory(args.pid)]
+    resident = [[memory(args.pid), memory(args.beside_pid)]]
     length = args.seconds / SLICES / 2
+    slices: list[float] = []
     for number in range(SLICES):
+        rates: list[float] = []
         for half, base, plan in (
             (with_plan, args.url, args.plan),
             (without, args.beside or args.url, OMIT if args.beside else None),
         ):
+            tokens, seconds = half.tokens, half.seconds
             await load(args, base, plan, time.perf_counter() + length, half, number)
-        resident.append(memory(args.pid))
+            rates.append((half.tokens - tokens) / (half.seconds - seconds))
+        slices.append(rates[1] / rates[0] if rates[0] else float("nan"))
+        resident.append([memory(args.pid), memory(args.beside_pid)])
     ahead, beside = with_plan.shown(), without.shown()
     ratio = None
     if ahead["tokens_per_second"] and beside["tokens_per_second"]:
@@ -151,9 +157,33 @@ async def measure(args: argparse.Namespace) -> dict[str, Any]:
         "plan": ahead,
         "plain": beside,
         "ratio": ratio,
-        "memory_mib": [None if one is None else round(one) for one in resident],
+        "by_slice": f"by slice {np.median(slices):.3f}, {min(slices):.3f} to {max(slices):.3f}",
+        "memory_mib": [[None if one is None else round(one) for one in pair] for pair in resident],
         "first_errors": [*with_plan.errors[:3], *without.errors[:3]],
     }
+
+
+def table(args: argparse.Namespace, found: dict[str, Any]) -> str:
+    """Return the figures as Markdown."""
+    names = {
+        "requests": "requests",
+        "errors": "errors",
+        "tokens_per_second": "tokens a second",
+        "first_p50": "first text, p50, seconds",
+        "first_p99": "first text, p99, seconds",
+        "between_p50": "between texts, p50, seconds",
+        "between_p99": "between texts, p99, seconds",
+    }
+    other = "the same server without personascope" if args.beside else "the same server, no plan"
+    lines = [f"| | with a plan | {other} |", "|---|---|---|"]
+    lines += [f"| {text} | {found['plan'][key]} | {found['plain'][key]} |" for key, text in names.items()]
+    lines += ["", f"Ratio of the throughputs, without to with: {found['ratio']} ({found['by_slice']})."]
+    if args.pid:
+        lines += ["", "| after | resident memory, MiB | of the other server |", "|---|---|---|"]
+        for number, (mine, theirs) in enumerate(found["memory_mib"]):
+            seconds = args.seconds * number / SLICES
+            lines.append(f"| {seconds:.0f} s | {mine} | {'-' if theirs is None else theirs} |")
+    return "\n".join(lines)
 
 
 def main() -> int:
@@ -169,9 +199,11 @@ def main() -> int:
     parser.add_argument("--ignore-eos", action="store_true", help="for vLLM: replies of equal length")
     parser.add_argument("--api-key")
     parser.add_argument("--pid", type=int, help="process of the server, whose memory is read")
+    parser.add_argument("--beside-pid", type=int, help="process of the other server")
     args = parser.parse_args()
     found = asyncio.run(measure(args))
     print(json.dumps(found, indent=2))
+    print(f"\n{table(args, found)}", flush=True)
     return 1 if found["plan"]["errors"] or found["plain"]["errors"] else 0
 
 

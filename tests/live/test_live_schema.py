@@ -30,7 +30,7 @@ def test_the_document_describes_what_is_there(served: Served) -> None:
     chat = document["components"]["schemas"]["ChatBody"]["properties"]
     assert chat["personascope"] == {"$ref": "#/components/schemas/PersonascopeRequest"}
     field = document["components"]["schemas"]["PersonascopeRequest"]["properties"]
-    assert set(field) == {"plan", "override", "probes", "pool", "positions", "space", "layers"}
+    assert set(field) == {"plan", "override", "probes", "pool", "gate", "positions", "space", "layers"}
     reply = served.chat(field={"plan": "high floor", "pool": True, "positions": True})["personascope"]
     described = document["components"]["schemas"]["PersonascopeReply"]["properties"]
     assert set(reply) <= set(described), set(reply) - set(described)

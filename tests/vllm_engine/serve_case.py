@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -71,6 +72,13 @@ def serve(*args: Any) -> subprocess.CompletedProcess[str]:
     )
 
 
+def free_port() -> int:
+    """Return a port that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def start(command: str, log: Path, url: str, **environment: str) -> subprocess.Popen[bytes]:
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -81,7 +89,7 @@ def start(command: str, log: Path, url: str, **environment: str) -> subprocess.P
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    until = time.monotonic() + 180
+    until = time.monotonic() + 480
     while True:
         try:
             if httpx.get(f"{url}/health", timeout=5).status_code == 200:

@@ -124,7 +124,8 @@ def test_the_command_names_all_that_the_server_needs(tmp_path):
     ]
     assert "a b" not in ran.stdout + ran.stderr
     server = json.loads(words[2].removeprefix("PERSONASCOPE_SERVER="))
-    assert server == {"default_plan": plan.digest, "names": {"plan": plan.digest}}
+    page = {"reader": "personascope.live:open_reader"}
+    assert server == {"default_plan": plan.digest, "names": {"plan": plan.digest}, **page}
     assert words[3:6] == [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     given = dict(pairwise(words))
     assert given["--worker-cls"].endswith(".PersonascopeWorker")

@@ -24,6 +24,7 @@ from ._serve_live import LiveServer, open_live_server, own_map, server_engine
 from ._share import Pulled, Pushed, contents_of, pull, push
 from ._steer import Answer, make_cap_plan, make_random_control, make_steering_plan, measure_norms, steer
 from ._talk import Spoken, Talk
+from ._talk_server import ServerTalk, is_server
 from ._traits import (
     PreparedTraits,
     TraitEstimate,
@@ -59,6 +60,7 @@ __all__ = [
     "Pulled",
     "Pushed",
     "RunLayout",
+    "ServerTalk",
     "Spoken",
     "Sweep",
     "SweepSettings",
@@ -82,6 +84,7 @@ __all__ = [
     "harm",
     "import_plan",
     "import_release",
+    "is_server",
     "jailbreak",
     "load_plans",
     "make_cap_plan",

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from personascope import engines, models
+from personascope import engines, live, models
 from personascope.api._chat_options import options_of_map
-from personascope.api._inputs import Tell, as_folder, open_plan, quiet
+from personascope.api._inputs import Tell, as_folder, as_local, open_plan, quiet
 from personascope.api._mapped_model import MappedModel
 from personascope.api._server_plans import check_policy, default_of, names_of
 from personascope.chat import ChatFormat, ChatOptions
+from personascope.dynamics.monitor import Monitor
 from personascope.engines import PlanStore, Probe, ProbeSet, ServeCommand, ServerOptions
 from personascope.errors import EngineError, UsageError
 from personascope.identity import ModelIdentity
@@ -21,6 +22,9 @@ from personascope.space import PersonaMap
 
 MAKER = "personascope.live:open_maker"
 """Maker of inline plans, which vLLM's server loads by name."""
+
+READER = "personascope.live:open_reader"
+"""Reader of the map and the page, which vLLM's server loads by name."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,6 +61,8 @@ def prepare_server(
     policy: Path | str | None = None,
     log_texts: bool = False,
     drain: float | None = None,
+    layer: int | None = None,
+    monitor: Path | str | None = None,
     extra: Sequence[str] = (),
     tell: Tell = quiet,
 ) -> Serving:
@@ -80,6 +86,8 @@ def prepare_server(
         policy: Policy file.
         log_texts: Whether the log has the texts of requests and replies.
         drain: Seconds that requests under way have at a shutdown; none if not given.
+        layer: Layer of the positions; the monitor's or the map's middle layer if not given.
+        monitor: File of a drift monitor, or its folder.
         extra: Further flags of vLLM.
         tell: Callback for status messages before slow steps.
 
@@ -104,6 +112,8 @@ def prepare_server(
         if mapped is None
         else [str(Path(mapped.persona_map.folder).resolve()), str(mapped.layout.folder.resolve())],
         log_texts=log_texts,
+        reader=READER,
+        reader_args=_reader_args(mapped, layer, monitor, tell),
     )
     check_policy(server.read_policy(), [*names, *(plan.digest for plan in acting)], api_key)
     if mapped is not None:
@@ -145,6 +155,23 @@ def prepare_server(
         {kept.put(value): value for value in acting},
         {kept.put(value): value for value in probes},
     )
+
+
+def _reader_args(
+    mapped: MappedModel | None, layer: int | None, monitor: Path | str | None, tell: Tell
+) -> list[str]:
+    """Return what the server's reader of the map gets, after checking that it fits together."""
+    watching = None if monitor is None else as_local(monitor, ("monitor", "run"), tell)
+    persona_map = None if mapped is None else mapped.persona_map
+    live.MapReader.of(persona_map, layer, None if watching is None else Monitor.load(watching))
+    if persona_map is None:
+        return []
+    folder = str(Path(persona_map.folder).resolve())
+    return [
+        folder,
+        "" if layer is None else str(layer),
+        "" if watching is None else str(Path(watching).resolve()),
+    ]
 
 
 def axis_probes(persona_map: PersonaMap, files: ModelFiles) -> ProbeSet:

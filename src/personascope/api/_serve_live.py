@@ -138,20 +138,10 @@ def open_live_server(
     if not rules.keys:
         rules = rules.with_key(api_key or os.environ.get(KEY))
     watching = None if monitor is None else Monitor.load(as_local(monitor, ("monitor", "run"), tell))
-    positions = None
     if mapped is not None:
         mapped.require_axis(anyway=anyway)
-        at = layer if layer is not None or watching is None else watching.layer
-        positions = live.Positions.of(mapped.persona_map, at)
-    elif layer is not None or watching is not None:
-        raise UsageError("a layer or a monitor needs positions", hint="give the map of the model by --map")
-    if watching is not None and mapped is not None and positions is not None:
-        watching.check_map(mapped.persona_map)
-        if watching.layer != positions.layer:
-            raise UsageError(
-                f"the monitor reads layer {watching.layer}, and positions are of layer {positions.layer}",
-                hint="leave --layer out",
-            )
+    reader = live.MapReader.of(None if mapped is None else mapped.persona_map, layer, watching)
+    positions = reader.positions
     listening = live.open_socket(host, port)
     engine = _engine(model, mapped, dtype, max_batch, trust_remote_code, chat_options, tell)
     store = PlanStore((plan_store or cache_root() / "spool").resolve())

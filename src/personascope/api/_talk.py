@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,6 +122,14 @@ class Talk:
         self.positions.append(float(self._mapped.persona_map.to_units(mean, at)))
         self.conversation = (*asked, Message("assistant", text, reasoning))
 
+    def plain(self) -> None:
+        """Let the next replies run without a plan."""
+        self.plan = None
+
+    def explain(self) -> str:
+        """Return what the next replies run under."""
+        return "no plan" if self.plan is None else self.plan.explain()
+
     def steer(self, strength: float) -> None:
         """Steer the next replies along the axis, by a fraction of the layer's norm.
 
@@ -149,11 +157,19 @@ class Talk:
         Raises:
             StoreError: If the file cannot be written.
         """
-        said = [
-            {"role": one.role, "content": one.content}
-            | ({"reasoning": one.reasoning} if one.reasoning else {})
-            for one in self.conversation
-        ]
-        value = {"messages": said, "positions": self.positions}
-        write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
-        return path
+        return write_talk(path, self.conversation, self.positions)
+
+
+def write_talk(path: Path, conversation: Conversation, positions: Sequence[float]) -> Path:
+    """Write a conversation as JSON, which ``personascope project`` reads.
+
+    Raises:
+        StoreError: If the file cannot be written.
+    """
+    said = [
+        {"role": one.role, "content": one.content} | ({"reasoning": one.reasoning} if one.reasoning else {})
+        for one in conversation
+    ]
+    value = {"messages": said, "positions": list(positions)}
+    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
+    return path

@@ -45,9 +45,9 @@ def serve(
         help="Run of a map: positions are told in its units, its axis is registered as a probe.",
     ),
     layer: int | None = typer.Option(
-        None, min=0, help=f"Layer of the positions; the map's middle layer if not given. {_ALONE}"
+        None, min=0, help="Layer of the positions; the map's middle layer if not given."
     ),
-    monitor: Path | None = typer.Option(None, help=f"File of a drift monitor for the page. {_ALONE}"),
+    monitor: Path | None = typer.Option(None, help="File of a drift monitor for the page."),
     host: str = typer.Option("127.0.0.1", help="Address to listen at; 0.0.0.0 is every one."),
     port: int = typer.Option(8000, min=0, max=65535, help="Port to listen at."),
     api_key: str | None = typer.Option(None, help="Key that clients must send; VLLM_API_KEY does the same."),
@@ -87,28 +87,27 @@ def serve(
         "policy": policy,
         "log_texts": log_texts,
         "drain": drain,
+        "layer": layer,
+        "monitor": monitor,
         "chat_options": api.read_chat_options(thinking, template_arg or ()),
         "tell": say,
     }
-    if print_command or api.server_engine(engine) == "vllm":
-        if layer is not None or monitor is not None:
-            raise UsageError("--layer and --monitor are not for vLLM", hint="add --engine transformers")
-        mapped = None if map_folder is None else open_run(map_folder)
-        _by_vllm(model, plan or (), mapped, extra or [], print_command, shared)
-        return
-    if extra:
+    by_vllm = print_command or api.server_engine(engine) == "vllm"
+    if extra and not by_vllm:
         raise UsageError(f"{extra[0]} is for vLLM", hint="leave out what follows --")
     found = map_folder or api.own_map(model)
     if found is None:
         say("no map: replies carry no positions. `personascope map` makes one, --map names it")
     elif map_folder is None:
         say(f"the map is {found}")
+    mapped = None if found is None else open_run(found)
+    if by_vllm:
+        _by_vllm(model, plan or (), mapped, extra or [], print_command, shared)
+        return
     server = api.open_live_server(
         model,
         plans=plan or (),
-        mapped=None if found is None else open_run(found),
-        layer=layer,
-        monitor=monitor,
+        mapped=mapped,
         max_batch=max_batch,
         **shared,
     )

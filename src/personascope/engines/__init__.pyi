@@ -15,17 +15,25 @@ from ._contract import (
     Watch,
     request_seed,
 )
-from ._gate import Alarm, AlarmState, DeclaredWatch, Gate
+from ._gate import Alarm, AlarmState, DeclaredWatch, Gate, GateWatch
 from ._http._access import Access, log_to_stderr
-from ._http._answers import Handler, ShuttingDownError, answered, failure
+from ._http._answers import Handler, ShuttingDownError, answered, failure, firing
 from ._http._book import INLINE, PlanBook, fits
+from ._http._chosen import choose
 from ._http._errors import StatusError, problem
 from ._http._field import FieldGuard, read_field
 from ._http._guard import Guard
 from ._http._metrics import Metrics
-from ._http._openapi import ERROR_SCHEMA, REPLY_SCHEMA, REQUEST_SCHEMA, operation, store_paths
+from ._http._openapi import (
+    ERROR_SCHEMA,
+    REPLY_SCHEMA,
+    REQUEST_SCHEMA,
+    map_paths,
+    operation,
+    store_paths,
+)
 from ._http._policy import Policy, Rules, open_policy, read_policy
-from ._http._store_routes import UPLOAD_LIMIT, store_routes
+from ._http._store_routes import UPLOAD_LIMIT, StoreHost, store_routes
 from ._http._uploads import read_json
 from ._http._watch import RequestWatch, watch_of
 from ._load import LocalEngine, load_engine
@@ -62,6 +70,7 @@ __all__ = [
     "EngineInfo",
     "FieldGuard",
     "Gate",
+    "GateWatch",
     "Guard",
     "Handler",
     "LiveBatch",
@@ -86,6 +95,7 @@ __all__ = [
     "ServerOptions",
     "ShuttingDownError",
     "StatusError",
+    "StoreHost",
     "TransformersEngine",
     "TriggeredPlan",
     "TurnActivations",
@@ -93,11 +103,14 @@ __all__ = [
     "answered",
     "bulk_engine",
     "check_tokens",
+    "choose",
     "failure",
+    "firing",
     "fits",
     "load_engine",
     "log_to_stderr",
     "longest_reply",
+    "map_paths",
     "native_dtype",
     "open_policy",
     "operation",

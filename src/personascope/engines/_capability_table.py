@@ -59,6 +59,21 @@ CAPABILITIES: tuple[Capability, ...] = (
     _row(_READ, "projections", "the projection of every response token on probes"),
     _row(
         _READ,
+        "before",
+        "the projection of a token just before the plan's operation at the layer",
+        *[_no("projections are read after a plan alone", "serve the model, whose replies have both")] * 3,
+    ),
+    _row(
+        _READ,
+        "before_graphs",
+        "the same under CUDA graphs",
+        NONE,
+        NONE,
+        NONE,
+        _no("its kernel reads after the operations alone", "pass --enforce-eager"),
+    ),
+    _row(
+        _READ,
         "activations",
         "the activations of every token",
         *[_no("means and projections alone leave an engine", "name directions as probes, or hook the model")]

@@ -6,12 +6,13 @@ from typing import Protocol
 
 import numpy as np
 
-from personascope.chat import Conversation, Message
+from personascope.chat import Conversation, Message, ReplyFormat
 from personascope.engines._capabilities import EngineKey, unsupported
 from personascope.engines._contract import Request
-from personascope.engines._parts import check_tokens
+from personascope.engines._gate import GateWatch, acts_too_late, lacks_parts, lacks_probe
+from personascope.engines._parts import check_reply_parts, check_tokens
 from personascope.errors import EngineError, InterventionError
-from personascope.interventions import Plan
+from personascope.interventions import Plan, acts_on_response
 from personascope.models import LoadedModel
 
 
@@ -75,6 +76,10 @@ def check_request(request: Request, loaded: ModelShape) -> None:
                 f"{name}: probe {probe.name!r} has shape {probe.direction.shape} or a non-finite value",
                 hint=f"a direction of {loaded.model_id} is {loaded.d_model} finite numbers",
             )
+    if isinstance(request.watch, GateWatch):
+        wanted = request.watch.gate().probe
+        if wanted not in {probe.name for probe in request.probes}:
+            raise lacks_probe(wanted)
     if request.watch is not None and not request.probes:
         raise EngineError(
             f"{name} has a watch and no probe", hint="give it a probe, whose projections it sees"
@@ -164,6 +169,37 @@ def check_plan(name: str, plan: Plan, prompt: Conversation | tuple[int, ...], lo
                 f"{name} has a plan that acts from {where} on, and a conversation of {len(prompt)} messages",
                 hint=f"messages are counted from 0: name one up to turn:{len(prompt) - 1}, or response",
             )
+
+
+def check_gate(request: Request, loaded: ModelShape, reply: ReplyFormat | None) -> Plan | None:
+    """Check a request's gate before the request runs, and return the plan that it switches on.
+
+    Args:
+        request: Request; its watch is a `GateWatch`, or it has no gate.
+        loaded: Model that it runs on.
+        reply: Format of the response's parts; None if it is all answer.
+
+    Raises:
+        EngineError: If it reads a part that the response does not have, or its plan cannot act there.
+    """
+    if not isinstance(request.watch, GateWatch):
+        return None
+    gate, tokens = request.watch.gate(), request.watch.tokens
+    if tokens not in ("response", "answer") and reply is None:
+        raise lacks_parts(f"the gate reads the {tokens}")
+    if not isinstance(gate.action, Plan):
+        return None
+    check_plan("the gate", gate.action, request.prompt, loaded)
+    if not acts_on_response(gate.action):
+        raise acts_too_late()
+    check_reply_parts("the gate", gate.action, "response", reply)
+    if request.plan is not None:
+        try:
+            both = request.plan + gate.action
+        except InterventionError as error:
+            raise EngineError(error.message, hint=error.hint) from error
+        check_plan("the gate", both, request.prompt, loaded)
+    return gate.action
 
 
 def refuse_watch(request: Request, engine: EngineKey) -> None:

@@ -177,6 +177,64 @@ class DeclaredWatch(Protocol):
         ...
 
 
+class GateWatch:
+    """Watch that does what a gate says, for engines that call one between two tokens.
+
+    A worker of vLLM raises the alarm of such a gate by itself, after the same token.
+
+    Attributes:
+        tokens: Response tokens that the alarm reads: "response", or the name of a part.
+    """
+
+    def __init__(self, gate: Gate, tokens: str = "response") -> None:
+        """Begin before the reply's first token."""
+        self.tokens = tokens
+        self._gate = gate
+        self._state: AlarmState | None = None
+
+    def gate(self) -> Gate:
+        """Return what it does in the reply."""
+        return self._gate
+
+    def __call__(self, token: int, projections: Mapping[str, float]) -> Plan | Literal["stop"] | None:
+        """Read a token's projection, and return the gate's action once, after the alarm."""
+        if token == 0:
+            # An engine that begins the reply anew begins here too.
+            self._state = self._gate.alarm.start()
+        if self._state is None or not self._state.update(projections[self._gate.probe]):
+            return None
+        self._state = None
+        return self._gate.action
+
+
+def lacks_probe(name: str) -> EngineError:
+    """Return the error of a gate that reads a probe that its request does not have."""
+    return EngineError(
+        f"the gate reads the probe {name!r}, which the request does not have",
+        hint="give the request that probe, along the unit axis at the monitor's layer",
+    )
+
+
+def acts_too_late() -> EngineError:
+    """Return the error of a gate whose plan acts on the prompt alone."""
+    return EngineError(
+        "the gate switches on a plan that acts on the prompt alone, which has passed by then",
+        hint="make its operations act on all tokens or on the response",
+    )
+
+
+def lacks_parts(what: str) -> EngineError:
+    """Return the error of a gate or a plan that needs the parts of a response, which are not known.
+
+    Args:
+        what: What it does, such as "the gate reads the thinking".
+    """
+    return EngineError(
+        f"{what}, and the request does not say how the parts of the response are told apart",
+        hint="send a conversation, whose template has them, or act on the whole response",
+    )
+
+
 def _bad(what: str) -> EngineError:
     return EngineError(
         f"the alarm of a gate {what}", hint="make it with monitor.watch().gate().alarm.record()"

@@ -1,61 +1,83 @@
-"""Routes under /v1/personascope of this server alone: what is served, the persona space, the monitor."""
+"""What both servers say of what they serve: model, plans, map and monitor, the persona space, alarms."""
 
 from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from starlette.requests import Request
-from starlette.routing import Route
 
 from personascope.dynamics.monitor import Monitor, Threshold
-from personascope.engines import StatusError, read_json, store_routes
+from personascope.engines import StatusError, StoreHost, read_json
 from personascope.errors import DynamicsError, UsageError
-from personascope.live._routes import service_of
-from personascope.live._service import Service
+from personascope.live._positions import Positions
 from personascope.stats import json_values
 
 MOST_TOKENS = 1_000_000
 """Maximum number of positions that a monitor is asked about at once."""
 
-
-def describing_routes() -> list[Route]:
-    """Return the routes under /v1/personascope: those of both servers, and three of this one alone."""
-    more = {"/about": {"GET": _about}, "/space": {"GET": _space}, "/monitor": {"POST": _monitor}}
-    return store_routes(service_of, more)
+Answers = Mapping[str, Mapping[str, Callable[[StoreHost, Request], Awaitable[Any]]]]
+"""Path below /v1/personascope -> method -> answer."""
 
 
-async def _about(service: Service, raw: Request) -> dict[str, Any]:
+def describing_answers(positions: Positions | None, monitor: Monitor | None) -> Answers:
+    """Return the answers of the routes that describe what is served.
+
+    Args:
+        positions: Reader of positions; None without a map.
+        monitor: Drift monitor; None without one.
+    """
+
+    async def about(host: StoreHost, raw: Request) -> dict[str, Any]:
+        del raw
+        return await _about(host, positions, monitor)
+
+    async def space(host: StoreHost, raw: Request) -> dict[str, Any]:
+        del host, raw
+        if positions is None or positions.space is None:
+            raise StatusError(404, "this server has no persona space\n  -> start it with --map RUN")
+        return json_values(positions.space.description())
+
+    async def told(host: StoreHost, raw: Request) -> dict[str, Any]:
+        if monitor is None:
+            raise StatusError(404, "this server has no monitor\n  -> start it with --monitor FILE")
+        return await _told(host, monitor, raw)
+
+    return {"/about": {"GET": about}, "/space": {"GET": space}, "/monitor": {"POST": told}}
+
+
+async def _about(host: StoreHost, positions: Positions | None, monitor: Monitor | None) -> dict[str, Any]:
     """Describe what is served, for a page that draws it."""
-    del raw
-    admission, monitor = service.admission, service.monitor
-    found: dict[str, Any] = {
-        "model": admission.model,
-        "engine": admission.info.engine,
-        "dtype": admission.info.dtype,
-        "n_layers": admission.info.n_layers,
-        "context": admission.info.context,
-        "plans": await asyncio.to_thread(admission.plans.names),
-        "default_plan": None if admission.plans.default is None else admission.plans.default.digest,
-        "map": None,
-        "inline": {"cap": admission.plans.maker is not None, "steer": False},
-        "monitor": None if monitor is None else _rule(monitor),
-    }
-    if admission.positions is not None:
-        found["map"] = admission.positions.description()
-    if admission.plans.maker is not None:
-        found["inline"]["steer"] = admission.plans.maker.norms is not None
-    return json_values(found)
+    book = host.book
+    return json_values(
+        {
+            **host.described(),
+            "plans": await asyncio.to_thread(book.names),
+            "default_plan": None if book.default is None else book.default.digest,
+            "map": None if positions is None else positions.description(),
+            "inline": {
+                "cap": book.maker is not None,
+                "steer": book.maker is not None and book.maker.norms is not None,
+            },
+            "monitor": None if monitor is None else _rule(monitor),
+        }
+    )
 
 
-async def _space(service: Service, raw: Request) -> dict[str, Any]:
-    """Describe the persona space, for a page that draws it."""
-    del raw
-    positions = service.admission.positions
-    if positions is None or positions.space is None:
-        raise StatusError(404, "this server has no persona space\n  -> start it with --map RUN")
-    return json_values(positions.space.description())
+async def _told(host: StoreHost, monitor: Monitor, raw: Request) -> dict[str, Any]:
+    """Feed the positions of a conversation to a fresh monitor, and return what it says of each reply.
+
+    The body has ``replies``: for each reply, the positions of its tokens.
+    """
+    value = read_json(await raw.body())
+    replies = _replies(value)
+    told = await asyncio.to_thread(_watched, monitor.fresh(), replies)
+    # A conversation is sent whole after each reply, so only an alarm of the last one is new.
+    if told["replies"] and told["replies"][-1]["alarm"] is not None:
+        host.metrics.alarmed()
+    return told
 
 
 def _rule(monitor: Monitor) -> dict[str, Any]:
@@ -67,23 +89,6 @@ def _rule(monitor: Monitor) -> dict[str, Any]:
         # Only a threshold is a position; a cumulative sum has none.
         "limit": rule.limit if isinstance(rule, Threshold) else None,
     }
-
-
-async def _monitor(service: Service, raw: Request) -> dict[str, Any]:
-    """Feed the positions of a conversation to a fresh monitor, and return what it says of each reply.
-
-    The body has ``replies``: for each reply, the positions of its tokens.
-    """
-    if service.monitor is None:
-        raise StatusError(404, "this server has no monitor\n  -> start it with --monitor FILE")
-    value = read_json(await raw.body())
-    replies = _replies(value)
-    monitor = service.monitor.fresh()
-    told = await asyncio.to_thread(_watched, monitor, replies)
-    # A conversation is sent whole after each reply, so only an alarm of the last one is new.
-    if told["replies"] and told["replies"][-1]["alarm"] is not None:
-        service.access.metrics.alarmed()
-    return told
 
 
 def _replies(value: Any) -> list[list[float]]:

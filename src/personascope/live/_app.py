@@ -7,17 +7,18 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from personascope.engines import FieldGuard, Guard, failure
-from personascope.live._about import describing_routes
+from personascope.engines import FieldGuard, Guard, failure, store_routes
+from personascope.live._about import describing_answers
 from personascope.live._page import page_routes
-from personascope.live._routes import completion_routes
+from personascope.live._routes import completion_routes, service_of
 from personascope.live._service import Service
 
 
 def make_app(service: Service) -> Starlette:
     """Return the application of a server."""
+    answers = describing_answers(service.admission.positions, service.monitor)
     app = Starlette(
-        routes=[*completion_routes(), *describing_routes(), *page_routes()],
+        routes=[*completion_routes(), *store_routes(service_of, answers), *page_routes()],
         exception_handlers={HTTPException: _http_error},  # pyright: ignore[reportArgumentType]
     )
     app.state.service = service

@@ -15,14 +15,16 @@ from personascope.engines import (
     ProbeSet,
     Request,
     Rules,
+    choose,
     read_field,
 )
 from personascope.errors import EngineError
 from personascope.interventions import Plan
 from personascope.live._body import ChatBody, TextBody
 from personascope.live._positions import OURS, Positions
+from personascope.live._reading import Reading, read_flag
 
-FIELDS = ("plan", "override", "probes", "pool", "positions", "space", "layers")
+FIELDS = ("plan", "override", "probes", "pool", "gate", "positions", "space", "layers")
 """Fields of the ``personascope`` value of a request."""
 
 REQUEST_ID = "chat"
@@ -44,10 +46,8 @@ class Asked:
         usage: Whether a stream ends with a chunk of usage.
         probes: Probes of the field; None without any.
         pool: Whether the mean of the residual stream is asked for.
-        tokens: Whether the position of every token is asked for.
-        positions: Reader of positions; None without a map, or if none are asked for.
-        space: Whether the place in the persona space is asked for.
-        layers: Whether the positions at every layer are asked for.
+        reading: What is read in units of the map.
+        gate: Plan that an alarm switches on within the reply; None without a gate.
     """
 
     request: Request
@@ -57,10 +57,8 @@ class Asked:
     usage: bool
     probes: ProbeSet | None
     pool: bool
-    tokens: bool
-    positions: Positions | None
-    space: bool = False
-    layers: bool = False
+    reading: Reading
+    gate: Plan | None = None
 
     @property
     def plan(self) -> Plan | None:
@@ -68,14 +66,10 @@ class Asked:
         return self.request.plan
 
     @property
-    def columns(self) -> tuple[slice, slice, int]:
-        """Columns of the space and of the layers in a token's projections, and the first of the client's."""
-        if self.positions is None:
-            return slice(0), slice(0), 0
-        drawn = self.positions.space
-        space = 1 + (len(drawn.probes) if self.space and drawn is not None else 0)
-        layers = space + (len(self.positions.layers.probes) if self.layers else 0)
-        return slice(1, space), slice(space, layers), layers
+    def is_plain(self) -> bool:
+        """Whether there is nothing to tell of the reply."""
+        nothing = self.plan is None and self.gate is None and self.probes is None
+        return nothing and not self.pool and self.reading.positions is None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,33 +117,14 @@ class Admission:
                 "the request's personascope asks for nothing",
                 hint=f"give one of {', '.join(FIELDS)}, or leave it out",
             )
-        plan = self.plans.choose(value, rules or Rules())
+        chosen = choose(self.plans, value, rules or Rules())
         probes = self._probes(value.get("probes"))
-        pool = _flag(value, "pool", default=False)
-        wanted = _flag(value, "positions", default=field is not None and self.positions is not None)
-        if wanted and self.positions is None:
-            raise EngineError("positions need the map of the model", hint="start the server with --map")
-        shown = None if value.get("positions") is False else self.positions
-        space, layers = (_flag(value, name, default=False) for name in ("space", "layers"))
-        if (space or layers) and shown is None:
-            raise EngineError(
-                f"{'space' if space else 'layers'} needs positions",
-                hint="start the server with --map, and leave positions out or true",
-            )
-        read: tuple[Probe, ...] = ()
+        pool = read_flag(value, "pool", default=False)
+        reading = Reading.of(self.positions, field)
+        read = reading.probes
         capture = Capture() if pool else None
-        if shown is not None:
-            read = (shown.probe,)
-            if space:
-                if shown.space is None:
-                    raise EngineError(
-                        "an imported release has no persona space", hint="map the model yourself"
-                    )
-                read += shown.space.probes
-                # The nearest roles are those of the mean itself, in all dimensions.
-                capture = capture or Capture((shown.layer,))
-            if layers:
-                read += shown.layers.probes
+        if reading.mean_layer is not None:
+            capture = capture or Capture((reading.mean_layer,))
         if probes is not None:
             read += tuple(
                 Probe(name, layer, direction)
@@ -160,10 +135,11 @@ class Admission:
                 REQUEST_ID,
                 self._prompt(body, encode),
                 body.sampling(self.info.context or LONGEST),
-                plan=plan,
+                plan=chosen.plan,
                 capture=capture,
                 probes=read,
                 seed=body.seed_or_new(),
+                watch=chosen.watch(),
                 tokens="response",
             ),
             chat=isinstance(body, ChatBody),
@@ -172,10 +148,8 @@ class Admission:
             usage=body.usage,
             probes=probes,
             pool=pool,
-            tokens=wanted,
-            positions=shown,
-            space=space,
-            layers=layers,
+            reading=reading,
+            gate=chosen.switched,
         )
 
     def check_probes(self, probes: ProbeSet) -> None:
@@ -228,12 +202,3 @@ class Admission:
         if ours:
             raise EngineError(f"a probe is called {ours[0]!r}", hint="rename it: positions are read under it")
         return found
-
-
-def _flag(value: Mapping[str, Any], name: str, *, default: bool) -> bool:
-    flag = value.get(name)
-    if flag is None:
-        return default
-    if not isinstance(flag, bool):
-        raise EngineError(f"{name} is {flag!r}"[:100], hint="give true or false")
-    return flag

@@ -37,7 +37,7 @@ def whole(
         told["projections"] = {
             name: [value for column in columns for value in column[name]] for name in reply.asked.probes.names
         }
-    if reply.asked.tokens:
+    if reply.asked.reading.tokens:
         told["tokens"] = [token for piece in pieces for token in piece.told.get("tokens", ())]
     value = {**head(reply, chunk=False), "choices": [choice], "usage": reply.usage(completion)}
     return value | _field(reply, told)
@@ -99,9 +99,7 @@ DONE = b"data: [DONE]\n\n"
 
 def _field(reply: Reply, told: dict[str, Any]) -> dict[str, Any]:
     """Return the field, unless there is nothing to tell a client that did not ask for it."""
-    asked = reply.asked
-    plain = asked.plan is None and asked.positions is None and asked.probes is None and not asked.pool
-    return {} if plain else {FIELD: told}
+    return {} if reply.asked.is_plain else {FIELD: told}
 
 
 def _chunk(reply: Reply, delta: dict[str, Any], reason: str | None) -> dict[str, Any]:

@@ -6,7 +6,14 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any
 
-from personascope.engines import ERROR_SCHEMA, REPLY_SCHEMA, REQUEST_SCHEMA, operation, store_paths
+from personascope.engines import (
+    ERROR_SCHEMA,
+    REPLY_SCHEMA,
+    REQUEST_SCHEMA,
+    map_paths,
+    operation,
+    store_paths,
+)
 from personascope.live._body import ChatBody, TextBody
 
 _REF = "#/components/schemas/{model}"
@@ -18,7 +25,7 @@ def openapi_document() -> dict[str, Any]:
     schemas: dict[str, Any] = {
         "Error": ERROR_SCHEMA,
         "PersonascopeReply": REPLY_SCHEMA,
-        "PersonascopeRequest": _with_positions(REQUEST_SCHEMA),
+        "PersonascopeRequest": REQUEST_SCHEMA,
     }
     for kind in (ChatBody, TextBody):
         schema = kind.model_json_schema(ref_template=_REF)
@@ -54,30 +61,6 @@ def openapi_document() -> dict[str, Any]:
                 errors=(400, 401, 404),
             )
         },
-        "/v1/personascope/about": {
-            "get": operation("Model, map, plans and monitor.", {"type": "object"}, errors=(401,))
-        },
-        "/v1/personascope/space": {
-            "get": operation("The persona space, with its roles.", {"type": "object"}, errors=(401, 404))
-        },
-        "/v1/personascope/monitor": {
-            "post": operation(
-                "What the drift monitor says of a conversation.",
-                {"type": "object"},
-                body={
-                    "type": "object",
-                    "additionalProperties": False,
-                    "required": ["replies"],
-                    "properties": {
-                        "replies": {
-                            "type": "array",
-                            "items": {"type": "array", "items": {"type": "number"}},
-                        }
-                    },
-                },
-                errors=(400, 401, 404, 413, 415),
-            )
-        },
     }
     for path, kind, what in (
         ("/v1/chat/completions", "ChatBody", "Reply to a conversation."),
@@ -94,15 +77,5 @@ def openapi_document() -> dict[str, Any]:
             "schemas": schemas,
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
-        "paths": paths | store_paths(),
+        "paths": paths | store_paths() | map_paths(),
     }
-
-
-def _with_positions(schema: dict[str, Any]) -> dict[str, Any]:
-    described = {
-        "positions": "Whether every token has its position.",
-        "space": "Whether the reply has its place in the persona space, and its nearest roles and traits.",
-        "layers": "Whether the reply, and every token, has its position at every layer.",
-    }
-    own = {name: {"type": "boolean", "description": text} for name, text in described.items()}
-    return {**schema, "properties": {**schema["properties"], **own}}

@@ -141,6 +141,23 @@ class Service:
     def forget(self, digest: str) -> None:
         """Drop an entry that was deleted; requests read probes from the store, so nothing is left to drop."""
 
+    @property
+    def metrics(self) -> Metrics:
+        """Metrics of the server."""
+        return self.access.metrics
+
+    def described(self) -> dict[str, Any]:
+        """Return model and engine as JSON values, and in ``reads`` what can be read of replies."""
+        info = self.admission.info
+        return {
+            "model": self.admission.model,
+            "engine": info.engine,
+            "dtype": info.dtype,
+            "n_layers": info.n_layers,
+            "context": info.context,
+            "reads": {"before": True, "layers": True, "last_token": True},
+        }
+
     async def stats(self) -> dict[str, Any]:
         """Return what is under way, as JSON values."""
         return {"under_way": self.under_way, "running": self.running, "draining": self.draining}

@@ -30,6 +30,9 @@ class ReplyText:
 
     Tokens are held back while their text may be the beginning of a stop text or of a mark between the parts
     of a reply, and while a character is incomplete.
+
+    Attributes:
+        length: Number of tokens of the reply, once it has ended.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class ReplyText:
         self._held: list[TokenText] = []
         self._start = self._read = 0
         self._sent: dict[str, str] = {"answer": "", "thinking": "", "tool_calls": "", "": ""}
+        self.length = 0
 
     def feed(self, tokens: Sequence[int]) -> list[TokenText]:
         """Take new tokens, and return those that can be sent, in order."""
@@ -64,6 +68,7 @@ class ReplyText:
             tokens: All tokens of the response; those after them, of a stop text, are dropped.
             texts: Part -> its whole text. What was sent of it is completed, as far as it agrees.
         """
+        self.length = len(tokens)
         for token in tokens[len(self._ids) :]:
             self._take(token)
         self._held = [one for one in self._held if one.index < len(tokens)]
@@ -83,6 +88,35 @@ class ReplyText:
             elif left:
                 self._held.append(TokenText(len(tokens), left, part))
         return self._release(len(self._held))
+
+    def close(self, count: int, stops: Sequence[str] = ()) -> list[TokenText]:
+        """Return the rest of a reply whose text is that of the tokens that were fed.
+
+        Args:
+            count: Number of its tokens; those after them, such as the end of the turn, are dropped.
+            stops: Stop texts, if it ended at one; the text before the first is kept.
+        """
+        self._held = [one for one in self._held if one.index < count]
+        self._settle_parts()
+        text = "".join(one.text for one in self._held)
+        end = min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))
+        texts, length = dict(self._sent), 0
+        for one in self._held:
+            texts[one.part] = texts.get(one.part, "") + one.text[: max(0, end - length)]
+            length += len(one.text)
+            if length > end:
+                count = min(count, one.index)
+        return self.finish(self._ids[:count], texts)
+
+    def parts(self) -> dict[str, list[int]]:
+        """Return the tokens of each part of a reply that has ended."""
+        reader = self._reader
+        if reader is None or not reader.marked:
+            return {"answer": list(range(self.length))}
+        found: dict[str, list[int]] = {}
+        for index, part in enumerate(reader.kinds[: self.length]):
+            found.setdefault(part, []).append(index)
+        return found
 
     def _take(self, token: int) -> None:
         self._ids.append(token)

@@ -1,8 +1,9 @@
-"""Answers of both servers: errors in the form of the API, and the handlers that return them."""
+"""Answers of both servers: errors and cap statistics as JSON, and the handlers that return them."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -10,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from personascope.engines._http._errors import StatusError, problem
 from personascope.engines._http._watch import watch_of
 from personascope.errors import EngineError, PersonascopeError
+from personascope.interventions import CapStats
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -53,3 +55,16 @@ def answered(handler: Handler) -> Handler:
             return failure_of(error)
 
     return handle
+
+
+def firing(stats: CapStats) -> dict[str, Any]:
+    """Return cap statistics as the field of a reply has them."""
+    return {
+        "share": stats.firing_share,
+        "tokens": stats.tokens,
+        "capped_tokens": stats.capped_tokens,
+        "max_moved": stats.max_moved,
+        "layers": {
+            str(layer): {"fired": count, "moved": stats.moved[layer]} for layer, count in stats.fired.items()
+        },
+    }

@@ -57,6 +57,24 @@ _INLINE: Schema = {
     "properties": {"cap": _CAP, "steer": _STEER},
 }
 
+_GATE: Schema = {
+    "description": "A plan that an alarm switches on within the reply.",
+    "anyOf": [
+        {"type": "null"},
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["plan", "probe", "alarm"],
+            "properties": {
+                "plan": {"type": "string", "description": "Digest, its beginning, or name."},
+                "probe": {"type": "string", "description": "Name of one of the request's probes."},
+                "alarm": {"type": "object", "description": "Alarm of a monitor of tokens."},
+                "tokens": {"enum": ["answer", "thinking", "tool_calls", "response"]},
+            },
+        },
+    ],
+}
+
 REQUEST_SCHEMA: Schema = {
     "type": "object",
     "additionalProperties": False,
@@ -80,27 +98,20 @@ REQUEST_SCHEMA: Schema = {
         },
         "probes": {"description": "Digest of a list of probes.", "anyOf": [_DIGEST, {"type": "null"}]},
         "pool": {"type": "boolean", "description": "Whether the mean of the residual stream is returned."},
+        "gate": _GATE,
+        "positions": {"type": "boolean", "description": "Whether every token has its position."},
+        "space": {
+            "type": "boolean",
+            "description": "Whether the reply has its place in the persona space, and its nearest roles and "
+            "traits.",
+        },
+        "layers": {
+            "type": "boolean",
+            "description": "Whether the reply, and every token, has its position at every layer.",
+        },
     },
 }
 """Field of a request, on both servers."""
-
-_GATE: Schema = {
-    "description": "A plan that an alarm switches on within the reply.",
-    "anyOf": [
-        {"type": "null"},
-        {
-            "type": "object",
-            "additionalProperties": False,
-            "required": ["plan", "probe", "alarm"],
-            "properties": {
-                "plan": {"type": "string", "description": "Digest, its beginning, or name."},
-                "probe": {"type": "string", "description": "Name of one of the request's probes."},
-                "alarm": {"type": "object", "description": "Alarm of a monitor of tokens."},
-                "tokens": {"enum": ["answer", "thinking", "tool_calls", "response"]},
-            },
-        },
-    ],
-}
 
 _PLACE: Schema = {
     "type": "object",
@@ -109,6 +120,17 @@ _PLACE: Schema = {
         "before": _NUMBER,
         "percentile": _NUMBER,
         "tokens": {"type": "integer"},
+    },
+}
+
+_FIRING: Schema = {
+    "type": "object",
+    "properties": {
+        "share": {"type": "number"},
+        "tokens": {"type": "integer"},
+        "capped_tokens": {"type": "integer"},
+        "max_moved": {"type": "number"},
+        "layers": {"type": "object"},
     },
 }
 
@@ -124,16 +146,17 @@ REPLY_SCHEMA: Schema = {
         "answer": _PLACE,
         "thinking": _PLACE,
         "tokens": {"type": "array", "items": {"type": "object"}},
-        "firing": {
+        "firing": _FIRING,
+        "gate": {
             "type": "object",
+            "required": ["plan", "token", "firing"],
             "properties": {
-                "share": {"type": "number"},
-                "tokens": {"type": "integer"},
-                "capped_tokens": {"type": "integer"},
-                "max_moved": {"type": "number"},
-                "layers": {"type": "object"},
+                "plan": _DIGEST,
+                "token": {"type": ["integer", "null"]},
+                "firing": {"anyOf": [{"type": "null"}, _FIRING]},
             },
         },
+        "nearest": {"type": "object"},
         "first": {"type": "integer"},
         "projections": {"type": "object"},
         "projected_tokens": {"type": "integer"},
@@ -194,6 +217,9 @@ _PROBES_UPLOAD: Schema = {
         },
     },
 }
+
+
+_SENT = (400, 401, 404, 413, 415, 501)
 
 
 def operation(
@@ -263,6 +289,26 @@ def store_paths() -> dict[str, Schema]:
     return found
 
 
+def map_paths() -> dict[str, Schema]:
+    """Return the paths under /v1/personascope that describe what is served: model, map, space and monitor."""
+    replies = {"type": "array", "items": {"type": "array", "items": {"type": "number"}}}
+    asked: Schema = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["replies"],
+        "properties": {"replies": replies},
+    }
+    reply: Schema = {"type": "object"}
+    told = operation("What the drift monitor says of a conversation.", reply, body=asked, errors=_SENT)
+    return {
+        f"{OURS}/about": {"get": operation("Model, map, plans and monitor.", reply, errors=(401, 501))},
+        f"{OURS}/space": {
+            "get": operation("The persona space, with its roles.", reply, errors=(401, 404, 501))
+        },
+        f"{OURS}/monitor": {"post": told},
+    }
+
+
 def with_field(document: Mapping[str, Any], schemas: Iterable[str]) -> dict[str, Any]:
     """Return vLLM's own OpenAPI document with the field in its requests, and the store's routes.
 
@@ -272,12 +318,11 @@ def with_field(document: Mapping[str, Any], schemas: Iterable[str]) -> dict[str,
     """
     found = deepcopy(dict(document))
     known = found.setdefault("components", {}).setdefault("schemas", {})
-    request = {**REQUEST_SCHEMA, "properties": {**REQUEST_SCHEMA["properties"], "gate": _GATE}}
-    known |= {"PersonascopeRequest": request, "PersonascopeReply": REPLY_SCHEMA, "Error": ERROR_SCHEMA}
+    known |= {"PersonascopeRequest": REQUEST_SCHEMA, "PersonascopeReply": REPLY_SCHEMA, "Error": ERROR_SCHEMA}
     for name in schemas:
         if name in known:
             known[name].setdefault("properties", {})[FIELD] = {
                 "$ref": "#/components/schemas/PersonascopeRequest"
             }
-    found["paths"] = {**found.get("paths", {}), **store_paths()}
+    found["paths"] = {**found.get("paths", {}), **store_paths(), **map_paths()}
     return found

@@ -14,6 +14,7 @@ from personascope.engines._http._answers import Handler, answered
 from personascope.engines._http._book import PlanBook
 from personascope.engines._http._errors import StatusError
 from personascope.engines._http._field import OURS
+from personascope.engines._http._metrics import Metrics
 from personascope.engines._http._uploads import read_json, read_plan, read_probes
 from personascope.engines._http._watch import watch_of
 from personascope.engines._vllm.request._plan_store import PlanStore, ProbeSet
@@ -50,6 +51,15 @@ class StoreHost(Protocol):
 
     def forget(self, digest: str) -> None:
         """Drop an entry that was deleted."""
+        ...
+
+    @property
+    def metrics(self) -> Metrics:
+        """Metrics of the server."""
+        ...
+
+    def described(self) -> dict[str, Any]:
+        """Return model and engine as JSON values, and in ``reads`` what can be read of replies."""
         ...
 
     async def stats(self) -> dict[str, Any]:

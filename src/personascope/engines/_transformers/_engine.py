@@ -20,8 +20,15 @@ from typing import cast
 import torch
 
 import personascope
-from personascope.chat import ChatFormat, ChatOptions, Conversation, Rendered, TranscriptFormat
-from personascope.engines._checks import check_characters, check_length, check_request
+from personascope.chat import (
+    ChatFormat,
+    ChatOptions,
+    Conversation,
+    Rendered,
+    ReplyFormat,
+    TranscriptFormat,
+)
+from personascope.engines._checks import check_characters, check_gate, check_length, check_request
 from personascope.engines._contract import (
     Capture,
     Completion,
@@ -266,11 +273,13 @@ class TransformersEngine(Texts[LoadedModel]):
         if isinstance(prompt[0], int):
             check_reply_parts(f"request {request.id!r}", request.plan, request.tokens, None)
             check_length(request.id, len(prompt), self._context, room=1)
+            self._check_gate(request, None)
             return Queued(request, tuple(prompt), TokenSpans(len(prompt)), context=self._context)  # pyright: ignore[reportArgumentType]
         check_characters(request.id, prompt, self._context, self._longest_token)  # pyright: ignore[reportArgumentType]
         rendered = self._chat().render_with_spans(prompt, add_generation_prompt=True)  # pyright: ignore[reportArgumentType]
         check_length(request.id, len(rendered.token_ids), self._context, room=1)
         check_reply_parts(f"request {request.id!r}", request.plan, request.tokens, rendered.reply)
+        self._check_gate(request, rendered.reply)
         if request.plan is not None and reply_parts(request.plan) and not self._memory.keeps:
             raise EngineError(
                 f"request {request.id!r} acts on a part of the response, and this model keeps nothing of "
@@ -280,6 +289,14 @@ class TransformersEngine(Texts[LoadedModel]):
         extent = TokenSpans(len(rendered.token_ids), tuple(span.start for span in rendered.spans))
         turns = tuple((span.start, span.end) for span in rendered.spans)
         return Queued(request, rendered.token_ids, extent, turns, rendered.reply, self._context)
+
+    def _check_gate(self, request: Request, reply: ReplyFormat | None) -> None:
+        gate = check_gate(request, self.loaded, reply)
+        if gate is not None and not self._memory.keeps:
+            raise EngineError(
+                f"the gate switches a plan on; {self.loaded.model_id} keeps nothing of the tokens before it",
+                hint="give the request its plan from the start",
+            )
 
     def _render(self, request: Request) -> Rendered:
         """Render an existing conversation after checking its request."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from personascope.chat import ReplyFormat, ReplyReader
 from personascope.engines._contract import Request, request_seed
+from personascope.engines._gate import GateWatch
 from personascope.engines._parts import longest_marked, thinking_limit
 from personascope.engines._sampling import uniforms
 from personascope.interventions import (
@@ -123,11 +124,18 @@ class Row:
 
     def counted_at(self, place: int) -> bool:
         """Return whether a response token was counted as selected by the request when it was fed."""
-        return self.queued.request.tokens in ("response", self.parts[place] if self.parts else "answer")
+        return self.queued.request.tokens in ("response", self.part_at(place))
+
+    def part_at(self, place: int) -> str:
+        """Return the part of a response token, as known when it was drawn."""
+        return self.parts[place] if self.parts else "answer"
 
     @property
-    def just_counted(self) -> bool:
-        """Whether the token that was fed last counts as selected by the request."""
+    def just_heard(self) -> bool:
+        """Whether the request's watch reads the token that was fed last."""
+        request = self.queued.request
+        if isinstance(request.watch, GateWatch):
+            return request.watch.tokens in ("response", self.part_at(self.fed - 1))
         return self.counted_at(self.fed - 1)
 
     def take(self, token: int) -> None:

@@ -22,7 +22,7 @@ def ask_watches(
     gated: set[int] = set()
     for place, row in enumerate(rows):
         request = row.queued.request
-        if request.watch is None or not row.just_counted:
+        if request.watch is None or not row.just_heard:
             continue
         values = dict(zip((probe.name for probe in request.probes), row.projections[-1], strict=True))
         wish = request.watch(row.shown, values)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from personascope.engines._capabilities import unsupported
+from personascope.engines._gate import acts_too_late, lacks_parts, lacks_probe
 from personascope.engines._vllm._config import PluginConfig
 from personascope.engines._vllm.request._limits import Limits
 from personascope.engines._vllm.request._plan_store import PlanStore, ProbeSet
@@ -87,6 +88,8 @@ class AdmissionCheck:
                 "the parts of the response are to be told apart, and vLLM was started without a tokenizer",
                 hint="leave skip_tokenizer_init out",
             )
+        if spec.before and self.limits is not None:
+            raise unsupported("server", "before_graphs", "the request asks for")
         if spec.gate is not None:
             self._check_gate(spec, spec.gate, plan, probes, store)
         return plan
@@ -97,22 +100,16 @@ class AdmissionCheck:
         if self.pipeline:
             raise unsupported("vllm", "gate_pipeline", "the request asks for")
         if gate.at is None and (probes is None or gate.probe not in probes.names):
-            raise EngineError(
-                f"the gate reads the probe {gate.probe!r}, which the request does not have",
-                hint="give the request that probe, along the unit axis at the monitor's layer",
-            )
+            raise lacks_probe(gate.probe)
         if gate.tokens not in ("response", "answer") and spec.reply is None:
-            raise _no_parts(f"the gate reads the {gate.tokens}")
+            raise lacks_parts(f"the gate reads the {gate.tokens}")
         if gate.plan is None:
             return
         switched = store.plan(gate.plan)
         self.check_plan(switched)
         _check_turns(switched, spec)
         if not acts_on_response(switched):
-            raise EngineError(
-                "the gate switches on a plan that acts on the prompt alone, which has passed by then",
-                hint="make its operations act on all tokens or on the response",
-            )
+            raise acts_too_late()
         if plan is not None:
             try:
                 self.check_plan(plan + switched)
@@ -187,11 +184,4 @@ def _check_turns(plan: Plan, spec: Spec) -> None:
             )
     for part in reply_parts(plan):
         if part != "answer" and spec.reply is None and not spec.parts:
-            raise _no_parts(f"the plan acts on the {part}")
-
-
-def _no_parts(what: str) -> EngineError:
-    return EngineError(
-        f"{what}, and the request does not say how the parts of the response are told apart",
-        hint="send a conversation, whose template has them, or act on the whole response",
-    )
+            raise lacks_parts(f"the plan acts on the {part}")

@@ -130,8 +130,11 @@ export function panels() {
     $(`tab-${name}`).setAttribute("aria-selected", String(shown));
     $(`tab-${name}`).tabIndex = shown ? 0 : -1;
   }
+  const after = source?.reads?.before === false;
   // By layer, both are drawn at once.
-  $("before").closest("label").hidden = app.panel === "layers";
+  $("before").closest("label").hidden = after || app.panel === "layers";
+  $("after-alone").hidden = !after;
+  if (after) state.before = false;
   const options = { talk, source, names: namesOf(talk), before: state.before, visit };
   if (app.panel === "path")
     drawChart($("chart"), { ...options, others: state.conversations, mode: app.mode });

@@ -27,7 +27,9 @@ export function drawLayers(into, { talk, source, names, picked, reads }) {
   into.replaceChildren();
   const box = document.getElementById("read-layers");
   const map = source?.map;
-  box.checked = reads;
+  const few = source?.reads?.layers === false;
+  box.checked = reads && !few;
+  box.closest("label").hidden = few;
   document.getElementById("layers-cost").textContent = map?.layers
     ? `Each token is then projected at ${map.layers.length} layers, before and after the plan; docs/live.md says what it costs.` : "";
   if (!map?.layers) {
@@ -35,6 +37,11 @@ export function drawLayers(into, { talk, source, names, picked, reads }) {
     return;
   }
   const { number, lines, token } = chosen(talk, picked);
+  if (few && !lines.some(Boolean)) {
+    document.getElementById("layers-cost").textContent = "";
+    into.append(make("p", "fine", "This server cannot read every layer: the tables of CUDA graphs hold fewer probes, or some layers are not instrumented."));
+    return;
+  }
   if (!lines.some(Boolean)) {
     const which = talk.turns.length ? "These replies were" : "Replies are";
     into.append(make("p", "fine", `${which} read at layer ${map.layer} alone. Tick the box, and the next reply is read at every layer.`));

@@ -54,7 +54,7 @@ async function answer(talk, number, column, signal) {
   const reply = talk.turns[number].replies[column];
   const view = app.views[number].replies[column];
   const more = app.about.map
-    ? { ...(app.about.space ? { space: true } : {}), ...(app.layers ? { layers: true } : {}) } : {};
+    ? { ...(app.about.space ? { space: true } : {}), ...(app.layers && app.about.reads.layers ? { layers: true } : {}) } : {};
   view.busy(true);
   let due = false;
   try {
@@ -94,7 +94,15 @@ function take(reply, view, chunk) {
     const { plan, seed, answer: whole, nearest } = told;
     Object.assign(reply, { plan, seed, name: told.plan_name ?? "", answer: whole ?? null, nearest: nearest ?? null });
     reply.share = told.firing?.share ?? null;
+    partThinking(reply);
   }
+}
+
+/** Keep the thinking out of the text, which vLLM without a parser of reasoning sends as one. */
+function partThinking(reply) {
+  if (reply.thinking || !reply.tokens.some((one) => one.part === "thinking")) return;
+  const of = (thinks) => reply.tokens.filter((one) => (one.part === "thinking") === thinks).map((one) => one.text).join("");
+  Object.assign(reply, { thinking: of(true), text: of(false) });
 }
 
 /** Ask the monitor about both columns, and mark its alarms. */

@@ -146,7 +146,7 @@ export class ReplyView {
 /** Say where a token lies. */
 export function describe(token) {
   const word = JSON.stringify(token.text);
-  if (!Number.isFinite(token.position)) return `${word}\nno position: a stop text begins inside this token`;
+  if (!Number.isFinite(token.position)) return `${word}\nno position: the reply ends in this token`;
   const lines = [word, `position ${signed(token.position)}`];
   const share = percentile(token.percentile);
   if (share) lines.push(share);

@@ -64,6 +64,11 @@ class ProbeSet:
         sha.update(np.ascontiguousarray(directions, "<f4").tobytes())
         return cls(names, layers, directions, sha.hexdigest())
 
+    def probes(self) -> list[Probe]:
+        """Return the probes of the set."""
+        rows = zip(self.names, self.layers, self.directions, strict=True)
+        return [Probe(name, layer, direction) for name, layer, direction in rows]
+
 
 class PlanStore:
     """The store's folder, with an in-memory cache of entries."""

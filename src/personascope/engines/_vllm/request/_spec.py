@@ -55,6 +55,8 @@ class Spec:
             parts of it.
         select: Part of the response that is read within the spans; "response" for all of it.
         gate: What an alarm switches on inside the response, or None.
+        before: Whether tokens are also projected just before the plan's operations, where there is a plan;
+            these projections are sent behind the others, and not kept.
     """
 
     key: str
@@ -71,6 +73,7 @@ class Spec:
     parts: tuple[tuple[int, str], ...] = ()
     select: str = "response"
     gate: GateSpec | None = None
+    before: bool = False
 
     def extra_args(self) -> dict[str, Any]:
         """Return the value of ``SamplingParams.extra_args``."""
@@ -159,6 +162,7 @@ def parse_spec(extra_args: Mapping[str, Any] | None) -> Spec | None:
             parts=read_parts(value.get("parts")),
             select=str(value.get("select", "response")),
             gate=read_gate_spec(value.get("gate")),
+            before=_flag(value, "before"),
         )
     except (TypeError, ValueError) as error:
         raise _bad(str(error)) from error
@@ -168,6 +172,8 @@ def parse_spec(extra_args: Mapping[str, Any] | None) -> Spec | None:
         raise _bad("pools no layer")
     if spec.norms and not spec.pool:
         raise _bad("asks for norms without pooling")
+    if spec.before and spec.probes is None:
+        raise _bad("asks for projections before the plan without probes")
     if spec.select not in ("response", *PARTS):
         raise _bad(f"selects {spec.select!r}")
     return spec

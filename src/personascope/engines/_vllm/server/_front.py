@@ -6,12 +6,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 from prometheus_client import REGISTRY
 
 from personascope.engines._http._access import Access, log_to_stderr
 from personascope.engines._http._guard import Guard
+from personascope.engines._http._map_reader import MapReader
 from personascope.engines._http._metrics import Metrics
 from personascope.engines._vllm.server._server_options import ServerOptions
 
@@ -59,6 +61,18 @@ def open_front(environment: Mapping[str, str] | None = None, metrics: Metrics | 
         log_texts=options.log_texts,
     )
     return Front(options, access)
+
+
+def open_reader(options: ServerOptions) -> MapReader | None:
+    """Return the reader of the map and the page; None for a server that was not given one.
+
+    Raises:
+        PersonascopeError: If the map is damaged.
+    """
+    if options.reader is None:
+        return None
+    module, _, name = options.reader.partition(":")
+    return getattr(import_module(module), name)(*options.reader_args)
 
 
 @cache

@@ -10,6 +10,8 @@ from uuid import uuid4
 
 import numpy as np
 
+from personascope.engines._http._answers import firing
+from personascope.engines._http._map_reader import ServedReply
 from personascope.engines._vllm._completion import counts_of_plan, triggered
 from personascope.engines._vllm._version import SUPPORTED
 from personascope.engines._vllm.request._plan_store import ProbeSet
@@ -17,7 +19,28 @@ from personascope.engines._vllm.request._reply_spec import GateSpec, ReplySpec
 from personascope.engines._vllm.request._results import Reading
 from personascope.engines._vllm.request._spec import FIELD, Spec, sample_keys
 from personascope.errors import EngineError
-from personascope.interventions import CapStats, Plan
+from personascope.interventions import Plan
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MapRead:
+    """What is read of a request in units of the map.
+
+    Attributes:
+        probes: The map's probes, and behind them those of the request.
+        first: Number of the map's.
+        mean_layer: Layer whose mean is needed, or None.
+        tokens: Whether the positions of tokens are told.
+        before: Whether tokens are projected before the plan's operations too.
+        begin: Function that begins the reading of one sample.
+    """
+
+    probes: ProbeSet
+    first: int
+    mean_layer: int | None
+    tokens: bool
+    before: bool
+    begin: Callable[[], ServedReply]
 
 
 @dataclass(slots=True, eq=False)
@@ -29,9 +52,16 @@ class InFlightRequest:
         plan: Plan of the request, or None.
         probes: Probes of the request, or None.
         switched: Plan that its gate switches on, or None.
+        pool: Whether the mean of the residual stream is asked for.
+        mean_layer: Layer whose mean is needed for the nearest roles, or None.
+        replies: For each sample, what is read of it in units of the map; empty without a map.
+        first: Number of the map's probes, which stand before those of the request.
+        told_one_by_one: Whether the positions of tokens are told.
+        seed: Seed of the request, or None.
         rows: For each sample, the projections of its response tokens so far.
         tokens: For each sample, the number of response tokens in vLLM's reply so far.
         sent: For each sample, the number of tokens whose projections were sent to the client.
+        read: For each sample, the number of tokens whose projections the map's reader has.
         prompt_tokens: Number of tokens of the prompt, once vLLM has said it.
         told: Field of the reply, once it is known.
         problem: Reason of a refusal, or error in the projections; "" if there is none.
@@ -41,9 +71,16 @@ class InFlightRequest:
     plan: Plan | None
     probes: ProbeSet | None
     switched: Plan | None = None
+    pool: bool = False
+    mean_layer: int | None = None
+    replies: Sequence[ServedReply] = ()
+    first: int = 0
+    told_one_by_one: bool = False
+    seed: int | None = None
     rows: list[list[list[float]]] = field(default_factory=list[list[list[float]]])
     tokens: list[int] = field(default_factory=list[int])
     sent: list[int] = field(default_factory=list[int])
+    read: list[int] = field(default_factory=list[int])
     prompt_tokens: int = 0
     told: Mapping[str, Any] = field(default_factory=dict[str, Any])
     problem: str = ""
@@ -60,18 +97,51 @@ class InFlightRequest:
         reply: ReplySpec | None = None,
         gate: GateSpec | None = None,
         switched: Plan | None = None,
+        mapped: MapRead | None = None,
+        seed: int | None = None,
     ) -> InFlightRequest:
         """Return a request with a new, unique key."""
+        layer = None if mapped is None else mapped.mean_layer
+        read = probes if mapped is None else mapped.probes
         spec = Spec(
             key=f"http-{uuid4().hex}",
             plan=digest,
-            pool=pool,
-            probes=None if probes is None else probes.digest,
+            pool=pool or layer is not None,
+            layers=None if pool or layer is None else (layer,),
+            probes=None if read is None else read.digest,
             samples=samples,
             reply=reply,
             gate=gate,
+            before=mapped is not None and mapped.before,
         )
-        return cls(spec, plan, probes, switched, [[] for _ in range(samples)], [0] * samples, [0] * samples)
+        found = cls(spec, plan, probes, switched, pool, layer, seed=seed)
+        found.rows = [[] for _ in range(samples)]
+        found.tokens, found.sent, found.read = [0] * samples, [0] * samples, [0] * samples
+        if mapped is not None:
+            found.replies = [mapped.begin() for _ in range(samples)]
+            found.first, found.told_one_by_one = mapped.first, mapped.tokens
+        return found
+
+    def take(self, choice: Mapping[str, Any]) -> None:
+        """Take the tokens of a choice, or of a chunk of one, and its end."""
+        number = choice["index"]
+        ids = choice.get("token_ids") or ()
+        self.tokens[number] += len(ids)
+        if not self.replies:
+            return
+        reply, known = self.replies[number], self.read[number]
+        reply.feed(ids)
+        reply.project(self.rows[number][known:])
+        self.read[number] = max(known, len(self.rows[number]))
+        if choice.get("finish_reason"):
+            reply.end(choice["finish_reason"], choice.get("stop_reason"))
+
+    def news(self, number: int) -> dict[str, Any]:
+        """Return what has become known of a sample's tokens; {} if neither probes nor positions are told."""
+        found = self.new_projections(number)
+        if self.told_one_by_one:
+            found["tokens"] = self.replies[number].told()
+        return found
 
     @property
     def keys(self) -> list[str]:
@@ -90,7 +160,8 @@ class InFlightRequest:
         stop = max(first, min(len(self.rows[sample]), self.tokens[sample] - 1))
         self.sent[sample] = stop
         part = self.rows[sample][first:stop]
-        columns = {name: [row[n] for row in part] for n, name in enumerate(self.probes.names)}
+        names = enumerate(self.probes.names, self.first)
+        columns = {name: [row[n] for row in part] for n, name in names}
         return {"first": first, "projections": columns}
 
     def totals(self, readings: Mapping[str, Reading]) -> dict[str, Any]:
@@ -101,7 +172,10 @@ class InFlightRequest:
         """
         samples = [self._sample(n, readings[key]) for n, key in enumerate(self.keys)]
         name = None if self.plan is None else self.plan.name
-        head: dict[str, Any] = {"plan": self.spec.plan, "plan_name": name, "probes": self.spec.probes}
+        probes = None if self.probes is None else self.probes.digest
+        head: dict[str, Any] = {"plan": self.spec.plan, "plan_name": name, "probes": probes}
+        if self.seed is not None:
+            head["seed"] = self.seed
         if self.spec.samples == 1:
             self.told = head | samples[0]
         else:
@@ -121,9 +195,8 @@ class InFlightRequest:
                 f"the request ran with the plan {reading.plan}, not {self.spec.plan}",
                 hint="report this with the vLLM version; the response is not used",
             )
-        found: dict[str, Any] = {}
+        found = self.news(number)
         if self.probes is not None:
-            found |= self.new_projections(number)
             found["projected_tokens"] = self.sent[number]
             if self.sent[number] != max(0, self.tokens[number] - 1):
                 raise EngineError(
@@ -131,12 +204,15 @@ class InFlightRequest:
                     hint="report this with the vLLM version; the response is not used",
                 )
         if self.plan is not None:
-            found["firing"] = _firing(counts_of_plan(reading, self.plan).stats(self.plan))
+            found["firing"] = firing(counts_of_plan(reading, self.plan).stats(self.plan))
         if self.spec.gate is not None:
             found["gate"] = self._gate(number, reading)
-        if self.spec.pool:
+        if self.pool:
             mean = reading.mean(0, reading.layers)
             found["pooled"] = None if mean is None else _array(mean, reading)
+        if self.replies:
+            mean = None if self.mean_layer is None else reading.mean(0, [self.mean_layer])
+            found |= self.replies[number].totals(None if mean is None else mean[0])
         return found
 
     def _gate(self, number: int, reading: Reading) -> dict[str, Any]:
@@ -148,20 +224,8 @@ class InFlightRequest:
         return {
             "plan": opened.plan_digest,
             "token": opened.token,
-            "firing": _firing(opened.cap_stats),
+            "firing": firing(opened.cap_stats),
         }
-
-
-def _firing(stats: CapStats) -> dict[str, Any]:
-    return {
-        "share": stats.firing_share,
-        "tokens": stats.tokens,
-        "capped_tokens": stats.capped_tokens,
-        "max_moved": stats.max_moved,
-        "layers": {
-            str(layer): {"fired": count, "moved": stats.moved[layer]} for layer, count in stats.fired.items()
-        },
-    }
 
 
 def _array(mean: np.ndarray, reading: Reading) -> dict[str, Any]:

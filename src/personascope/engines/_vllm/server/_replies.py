@@ -19,11 +19,15 @@ _KEPT = 64
 
 
 class ReplyFormats:
-    """Formats of the replies to chats, by the values of the template's variables."""
+    """Formats of the replies to chats, by the values of the template's variables.
+
+    Attributes:
+        tokenizer: Function that returns the model's tokenizer.
+    """
 
     def __init__(self, tokenizer: Callable[[], Any], args: Any) -> None:
         """Set where the tokenizer comes from, and the server's arguments."""
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._default: Mapping[str, Any] = getattr(args, "default_chat_template_kwargs", None) or {}
         self._own_template = getattr(args, "chat_template", None) is not None
         self._known: dict[tuple[tuple[str, Any], ...], ReplySpec | None] = {}
@@ -59,7 +63,7 @@ class ReplyFormats:
 
     def _found(self, arguments: tuple[tuple[str, Any], ...]) -> ReplySpec | None:
         try:
-            chat = ChatFormat(self._tokenizer(), options=ChatOptions(arguments=arguments))
+            chat = ChatFormat(self.tokenizer(), options=ChatOptions(arguments=arguments))
             rendered = chat.render_with_spans(_ASK, add_generation_prompt=True)
         except PersonascopeError as error:
             raise EngineError(f"the parts of replies are not known here: {error.message}") from error

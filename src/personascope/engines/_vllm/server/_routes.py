@@ -24,15 +24,16 @@ from vllm.entrypoints.serve.utils.api_utils import validate_json_request
 
 from personascope.engines._capabilities import unsupported
 from personascope.engines._http._answers import ShuttingDownError, failure_of, note_failure
+from personascope.engines._http._chosen import choose
 from personascope.engines._http._errors import StatusError, problem
 from personascope.engines._http._field import CHAT, TEXT, FieldGuard, read_field
+from personascope.engines._http._map_reader import READS, MapReader
 from personascope.engines._http._openapi import with_field
 from personascope.engines._http._policy import Rules
 from personascope.engines._http._store_routes import store_routes
 from personascope.engines._http._watch import RequestWatch, watch_of
 from personascope.engines._vllm.request._spec import FIELD
-from personascope.engines._vllm.server._chosen import choose
-from personascope.engines._vllm.server._front import process_front
+from personascope.engines._vllm.server._front import open_reader, process_front
 from personascope.engines._vllm.server._inflight import InFlightRequest
 from personascope.engines._vllm.server._state import Serving, nothing_asked, open_serving
 from personascope.engines._vllm.server._watched import run_plain, say, watched
@@ -50,6 +51,7 @@ class PersonascopeEndpoint:
     def __init__(self) -> None:
         """Begin without the engine, which `init_state` provides."""
         self._serving: Serving | None = None
+        self._reader: MapReader | None = None
         self._missing = "the engine is not there yet"
 
     def attach_router(self, app: FastAPI) -> None:
@@ -70,7 +72,12 @@ class PersonascopeEndpoint:
                 dependencies=[Depends(validate_json_request)],
                 response_model=None,
             )
-        app.router.routes.extend(store_routes(self._host))
+        # A damaged map keeps the server from starting.
+        self._reader = open_reader(process_front().options)
+        answers = None if self._reader is None else self._reader.answers()
+        app.router.routes.extend(store_routes(self._host, answers))
+        if self._reader is not None:
+            app.router.routes.extend(self._reader.routes())
         app.router.routes.append(Route("/ready", self._ready, methods=["GET"]))
         app.add_middleware(FieldGuard)
         own = app.openapi
@@ -86,7 +93,7 @@ class PersonascopeEndpoint:
         if engine_client is None:
             return
         try:
-            self._serving = await open_serving(engine_client, state, args)
+            self._serving = await open_serving(engine_client, state, args, self._reader)
         except EngineError as error:
             self._missing = f"{error.message}; {error.hint}"
             log.warning("requests with the field %s are refused: %s", FIELD, self._missing)
@@ -134,11 +141,14 @@ class PersonascopeEndpoint:
                 raise nothing_asked()
             chosen = await asyncio.to_thread(choose, serving.book, asked or {}, watch.rules)
             watch.runs(chosen.plan)
-            if chosen.plan is None and is_plain(asked):
+            # vLLM's own replies are those of a request that names nothing and has no plan.
+            told = asked is not None or chosen.plan is not None
+            reading = serving.maps.reading(asked, request) if told else None
+            if chosen.plan is None and is_plain(asked) and reading is None:
                 if asked is not None:
                     serving.shutdown.check()
                 return await run_plain(inner, request, raw, watch, told=asked is not None)
-            in_flight = serving.admit(asked or {}, request, chosen)
+            in_flight = serving.admit(asked or {}, request, chosen, reading)
             refuse_unfit(request, in_flight)
         except (StatusError, PersonascopeError) as error:
             note_failure(raw, error)
@@ -184,8 +194,8 @@ def watch_before(raw: Request, serving: Serving) -> RequestWatch:
 
 
 def is_plain(asked: Mapping[str, Any] | None) -> bool:
-    """Return whether the field asks for nothing but, in so many words, no plan."""
-    return asked is None or (set(asked) <= {"plan"} and len(asked) == 1)
+    """Return whether the field asks for nothing but, in so many words, no plan or no positions."""
+    return asked is None or set(asked) - set(READS) <= {"plan"}
 
 
 async def _whole(

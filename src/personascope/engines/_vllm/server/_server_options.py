@@ -25,6 +25,8 @@ class ServerOptions(BaseModel):
         policy: Policy file; None without one.
         maker: Function, as "module:name", that returns the maker of inline plans from ``maker_args``.
         maker_args: Texts that it gets.
+        reader: Function, likewise, that returns the reader of the map and the page from ``reader_args``.
+        reader_args: Texts that it gets.
         log_texts: Whether the log has the texts of requests and replies.
     """
 
@@ -35,6 +37,8 @@ class ServerOptions(BaseModel):
     policy: str | None = None
     maker: str | None = None
     maker_args: list[str] = Field(default_factory=list)
+    reader: str | None = None
+    reader_args: list[str] = Field(default_factory=list)
     log_texts: bool = False
 
     def variable(self) -> str:

@@ -17,16 +17,19 @@ from vllm.utils.import_utils import resolve_obj_by_qualname
 from personascope.engines._capabilities import unsupported
 from personascope.engines._http._answers import ShuttingDownError
 from personascope.engines._http._book import PlanBook
+from personascope.engines._http._chosen import Chosen
 from personascope.engines._http._errors import problem
+from personascope.engines._http._map_reader import READS, MapReader, Reading
+from personascope.engines._http._metrics import Metrics
 from personascope.engines._vllm._admission import AdmissionCheck
 from personascope.engines._vllm._config import tokenizer_of
 from personascope.engines._vllm._scheduler import PersonascopeAsyncScheduler, PersonascopeScheduler
 from personascope.engines._vllm.request._plan_store import PlanStore, ProbeSet
 from personascope.engines._vllm.request._results import read_results
 from personascope.engines._vllm.request._spec import FIELD
-from personascope.engines._vllm.server._chosen import Chosen
 from personascope.engines._vllm.server._front import Front, process_front
 from personascope.engines._vllm.server._inflight import InFlightRequest, InFlightRequests
+from personascope.engines._vllm.server._mapped import MapReads
 from personascope.engines._vllm.server._replies import ReplyFormats
 from personascope.engines._vllm.server._shutdown import Shutdown
 from personascope.errors import EngineError
@@ -34,7 +37,7 @@ from personascope.interventions import Plan, reply_parts
 
 log = logging.getLogger(__name__)
 
-FIELDS = ("plan", "override", "probes", "pool", "gate")
+FIELDS = ("plan", "override", "probes", "pool", "gate", *READS)
 """Fields of the value in a request."""
 
 
@@ -82,6 +85,7 @@ class Serving:
         *,
         uploads: bool,
         front: Front | None = None,
+        reader: MapReader | None = None,
     ) -> None:
         """Hook the engine's outputs and its shutdown.
 
@@ -92,6 +96,7 @@ class Serving:
             replies: Formats of the replies to chats.
             uploads: Whether plans and probes may be uploaded.
             front: What stands before the application; that of the process if not given.
+            reader: Reader of the map; None without one.
 
         Raises:
             PersonascopeError: If a plan of the options or the policy is missing, or a map is damaged.
@@ -101,6 +106,7 @@ class Serving:
         self.admission = admission
         self.uploads = uploads
         self.replies = replies
+        self.maps = MapReads(reader, replies, admission)
         self.store = PlanStore(admission.config.store)
         self.book = open_book(self.front, admission)
         self.requests = InFlightRequests()
@@ -118,18 +124,44 @@ class Serving:
         """Drop an entry that was deleted."""
         self.store.forget(digest)
 
+    @property
+    def metrics(self) -> Metrics:
+        """Metrics of the server."""
+        return self.front.access.metrics
+
+    def described(self) -> dict[str, Any]:
+        """Return model and engine as JSON values, and in ``reads`` what can be read of replies."""
+        model, admission = self.engine.vllm_config.model_config, self.admission
+        name = model.served_model_name
+        return {
+            "model": name if isinstance(name, str) else name[0],
+            "engine": "vllm",
+            "dtype": admission.dtype,
+            "n_layers": admission.n_layers,
+            "context": model.max_model_len,
+            "reads": self.maps.described(),
+        }
+
     async def stats(self) -> dict[str, Any]:
         """Return what is under way, and what the workers hold, as JSON values."""
         workers = await self.engine.collective_rpc("personascope_stats")
         return {"under_way": len(self.requests), "workers": workers}
 
-    def admit(self, asked: Mapping[str, Any], request: Any, chosen: Chosen) -> InFlightRequest:
+    def _probes(self, digest: Any) -> ProbeSet | None:
+        if digest is not None and not isinstance(digest, str):
+            raise EngineError(f"probes is {digest!r}"[:100], hint="give the digest that its upload returned")
+        return None if digest is None else self.store.probes(digest)
+
+    def admit(
+        self, asked: Mapping[str, Any], request: Any, chosen: Chosen, reading: Reading | None = None
+    ) -> InFlightRequest:
         """Check the plugin's field of a request, and return the request in flight with a new key.
 
         Args:
             asked: Value of the field.
             request: vLLM's request that it is in.
             chosen: What it runs under.
+            reading: What is read of it in units of the map; None for nothing.
 
         Raises:
             EngineError: If the field is malformed, or cannot be honoured.
@@ -142,16 +174,14 @@ class Serving:
                 f"the request's {FIELD} has an unknown field {unknown[0]!r}",
                 hint=f"fields are {', '.join(FIELDS)}",
             )
-        probes_digest = asked.get("probes")
-        if probes_digest is not None and not isinstance(probes_digest, str):
-            raise EngineError(
-                f"probes is {probes_digest!r}"[:100], hint="give the digest that its upload returned"
-            )
+        probes = self._probes(asked.get("probes"))
         pool = asked.get("pool", False)
         if not isinstance(pool, bool):
             raise EngineError(f"pool is {pool!r}", hint="give true or false")
         plan, gate, switched = chosen.plan, chosen.gate, chosen.switched
-        if plan is None and probes_digest is None and not pool:
+        moved = plan is not None or switched is not None
+        mapped = self.maps.read(request, reading, probes, moved=moved)
+        if plan is None and probes is None and not pool and mapped is None:
             raise nothing_asked()
         _refuse_turns(plan, switched)
         parts = any(one is not None and reply_parts(one) for one in (plan, switched))
@@ -160,14 +190,18 @@ class Serving:
             gate = replace(gate, tokens="response")
         in_flight = InFlightRequest.new(
             plan=plan,
-            probes=None if probes_digest is None else self.store.probes(probes_digest),
+            probes=probes,
             pool=pool,
             samples=request.n or 1,
             digest=None if plan is None else plan.digest,
             reply=reply,
             gate=gate,
             switched=switched,
+            mapped=mapped,
+            seed=request.seed,
         )
+        if mapped is not None:
+            self.store.put(mapped.probes)
         for one in (plan, switched):
             if one is not None:
                 # The engine reads it from the store, and so does the check.
@@ -258,10 +292,9 @@ class Serving:
     def _annotate(self, value: dict[str, Any], in_flight: InFlightRequest, tokens: bool) -> None:
         in_flight.prompt_tokens = in_flight.prompt_tokens or prompt_tokens(value)
         for choice in value["choices"]:
-            number = choice["index"]
-            in_flight.tokens[number] += len(choice.get("token_ids") or ())
-            if in_flight.probes is not None:
-                value[FIELD] = {"index": number, **in_flight.new_projections(number)}
+            in_flight.take(choice)
+            if news := in_flight.news(choice["index"]):
+                value[FIELD] = {"index": choice["index"], **news}
         if not tokens:
             hide_tokens(value)
 
@@ -272,7 +305,7 @@ class Serving:
             EngineError: If the results are missing or do not match the request.
         """
         for choice in value["choices"]:
-            in_flight.tokens[choice["index"]] = len(choice.get("token_ids") or ())
+            in_flight.take(choice)
         in_flight.prompt_tokens = prompt_tokens(value)
         if not tokens:
             hide_tokens(value)
@@ -327,8 +360,14 @@ def event(value: Any) -> str:
     return f"data: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n\n"
 
 
-async def open_serving(engine: Any, state: Any, args: Any) -> Serving:
+async def open_serving(engine: Any, state: Any, args: Any, reader: MapReader | None = None) -> Serving:
     """Check that the plugin is in the engine, and return the state that the routes share.
+
+    Args:
+        engine: vLLM's ``AsyncLLM``.
+        state: State of the application.
+        args: Arguments of vLLM's server.
+        reader: Reader of the map; None without one.
 
     Raises:
         EngineError: If a part of the plugin is missing, or the parallelism is not supported.
@@ -355,4 +394,4 @@ async def open_serving(engine: Any, state: Any, args: Any) -> Serving:
     replies = ReplyFormats(partial(tokenizer_of, config.model_config), args)
     front = process_front()
     uploads = any(keys) or bool(front.access.policy.keys) or admission.config.allow_upload
-    return Serving(engine, admission, state, replies, uploads=uploads, front=front)
+    return Serving(engine, admission, state, replies, uploads=uploads, front=front, reader=reader)

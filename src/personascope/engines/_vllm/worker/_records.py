@@ -44,7 +44,7 @@ class RequestRecord:
         acting: Positions on which the plan acts, [start, stop) each.
         acted: Number of tokens on which the plan acted.
         counts: Number of tokens of each span that were read.
-        rows: For each span, the projections of its tokens.
+        rows: For each span, the projections of its tokens; those before the plan's operations last.
         hit: Positions on which a cap fired in this worker, kept only if other workers hold other layers.
         course: Course of the response, if what is done to its tokens or read of them depends on it.
         gate_slot: Slot of the counts of the tokens on which a gate acts; 0 without one.
@@ -70,6 +70,11 @@ class RequestRecord:
     def planned(self) -> bool:
         """Whether a plan acts, or may come to act."""
         return self.count_slot > 0
+
+    @property
+    def reads_before(self) -> bool:
+        """Whether tokens are also projected before the plan's operations."""
+        return self.spec.before and self.planned
 
     @property
     def plans(self) -> list[Plan]:

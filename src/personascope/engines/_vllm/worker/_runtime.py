@@ -182,6 +182,7 @@ class Runtime:
                 f"{self.d_model} are meant",
                 hint="run this architecture on the transformers engine",
             )
+        self.reads.before(layer, hidden, residual)
         self.edits(layer, hidden, residual)
         self.reads.layer(layer, hidden, residual)
 
@@ -311,10 +312,10 @@ class Runtime:
             meta["columns"] = [
                 n for n, layer in enumerate(record.probes.layers) if layer in self.instrumented
             ]
+            width = len(record.probes.names)
             for number, rows in enumerate(record.rows):
-                arrays[f"projections.{number}"] = np.array(rows, np.float32).reshape(
-                    len(rows), len(record.probes.names)
-                )
+                kept = [row[:width] for row in rows]
+                arrays[f"projections.{number}"] = np.array(kept, np.float32).reshape(len(rows), width)
         before, after = (record.acted, 0) if record.course is None else record.course.acted(record.seen)
         if record.plan is not None:
             meta["cap_counts"] = told_counts(self._cap_counts(record.count_slot, before, record.plan))

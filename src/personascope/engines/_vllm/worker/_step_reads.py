@@ -25,7 +25,8 @@ _Range = tuple[int, int, int]
 class _Read:
     """Tokens of a step that are read together, with rows and slots on the device and on the host.
 
-    An owner is a record, the number of a span, and the first position and number of its tokens.
+    With ``before`` they are also projected before the plans' operations. An owner is a record, the number of
+    a span, and the first position and number of its tokens.
     """
 
     rows: Tensor
@@ -33,6 +34,7 @@ class _Read:
     slots: Tensor
     host_slots: np.ndarray
     probes: ProbeSet | None = None
+    before: bool = False
     owners: list[tuple[RequestRecord, int, int, int]] = field(
         default_factory=list[tuple[RequestRecord, int, int, int]]
     )
@@ -54,17 +56,18 @@ class StepReads:
         self._pools: dict[int, list[_Read]] = {}
         self._normed: _Read | None = None
         self._probed: dict[int, list[_Read]] = {}
+        self._early: dict[int, list[_Read]] = {}
         self._open: dict[int, tuple[_Read, Tensor]] = {}
 
     def clear(self) -> None:
         """Read nothing in the next step."""
-        self._pools, self._probed, self._normed = {}, {}, None
+        self._pools, self._probed, self._early, self._normed = {}, {}, {}, None
 
     def route(self, parts: Sequence[StepPart]) -> None:
         """Determine the rows to sum and project."""
         pooled: dict[tuple[int, ...] | None, list[_Range]] = {}
         normed: list[_Range] = []
-        probed: dict[str, list[tuple[RequestRecord, int, int, int, int]]] = {}
+        probed: dict[tuple[str, bool], list[tuple[RequestRecord, int, int, int, int]]] = {}
         for record, number, position, begin, end in read_rows(parts):
             if record.spec.pool:
                 layers = None if record.spec.layers is None else tuple(sorted(set(record.spec.layers)))
@@ -72,20 +75,24 @@ class StepReads:
                 if record.spec.norms:
                     normed.append((begin, end, record.slots[number]))
             if record.probes is not None:
-                probed.setdefault(record.probes.digest, []).append((record, number, position, begin, end))
+                key = record.probes.digest, record.reads_before
+                probed.setdefault(key, []).append((record, number, position, begin, end))
         self._pools = self._pool_reads(pooled)
         self._normed = _Read(*self._index(normed)) if normed else None
-        self._probed = {}
-        for found in probed.values():
+        self._probed, self._early = {}, {}
+        for (_, before), found in probed.items():
             probes = found[0][0].probes
             assert probes is not None
             read = _Read(
                 *self._index([(low, high, 0) for *_, low, high in found]),
                 probes=probes,
+                before=before,
                 owners=[(record, number, at, high - low) for record, number, at, low, high in found],
             )
             for layer in sorted(set(probes.layers) & self.layers):
                 self._probed.setdefault(layer, []).append(read)
+                if before:
+                    self._early.setdefault(layer, []).append(read)
 
     def chosen(self, layers: tuple[int, ...] | None) -> list[int]:
         """Return the layers of this worker among a spec's ``layers``; all for None."""
@@ -99,12 +106,25 @@ class StepReads:
         if self._normed is not None:
             self.sums.add_norms(layer, hidden, residual, self._normed.rows, self._normed.slots)
         for read in self._probed.get(layer, ()):
+            self._project(read, layer, hidden, residual)
+
+    def before(self, layer: int, hidden: Tensor, residual: Tensor | None) -> None:
+        """Project the rows of a layer whose plans are about to act."""
+        for read in self._early.get(layer, ()):
             assert read.probes is not None
-            columns, vectors = self._matrix(read.probes, layer)
-            if id(read) not in self._open:
-                values = torch.empty(len(read.host_rows), len(read.probes.names), device=self.device)
-                self._open[id(read)] = read, values
-            self._open[id(read)][1][:, columns] = take_rows(hidden, residual, read.rows).float() @ vectors
+            self._project(read, layer, hidden, residual, len(read.probes.names))
+
+    def _project(
+        self, read: _Read, layer: int, hidden: Tensor, residual: Tensor | None, first: int = 0
+    ) -> None:
+        """Write the projections of a read at a layer into its columns, counted from ``first``."""
+        assert read.probes is not None
+        columns, vectors = self._matrix(read.probes, layer)
+        if id(read) not in self._open:
+            width = len(read.probes.names) * (2 if read.before else 1)
+            self._open[id(read)] = read, torch.empty(len(read.host_rows), width, device=self.device)
+        projected = take_rows(hidden, residual, read.rows).float() @ vectors
+        self._open[id(read)][1][:, columns + first if first else columns] = projected
 
     def finish(self, moved: int = 0) -> Projections:
         """Append the step's projections to the records, and return them.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from personascope.engines._gate import Gate, GateWatch
 from personascope.engines._http._book import PlanBook
 from personascope.engines._http._policy import Rules
 from personascope.engines._vllm.request._reply_spec import GateSpec, read_gate_spec
@@ -26,6 +27,12 @@ class Chosen:
     plan: Plan | None
     gate: GateSpec | None = None
     switched: Plan | None = None
+
+    def watch(self) -> GateWatch | None:
+        """Return the gate for an engine that calls a watch between two tokens; None without a gate."""
+        if self.gate is None or self.gate.alarm is None or self.switched is None:
+            return None
+        return GateWatch(Gate(self.gate.probe, self.switched, self.gate.alarm), self.gate.tokens)
 
 
 def choose(book: PlanBook, asked: Mapping[str, Any], rules: Rules) -> Chosen:
