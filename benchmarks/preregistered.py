@@ -1,10 +1,10 @@
-"""The table of docs/preregistration.md: every criterion on every model, decided by the rule that stands there.
+"""The table of docs/preregistration.md: every criterion on every model, decided by its rule.
 
     python benchmarks/preregistered.py RUN [RUN ...]        # Markdown
 
 Beside a run folder lie the outputs of its evaluations with ``--json``: ``RUN.steer.json``, ``RUN.cap.json``,
-``RUN.capability.json``, ``RUN.coherence.json``. A criterion whose output is missing was not run, and the table
-says so. C13 is read by people and is not decided here.
+``RUN.capability.json``, ``RUN.coherence.json``. A criterion whose output is missing was not run, and the
+table says so. C13 is read by people and is not decided here.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def changed(rows: list[dict[str, Any]] | None, measure: str, sign: int, strength
         and row["kind"] in ("axis", "plan")
         and (strength is None or row["strength"] == strength)
     )
-    least, low, high = sorted_by(sign, row)
+    least, _, high = sorted_by(sign, row)
     figures = (
         f"{plain['share']:.2f} to {row['share']:.2f}, {row['less_plain']:+.2f} "
         f"({row['less_plain_low']:+.2f} to {row['less_plain_high']:+.2f}); {row['conclusion']}"
@@ -127,7 +127,7 @@ def changed(rows: list[dict[str, Any]] | None, measure: str, sign: int, strength
 
 
 def sorted_by(sign: int, row: dict[str, Any]) -> tuple[float, float, float]:
-    """Return estimate, low and high of a difference from no plan, turned so that the asked sign is positive."""
+    """Return estimate and interval of a difference from no plan, turned so that the asked sign is +."""
     ends = sorted(sign * row[f"less_plain_{end}"] for end in ("low", "high"))
     return sign * row["less_plain"], ends[0], ends[1]
 
