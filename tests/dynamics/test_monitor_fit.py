@@ -167,6 +167,7 @@ def test_what_cannot_be_calibrated_is_refused_by_name(run: DriftRun) -> None:
         ("'guess' is no alarm rule", {"rule": "guess"}),
         ("'word' is no level", {"level": "word"}),
         ("not shares of a whole", {"shares": (0.5, 0.5, 0.5)}),
+        ("80 .* given; split 5%/90%/5% they leave 4 to fit mean and spread", {"shares": (0.05, 0.9, 0.05)}),
     ]:
         with pytest.raises(DynamicsError, match=text):
             calibrate_monitor(run, **{"false_alarms": 0.1, **options})  # pyright: ignore

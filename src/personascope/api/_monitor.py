@@ -54,6 +54,7 @@ def calibrate_drift_monitor(
     domains: Sequence[str] = ASSISTANT_LIKE,
     switched: Path | str | None = None,
     horizon: int | None = None,
+    shares: tuple[float, float, float] = (0.25, 0.5, 0.25),
     out: Path | str | None = None,
     seed: int = 0,
     anyway: bool = False,
@@ -70,6 +71,8 @@ def calibrate_drift_monitor(
         switched: Folder of conversations that switch, to measure the delay of the alarm.
         horizon: Number of tokens or turns within which the rate must hold; by default the longest calibration
             conversation.
+        shares: Shares of the conversations that fit the baseline (5 at least), set the threshold, and are held
+            out.
         out: Folder of the two files; the run folder if not given.
         seed: Random seed of the split of the conversations.
         anyway: Continue even if the map found no axis.
@@ -89,6 +92,7 @@ def calibrate_drift_monitor(
         false_alarms=false_alarms,
         seed=seed,
         horizon=horizon,
+        shares=shares,
     )
     monitor.check_map(mapped.persona_map)
     record = report.record()

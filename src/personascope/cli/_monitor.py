@@ -13,8 +13,9 @@ from personascope import api
 from personascope.cli._console import out, say_next
 from personascope.cli._grid import grid
 from personascope.cli._json import hand_over
-from personascope.cli._options import ANYWAY, ASSISTANT_LIKE, MAX_SEED, finite, names
+from personascope.cli._options import ANYWAY, ASSISTANT_LIKE, MAX_SEED, finite, names, numbers
 from personascope.cli._run import open_run
+from personascope.errors import UsageError
 
 if TYPE_CHECKING:
     from personascope.api import CalibratedMonitor
@@ -52,6 +53,11 @@ def monitor(
         None, help="Conversations of simulate --switch-at, on which the delay of the alarm is measured."
     ),
     horizon: int | None = typer.Option(None, min=1, help="Tokens or turns within which the rate shall hold."),
+    shares: str = typer.Option(
+        "0.25,0.5,0.25",
+        help="Shares of the conversations that fit the baseline (5 at least), set the threshold, and are held "
+        "out.",
+    ),
     seed: int = typer.Option(0, min=0, max=MAX_SEED, help="Random seed of the split of the conversations."),
     anyway: bool = ANYWAY,
 ) -> None:
@@ -65,6 +71,7 @@ def monitor(
         domains=names(domains),
         switched=switched,
         horizon=horizon,
+        shares=_shares(shares),
         out=out_folder,
         seed=seed,
         anyway=anyway,
@@ -74,6 +81,13 @@ def monitor(
     out.print(f"false alarms: {asked}; monitor in {found.path}, report in {found.report_path}")
     hand_over(results=found.report.record(), monitor=str(found.path))
     say_next(("simulate", run, "--monitor", found.path), ("report", run))
+
+
+def _shares(text: str) -> tuple[float, float, float]:
+    found = numbers(text, "shares")
+    if len(found) != 3:
+        raise UsageError(f"--shares {text!r} has {len(found)} numbers", hint="give three, such as 0.6,0.4,0")
+    return found[0], found[1], found[2]
 
 
 def _print_alarms(found: CalibratedMonitor, level: str) -> None:

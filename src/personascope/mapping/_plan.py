@@ -45,6 +45,8 @@ class ProfileChanges(TypedDict, total=False):
     tokens: str | None
     role_information: bool | None
     keep: int | Literal["all"] | None
+    min_fully: int | None
+    min_somewhat: int | None
 
 
 def plan_run(

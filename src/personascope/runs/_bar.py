@@ -64,7 +64,8 @@ class ProgressBar:
             # A new total means the next piece of work, such as a sweep's second evaluation.
             self._total, self._before, self._begun = state.total, state.done, now
             if state.done:
-                self._console.print(f"going on: {_of(state)} are there already")
+                there = _of(state) or f"{state.done:,}"
+                self._console.print(f"going on: {there} are there already")
         if state.phase == "start" and not self._drawn:
             return
         note = self._note(state, now)

@@ -84,7 +84,7 @@ class PersonaMap:
         """Layer of positions, and the default layer of directions and steering."""
         return self.arrays.middle_layer
 
-    def verdict(self, layer: int | None = None) -> Any:
+    def verdict(self, layer: int | None = None) -> space.Verdict:
         """Return whether there is an axis, it is the main component, and the default is at its end.
 
         Raises:
@@ -121,7 +121,7 @@ class PersonaMap:
 
     @cached_property
     def roles(self) -> pandas.DataFrame:
-        """Roles by position at the middle layer, nearest the Assistant first, as a DataFrame.
+        """Roles by position at the middle layer, nearest the Assistant first, as a DataFrame indexed by role.
 
         Columns: the position with its 95% interval (low, high), the raw projection, the number of responses
         in the vector (n), and the share of responses that played the role (played). Roles without a vector

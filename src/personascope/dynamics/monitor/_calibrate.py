@@ -10,7 +10,14 @@ from typing import Any, Literal
 import numpy as np
 
 from personascope.dynamics._conversation import Dialogue, DriftRun
-from personascope.dynamics.monitor._baseline import Level, MonitorBaseline, Positions, check_level, replies_of
+from personascope.dynamics.monitor._baseline import (
+    LEAST,
+    Level,
+    MonitorBaseline,
+    Positions,
+    check_level,
+    replies_of,
+)
 from personascope.dynamics.monitor._events import MonitorSource, OnAlarm
 from personascope.dynamics.monitor._monitor import Monitor
 from personascope.dynamics.monitor._rules import Cusum, Rule, Threshold, first_alarm
@@ -236,6 +243,7 @@ def calibrate_monitor(
             hint="name the domains that stay with the Assistant, or finish the run",
         )
     fit, calibration, held_out = _split(sorted(one.id for one in usable), shares, seed)
+    _check_fit(len(usable), len(fit), shares)
     found = {one.id: positions_of(run, one, level, layer) for one in usable}
     baseline = MonitorBaseline.fit([found[one] for one in fit], level, warmup=warmup)
     setting = [found[one] for one in calibration]
@@ -301,6 +309,24 @@ def switched_of(run: DriftRun, level: Level, layer: int | None = None) -> list[t
         for one in run.dialogues
         if one.ended is not None and one.switch is not None and len(one.turns) > one.switch
     ]
+
+
+def _check_fit(given: int, fit: int, shares: tuple[float, float, float]) -> None:
+    """Refuse a split that leaves too few conversations for mean and spread.
+
+    Raises:
+        DynamicsError: If too few conversations are left to fit the baseline.
+    """
+    if fit < LEAST:
+        parts = "/".join(f"{share:.0%}" for share in shares)
+        hint = "give a larger share to the fit"
+        if shares[0] > 0:
+            hint = f"give {math.ceil(LEAST / shares[0])} or more, or {hint}"
+        raise DynamicsError(
+            f"{given} Assistant-like conversations were given; split {parts} they leave {fit} to fit mean and "
+            f"spread, which needs {LEAST}",
+            hint=f"{hint} (--shares)",
+        )
 
 
 def _check_number(given: int, setting: int, false_alarms: float) -> None:
