@@ -71,8 +71,8 @@ def calibrate_drift_monitor(
         switched: Folder of conversations that switch, to measure the delay of the alarm.
         horizon: Number of tokens or turns within which the rate must hold; by default the longest calibration
             conversation.
-        shares: Shares of the conversations that fit the baseline (5 at least), set the threshold, and are held
-            out.
+        shares: Shares of the conversations that fit the baseline (5 at least), set the threshold, and are
+            held out.
         out: Folder of the two files; the run folder if not given.
         seed: Random seed of the split of the conversations.
         anyway: Continue even if the map found no axis.

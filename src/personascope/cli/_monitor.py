@@ -55,8 +55,8 @@ def monitor(
     horizon: int | None = typer.Option(None, min=1, help="Tokens or turns within which the rate shall hold."),
     shares: str = typer.Option(
         "0.25,0.5,0.25",
-        help="Shares of the conversations that fit the baseline (5 at least), set the threshold, and are held "
-        "out.",
+        help="Shares of the conversations that fit the baseline (5 at least), set the threshold, and are "
+        "held out.",
     ),
     seed: int = typer.Option(0, min=0, max=MAX_SEED, help="Random seed of the split of the conversations."),
     anyway: bool = ANYWAY,

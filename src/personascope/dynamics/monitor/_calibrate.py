@@ -323,8 +323,8 @@ def _check_fit(given: int, fit: int, shares: tuple[float, float, float]) -> None
         if shares[0] > 0:
             hint = f"give {math.ceil(LEAST / shares[0])} or more, or {hint}"
         raise DynamicsError(
-            f"{given} Assistant-like conversations were given; split {parts} they leave {fit} to fit mean and "
-            f"spread, which needs {LEAST}",
+            f"{given} Assistant-like conversations were given; split {parts} they leave {fit} to fit mean "
+            f"and spread, which needs {LEAST}",
             hint=f"{hint} (--shares)",
         )
 
