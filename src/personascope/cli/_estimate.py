@@ -11,29 +11,36 @@ from personascope.cli._json import hand_over
 if TYPE_CHECKING:
     from personascope.api import WorkEstimate
 
-_COLUMNS = {
-    "responses": "responses",
-    "passes": "texts read",
-    "prompt_tokens": "tokens read",
-    "response_tokens": "tokens written",
-    "seconds": "minutes",
-    "calls": "calls",
-    "sent": "sent",
-    "received": "received",
-    "cost": "cost",
-}
-"""Value of a part of the work -> its column, which is left out where no part has any."""
+_TABLES = (
+    (
+        "What it would take; the time is from a short probe on this model",
+        {
+            "responses": "responses",
+            "passes": "texts read",
+            "prompt_tokens": "tokens read",
+            "response_tokens": "tokens written",
+            "seconds": "minutes",
+        },
+    ),
+    (
+        "Calls of the judge, or of who plays the user",
+        {"calls": "calls", "sent": "tokens sent", "received": "tokens received", "cost": "cost"},
+    ),
+)
+"""Title, and value of a part of the work -> its column; a column is left out where no part has any."""
 
 
 def print_estimate(found: WorkEstimate) -> None:
     """Print what a command would take."""
     total = found.total
-    shown = {name: title for name, title in _COLUMNS.items() if getattr(total, name) not in (None, 0)}
     out.print(f"{found.name}: nothing is run or written")
-    if shown:
-        title = "What it would take; the time is from a short probe on this model"
+    for title, columns in _TABLES:
+        shown = {name: told for name, told in columns.items() if getattr(total, name) not in (None, 0)}
+        if not shown:
+            continue
         table = grid(title, "part", *shown.values(), words=("part",))
-        for step in (*found.steps, *([total] if len(found.steps) > 1 else [])):
+        steps = [step for step in found.steps if any(getattr(step, name) for name in shown)]
+        for step in (*steps, *([total] if len(steps) > 1 else [])):
             table.add_row(step.name, *(_cell(name, getattr(step, name)) for name in shown))
         out.print(table)
     for remark in found.remarks:
@@ -42,7 +49,7 @@ def print_estimate(found: WorkEstimate) -> None:
         out.print("would write no file")
     for path in found.files:
         out.print(f"would write {path}", markup=False, soft_wrap=True)
-    whole = {name: getattr(total, name) for name in _COLUMNS}
+    whole = {name: getattr(total, name) for _, columns in _TABLES for name in columns}
     hand_over(
         estimate=found.records(),
         total=whole,
