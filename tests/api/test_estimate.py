@@ -11,12 +11,18 @@ from notebook_case import CHAT
 import personascope as ps
 from cli.cli_case import tree
 from personascope import api
-from personascope.api._estimate import Prepared, WorkEstimate, estimable
+from personascope.api._estimate import (
+    Prepared,
+    WorkEstimate,
+    estimable,
+    estimated_judge,
+    judging_remarks,
+)
 from personascope.api.notebook import Model
 from personascope.chat import Message
 from personascope.engines import Request, Sampling, ScoreRequest
 from personascope.errors import UsageError
-from personascope.judge import JAILBREAK, RulesJudge
+from personascope.judge import JAILBREAK, OpenAIJudge, RulesJudge
 from personascope.runs import Meter, WorkStep, spread, with_judging
 
 
@@ -106,6 +112,11 @@ def test_judging_is_counted_by_rubric_and_priced_for_a_server() -> None:
     offline = with_judging(step, RulesJudge(), [(JAILBREAK, 7)], 100.0)
     assert (offline.calls, offline.sent, offline.cost) == (7, 0, None)
     judge = api.JudgeChoice.read("openai:judge@http://127.0.0.1:9/v1", price=(2.0, 10.0)).open()
+    chain = api.JudgeChoice.read("openai:judge@http://127.0.0.1:9/v1 then local:nowhere", price=(2.0, 10.0))
+    # Of a chain the first judge is counted, and no model is loaded.
+    assert isinstance(estimated_judge(chain), OpenAIJudge)
+    assert "calls of the second judge are not counted" in judging_remarks(chain)
+    assert estimated_judge(api.JudgeChoice.read("none")) is None
     paid = with_judging(step, judge, [(JAILBREAK, 7)], 100.0)
     assert paid.cost == pytest.approx((2 * paid.sent + 10 * paid.received) / 1e6) and paid.calls == 7
     whole = paid + offline

@@ -11,7 +11,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
 
 from personascope.api._judging import JudgeChoice
 from personascope.api._tabular import Tabular
-from personascope.judge import Judge, JudgeChain, OpenAIJudge, RulesJudge
+from personascope.judge import THEN, Judge, JudgeChain, OpenAIJudge, RulesJudge
 from personascope.runs import WorkStep
 
 P = ParamSpec("P")
@@ -115,18 +115,18 @@ def estimated_judge(judge: Judge | JudgeChoice | None) -> Judge | None:
     """Return the judge to estimate with, without loading a model; None for no judge."""
     if not isinstance(judge, JudgeChoice):
         return judge
-    if judge.spec.strip() == "none":
+    first = judge.spec.partition(THEN)[0].strip()
+    if first == "none":
         return None
-    first = JudgeChoice(judge.spec, None, judge.options, {})
-    return first.open() if judge.spec.startswith("openai:") else RulesJudge()
+    return JudgeChoice(first, None, judge.options, {}).open() if first.startswith("openai:") else RulesJudge()
 
 
 def judging_remarks(judge: Judge | JudgeChoice | None) -> tuple[str, ...]:
     """Return what an estimate leaves out of a judge's work."""
     if isinstance(judge, JudgeChoice):
-        spec = judge.spec.strip()
-        chain, local = judge.fallback is not None, spec.startswith("local:")
-        paid, priced = spec.startswith("openai:"), "price_in" in judge.options
+        first, then, _ = judge.spec.strip().partition(THEN)
+        chain, local = bool(then) or judge.fallback is not None, first.startswith("local:")
+        paid, priced = first.startswith("openai:"), "price_in" in judge.options
     else:
         chain, local, priced = isinstance(judge, JudgeChain), False, True
         paid = isinstance(judge, OpenAIJudge)

@@ -1,4 +1,4 @@
-from ._chain import JudgeChain, continues
+from ._chain import THEN, JudgeChain, continues
 from ._contract import Judge, JudgeItem, JudgeStats, Verdict
 from ._offline import RulesJudge
 from ._pool import JudgePool
@@ -28,6 +28,7 @@ __all__ = [
     "RUBRIC_DIGEST",
     "SELF_DESCRIPTION",
     "SUSCEPTIBILITY",
+    "THEN",
     "TRAITS",
     "TRAIT_SCORE",
     "WEIGHTS",
