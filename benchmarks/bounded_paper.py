@@ -39,7 +39,7 @@ from personascope.mapping._map import make_space
 from personascope.mapping._publish import publish
 from personascope.runs import Progress
 from personascope.space import PersonaMap
-from personascope.trait_vectors import build_trait_design, resolve_trait_profile, run_traits
+from personascope.trait_vectors import TraitProfile, build_trait_design, resolve_trait_profile, run_traits
 
 SHAPES = {"Gemma 2 27B": (46, 4608), "Qwen3 32B": (64, 5120), "Llama 3.3 70B": (80, 8192)}
 """Layers and width of the paper's three models."""
@@ -98,22 +98,33 @@ def gigabytes(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e9
 
 
-def estimates() -> list[str]:
-    """Return a row of the estimated disk use of the whole design for each of the paper's shapes."""
+def estimated(n_layers: int, width: int) -> tuple[int, float, float]:
+    """Return the folds of a role, and the estimated GB of the arrays of a map and of its traits."""
+    engine = fakes.FakeEngine(n_layers, width)
+    design = plan_run(engine.info, load_corpus(), PROFILES["paper"])
+    roles = estimate_disk(engine.info, design)
+    profile = resolve_trait_profile("paper")
+    traits = build_trait_design(load_traits(), load_corpus().questions, profile, 0, info=engine.info)
+    # As `personascope traits --dry-run` counts them.
+    vectors = n_layers * width * (4 * len(traits.traits) * (traits.n_folds + 1) + 2 * profile_keep(profile))
+    return design.n_folds, (roles.sums + roles.map + roles.kept) / 1e9, vectors / 1e9
+
+
+def profile_keep(profile: TraitProfile) -> int:
+    """Return the number of responses of traits whose activations are kept."""
+    assert isinstance(profile.keep, int)
+    return profile.keep
+
+
+def rows_of(ratios: tuple[float, float], texts: float) -> list[str]:
+    """Return a row for each of the paper's shapes: GB as estimated, and by what was measured."""
     rows = []
     for model, (n_layers, width) in SHAPES.items():
-        engine = fakes.FakeEngine(n_layers, width)
-        design = plan_run(engine.info, load_corpus(), PROFILES["paper"])
-        roles = estimate_disk(engine.info, design, mean_tokens=TOKENS)
-        profile = resolve_trait_profile("paper")
-        traits = build_trait_design(load_traits(), load_corpus().questions, profile, 0, info=engine.info)
-        layer = n_layers * width
-        vectors = layer * (4 * len(traits.traits) * (traits.n_folds + 1) + 2 * 512)
-        text = len(traits) * (roles.rollouts / len(design))
-        total = roles.total + vectors + text
+        folds, roles, traits = estimated(n_layers, width)
+        scaled = [size * ratio for size, ratio in zip((roles, traits), ratios, strict=True)]
         rows.append(
-            f"| {model} | {n_layers} x {width} | {design.n_folds} | {roles.total / 1e9:.1f} "
-            f"| {(vectors + text) / 1e9:.1f} | {total / 1e9:.1f} |"
+            f"| {model} | {n_layers} x {width} | {folds} | {roles:.1f} | {traits:.1f} "
+            f"| {roles + traits + texts:.1f} | {sum(scaled) + texts:.1f} |"
         )
     return rows
 
@@ -149,10 +160,11 @@ def main(out: Path, n_layers: int, width: int, questions: int) -> None:
         )
     both = gigabytes(out)
     per_row = estimate_disk(engine.info, whole, mean_tokens=TOKENS).rollouts / len(whole)
-    trait_rows = len(
-        build_trait_design(load_traits(), load_corpus().questions, resolve_trait_profile("paper"), 0)
-    )
-    later = (len(whole) - len(design) + trait_rows - result.collected.rollouts) * per_row / 1e9
+    every = build_trait_design(load_traits(), load_corpus().questions, resolve_trait_profile("paper"), 0)
+    texts = (len(whole) + len(every)) * per_row / 1e9
+    _, guess, guess_traits = estimated(n_layers, width)
+    # The rows of this run, whose texts are short, count as arrays: they are few.
+    ratios = (roles / guess, (both - roles) / guess_traits)
     stages = "\n".join(f"| {name} | {low:.2f} to {high:.2f} |" for name, (low, high) in memory.peaks.items())
     write_page(
         __file__,
@@ -160,13 +172,15 @@ def main(out: Path, n_layers: int, width: int, questions: int) -> None:
         f"A simulated engine of {n_layers} layers of {width}: 275 roles with {len(design)} responses, and "
         f"240 traits with {result.collected.rollouts}, {design.n_folds} folds; "
         f"{(time.monotonic() - start) / 60:.0f} minutes.\n\n"
-        f"Disk after the map: {roles:.2f} GB; with traits: {both:.2f} GB. The whole design has "
-        f"{len(whole)} and {trait_rows} responses. Their further rows, of {TOKENS} tokens each, would add "
-        f"{later:.2f} GB: {both + later:.2f} GB.\n\n"
+        f"| arrays on disk | GB | estimated, at most | ratio |\n|---|---|---|---|\n"
+        f"| map and sums of roles | {roles:.2f} | {guess:.2f} | {ratios[0]:.2f} |\n"
+        f"| traits | {both - roles:.2f} | {guess_traits:.2f} | {ratios[1]:.2f} |\n\n"
         f"| stage | resident memory, GB |\n|---|---|\n{stages}\n\n"
-        "Estimated for the whole design, as `--dry-run` does, with every bucket of every fold filled:\n\n"
-        "| shape | layers and width | folds of a role | map, GB | traits, GB | both, GB |\n"
-        "|---|---|---|---|---|---|\n" + "\n".join(estimates()),
+        "Arrays are proportional to layers and width, and do not grow with the responses. Texts do: "
+        f"{len(whole)} and {len(every)} responses of {TOKENS} tokens take {texts:.2f} GB. So the whole "
+        "design takes, by the estimate and by its ratio to what was measured here:\n\n"
+        "| shape | layers and width | folds of a role | map, GB | traits, GB | with texts, at most | by the "
+        "ratio |\n|---|---|---|---|---|---|---|\n" + "\n".join(rows_of(ratios, texts)),
     )
 
 
