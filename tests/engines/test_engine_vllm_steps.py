@@ -162,3 +162,48 @@ def test_steps_of_any_kind_give_what_one_step_gives(seed, stages, tmp_path):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
     assert seen == sum(case.spec is not None for case in cases)
     assert all(runtime.stats()["requests"] == 0 for runtime in runtimes)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_tokens_are_projected_before_the_plan_too(seed, tmp_path):
+    """After is what another request under the plan has, before what a plain one has in the same steps."""
+    rng = np.random.default_rng(seed)
+    v = rng.standard_normal((3, D)).astype(np.float32)
+    store = PlanStore(tmp_path)
+    plan = store.put(Plan((Steer(0, v[0], strength=0.5), Cap(2, v[1], floor=0.8, tokens="response"))))
+    probes = store.put(ProbeSet.of([Probe("a", 0, v[0]), Probe("b", 2, v[1]), Probe("c", 1, v[2])]))
+    stream = torch.from_numpy(rng.standard_normal((LAYERS, 20, D)).astype(np.float32))
+
+    def case(name: str, digest: str | None, *, before: bool) -> Case:
+        spec = Spec(name, plan=digest, probes=probes, before=before)
+        return Case(name, spec, 6, stream.clone())
+
+    asking, acted = case("asking", plan, before=True), case("acted", plan, before=False)
+    plain, idle = case("plain", None, before=False), case("idle", None, before=True)
+    cases = [asking, acted, plain, idle]
+    common = {"d_model": D, "tokens": TOKENS, "device": torch.device("cpu"), "store": store}
+    runtime = Runtime(**common, layers=range(LAYERS))
+    rows: dict[str, list[list[float]]] = {one.name: [] for one in cases}
+    for length in (6, 1, 1, 3, 1, 1, 1, 6):
+        ids = [one.name for one in cases]
+        lookup = {one.name: (one.prompt, one.spec.extra_args()) for one in cases}.__getitem__
+        starts = np.arange(0, length * len(cases) + 1, length)
+        runtime.begin_step(ids, starts, np.array([one.at for one in cases]), lookup)
+        with torch.inference_mode():
+            for layer in range(LAYERS):
+                parts = [one.stream[layer, one.at : one.at + length] for one in cases]
+                runtime.layer(layer, torch.cat(parts), None)
+        for key, found in runtime.end_step().items():
+            for _, first, new in found:
+                assert first == len(rows[key])
+                rows[key] += new
+        for one in cases:
+            one.at += length
+    got = np.array(rows["asking"])
+    assert got.shape == (14, 6) and np.array(rows["idle"]).shape == (14, 3)
+    np.testing.assert_allclose(got[:, :3], rows["acted"], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(got[:, 3:], rows["plain"], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(rows["idle"], rows["plain"], rtol=1e-5, atol=1e-5)
+    assert (np.abs(got[:, 0] - got[:, 3]) > 0.1).all() and (got[:, 1] > got[:, 4] + 1e-3).any()
+    np.testing.assert_allclose(got[:, 2], got[:, 5], rtol=1e-5, atol=1e-5)
+    assert fetched([runtime], asking).projections[0].shape == (14, 3)

@@ -44,8 +44,7 @@ def test_64_streams_with_16_plans_are_each_their_run_alone(served: Served, tmp_p
         sent = upload_of(plan, tmp_path / f"{number}")
         assert served.http("POST", "/v1/personascope/plans", json=sent).status_code == 200
     # A quarter of the streams is plain; each plan has three of the others.
-    chosen = [None if number % 4 == 0 else plans[number % PLANS] for number in range(STREAMS)]
-    chosen[1::16] = [plans[n] for n in (0, 4, 8, 12)]
+    chosen = [None if n % 4 == 0 else plans[(n - n // 4 - 1) % PLANS] for n in range(STREAMS)]
     together = threading.Barrier(STREAMS)
     most = 0
 

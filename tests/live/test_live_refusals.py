@@ -44,7 +44,7 @@ def test_a_missing_or_wrong_key(served: Served) -> None:
         ({"personascope": {"plan": "../../etc"}}, "no plan"),
         ({"personascope": {"plan": 7}}, "plan is 7"),
         ({"personascope": {"probes": "f" * 64}}, "no probe set"),
-        ({"personascope": {"gate": True}}, "unknown field 'gate'"),
+        ({"personascope": {"gates": True}}, "unknown field 'gates'"),
         ({"personascope": {}}, "asks for nothing"),
         ({"personascope": []}, "not an object"),
         ({"personascope": {"pool": 1}}, "pool is 1"),

@@ -37,6 +37,30 @@ def test_pieces_join_to_the_text_and_never_show_a_stop_text(family: str, seed: i
     assert [one.index for one in sent][: len(kept)] == list(range(len(kept)))
 
 
+@pytest.mark.parametrize("family", ["llama3", "gemma2"])
+@pytest.mark.parametrize("seed", range(12))
+def test_a_reply_closes_with_its_own_text_up_to_the_stop_text(family: str, seed: int) -> None:
+    rng = random.Random(seed)
+    tokenizer = tiny_tokenizer(family)
+    tokens = tokenizer.encode("".join(rng.choices(WORDS, k=30)), add_special_tokens=False)
+    stops = ("stoppp", "ppp ")[: rng.randrange(3)]
+    reader, sent, fed = ReplyText(tokenizer, None, stops), list[TokenText](), list[int]()
+    for token in tokens:
+        sent += reader.feed([token])
+        fed.append(token)
+        if any(stop in tokenizer.decode(fed) for stop in stops):
+            break
+    ended = len(fed) < len(tokens)
+    if not ended:
+        # The token that ends the turn is no part of the reply.
+        reader.feed([tokenizer.eos_token_id])
+    whole, kept = before_stop_string(tokenizer, fed, stops)
+    sent += reader.close(len(fed), stops if ended else ())
+    assert texts(sent) == whole
+    assert reader.length == len(kept) and reader.parts() == {"answer": list(range(len(kept)))}
+    assert [one.index for one in sent][: len(kept)] == list(range(len(kept)))
+
+
 def test_a_reply_that_ends_inside_a_character_has_it_in_its_last_token() -> None:
     tokenizer = tiny_tokenizer("llama3")
     tokens = tokenizer.encode("a😀", add_special_tokens=False)[:-1]
