@@ -246,5 +246,5 @@ def _refused(answer: httpx.Response) -> EngineError:
         text = str(answer.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):
         text = answer.text[:200]
-    hint = "give its key by --api-key, or in VLLM_API_KEY" if answer.status_code == 401 else None
+    hint = "give its key by --api-key, or in VLLM_API_KEY" if answer.status_code == 401 else ""
     return EngineError(f"the server answered {answer.status_code}: {text}"[:500], hint=hint)
