@@ -285,9 +285,9 @@ CAPABILITIES: tuple[Capability, ...] = (
         "cuda_graphs",
         "CUDA graphs",
         _no("Transformers runs block by block", "take --engine vllm"),
-        _yes("static flavour, which has not run on a GPU yet"),
+        Support("untried", "static flavour, which has not run on a GPU yet"),
         INSIDE,
-        _yes("static flavour, which has not run on a GPU yet"),
+        Support("untried", "static flavour, which has not run on a GPU yet"),
     ),
     _row(
         _SPREAD,
