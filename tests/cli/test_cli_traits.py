@@ -154,7 +154,9 @@ def test_what_was_written_is_not_run_without_a_yes(mapped: Path) -> None:
 
 def test_a_writer_that_cannot_is_said(mapped: Path) -> None:
     ran = personascope("traits", mapped / "run", "--new", "petty", *SIZES, "--writer", "self")
-    assert ran.code == 1 and "no usable trait in 3 replies" in ran.err, (ran.code, ran.err)
+    # What a model of random weights says may fill its context before its third reply.
+    said = "no usable trait in 3 replies" in ran.err or "use a model with a longer context" in ran.err
+    assert ran.code == 1 and said, (ran.code, ran.err)
 
 
 @pytest.mark.parametrize(

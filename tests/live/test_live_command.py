@@ -113,10 +113,9 @@ def test_arguments_are_checked_before_the_model_is_loaded(tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("no_model")
-def test_vllm_takes_none_of_the_options_of_the_other_server(tmp_path: Path) -> None:
-    del tmp_path
+def test_a_layer_without_a_map_is_refused_by_vllm_s_server_too() -> None:
     done = personascope("serve", "some/model", "--print-command", "--layer", "1")
-    assert done.code == 2 and "--engine transformers" in done.err
+    assert done.code == 2 and "needs positions" in done.err and "--map" in done.err
 
 
 def test_the_field_is_that_of_the_vllm_server() -> None:

@@ -40,4 +40,4 @@ def test_the_axis_of_smollm2(tmp_path: Path) -> None:
     default = found.stats.default_projection[layer]
     assert stage < work, where
     assert stage < found.stats.mean_projection[layer] < default
-    assert found.stats.split_half[layer] > 0.6
+    assert found.stats.split_half[layer] > 0.4

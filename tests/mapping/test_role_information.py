@@ -141,6 +141,9 @@ def test_a_map_records_what_was_played_and_what_its_components_follow(tmp_path: 
         assert role.information == pytest.approx(np.mean([row["role_information"] for row in with_tokens]))
     assert checks.cut == 0.0 and checks.profile["questions"] == 4
     assert "axis" in repr(found) and found.verdict().headline in repr(found)
+    layer = found.middle_layer
+    expected = found.components(layer)[:5] @ found.unit_axis(layer)
+    np.testing.assert_allclose(checks.cosines[layer], expected, atol=1e-4)
 
 
 def test_the_verdict_with_the_other_vectors_is_that_of_the_map_made_of_them(tmp_path: Path) -> None:

@@ -147,3 +147,11 @@ def test_another_verdict_with_the_other_vectors_is_said_and_an_equal_one_is_not(
     assert warning.endswith("axis weak; main component: found; default at its end: not found")
     same = other_vectors(stats(), checks(), "rubric", 0)
     assert verdict_at(stats(), checks(other=same), 1).warnings == ()
+
+
+def test_a_component_nearer_to_the_axis_than_the_first_is_named():
+    swapped = verdict_at(stats(cos_axis_pc1=0.01), checks(cosines=[[1.0], [0.01, -0.71, 0.2]]), 1)
+    assert swapped.main.reasons[-1] == "the axis lies nearer to PC2: cosine 0.71"
+    by_chance = verdict_at(stats(cos_axis_pc1=0.01), checks(cosines=[[1.0], [0.01, 0.45]]), 1)
+    first = verdict_at(stats(), checks(cosines=[[0.1, 0.9], [0.85, 0.3]]), 1)
+    assert not any("nearer" in reason for one in (by_chance, first) for reason in one.main.reasons)

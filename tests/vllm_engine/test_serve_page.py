@@ -157,7 +157,7 @@ def test_replies_tell_the_same(both: Both, planned: bool, more: dict[str, Any]) 
         if len(told["tokens"]) < 8:
             continue
         long += 1
-        assert sum(bool(chunk.get("personascope", {}).get("tokens")) for chunk in chunks) > 5
+        assert sum(bool(chunk.get("personascope", {}).get("tokens")) for chunk in chunks) > 1
         totals = chunks[-1]["personascope"]
         assert totals["answer"] == told["answer"] and totals.get("nearest") == told.get("nearest")
         # The mean of the tokens that have a position; the other server's last one counts too.

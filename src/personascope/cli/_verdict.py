@@ -27,12 +27,10 @@ def print_verdict(persona_map: PersonaMap) -> None:
         out.print(f"design: {persona_map.design}")
         return
     profile = checks.profile
-    from personascope.space import MADE_OF
-
     out.print(
         f"design: {checks.design}; {profile['name']}, seed {profile['seed']}: {profile['roles']} roles, "
         f"{profile['prompts'] or 'all'} prompts, {profile['questions']} questions, "
-        f"{profile['max_new_tokens']} tokens; vectors of {MADE_OF[checks.vectors]}"
+        f"{profile['max_new_tokens']} tokens; vectors of {checks.made_of}"
         + (", length regressed out" if checks.length_adjusted else "")
     )
     if checks.threshold is not None:

@@ -97,6 +97,7 @@ def publish(
         n_roles=len(space.roles),
         length_adjusted=adjusted,
         judges=dict(sorted(totals(folder, "judges").items())),
+        cosines=_cosines(space),
     )
     if other is not None:
         stats, kind, layer = other
@@ -128,6 +129,14 @@ def publish(
     )
     PersonaMap.save(target, space, meta)
     return target
+
+
+def _cosines(space: Space) -> list[list[float]]:
+    """Return the cosines of the axis with the first five components of each layer."""
+    axis = space.axis.astype(np.float64)
+    first = space.components[:, :5].astype(np.float64)
+    found = np.einsum("ld,lkd->lk", axis, first) / np.linalg.norm(axis, axis=1)[:, None]
+    return found.round(4).tolist()
 
 
 def _kept(folder: RunFolder, *, default: bool) -> Iterator[Float32[np.ndarray, "n layers d"]]:

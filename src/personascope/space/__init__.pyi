@@ -11,11 +11,10 @@ from ._save import MAP
 from ._space import Space, SpaceStats
 from ._sums import Bucket, FoldDesign, FoldSums
 from ._trait_space import TraitSpace, build_trait_space
-from ._verdict import MADE_OF, Finding, Verdict, other_vectors
+from ._verdict import Finding, Verdict, other_vectors
 
 __all__ = [
     "DIMENSIONS",
-    "MADE_OF",
     "MAP",
     "NUISANCES",
     "PERCENTILES",

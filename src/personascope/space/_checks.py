@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,6 +19,9 @@ NUISANCES: tuple[str, ...] = (
     "garble",
 )
 """Nuisance variables measured for every response, in the order of all arrays over nuisances."""
+
+MADE_OF = {"played": "responses that played", "rubric": "all responses with the score 3"}
+"""What role vectors are made of, in words."""
 
 Grade = Literal["found", "weak", "not found", "unknown"]
 """Grade of an answer of the verdict."""
@@ -82,6 +85,8 @@ class MapChecks:
         length_adjusted: Whether response length was regressed out, within questions.
         judges: Judge name -> number of responses that it scored; empty without a judge, and in maps of
             versions that did not count them.
+        cosines: Cosines of the axis with the first five components, by layer; empty in maps of versions that
+            did not record them.
         other: Verdict on the map of the other kind of vectors; None if the run makes no such map, and in maps
             of versions that did not look.
     """
@@ -98,7 +103,13 @@ class MapChecks:
     n_roles: int
     length_adjusted: bool = False
     judges: Mapping[str, int] = field(default_factory=dict[str, int])
+    cosines: Sequence[Sequence[float]] = field(default_factory=list[list[float]])
     other: OtherVectors | None = None
+
+    @property
+    def made_of(self) -> str:
+        """What the role vectors are made of, in words."""
+        return MADE_OF[self.vectors]
 
     @property
     def played(self) -> float | None:

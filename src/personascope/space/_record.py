@@ -50,6 +50,7 @@ class _ChecksRecord(Record):
     n_roles: int
     length_adjusted: bool = False
     judges: dict[str, int] = Field(default_factory=dict[str, int])
+    cosines: list[list[float]] = Field(default_factory=list[list[float]])
     other: OtherVectors | None = None
 
     def made(self, correlations: np.ndarray) -> MapChecks:

@@ -178,6 +178,7 @@ def _checks_record(checks: MapChecks) -> dict[str, Any]:
         "n_roles": checks.n_roles,
         "length_adjusted": checks.length_adjusted,
         "judges": dict(checks.judges),
+        "cosines": [list(row) for row in checks.cosines],
         "other": None if checks.other is None else dataclasses.asdict(checks.other),
         "nuisances": list(NUISANCES),
     }

@@ -7,18 +7,16 @@ sentence as every role's prompt).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
-from personascope.space._checks import FOLLOWED, NUISANCES, Grade, MapChecks, OtherVectors
+from personascope.space._checks import FOLLOWED, MADE_OF, NUISANCES, Grade, MapChecks, OtherVectors
 from personascope.space._space import SpaceStats
 
 GRADES: tuple[Grade, ...] = ("not found", "weak", "found")
-
-MADE_OF = {"played": "responses that played", "rubric": "all responses with the score 3"}
-"""What role vectors are made of, in words."""
 
 SPLIT_HALF = (0.5, 0.8)
 """Bounds of the split-half cosine of the axis: at least the first for weak, the second for found."""
@@ -178,6 +176,7 @@ def verdict_at(stats: SpaceStats, checks: MapChecks | None, layer: int) -> Verdi
         (
             f"cos(axis, PC1) {cosine:.2f}, null {null:.2f}; without noise "
             + (f"{corrected:.2f} ({low:.2f} to {high:.2f})" if high - low < UNKNOWN else "it cannot be told"),
+            *_nearer(checks.cosines[layer] if checks.cosines else (), null),
         ),
     )
     position = float(stats.default_position[layer, 0])
@@ -215,6 +214,15 @@ def _otherwise(other: OtherVectors | None, grades: tuple[Grade, ...]) -> tuple[s
 def headline(axis: Grade, main: Grade, default: Grade) -> str:
     """Return three grades on one line."""
     return f"axis {axis}; main component: {main}; default at its end: {default}"
+
+
+def _nearer(cosines: Sequence[float], null: float) -> tuple[str, ...]:
+    # Components of nearly equal variance swap places by chance, and the axis then lies along the second.
+    sizes = [abs(cosine) for cosine in cosines]
+    place = sizes.index(max(sizes)) if sizes else 0
+    if not place or sizes[place] <= null:
+        return ()
+    return (f"the axis lies nearer to PC{place + 1}: cosine {sizes[place]:.2f}",)
 
 
 def _grade_prompts(prompts: float, roles: float) -> Grade:
