@@ -140,7 +140,7 @@ def kept(rows: list[dict[str, Any]] | None, measure: str | None, sign: int) -> D
         row
         for row in rows
         if row.get("kind", "plan") == "plan"
-        and row["condition"] != "no plan"
+        and row["less_plain"] is not None
         and (measure is None or row["measure"] == measure)
         and not is_control(row["condition"])
     )

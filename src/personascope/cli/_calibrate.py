@@ -143,7 +143,7 @@ def calibrate_model(
         anyway=anyway,
     )
     if dry_run:
-        print_estimate(work.estimate())
+        print_estimate(work.estimate)
         return
     found = work.run()
     result = found.calibration

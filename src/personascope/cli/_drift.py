@@ -50,7 +50,7 @@ def drift(
         conversations, layer=layer, causes=causes, embedding=embedding, shuffles=shuffles, seed=seed, tell=say
     )
     if dry_run:
-        print_estimate(work.estimate())
+        print_estimate(work.estimate)
         return
     found = work.run()
     _print_trajectories(found.trajectories)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from personascope.cli._console import err, out
+from personascope.cli._console import err, out, say
 from personascope.cli._grid import grid
 from personascope.cli._json import hand_over
 
@@ -30,8 +31,14 @@ _TABLES = (
 """Title, and value of a part of the work -> its column; a column is left out where no part has any."""
 
 
-def print_estimate(found: WorkEstimate) -> None:
-    """Print what a command would take."""
+def print_estimate(estimate: Callable[[], WorkEstimate]) -> None:
+    """Estimate what a command would take, and print it.
+
+    Args:
+        estimate: Function that makes the estimate, from a probe that may take a minute.
+    """
+    say("timing a few of its requests ...")
+    found = estimate()
     total = found.total
     out.print(f"{found.name}: nothing is run or written")
     for title, columns in _TABLES:

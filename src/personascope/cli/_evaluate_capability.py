@@ -56,7 +56,7 @@ def capability(
         out=out_folder,
     )
     if dry_run:
-        print_estimate(work.estimate())
+        print_estimate(work.estimate)
         return
     found = work.run()
     _print_rows(found)

@@ -84,7 +84,7 @@ def harm(
         restart=restart,
     )
     if dry_run:
-        print_estimate(work.estimate())
+        print_estimate(work.estimate)
         return
     found = work.run()
     done = found.run

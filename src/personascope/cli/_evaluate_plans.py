@@ -163,7 +163,7 @@ def coherence(
 
 def _print(work: Prepared[Evaluation], folder: Path, *, dry_run: bool) -> None:
     if dry_run:
-        print_estimate(work.estimate())
+        print_estimate(work.estimate)
         return
     found = work.run()
     run = found.run

@@ -100,7 +100,7 @@ def project(
     if dry_run:
         if form is Form.JSON:
             ask_for_json()
-        print_estimate(work.estimate())
+        print_estimate(work.estimate)
         return
     found = work.run()
     _write(iter(found), found.counted, form, list(found.probes), tokens=tokens)

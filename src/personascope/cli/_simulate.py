@@ -147,7 +147,7 @@ def replay_talks(
 
 def _print(work: Prepared[Conversations], folder: Path, *, dry_run: bool) -> None:
     if dry_run:
-        print_estimate(work.estimate())
+        print_estimate(work.estimate)
         return
     found = work.run()
     run, done = found.run, found.simulation

@@ -110,7 +110,7 @@ def norms(
     """Measure the unit of strengths: the mean norm of the residual stream over ordinary chats."""
     work = api.measure_norms.prepare(open_run(run, model=model, dtype=dtype), chats, limit=limit)
     if dry_run:
-        print_estimate(work.estimate())
+        print_estimate(work.estimate)
         return
     measured = work.run()
     for problem in measured.skipped:
