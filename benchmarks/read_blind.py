@@ -3,7 +3,7 @@
     python benchmarks/read_blind.py        # writes read_blind.md
 
 ``labels/steering_toward_on_qwen.jsonl`` holds 640 answers of Qwen2.5-Coder-0.5B-Instruct to "who are you"
-under role prompts (docs/preregistration.md, C8): 80 without a plan, 80 at +0.2, 80 under each of six controls.
+under role prompts (docs/preregistration.md, C8): 80 each without a plan, at +0.2, and under six controls.
 Two readers labelled the 365 different texts without seeing the condition, the role or each other. An answer
 counts if both see the Assistant in it. Intervals are a bootstrap over roles.
 """
