@@ -138,7 +138,7 @@ def test_chats_in_every_form_give_the_same_positions(place: Path, model: Model, 
     both = pmap.project([CHAT, CHAT], model)
     assert len(both) == 2 and len(both.to_pandas()) == 4
     alone = pmap.project("Who are you?", model).to_pandas()
-    assert alone.role.tolist() == ["user"] and alone.position[0] == pytest.approx(expected[0], abs=1e-5)
+    assert alone.role.tolist() == ["user"] and alone.position[0] == pytest.approx(expected[0], abs=1e-6)
     kept = pmap.project(place / "chats", model, out=str(place / "kept"))
     assert kept.to_pandas().position.tolist() == expected and (place / "kept/summary.json").is_file()
 

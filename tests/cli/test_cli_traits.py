@@ -153,10 +153,10 @@ def test_what_was_written_is_not_run_without_a_yes(mapped: Path) -> None:
 
 
 def test_a_writer_that_cannot_is_said(mapped: Path) -> None:
-    ran = personascope("traits", mapped / "run", "--new", "petty", *SIZES, "--writer", "self")
-    # What a model of random weights says may fill its context before its third reply.
-    said = "no usable trait in 3 replies" in ran.err or "use a model with a longer context" in ran.err
-    assert ran.code == 1 and said, (ran.code, ran.err)
+    # In bfloat16, on the processors that compute in it, other replies are drawn, which fill the context.
+    asked = ("--new", "petty", "--writer", "self", "--dtype", "float32")
+    ran = personascope("traits", mapped / "run", *asked, *SIZES)
+    assert ran.code == 1 and "no usable trait in 3 replies" in ran.err, (ran.code, ran.err)
 
 
 @pytest.mark.parametrize(

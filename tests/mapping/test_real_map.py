@@ -29,7 +29,8 @@ def test_the_axis_of_smollm2(tmp_path: Path) -> None:
     corpus = load_corpus()
     corpus = replace(corpus, roles=tuple(role for role in corpus.roles if role.name in (*WORK, *STAGE)))
     profile = replace(PROFILES["quick"], default_samples=1, max_new_tokens=32)
-    engine = load_engine("smollm2-135m")
+    # In bfloat16 other answers are drawn, on the processors that compute in it.
+    engine = load_engine("smollm2-135m", dtype="float32")
     result = run_map(engine, corpus, profile, out=tmp_path, judge=RulesJudge(), n_boot=50)
     assert not result.collected.partial
     found = PersonaMap.open(tmp_path / MAP)
@@ -40,4 +41,4 @@ def test_the_axis_of_smollm2(tmp_path: Path) -> None:
     default = found.stats.default_projection[layer]
     assert stage < work, where
     assert stage < found.stats.mean_projection[layer] < default
-    assert found.stats.split_half[layer] > 0.4
+    assert found.stats.split_half[layer] > 0.6
