@@ -139,6 +139,10 @@ def run_map(
                         "build the map", collected.rollouts, collected.total, unscored=collected.unscored
                     )
                 )
+            # First, so that the two spaces are never in memory together.
+            other = other_space(
+                folder, design, engine.info, vectors, adjust_length=adjust_length, n_boot=n_boot
+            )
             try:
                 space, made_of = make_space(
                     folder, design, engine.info, vectors=vectors, adjust_length=adjust_length, n_boot=n_boot
@@ -157,9 +161,7 @@ def run_map(
                 adjusted=adjust_length,
                 command=command,
                 curve=collected.curve,
-                other=other_space(
-                    folder, design, engine.info, made_of, adjust_length=adjust_length, n_boot=n_boot
-                ),
+                other=other if made_of == vectors else None,
             )
             return MapResult(space, response_norms(folder), collected)
 
@@ -275,7 +277,7 @@ def other_space(
         folder: Run folder.
         design: Design of the run.
         info: Engine information: layers and width.
-        made_of: Kind of responses in the vectors of the map.
+        made_of: Kind of responses in the vectors of the map that is asked for.
         adjust_length: Whether to regress out response length, within questions.
         n_boot: Number of bootstrap draws.
     """

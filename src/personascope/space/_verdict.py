@@ -206,8 +206,7 @@ def _otherwise(other: OtherVectors | None, grades: tuple[Grade, ...]) -> tuple[s
         return ()
     return (
         f"with vectors of {MADE_OF[other.vectors]} (--vectors {other.vectors}), the same run gives another "
-        f"verdict: "
-        f"{headline(other.axis, other.main, other.default)}",
+        f"verdict: {headline(other.axis, other.main, other.default)}",
     )
 
 
